@@ -1,0 +1,1 @@
+"""Recurrent conditional generation: encode a condition once, then generate a sentence word by word."""
