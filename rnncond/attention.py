@@ -32,7 +32,6 @@ class AdditiveAttention(nn.Module):
         return self.key(values)
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        examples, places, size = keys.shape
-        queries = self.query(query).view(examples, -1, 1, size)
+        queries = self.query(query).view(keys.shape[0], -1, 1, keys.shape[-1])
         scores = self.energy(torch.tanh(keys[:, None] + queries)).squeeze(-1)
         return attend(scores, values, mask)

@@ -130,7 +130,7 @@ class System(nn.Module, ABC):
 
 
 def per_row(values: Tensor, rows: int) -> Tensor:
-    """Give each of N ``rows`` its example's line of ``values`` (B, ...): a copy (N, ...), or ``values`` itself if N = B."""
+    """Give each of N ``rows`` its example's line of ``values`` (B, ...), as (N, ...); ``values`` itself if N = B."""
     examples = values.shape[0]
     if rows == examples:
         return values

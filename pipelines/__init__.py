@@ -1,0 +1,1 @@
+"""Batch pipelines and training on Ray, tracked in MLflow: the only home of either."""

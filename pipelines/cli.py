@@ -1,0 +1,55 @@
+"""The command: ``rnncond VERB ...``. Behind each verb is a module of this package with a Typer ``app``.
+
+Only the module of the verb asked for is imported, so that ``rnncond --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import console
+
+VERBS = {
+    "demo": "the whole path on a small generated world, or on your photographs",
+    "features": "CNN features of images into a store",
+    "train": "train a captioner on a store and captions, from a recipe",
+    "caption": "caption images, or the features in a store",
+    "evaluate": "score captions against references",
+    "report": "a self-contained page of pictures, captions, attention, curves and scores",
+    "store": "info, verify, compact, vacuum",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits with 0 (all done), 2 (usage or configuration), 3 (done, but some inputs failed)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        show_verbs()
+        sys.exit(0)
+    verb, *rest = arguments
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        console.tell_error(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{hint}")
+        sys.exit(2)
+    module = importlib.import_module(f"pipelines.{verb}")
+    sys.exit(console.run(module.app, f"rnncond {verb}", rest))
+
+
+def show_verbs() -> None:
+    out = Console()
+    out.print("[bold]rnncond[/] VERB ...   turn pictures into captions with recurrent networks, on Ray\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for verb, purpose in VERBS.items():
+        table.add_row(f"[bold]{verb}[/]", purpose)
+    out.print(table)
+    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json: a machine-readable last line.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""How a verb talks to its user: progress, a final summary, errors in one message, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+LOG_SECONDS = 10
+"""Between two progress lines of a job without a terminal."""
+
+
+class UserError(Exception):
+    """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
+
+
+@dataclass
+class Outcome:
+    """What a verb did.
+
+    Attributes:
+        summary: shown as a table, and as the last line under ``--json``.
+        failed: inputs that could not be done; any makes the exit code 3.
+        failures: some of them, for the eye: "name: reason".
+        hint: the command to try next.
+    """
+
+    summary: dict[str, Any]
+    failed: int = 0
+    failures: list[str] = field(default_factory=list)
+    hint: str | None = None
+
+
+def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
+    """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code."""
+    as_json = "--json" in arguments
+    arguments = [argument for argument in arguments if argument != "--json"]
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        tell_error(message)
+        if as_json:
+            print(json.dumps({"error": message}))
+        return 2
+    except KeyboardInterrupt:
+        tell_error("Interrupted. What was committed is kept; run the same command again to go on.")
+        return 130
+    if not isinstance(outcome, Outcome):
+        return int(outcome or 0)
+    show(outcome)
+    if as_json:
+        print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
+    return 3 if outcome.failed else 0
+
+
+def user_message(error: BaseException) -> str | None:
+    """The message of a mistake of the user's, also one that Ray or the parser wrapped; None for a defect of ours."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, click.ClickException):
+            hint = f"\nTry '{link.ctx.command_path} --help'." if getattr(link, "ctx", None) else ""
+            return link.format_message() + hint
+        if type(link).__name__ in USER_ERRORS or isinstance(link, UserError):
+            return str(link)
+        link = getattr(link, "cause", None) or link.__cause__ or link.__context__
+    return None
+
+
+USER_ERRORS = {"UserError", "StoreError", "ModelError"}
+"""By name, because Ray may rebuild an exception as another class of the same name."""
+
+
+def show(outcome: Outcome) -> None:
+    out = Console(stderr=True)
+    width = max((len(key) for key in outcome.summary), default=0)
+    for key, value in outcome.summary.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        out.print(
+            f"  [bold]{escape(key.replace('_', ' ')):<{width}}[/]  {escape(shown)}", highlight=False, soft_wrap=True
+        )
+    if outcome.failed:
+        out.print(f"[yellow]{outcome.failed:,} failed:[/]")
+        for failure in outcome.failures:
+            out.print(f"  {escape(failure)}", highlight=False, soft_wrap=True)
+        if outcome.failed > len(outcome.failures):
+            out.print(f"  and {outcome.failed - len(outcome.failures):,} more")
+    if outcome.hint:
+        out.print(f"\n{escape(outcome.hint)}", highlight=False, soft_wrap=True)
+
+
+def tell(message: str) -> None:
+    Console(stderr=True).print(escape(message), highlight=False, soft_wrap=True)
+
+
+def tell_error(message: str) -> None:
+    Console(stderr=True).print(f"[red bold]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+class Progress:
+    """A bar on a terminal, a line every ``LOG_SECONDS`` elsewhere; rate, failures and time left in both.
+
+    with Progress("features", "images", total) as progress:
+        progress.advance(32, failed=1)
+    """
+
+    def __init__(self, what: str, unit: str, total: int | None) -> None:
+        self.what, self.unit, self.total = what, unit, total
+        self.done = self.failed = 0
+        self.note = ""
+        self.bar: RichProgress | None = None
+
+    def __enter__(self) -> Progress:
+        self.started = self.logged = time.monotonic()
+        if sys.stderr.isatty():
+            self.bar = RichProgress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self.task = self.bar.add_task(self.what, total=self.total, rate="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self, count: int, failed: int = 0, note: str = "") -> None:
+        """``count`` more units are finished, of which ``failed`` failed; ``note`` is shown behind the numbers."""
+        self.done += count
+        self.failed += failed
+        self.note = note
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, rate=self.describe())
+        elif time.monotonic() - self.logged >= LOG_SECONDS:
+            self.logged = time.monotonic()
+            of = f" of {self.total:,}" if self.total else ""
+            tell(f"{self.what}: {self.done:,}{of} {self.unit}, {self.describe()}{self.time_left()}")
+
+    def describe(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"{self.done / seconds:.1f} {self.unit}/s{failed}" + (f", {self.note}" if self.note else "")
+
+    def time_left(self) -> str:
+        if not self.total or not self.done:
+            return ""
+        seconds = (self.total - self.done) * (time.monotonic() - self.started) / self.done
+        return f", {seconds / 60:.1f} min left"
