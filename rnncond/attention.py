@@ -18,6 +18,14 @@ def attend(scores: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor,
     return torch.bmm(weights, values).flatten(0, 1), weights.flatten(0, 1)
 
 
+def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over the unmasked places of ``values`` (B, L, D), as (B, D)."""
+    if mask is None:
+        return values.mean(1)
+    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
+
+
 class AdditiveAttention(nn.Module):
     """e_i = v . tanh(W s + U h_i) (Bahdanau, Cho and Bengio 2015, appendix A.1.2)."""
 

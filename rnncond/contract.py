@@ -23,7 +23,7 @@ once per example, however many rows share it. ``per_row`` and the modules of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -142,3 +142,17 @@ def per_row(values: Tensor, rows: int) -> Tensor:
 def select(tensors: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
     """Rows ``index`` of every tensor of a memory or a state: reorders a beam, drops what is finished."""
     return {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
+
+
+def check_sizes(config) -> None:
+    """Refuse a system's Config with a size below 1 or a dropout outside [0, 1).
+
+    Raises:
+        ValueError: names the field, what it is and what it may be.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ValueError(f"{field.name} is {value}; it must be at least 1")
+        if field.name == "dropout" and not 0 <= value < 1:
+            raise ValueError(f"dropout is {value}; it must be at least 0 and below 1")

@@ -1,0 +1,77 @@
+"""Show and Tell: the image is the first input of an LSTM (Vinyals, Toshev, Bengio and Erhan 2015).
+
+    x_{-1} = W_I CNN(I)                          (equation 10)
+    x_t = W_e y_t                                (equation 11)
+    p_{t+1} = softmax(W LSTM(x_t))               (equation 12)
+
+The LSTM has one layer, starts from zero, and sees the image once, before BOS.
+
+Departures: the paper uses dropout without saying where; here it is on the word embeddings and on the LSTM's output
+(Zaremba, Sutskever and Vinyals 2014), at the rate 0.3 of the authors' released code. The LSTM has torch's two biases
+and no peepholes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes; the defaults are the paper's.
+
+    Attributes:
+        vocab_size: V.
+        feature_size: D of the pooled feature.
+        embedding, hidden: E and H.
+        dropout: share of the LSTM's inputs and outputs that is dropped in training.
+    """
+
+    vocab_size: int
+    feature_size: int
+    embedding: int = 512
+    hidden: int = 512
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+
+
+class Model(System):
+    takes = ("pooled",)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.image = nn.Linear(config.feature_size, config.embedding)
+        self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.output = nn.Linear(config.hidden, config.vocab_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def encode(self, source: Source) -> Memory:
+        """The state after the image, h and c (B, H): the image is read once, whatever is said of it."""
+        image = self.image(source.values.to(self.image.weight.dtype))
+        _, (h, c) = self.lstm(self.dropout(image)[:, None])
+        return {"h": h[0], "c": c[0]}
+
+    def init_state(self, memory: Memory) -> State:
+        return dict(memory)
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
+        weights = (self.lstm.weight_ih_l0, self.lstm.weight_hh_l0, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0)
+        h, c = torch.lstm_cell(self.dropout(self.embed(tokens)), (state["h"], state["c"]), *weights)
+        return Step(self.project(self.dropout(h)), {"h": h, "c": c}, None)
+
+    def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
+        rows = inputs.shape[0]
+        h, c = (per_row(memory[name], rows)[None] for name in ("h", "c"))
+        outputs, _ = self.lstm(self.dropout(self.embed(inputs)), (h, c))
+        return Unrolled(self.dropout(outputs))
+
+    def project(self, readout: Tensor) -> Tensor:
+        return self.output(readout)
