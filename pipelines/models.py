@@ -1,0 +1,85 @@
+"""Where a MODEL that the user names lies: ``locate`` gives the folder that ``rnncond.checkpoint.load`` takes."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipelines.console import UserError
+from rnncond.checkpoint import DESCRIPTION
+
+FORMS = (
+    "Expected a run folder of `rnncond train`, a model folder (with model.json), runs:/RUN_ID, runs:/RUN_ID/PATH, "
+    "models:/NAME@ALIAS or models:/NAME/VERSION."
+)
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Where the user has not set them: by default MLflow tries a server that does not answer for many minutes."""
+LOCAL_TRACKING = "sqlite:///mlflow.db"
+
+
+def locate(model: str | Path) -> Path:
+    """The folder of MODEL; of a run folder, that of its best model. From MLflow it is fetched, and removed at exit.
+
+    Raises:
+        UserError: nothing there, no model in it, or MLflow does not know it or cannot be reached.
+    """
+    name = str(model)
+    if re.match("(runs|models):/", name):
+        return in_folder(fetch(name), name)
+    if "://" in name:
+        raise UserError(f"{name} is neither a local folder nor known to MLflow. {FORMS}")
+    if not Path(name).is_dir():
+        raise UserError(f"There is no model {name}. {FORMS}")
+    return in_folder(Path(name), name)
+
+
+def in_folder(folder: Path, name: str) -> Path:
+    """``folder`` itself, its ``best``, or the one model anywhere within it."""
+    for candidate in (folder, folder / "best"):
+        if (candidate / DESCRIPTION).is_file():
+            return candidate
+    within = sorted(file.parent for file in folder.glob(f"**/{DESCRIPTION}"))
+    best = [found for found in within if found.name == "best"]
+    if len(within) > 1 and len(best) == 1:
+        within = best
+    if len(within) == 1:
+        return within[0]
+    if within:
+        names = ", ".join(str(found.relative_to(folder)) for found in within[:5])
+        raise UserError(f"{name} has {len(within)} models ({names}). Name one of them.")
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise UserError(f"{name} has no model: no {DESCRIPTION} in it or in its folder best; it has {found}. {FORMS}")
+
+
+def fetch(uri: str) -> Path:
+    """The artifacts that MLflow has under ``uri``, in a temporary folder."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
+    # MLflow would make an empty database here, and then not find the model in it.
+    if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
+        raise UserError(
+            f"{uri} is to come from MLflow, but there is no database {tracking}. Run in the folder in which the model "
+            "was trained, or set MLFLOW_TRACKING_URI."
+        )
+    for key, value in IMPATIENT.items():
+        os.environ.setdefault(key, value)
+    import mlflow
+
+    target = tempfile.mkdtemp(prefix="rnncond-model-")
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    run = re.fullmatch(r"runs:/([^/]+)/?", uri)
+    what = {"run_id": run[1], "artifact_path": ""} if run else {"artifact_uri": uri}
+    registry = os.environ.get("MLFLOW_REGISTRY_URI", tracking)
+    place = {"dst_path": target, "tracking_uri": tracking, "registry_uri": registry}
+    try:
+        return Path(mlflow.artifacts.download_artifacts(**what, **place))
+    except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
+        first = str(error).strip().split("\n")[0][:300].rstrip(".")
+        raise UserError(f"MLflow at {tracking} did not give {uri}: {first}. {FORMS}") from None
