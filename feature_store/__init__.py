@@ -1,0 +1,13 @@
+"""Rows in Parquet parts, committed by a ledger: features, captions, translations. FORMAT.md is the specification."""
+
+from feature_store.errors import StoreError
+from feature_store.parts import Part
+from feature_store.read import RowGroup, Snapshot
+from feature_store.schema import failure_schema, feature_schema, fingerprint, from_numpy, to_numpy
+from feature_store.store import Dataset, Store
+from feature_store.writer import Handle, Term
+
+__all__ = [
+    "Dataset", "Handle", "Part", "RowGroup", "Snapshot", "Store", "StoreError", "Term",
+    "failure_schema", "feature_schema", "fingerprint", "from_numpy", "to_numpy",
+]  # fmt: skip

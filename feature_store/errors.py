@@ -1,0 +1,54 @@
+"""The one error of this package, and how the errors of file systems become it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StoreError(Exception):
+    """Something about a store that its user has to know: what was found, what was expected, what to do."""
+
+
+GO_ON = "What was committed is kept: put this right, run the same command again, and it goes on from there."
+
+CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this process may write (ulimit -f)",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an input/output error",
+}
+
+CREDENTIAL_SIGNS = (
+    "AccessDenied",
+    "ACCESS_DENIED",
+    "Forbidden",
+    "Expired",
+    "credential",
+    "Unauthorized",
+    "InvalidAccessKey",
+)
+
+
+@contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turn an OSError raised while doing ``action`` into a StoreError. A missing file stays FileNotFoundError:
+    whoever asked knows what its absence means."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{action} failed: {cause_of(error)}. {GO_ON}") from error
+
+
+def cause_of(error: OSError) -> str:
+    cause = CAUSES.get(error.errno)
+    if cause is None and any(sign in str(error) for sign in CREDENTIAL_SIGNS):
+        cause = "the credentials are missing, have expired or do not allow it"
+    detail = " ".join(str(error).split())
+    return f"{cause} ({detail})" if cause else detail

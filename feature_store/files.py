@@ -1,0 +1,230 @@
+"""The files below a store's root, on any file system that pyarrow or fsspec knows.
+
+A file appears whole or not at all: a local one is written under a temporary name, synced and renamed; object storage
+puts whole objects. Paths are relative to the root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pyarrow import fs
+
+from feature_store.errors import StoreError, explained
+
+TEMPORARY = ".tmp-"
+"""In the name of every local file that is still being written."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A file system and the root in it. Picklable."""
+
+    filesystem: fs.FileSystem
+    root: str
+    shown: str
+
+    @classmethod
+    def at(cls, root: str | os.PathLike, filesystem: Any = None) -> Files:
+        """``root`` is a local path, a uri, or a path inside ``filesystem`` (pyarrow's or fsspec's)."""
+        shown = os.fspath(root)
+        if filesystem is not None:
+            return cls(as_arrow(filesystem), shown.rstrip("/"), shown)
+        if "://" not in shown:
+            return cls(fs.LocalFileSystem(), str(Path(shown).expanduser().absolute()), shown)
+        with explained(f"Opening {shown}"):
+            found, path = open_uri(shown)
+        return cls(found, path.rstrip("/"), shown)
+
+    @property
+    def local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def full(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    def show(self, path: str) -> str:
+        return f"{self.shown.rstrip('/')}/{path}" if path else self.shown
+
+    def list(self, folder: str) -> list[fs.FileInfo]:
+        """What lies directly in ``folder``; nothing if there is no such folder."""
+        # fsspec remembers listings; the ledger's safety rests on seeing what others have just written.
+        handler = getattr(self.filesystem, "handler", None)
+        if isinstance(handler, fs.FSSpecHandler):
+            handler.fs.invalidate_cache()
+        selector = fs.FileSelector(self.full(folder), allow_not_found=True)
+        with explained(f"Listing {self.show(folder)}"):
+            return self.filesystem.get_file_info(selector)
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names in ``folder``, without files that are still being written."""
+        return sorted(info.base_name for info in self.list(folder) if TEMPORARY not in info.base_name)
+
+    def exists(self, path: str) -> bool:
+        with explained(f"Looking for {self.show(path)}"):
+            return self.filesystem.get_file_info(self.full(path)).type != fs.FileType.NotFound
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None if it is not there."""
+        with explained(f"Looking for {self.show(path)}"):
+            return self.filesystem.get_file_info(self.full(path)).size
+
+    def read(self, path: str) -> bytes | None:
+        """A small file's contents; None if it is not there."""
+        try:
+            with explained(f"Reading {self.show(path)}"), self.filesystem.open_input_stream(self.full(path)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def open(self, path: str):
+        """A random-access file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        with explained(f"Opening {self.show(path)}"):
+            return self.filesystem.open_input_file(self.full(path))
+
+    def sha256(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with explained(f"Reading {self.show(path)}"), self.filesystem.open_input_stream(self.full(path)) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def write(self, path: str, content: bytes) -> None:
+        with self.create(path) as sink:
+            sink.write(content)
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[Sink]:
+        """Write a file that appears under its name only when the block ends without an exception."""
+        with explained(f"Writing {self.show(path)}"):
+            if self.local:
+                with self._create_local(self.full(path)) as sink:
+                    yield sink
+            else:
+                with self._create_remote(path) as sink:
+                    yield sink
+
+    @contextmanager
+    def _create_local(self, path: str) -> Iterator[Sink]:
+        temporary = f"{path}{TEMPORARY}{secrets.token_hex(4)}"
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as stream:
+                yield Sink(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(os.path.dirname(path))
+
+    @contextmanager
+    def _create_remote(self, path: str) -> Iterator[Sink]:
+        full = self.full(path)
+        try:
+            stream = self.filesystem.open_output_stream(full)
+        except FileNotFoundError:
+            # Only where folders are real: in object storage, making one may need rights that writing does not.
+            self.filesystem.create_dir(full.rpartition("/")[0], recursive=True)
+            stream = self.filesystem.open_output_stream(full)
+        try:
+            yield Sink(stream)
+            stream.close()
+        except BaseException:
+            with suppress(OSError):
+                stream.close()
+            with suppress(OSError):
+                self.filesystem.delete_file(full)
+            raise
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        try:
+            with explained(f"Deleting {self.show(path)}"):
+                self.filesystem.delete_file(self.full(path))
+        except FileNotFoundError:
+            pass
+
+    def delete_folder(self, path: str) -> None:
+        try:
+            with explained(f"Deleting {self.show(path)}"):
+                self.filesystem.delete_dir(self.full(path))
+        except FileNotFoundError:
+            pass
+
+
+class Sink:
+    """A file object that knows what has gone through it: ``bytes`` and ``sha256``."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._digest = stream, hashlib.sha256()
+        self.bytes, self.closed = 0, False
+
+    def write(self, data) -> int:
+        data = memoryview(data)
+        self._stream.write(data)
+        self._digest.update(data)
+        self.bytes += data.nbytes
+        return data.nbytes
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def as_arrow(filesystem: Any) -> fs.FileSystem:
+    if isinstance(filesystem, fs.FileSystem):
+        return filesystem
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem))
+
+
+def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
+    """pyarrow's own file system where it has one for the scheme, fsspec's otherwise."""
+    try:
+        return fs.FileSystem.from_uri(uri)
+    except ValueError:
+        pass
+    import fsspec  # here, because most stores need nothing of it
+
+    try:
+        found, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise StoreError(f"{uri}: no file system for this address: {error}") from error
+    return as_arrow(found), path
+
+
+def sync_folder(folder: str) -> None:
+    if os.name == "nt":  # a folder cannot be opened there; the rename itself is journalled
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

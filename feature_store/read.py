@@ -1,0 +1,222 @@
+"""Reading: a Snapshot is what was committed when it was made; later commits do not change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.errors import StoreError, explained
+from feature_store.files import Files
+from feature_store.ledger import READ_THREADS
+from feature_store.parts import Part
+from feature_store.schema import failure_schema
+
+
+class RowGroup(NamedTuple):
+    """The unit of reading: row group ``index`` of ``part``, with ``rows`` rows."""
+
+    part: Part
+    index: int
+    rows: int
+
+
+@dataclass
+class Snapshot:
+    """The committed parts of a set. Picklable; methods raise StoreError where a part is missing or damaged.
+
+    Attributes:
+        parts: in order of their first id.
+        folder: of the set, relative to the store's root.
+    """
+
+    files: Files
+    folder: str
+    schema: pa.Schema
+    id_column: str
+    parts: list[Part]
+    _metadata: dict[str, pq.FileMetaData] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict:
+        # Without what has been read from files, so that it stays small on its way to a task.
+        kept = ("files", "folder", "schema", "id_column", "parts")
+        return {**{name: self.__dict__[name] for name in kept}, "_metadata": {}}
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def failed(self) -> int:
+        """Inputs that gave no row so far."""
+        return self.failures().num_rows
+
+    @property
+    def paths(self) -> list[str]:
+        """Parquet files with the rows, for other readers: full paths in the store's file system."""
+        return [self.files.full(f"{self.folder}/{part.path}") for part in self.parts if part.rows]
+
+    def row_groups(self) -> list[RowGroup]:
+        """Every row group, known without opening a file."""
+        return [RowGroup(part, index, rows) for part in self.parts for index, rows in enumerate(part.row_groups)]
+
+    def read_row_group(self, part: Part, index: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+        """One row group; ``to_numpy`` views its tensor columns without copies."""
+        with self._open(part) as file:
+            return as_batch(file.read_row_group(index, columns=self._columns(columns)))
+
+    def scan(
+        self, columns: Sequence[str] | None = None, parts: Iterable[Part] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows, one batch per row group; ids ascend within a part. Holds one row group at a time."""
+        columns = self._columns(columns)
+        for part in self.parts if parts is None else parts:
+            if part.rows:
+                with self._open(part) as file:
+                    for index in range(len(part.row_groups)):
+                        yield as_batch(file.read_row_group(index, columns=columns))
+
+    def take(self, ids: Sequence[str] | pa.Array, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows by id, in the order asked, each as often as asked. Opens only parts whose range can hold an id.
+
+        Raises:
+            StoreError: some ids have no row; it names them.
+        """
+        wanted = pa.array(ids, self.schema.field(self.id_column).type)
+        distinct = pc.unique(wanted).sort()
+        columns = self._columns(columns)
+        read = columns if self.id_column in columns else [*columns, self.id_column]
+        bounds = distinct.to_numpy(zero_copy_only=False).astype(str)
+        found = [table for part in self.parts if part.rows for table in self._matching(part, distinct, bounds, read)]
+        schema = pa.schema([self.schema.field(name) for name in read])
+        table = pa.concat_tables(found) if found else schema.empty_table()
+        at = pc.index_in(wanted, table[self.id_column].combine_chunks())
+        if at.null_count:
+            raise StoreError(self._missing(wanted.filter(at.is_null())))
+        return table.take(at).select(columns)
+
+    def ids(self, include_failures: bool = True) -> pa.ChunkedArray:
+        """Ids that have a row and, unless left out, those that have failed: what need not be done again."""
+        chunks = [chunk for ids in self.iter_ids() for chunk in ids.chunks]
+        if include_failures:
+            chunks += self.failures()[self.id_column].chunks
+        return pa.chunked_array(chunks, self.schema.field(self.id_column).type)
+
+    def iter_ids(self, parts: Iterable[Part] | None = None) -> Iterator[pa.ChunkedArray]:
+        """Ids of rows, part by part, several parts read at once."""
+        parts = [part for part in (self.parts if parts is None else parts) if part.rows]
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            for start in range(0, len(parts), 4 * READ_THREADS):  # bounded, however slow the caller is
+                yield from pool.map(self._part_ids, parts[start : start + 4 * READ_THREADS])
+
+    def failures(self) -> pa.Table:
+        """Inputs without a row, each once with its latest reason, ordered by id."""
+        return self._failures
+
+    @cached_property
+    def _failures(self) -> pa.Table:
+        parts = sorted((part for part in self.parts if part.failures), key=lambda part: (part.term, part.time))
+        if not parts:
+            return failure_schema(self.id_column).empty_table()
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            tables = list(pool.map(self.read_failures, parts))
+        terms = np.repeat([part.term for part in parts], [table.num_rows for table in tables])
+        table = pa.concat_tables(tables)
+        return table.take(self._standing(table[self.id_column].combine_chunks(), terms)).sort_by(self.id_column)
+
+    def _standing(self, ids: pa.Array, terms: np.ndarray) -> np.ndarray:
+        """Which of the failures ``ids`` (in order of commit) have neither failed again nor succeeded since."""
+        last = {id_: at for at, id_ in enumerate(ids.to_pylist())}
+        first_term = int(terms.min())
+        low, high = pc.min_max(ids).as_py().values()
+        later = [
+            part
+            for part in self.parts
+            if part.rows and part.term > first_term and part.first_id <= high and part.last_id >= low
+        ]
+        for done in self.iter_ids(later):
+            for id_ in ids.filter(pc.is_in(ids, value_set=done)).to_pylist():
+                last.pop(id_, None)
+        return np.fromiter(sorted(last.values()), np.int64)
+
+    def read_failures(self, part: Part) -> pa.Table:
+        """The failures committed with ``part``, also those that have been overcome since."""
+        return pq.read_table(self._source(part.failure_path))
+
+    def _part_ids(self, part: Part) -> pa.ChunkedArray:
+        with self._open(part) as file:
+            return file.read(columns=[self.id_column])[self.id_column]
+
+    def _matching(self, part: Part, ids: pa.Array, bounds: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
+        if not may_hold(bounds, part.first_id, part.last_id):
+            return
+        with self._open(part) as file:
+            own = file.read(columns=[self.id_column])[self.id_column].combine_chunks()
+            hits = np.flatnonzero(pc.is_in(own, value_set=ids).to_numpy(zero_copy_only=False))
+            starts = np.cumsum((0, *part.row_groups))
+            groups = np.searchsorted(starts, hits, side="right") - 1
+            for group in np.unique(groups):
+                rows = file.read_row_group(int(group), columns=columns)
+                yield rows.take(hits[groups == group] - starts[group])
+
+    def _missing(self, ids: pa.Array) -> str:
+        names = ids.unique().to_pylist()
+        failed = self.failures()
+        reasons = dict(zip(failed[self.id_column].to_pylist(), failed["reason"].to_pylist(), strict=True))
+        shown = ", ".join(f"{name} (failed: {reasons[name]})" if name in reasons else name for name in names[:5])
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return f"{self.files.show(self.folder)}: no rows for {len(names)} of the ids asked for: {shown}{more}"
+
+    def _columns(self, columns: Sequence[str] | None) -> list[str]:
+        unknown = [name for name in columns or () if name not in self.schema.names]
+        if unknown:
+            there = ", ".join(self.schema.names)
+            raise StoreError(f"{self.files.show(self.folder)} has no column {', '.join(unknown)}; it has {there}")
+        return list(self.schema.names if columns is None else columns)
+
+    @contextmanager
+    def _open(self, part: Part) -> Iterator[pq.ParquetFile]:
+        source = self._source(part.path)
+        known = self._metadata.get(part.file)
+        shown = self.files.show(f"{self.folder}/{part.path}")
+        with explained_damage(shown), source, pq.ParquetFile(source, metadata=known, pre_buffer=True) as file:
+            self._metadata[part.file] = file.metadata
+            yield file
+
+    def _source(self, path: str):
+        path = f"{self.folder}/{path}"
+        try:
+            return self.files.open(path)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.files.show(path)} is gone although it was committed: deleted by hand, or compacted and "
+                "vacuumed since this reader began. Start again; if it is still missing, `rnncond store verify` tells "
+                "what is lost."
+            ) from error
+
+
+@contextmanager
+def explained_damage(shown: str) -> Iterator[None]:
+    with explained(f"Reading {shown}"):
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            raise StoreError(f"{shown} is damaged: {error}. `rnncond store verify` tells what else is.") from error
+
+
+def may_hold(sorted_ids: np.ndarray, first: str, last: str) -> bool:
+    """Whether any of ``sorted_ids`` lies between ``first`` and ``last``, ends included."""
+    at = np.searchsorted(sorted_ids, first)
+    return bool(at < len(sorted_ids) and sorted_ids[at] <= last)
+
+
+def as_batch(table: pa.Table) -> pa.RecordBatch:
+    return table.combine_chunks().to_batches()[0] if table.num_rows else table.schema.empty_table().to_batches()[0]

@@ -1,0 +1,129 @@
+"""Columns of the store, the fingerprint of a recipe, and tensors between numpy and Arrow."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.errors import StoreError
+
+OUTPUTS = ("pooled", "grid", "regions")
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over the recipe as canonical JSON: the name of a set."""
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:16]
+
+
+def canonical(recipe: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a recipe holds only JSON values (text, numbers, lists, mappings): {error}") from error
+
+
+def feature_schema(outputs: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
+    """Columns of a set of image features (FORMAT.md).
+
+    Args:
+        outputs: any of pooled, grid, regions.
+        shapes: of one image: ``pooled`` (D,), ``grid`` (rows, columns, D), ``regions`` (D,) of each region.
+    """
+    fields = [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+    for output in outputs:
+        if output not in OUTPUTS:
+            raise StoreError(f"no output is called {output!r}; there are {', '.join(OUTPUTS)}")
+        fields += region_fields(*shapes[output]) if output == "regions" else [tensor_field(output, shapes[output])]
+    return pa.schema(fields)
+
+
+def tensor_field(name: str, shape: tuple[int, ...]) -> pa.Field:
+    """A column of float16 tensors of one shape."""
+    return pa.field(name, pa.fixed_shape_tensor(pa.float16(), shape), nullable=False)
+
+
+def region_fields(size: int) -> list[pa.Field]:
+    """Regions, as many as the image has: features, boxes (x1, y1, x2, y2, pixels), scores, classes; equal lengths."""
+    return [
+        pa.field("regions", pa.list_(pa.list_(pa.float16(), size)), nullable=False),
+        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
+        pa.field("scores", pa.list_(pa.float32()), nullable=False),
+        pa.field("classes", pa.list_(pa.int32()), nullable=False),
+    ]
+
+
+def failure_schema(id_column: str = "image_id") -> pa.Schema:
+    """Columns of inputs that gave no row. ``stage`` is list, read, decode or compute."""
+    return pa.schema(
+        [
+            pa.field(id_column, pa.string(), nullable=False),
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("version", pa.string()),
+            pa.field("stage", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("tries", pa.int32(), nullable=False),
+        ]
+    )
+
+
+def from_numpy(values: np.ndarray) -> pa.ExtensionArray:
+    """(N, ...) numbers as a column of tensors; float16 storage is float16, without a copy where C-contiguous."""
+    values = np.ascontiguousarray(values)
+    kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), values.shape[1:])
+    flat = pa.array(values.reshape(-1))
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, type=kind.storage_type))
+
+
+def to_numpy(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of tensors or of plain numbers as (N, ...), a read-only view where it is one chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        if column.num_chunks != 1:
+            return np.concatenate([to_numpy(chunk) for chunk in column.chunks] or [to_numpy(empty(column.type))])
+        column = column.chunk(0)
+    if not isinstance(column.type, pa.FixedShapeTensorType):
+        return column.to_numpy(zero_copy_only=False)
+    if column.null_count:
+        raise StoreError(f"a tensor column has {column.null_count} nulls; it must have none")
+    flat = column.storage.flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(len(column), *column.type.shape)
+
+
+def empty(kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array([], kind.storage_type))
+    return pa.array([], kind)
+
+
+def pack_schema(schema: pa.Schema) -> str:
+    """As text for set.json: Arrow's IPC message in base64, which any Arrow library reads."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def unpack_schema(text: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def differences(found: pa.Schema, expected: pa.Schema) -> list[str]:
+    """What keeps a table of ``found`` out of a set of ``expected``, a line per column; order and nullability of
+    columns do not matter."""
+    lines = []
+    for name in sorted({*found.names, *expected.names}):
+        if name not in found.names:
+            lines.append(f"column {name} ({expected.field(name).type}) is missing")
+        elif name not in expected.names:
+            lines.append(f"column {name} ({found.field(name).type}) is not of this set")
+        elif found.field(name).type != expected.field(name).type:
+            lines.append(f"column {name} is {found.field(name).type}, expected {expected.field(name).type}")
+    return lines

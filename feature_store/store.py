@@ -1,0 +1,212 @@
+"""A store and its sets: the way in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from feature_store import writer
+from feature_store.errors import StoreError
+from feature_store.files import Files
+from feature_store.ledger import Heartbeat, Ledger, TermName
+from feature_store.read import Snapshot
+from feature_store.schema import canonical, differences, fingerprint, pack_schema, unpack_schema
+from feature_store.writer import HEARTBEAT_SECONDS, Handle, Term
+
+FORMAT = 1
+"""The newest version of FORMAT.md that this code reads and the one that it writes."""
+
+
+class Store:
+    """A folder of sets. Nothing is created until a writer begins.
+
+    Args:
+        root: a local path, a uri such as s3://bucket/prefix, or a path inside ``filesystem``.
+        filesystem: pyarrow's or fsspec's, if the root does not tell.
+    """
+
+    def __init__(self, root: str | os.PathLike, filesystem: Any = None) -> None:
+        self.files = Files.at(root, filesystem)
+
+    def __repr__(self) -> str:
+        return f"Store({self.files.shown!r})"
+
+    def exists(self) -> bool:
+        """Whether there is a store here.
+
+        Raises:
+            StoreError: there is one of a newer format.
+        """
+        content = self.files.read("store.json")
+        if content is None:
+            return False
+        found = read_json(content, self.files.show("store.json")).get("format")
+        if not isinstance(found, int) or found > FORMAT:
+            raise StoreError(
+                f"{self.files.shown} is a store of format {found}; this version reads formats up to {FORMAT}. "
+                "Use the version of rnncond that wrote it, or a newer one."
+            )
+        return True
+
+    def datasets(self) -> list[Dataset]:
+        """The sets here, ordered by fingerprint; none if there is no store."""
+        if not self.exists():
+            return []
+        found = (self._load(name) for name in self.files.names("sets"))
+        return [dataset for dataset in found if dataset]
+
+    def dataset(self, kind: str, recipe: Mapping[str, Any], schema: pa.Schema, id_column: str = "image_id") -> Dataset:
+        """The set of ``recipe``, there already or to be made by its first writer.
+
+        Raises:
+            StoreError: it is there with other columns or of another kind.
+        """
+        found = self._load(fingerprint(recipe)) if self.exists() else None
+        asked = Dataset(self, kind, json.loads(canonical(recipe)), schema, id_column)
+        if found is None:
+            return asked
+        wrong = differences(schema, found.schema)
+        if (found.kind, found.id_column) != (kind, id_column):
+            wrong.append(f"it is {found.kind} by {found.id_column}, not {kind} by {id_column}")
+        if wrong:
+            raise StoreError(f"{self.files.show(found.folder)} was made otherwise: {'; '.join(wrong)}")
+        return found
+
+    def open(self, fingerprint: str | None = None, kind: str | None = None) -> Dataset:
+        """A set that is there: the one of ``fingerprint`` (its beginning is enough), or the only one of ``kind``.
+
+        Raises:
+            StoreError: none or several fit; it lists what is there.
+        """
+        if not self.exists():
+            raise StoreError(f"there is no store at {self.files.shown}: {self._what_is_here()}")
+        there = self.datasets()
+        fitting = [
+            dataset
+            for dataset in there
+            if dataset.fingerprint.startswith(fingerprint or "") and kind in (None, dataset.kind)
+        ]
+        if len(fitting) == 1:
+            return fitting[0]
+        asked = " ".join(["set", *([f"of kind {kind}"] if kind else []), *([fingerprint] if fingerprint else [])])
+        choices = "\n".join(f"  {dataset.describe()}" for dataset in fitting or there)
+        if fitting:
+            raise StoreError(
+                f"{self.files.shown} has {len(fitting)} sets; say which one, by its fingerprint:\n{choices}"
+            )
+        raise StoreError(f"{self.files.shown} has no {asked}; it has" + (f":\n{choices}" if there else " no sets."))
+
+    def create(self) -> None:
+        """Make the store, if it is not there.
+
+        Raises:
+            StoreError: the folder holds something else.
+        """
+        if self.exists():
+            return
+        others = [name for name in self.files.names("") if name != "store.json"]
+        if others:
+            raise StoreError(
+                f"{self.files.shown} is not empty and no store (it holds {', '.join(others[:3])}"
+                f"{', ...' if len(others) > 3 else ''}); give a new or an empty folder for the store."
+            )
+        self.files.write("store.json", json.dumps({"format": FORMAT}).encode())
+
+    def _load(self, name: str) -> Dataset | None:
+        path = f"sets/{name}/set.json"
+        content = self.files.read(path)
+        if content is None:
+            return None
+        values = read_json(content, self.files.show(path))
+        return Dataset(self, values["kind"], values["recipe"], unpack_schema(values["schema"]), values["id_column"])
+
+    def _what_is_here(self) -> str:
+        names = self.files.names("")
+        if names:
+            return f"the folder holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''} but no store.json"
+        return "nothing is there"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set: rows of one schema made by one recipe."""
+
+    store: Store
+    kind: str
+    recipe: dict[str, Any]
+    schema: pa.Schema
+    id_column: str
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.recipe)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the store's root."""
+        return f"sets/{self.fingerprint}"
+
+    @property
+    def files(self) -> Files:
+        return self.store.files
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.files, f"{self.folder}/ledger")
+
+    def describe(self) -> str:
+        ingredients = ", ".join(f"{key} {value}" for key, value in self.recipe.items() if isinstance(value, str | int))
+        return f"{self.fingerprint}  {self.kind}: {ingredients}"
+
+    def snapshot(self) -> Snapshot:
+        """What is committed now; nothing if no writer has begun."""
+        _, parts = self.ledger.read()
+        live = sorted((part for part in parts if not part.replaced), key=lambda part: (part.first_id, part.name))
+        return Snapshot(self.files, self.folder, self.schema, self.id_column, live)
+
+    def begin(self, takeover: bool = False, heartbeat: float = HEARTBEAT_SECONDS) -> Term:
+        """Become the set's only writer, and sweep what dead writers left.
+
+        Args:
+            takeover: do not ask whether another lives; its later commits raise and are never seen.
+            heartbeat: seconds between signs of life.
+
+        Raises:
+            StoreError: another writer lives.
+        """
+        self.store.create()
+        path = f"{self.folder}/set.json"
+        if not self.files.exists(path):
+            self.files.write(path, self._to_json())
+        draft = Handle(self.files, self.folder, TermName(0, ""), self.schema, self.id_column)
+        return writer.begin(draft, takeover, heartbeat)
+
+    def writer(self) -> Heartbeat | None:
+        """The last sign of life of the newest writer; None if it ended in order. It may be dead."""
+        terms = self.ledger.terms()
+        return writer.heartbeat_of(self.ledger, terms[-1]) if terms else None
+
+    def _to_json(self) -> bytes:
+        values = {
+            "kind": self.kind,
+            "recipe": self.recipe,
+            "id_column": self.id_column,
+            "columns": {column.name: str(column.type) for column in self.schema},
+            "schema": pack_schema(self.schema),
+        }
+        return json.dumps(values, indent=1, ensure_ascii=False).encode()
+
+
+def read_json(content: bytes, shown: str) -> dict:
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise StoreError(f"{shown} is damaged: {error}. Restore this file from a backup.") from error
+    if not isinstance(values, dict):
+        raise StoreError(f"{shown} is damaged: it holds no mapping. Restore this file from a backup.")
+    return values
