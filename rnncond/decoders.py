@@ -1,0 +1,203 @@
+"""The two decoders with attention that translators of one attention share.
+
+``ContextDecoder`` (Bahdanau, Cho and Bengio 2015) looks before it moves: the context enters the cell.
+``AttentionalDecoder`` (Luong, Pham and Manning 2015) looks after: the context meets the state in the readout, and
+input feeding tells the next step what was looked at.
+
+Both read the annotations h_i through matrices of their own, W c_t with c_t = sum_i alpha_{t,i} h_i. As W c_t =
+sum_i alpha_{t,i} W h_i, ``remember`` computes W h_i once per source and a step only takes the mean.
+
+Shapes: words (N, E) or (N, T, E), annotations (B, S, D), readout (N, R) or (N, T, R), weights (N, S) or (N, T, S).
+State is that of ``rnncond.cells.Stack``, (N, layers, H), and ``readout`` (N, R) with input feeding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, mix
+from rnncond.cells import FeedbackCell, Stack, layer_state, put_under, upper_state
+from rnncond.contract import Memory, State, per_row
+
+Score = Literal["additive", "dot", "general", "concat"]
+SCORES = ("additive", "dot", "general", "concat")
+
+
+def check_decoder(config, annotation_size: int) -> None:
+    """Refuse a Config whose ``score`` is unknown or does not suit the rest.
+
+    Raises:
+        ValueError: says what was found and what to change.
+    """
+    if config.score not in SCORES:
+        raise ValueError(f"score is {config.score!r}; it must be one of {', '.join(SCORES)}")
+    if config.score == "dot" and annotation_size != config.hidden:
+        raise ValueError(
+            f"score 'dot' compares a state of {config.hidden} values with annotations of {annotation_size}; "
+            "use 'general', which has a matrix between them"
+        )
+    if config.score == "additive" and not config.input_feeding:
+        raise ValueError(
+            "score 'additive' always feeds its context to the cell; leave input_feeding on or use 'concat'"
+        )
+
+
+def make_decoder(config, annotation_size: int, layers: int = 1) -> ContextDecoder | AttentionalDecoder:
+    """The decoder that ``config.score`` asks for: ``additive`` is Bahdanau's, the other scores are Luong's."""
+    kind = ContextDecoder if config.score == "additive" else AttentionalDecoder
+    return kind(config, annotation_size, layers)
+
+
+class Readout(nn.Module):
+    """f(W_s s + W_y y + what the context adds): tanh, or maxout over pairs (Goodfellow et al. 2013).
+
+    Unit j is paired with unit j + R instead of its neighbour, which only numbers the units differently.
+    """
+
+    def __init__(self, state: int, words: int, size: int, maxout: bool) -> None:
+        super().__init__()
+        self.maxout, self.width = maxout, 2 * size if maxout else size
+        self.state = nn.Linear(state, self.width)
+        self.words = nn.Linear(words, self.width, bias=False) if words else None
+
+    def forward(self, state: Tensor, words: Tensor | None, context: Tensor) -> Tensor:
+        total = self.state(state) + context
+        if self.words is not None:
+            total = total + self.words(words)
+        return torch.maximum(*total.chunk(2, -1)) if self.maxout else total.tanh()
+
+
+class Decoder(nn.Module):
+    """What both decoders share: the memory of a source, and the state that it starts from."""
+
+    attention: nn.Module
+    context: nn.Linear
+    fed: int | None = None
+
+    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+        """What decoding needs of the source; ``state`` (B, layers, H) is the one to start from."""
+        memory = {"keys": self.attention.keys(annotations), "readouts": self.context(annotations)}
+        memory |= {f"start_{name}": part for name, part in state.items()}
+        return memory if mask is None else {**memory, "mask": mask}
+
+    def start(self, memory: Memory) -> State:
+        return {name: memory[f"start_{name}"] for name in ("h", "c") if f"start_{name}" in memory}
+
+
+class ContextDecoder(Decoder):
+    """Bahdanau's decoder (appendix A.2.2).
+
+        e_{t,i} = v . tanh(W s_{t-1} + U h_i)
+        s_t = cell([E y_{t-1}; c_t], s_{t-1})
+        readout_t = maxout or tanh of U_o s_t + V_o E y_{t-1} + C_o c_t
+
+    Layers above the first, which the paper has not, read s_t. As only the first attends, they run over all steps at
+    once.
+    """
+
+    def __init__(self, config, annotation_size: int, layers: int) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.attention = AdditiveAttention(hidden, annotation_size, config.attention)
+        self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, hidden, config.dropout)
+        self.upper = Stack(config.cell, hidden, hidden, layers - 1, dropout=config.dropout)
+        self.readout = Readout(hidden, config.embedding, config.readout, config.maxout)
+        self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+        return super().remember(annotations, mask, state) | {"gates": self.cell.feedback(annotations)}
+
+    def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        bottom, weights = self.move(self.cell.read(words), layer_state(state, 0), memory)
+        top, upper = self.upper.step(bottom["h"], upper_state(state))
+        readout = self.readout(top, words, mix(weights, memory["readouts"]))
+        return self.dropout(readout), put_under(bottom, upper), weights
+
+    def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        state = {name: per_row(part, len(words)) for name, part in self.start(memory).items()}
+        bottom, outputs, looks = layer_state(state, 0), [], []
+        for gates in self.cell.read(words.transpose(0, 1)).unbind(0):
+            bottom, weights = self.move(gates, bottom, memory)
+            outputs.append(bottom["h"])
+            looks.append(weights)
+        weights = torch.stack(looks, 1)
+        top, _ = self.upper.run(torch.stack(outputs, 1), upper_state(state))
+        return self.dropout(self.readout(top, words, mix(weights, memory["readouts"]))), weights
+
+    def move(self, gates: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
+        """Look at the source from the last state, then move the first layer to the next."""
+        fed, weights = self.attention(state["h"], memory["keys"], memory["gates"], memory.get("mask"))
+        return self.cell(gates + fed, state), weights
+
+
+class AttentionalDecoder(Decoder):
+    """Luong's decoder (sections 3.1 and 3.3).
+
+        s_t = stack([E y_{t-1}; readout_{t-1}], s_{t-1}), without readout_{t-1} if nothing is fed
+        e_{t,i} = s_t . h_i (dot), s_t . W h_i (general) or v . tanh(W_a [s_t; h_i]) (concat)
+        readout_t = tanh (or maxout) of W_c [c_t; s_t]
+
+    W_a [s; h] is W s + U h: concat is the additive score, asked by another state.
+    """
+
+    def __init__(self, config, annotation_size: int, layers: int) -> None:
+        super().__init__()
+        hidden, dropout = config.hidden, config.dropout
+        if config.score == "dot":
+            self.attention = DotAttention()
+        elif config.score == "general":
+            self.attention = GeneralAttention(hidden, annotation_size)
+        else:
+            self.attention = AdditiveAttention(hidden, annotation_size, config.attention)
+        if config.input_feeding:
+            self.fed = config.readout
+            self.cell = FeedbackCell(config.cell, config.embedding, config.readout, hidden, dropout)
+            self.upper = Stack(config.cell, hidden, hidden, layers - 1, dropout=dropout)
+        else:
+            self.stack = Stack(config.cell, config.embedding, hidden, layers, dropout=dropout)
+        self.readout = Readout(hidden, 0, config.readout, config.maxout)
+        self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def start(self, memory: Memory) -> State:
+        state = super().start(memory)
+        return state if self.fed is None else {**state, "readout": state["h"].new_zeros(len(state["h"]), self.fed)}
+
+    def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        if self.fed is None:
+            top, state = self.stack.step(words, state)
+            readout, weights = self.look(top, memory)
+        else:
+            state, weights = self.move(self.cell.read(words), state, memory)
+            readout = state["readout"]
+        return self.dropout(readout), state, weights
+
+    def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        state = {name: per_row(part, len(words)) for name, part in self.start(memory).items()}
+        if self.fed is None:
+            top, _ = self.stack.run(words, state)
+            readout, weights = (part.unflatten(0, words.shape[:2]) for part in self.look(top.flatten(0, 1), memory))
+            return self.dropout(readout), weights
+        readouts, looks = [], []
+        for gates in self.cell.read(words.transpose(0, 1)).unbind(0):
+            state, weights = self.move(gates, state, memory)
+            readouts.append(state["readout"])
+            looks.append(weights)
+        return self.dropout(torch.stack(readouts, 1)), torch.stack(looks, 1)
+
+    def move(self, gates: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
+        """Move all layers to the next state, then look at the source from there."""
+        recurrent = {name: part for name, part in state.items() if name != "readout"}
+        bottom = self.cell(gates + self.cell.feedback(state["readout"]), layer_state(recurrent, 0))
+        top, upper = self.upper.step(bottom["h"], upper_state(recurrent))
+        readout, weights = self.look(top, memory)
+        return {**put_under(bottom, upper), "readout": readout}, weights
+
+    def look(self, top: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """The attentional vectors of states ``top``: (rows, H) to (rows, R), and the weights (rows, S)."""
+        context, weights = self.attention(top, memory["keys"], memory["readouts"], memory.get("mask"))
+        return self.readout(top, None, context), weights
