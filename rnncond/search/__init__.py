@@ -1,0 +1,13 @@
+"""One search for every system: greedy, beam and sampling are the same loop over a ``step``.
+
+>>> memory = model.encode(source)
+>>> found = search(model.step, memory, model.init_state(memory), SearchOptions(beam=5, nbest=3))
+>>> found.tokens  # (B, 3, T), best first
+"""
+
+from rnncond.search.ensemble import ensemble, join
+from rnncond.search.loop import search
+from rnncond.search.options import SearchOptions
+from rnncond.search.trail import Hypotheses
+
+__all__ = ["Hypotheses", "SearchOptions", "ensemble", "join", "search"]

@@ -1,0 +1,92 @@
+"""Which words to go on with: the best of a beam, or a draw. Among equals the lower row, then the lower id wins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnncond.search.options import SearchOptions
+
+
+class Choice(NamedTuple):
+    """K hypotheses of each of A examples, all (A, K).
+
+    Attributes:
+        parents: which of the example's rows each one continues.
+        words: the word that it adds.
+        log_probs: of the whole hypothesis; minus infinity marks a place that holds none.
+    """
+
+    parents: Tensor
+    words: Tensor
+    log_probs: Tensor
+
+
+def best_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of each row of (N, V), highest first and the lower id first among equals: values and ids (N, k).
+
+    ``torch.topk`` leaves the order of equals open, so equals within the k are put right, and rows with equals across
+    the edge of the k (rare) are sorted in full.
+    """
+    if k >= logits.shape[1]:
+        return logits.sort(dim=1, descending=True, stable=True)
+    values, ids = logits.topk(k + 1, dim=1)
+    tied = values[:, k - 1] == values[:, k]
+    ids = ids[:, :k].sort(dim=1).values
+    values, order = logits.gather(1, ids).sort(dim=1, descending=True, stable=True)
+    ids = ids.gather(1, order)
+    if tied.any():
+        full = logits[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], ids[tied] = full.values[:, :k], full.indices[:, :k]
+    return values, ids
+
+
+def pick_best(logits: Tensor, normaliser: Tensor, live: Tensor, room: Tensor, width: int) -> Choice:
+    """The ``room`` (A,) most probable continuations of each example's rows.
+
+    Args:
+        logits: (N, V) with the rules applied; ``normaliser`` (N, 1) is their log-sum-exp from before.
+        live: (A, W) log-probabilities of the rows, N = A * W.
+        width: K of the result; places from ``room`` on hold nothing.
+    """
+    values, words = best_words(logits, min(width, logits.shape[1]))
+    candidates = (values - normaliser).view(*live.shape, -1) + live[..., None]
+    log_probs, order = candidates.flatten(1).sort(dim=1, descending=True, stable=True)
+    log_probs, order = log_probs[:, :width], order[:, :width]
+    words = words.view(len(live), -1).gather(1, order)
+    parents = order // candidates.shape[-1]
+    if (missing := width - order.shape[1]) > 0:
+        log_probs = F.pad(log_probs, (0, missing), value=-torch.inf)
+        words, parents = F.pad(words, (0, missing)), F.pad(parents, (0, missing))
+    places = torch.arange(width, device=live.device)
+    return Choice(parents, words, log_probs.masked_fill(places >= room[:, None], -torch.inf))
+
+
+def pick_sample(logits: Tensor, normaliser: Tensor, live: Tensor, draws: Tensor, options: SearchOptions) -> Choice:
+    """A word for each of K rows of each example by ``draws`` (A, K), uniform in [0, 1).
+
+    ``live`` is (A, W) with W = K, or W = 1 at the first word. The log-probabilities are the model's own.
+    """
+    width = live.shape[1]
+    words = draw_words(logits, draws.reshape(len(logits), -1), options)
+    log_probs = (logits.gather(1, words) - normaliser).view(draws.shape) + live
+    parents = torch.arange(draws.shape[1], device=live.device).clamp(max=width - 1).expand(draws.shape)
+    return Choice(parents, words.view(draws.shape), log_probs)
+
+
+def draw_words(logits: Tensor, draws: Tensor, options: SearchOptions) -> Tensor:
+    """Words (N, M) from the distributions of ``logits`` (N, V), where the cumulative probability passes ``draws``."""
+    ids = None
+    if options.top_k or options.top_p < 1:
+        logits, ids = best_words(logits, options.top_k or logits.shape[1])
+    probabilities = (logits / options.temperature).softmax(-1, dtype=torch.double)
+    cumulative = probabilities.cumsum(-1)
+    if options.top_p < 1:
+        # A word stays while those before it hold less than top_p: the first always does.
+        probabilities = probabilities.masked_fill(cumulative - probabilities >= options.top_p, 0)
+        cumulative = probabilities.cumsum(-1)
+    chosen = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
+    return chosen if ids is None else ids.gather(1, chosen)

@@ -1,0 +1,39 @@
+"""What a hypothesis may not say next: rules lower logits (N, V) to minus infinity in place, without copies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rnncond.contract import BOS, EOS, PAD
+from rnncond.search.options import SearchOptions
+
+NEVER = -torch.inf
+
+
+def apply_rules(logits: Tensor, history: Tensor, limits: Tensor, options: SearchOptions) -> None:
+    """Block words.
+
+    Args:
+        logits: (N, V), changed in place.
+        history: (N, t) the words of each row so far.
+        limits: (A,) most words of each example, A dividing N.
+    """
+    length = history.shape[1]
+    logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), NEVER)
+    if length < options.min_length:
+        logits[:, EOS] = NEVER
+    if 0 < options.no_repeat_ngram <= length:
+        block_repeats(logits, history, options.no_repeat_ngram)
+    full = (limits <= length).repeat_interleave(len(logits) // len(limits))
+    if full.any():
+        other = torch.arange(logits.shape[1], device=logits.device) != EOS
+        logits.masked_fill_(full[:, None] & other, NEVER)
+
+
+def block_repeats(logits: Tensor, history: Tensor, n: int) -> None:
+    """Block each word that would end an n-gram which the row's ``history`` (N, t) already has."""
+    ngrams = history.unfold(1, n, 1)
+    prefix = history[:, history.shape[1] - n + 1 :]
+    repeated = (ngrams[..., :-1] == prefix[:, None]).all(-1)
+    logits.scatter_(1, ngrams[..., -1].where(repeated, PAD), NEVER)

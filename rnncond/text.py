@@ -1,0 +1,220 @@
+"""Text to ids and back: ``Vocabulary``, around a tokenizer of the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from rnncond.contract import EOS, UNK
+
+Level = Literal["word", "bpe", "wordpiece", "unigram"]
+Punctuation = Literal["split", "drop", "keep"]
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+FORMAT = 1
+SUBWORDS = 10_000
+"""Size of a subword vocabulary unless one is asked for."""
+
+JOINTS = "['\u2019-]"
+NOT_WORD = rf"(?<!\w){JOINTS}|{JOINTS}(?!\w)|(?!{JOINTS})[^\w\s]"
+"""A mark: neither letter nor digit, nor an apostrophe or hyphen inside a word (don't, well-known)."""
+SPACE = "▁"
+"""Marks the beginning of a word in BPE and unigram pieces (SentencePiece's sign)."""
+GLUE = "##"
+"""Marks the continuation of a word in WordPiece pieces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """How text is cut.
+
+    Attributes:
+        level: whole words, or subwords by ``bpe`` (Sennrich et al. 2016), ``wordpiece`` (Schuster and Nakajima 2012)
+            or ``unigram`` (Kudo 2018).
+        lowercase: fold case before all else.
+        punctuation: ``split`` makes each mark a word of its own and joins it again when decoding; ``drop`` leaves
+            marks out, apostrophes and hyphens inside a word excepted; ``keep`` cuts at white space only.
+    """
+
+    level: Level = "word"
+    lowercase: bool = True
+    punctuation: Punctuation = "split"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("level", get_args(Level)), ("punctuation", get_args(Punctuation))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}")
+
+
+class Vocabulary:
+    """Words or subwords with ids; PAD, BOS, EOS and UNK are 0 to 3.
+
+    >>> vocabulary = Vocabulary.train(["A dog runs.", "A dog sleeps."])
+    >>> vocabulary.decode(vocabulary.encode("a dog sleeps."))
+    'a dog sleeps.'
+    """
+
+    def __init__(self, tokenizer: Tokenizer, text: Text) -> None:
+        self.tokenizer, self.text = tokenizer, text
+        found = tuple(tokenizer.id_to_token(number) for number in range(len(SPECIAL)))
+        if found != SPECIAL:
+            raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL)}; this one with {found}")
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        level: Level = "word",
+        size: int | None = None,
+        min_count: int = 1,
+        lowercase: bool = True,
+        punctuation: Punctuation = "split",
+    ) -> Vocabulary:
+        """A vocabulary of ``texts``; of both languages' texts for a joint one.
+
+        WordPiece and unigram may differ a little from run to run, so keep what was trained: ``to_json``.
+
+        Args:
+            size: most entries, the four special ones included; None for every word, or ``SUBWORDS`` subwords.
+            min_count: fewest occurrences of a word (of a pair that BPE and WordPiece merge; unigram has no such count).
+
+        Raises:
+            ValueError: there is no text, the size has no room, or the level is unknown.
+        """
+        text = Text(level=level, lowercase=lowercase, punctuation=punctuation)
+        size = size if size is not None else (SUBWORDS if level != "word" else 2**31)
+        if size <= len(SPECIAL) or min_count < 1:
+            raise ValueError(f"size is {size} and min_count {min_count}; need above {len(SPECIAL)}, and at least 1")
+        tokenizer = Tokenizer(_MODELS[level]())
+        tokenizer.normalizer = _normalizer(text)
+        tokenizer.pre_tokenizer = _pre_tokenizer(text)
+        tokenizer.train_from_iterator(texts, _trainer(level, size, min_count))
+        if tokenizer.get_vocab_size() <= len(SPECIAL):
+            raise ValueError("no words to make a vocabulary of: the texts are empty, or min_count is too high")
+        # Special entries stay in the model's table and are not looked for in text: there, "</s>" is just text.
+        description = json.loads(tokenizer.to_str()) | {"added_tokens": []}
+        return cls(Tokenizer.from_str(json.dumps(description)), text)
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} entries, {self.text}, {self.fingerprint})"
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of SHA-256 over ``to_json``."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``, without BOS and EOS."""
+        return self.tokenizer.encode(text).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of many texts, on all cores."""
+        return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ``ids`` up to the first EOS; PAD and BOS say nothing."""
+        words = []
+        for number in ids:
+            if number == EOS:
+                break
+            if number >= UNK:
+                words.append(int(number))
+        return self._join(self.tokens(words))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The entry of each id, special ones included: the labels of an attention matrix."""
+        found = [self.tokenizer.id_to_token(int(number)) for number in ids]
+        if None in found:
+            raise ValueError(f"id {list(ids)[found.index(None)]} is outside this vocabulary of {len(self)} entries")
+        return found
+
+    def _join(self, tokens: list[str]) -> str:
+        if self.text.level in ("bpe", "unigram"):
+            return "".join(tokens).replace(SPACE, " ").strip()
+        joined = " ".join(tokens)
+        if self.text.level == "wordpiece":
+            joined = joined.replace(" " + GLUE, "")
+        return attach_punctuation(joined) if self.text.punctuation == "split" else joined
+
+    def to_json(self) -> str:
+        """All of it as JSON text, the same text for equal vocabularies."""
+        content = {"format": FORMAT, "text": asdict(self.text), "tokenizer": json.loads(self.tokenizer.to_str())}
+        return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Vocabulary:
+        """Raises ValueError where ``text`` is not what ``to_json`` gives."""
+        try:
+            content = json.loads(text)
+            version = content["format"]
+            if version != FORMAT:
+                raise ValueError(f"the vocabulary's format is {version}; this version reads {FORMAT}")
+            return cls(Tokenizer.from_str(json.dumps(content["tokenizer"])), Text(**content["text"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not the JSON of a vocabulary: {type(error).__name__} {error}") from error
+
+
+def attach_punctuation(text: str) -> str:
+    """Undo the spaces around marks: ``he said , " yes " ( twice ) .`` gives ``he said, "yes" (twice).``"""
+    text = re.sub(r" ([.,;:!?…%)\]}»”])", r"\1", text)
+    text = re.sub(r"([(\[{«“„¿¡]) ", r"\1", text)
+    return re.sub(r'" ([^"]*?) "', r'"\1"', text)
+
+
+_MODELS = {
+    "word": lambda: models.WordLevel(unk_token=SPECIAL[UNK]),
+    "bpe": lambda: models.BPE(unk_token=SPECIAL[UNK], fuse_unk=True),
+    "wordpiece": lambda: models.WordPiece(unk_token=SPECIAL[UNK]),
+    "unigram": models.Unigram,
+}
+
+
+def _trainer(level: Level, size: int, min_count: int) -> trainers.Trainer:
+    common = {"vocab_size": size, "special_tokens": list(SPECIAL), "show_progress": False}
+    if level == "word":
+        return trainers.WordLevelTrainer(min_frequency=min_count, **common)
+    if level == "bpe":
+        return trainers.BpeTrainer(min_frequency=min_count, **common)
+    if level == "wordpiece":
+        return trainers.WordPieceTrainer(min_frequency=min_count, continuing_subword_prefix=GLUE, **common)
+    return trainers.UnigramTrainer(unk_token=SPECIAL[UNK], **common)
+
+
+def _normalizer(text: Text) -> normalizers.Normalizer:
+    steps = [normalizers.NFC()]
+    if text.lowercase:
+        steps.append(normalizers.Lowercase())
+    steps.append(normalizers.Replace(Regex(f"<(?={'|'.join(mark[1:] for mark in SPECIAL)})"), "< "))
+    if text.punctuation == "drop":
+        steps.append(normalizers.Replace(Regex(NOT_WORD), " "))
+    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    return normalizers.Sequence(steps)
+
+
+def _pre_tokenizer(text: Text) -> pre_tokenizers.PreTokenizer:
+    marks = pre_tokenizers.Split(Regex(NOT_WORD), behavior="isolated")
+    if text.level in ("bpe", "unigram"):
+        spaces = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+        # SPACE is no word character either: it must not be split from the word that it begins.
+        inside = Regex(rf"(?!{SPACE})(?:{NOT_WORD})")
+        split = pre_tokenizers.Split(inside, behavior="isolated")
+        return pre_tokenizers.Sequence([spaces, split]) if text.punctuation == "split" else spaces
+    if text.punctuation == "split":
+        return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    return pre_tokenizers.WhitespaceSplit()
