@@ -21,8 +21,8 @@ FORMAT = 1
 SUBWORDS = 10_000
 """Size of a subword vocabulary unless one is asked for."""
 
-JOINTS = "['\u2019-]"
-NOT_WORD = rf"(?<!\w){JOINTS}|{JOINTS}(?!\w)|(?!{JOINTS})[^\w\s]"
+INSIDE, JOINTS = r"[\p{L}\p{M}\p{N}_]", "['\u2019-]"
+NOT_WORD = rf"(?<!{INSIDE}){JOINTS}|{JOINTS}(?!{INSIDE})|(?!{JOINTS}|{INSIDE})\S"
 """A mark: neither letter nor digit, nor an apostrophe or hyphen inside a word (don't, well-known)."""
 SPACE = "▁"
 """Marks the beginning of a word in BPE and unigram pieces (SentencePiece's sign)."""
@@ -172,9 +172,9 @@ class Vocabulary:
 
 def attach_punctuation(text: str) -> str:
     """Undo the spaces around marks: ``he said , " yes " ( twice ) .`` gives ``he said, "yes" (twice).``"""
-    text = re.sub(r" ([.,;:!?…%)\]}»”])", r"\1", text)
-    text = re.sub(r"([(\[{«“„¿¡]) ", r"\1", text)
-    return re.sub(r'" ([^"]*?) "', r'"\1"', text)
+    text = re.sub(r" ([.,;:!?…%)\]}])", r"\1", text)
+    text = re.sub(r"([(\[{¿¡]) ", r"\1", text)
+    return re.sub(r'(["“„«]) ([^"“”„«»]*) (["”“»])', r"\1\2\3", text)
 
 
 _MODELS = {
