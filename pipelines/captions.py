@@ -13,7 +13,7 @@ Flickr    ``NAME#K<tab>caption`` lines; splits from ``*trainImages.txt``, ``*dev
 ========  ==================================================================================================
 
 A file that names no split at all has its images held out by their ids: see ``hold_out``. A folder stands for all
-``captions*`` files in it (COCO's annotations come in two). Paths are local or anything that fsspec opens; ``.gz`` too.
+its ``captions_*.json``: COCO's come in two. Paths are local or anything that fsspec opens; ``.gz`` too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Captioned:
 
 
 def read_captions(path: str | Path) -> list[Captioned]:
-    """All captioned images of a file, or of a folder's ``captions*`` files, in the order in which they are named.
+    """All captioned images of a file, or of a folder's ``captions_*.json``, in the order in which they are named.
 
     Raises:
         UserError: no such file, none of the formats, or entries that are not as the format has them; the message
@@ -76,9 +76,9 @@ def files_of(path: str) -> list[str]:
         raise UserError(f"There is no file of captions {path}.")
     if not filesystem.isdir(root):
         return [path]
-    files = [filesystem.unstrip_protocol(file) for file in sorted(filesystem.glob(f"{root}/captions*"))]
+    files = [filesystem.unstrip_protocol(file) for file in sorted(filesystem.glob(f"{root}/captions_*.json"))]
     if not files:
-        raise UserError(f"The folder {path} has no file captions*. Name the file of captions itself.")
+        raise UserError(f"The folder {path} has no file captions_*.json. Name the file of captions itself.")
     return files
 
 
@@ -252,27 +252,34 @@ def join(examples: list[Captioned], image_ids: Iterable[str]) -> Joined:
 
     Data sets and image folders name one image differently: ``391895``, ``val2014/COCO_val2014_391895.jpg``,
     ``COCO_val2014_391895``. Of the ways to spell an example (its id, its path, the path without suffix, the file's
-    name, the name without suffix) the one that meets most images is used for all; a spelling that two examples share
-    is not used.
+    name, the name without suffix) and an image (its id, or the id's last part) the pair that meets most is used for
+    all; a spelling that two share is not used.
 
     Raises:
         UserError: nothing meets; the message shows an id of each side.
     """
-    available = set(image_ids)
+    available = list(image_ids)
+    by_id, by_name = {name: name for name in available}, {PurePosixPath(name).name: name for name in available}
     best: dict[str, Captioned] = {}
-    for spell in SPELLINGS:
-        spelled = {spell(example): example for example in examples}
-        if len(spelled) == len(examples) and len(available & spelled.keys()) > len(available & best.keys()):
-            best = spelled
-    joined = [replace(example, image_id=name) for name, example in best.items() if name in available]
+    images = by_id
+    for spelled_images in (by_id, by_name) if len(by_name) == len(by_id) else (by_id,):
+        for spell in SPELLINGS:
+            spelled = {spell(example): example for example in examples}
+            if len(spelled) == len(examples) and meeting(spelled, spelled_images) > meeting(best, images):
+                best, images = spelled, spelled_images
+    joined = [replace(example, image_id=images[name]) for name, example in best.items() if name in images]
     if not joined:
-        ours, theirs = (sorted(names)[0] if names else "none" for names in ([e.image_id for e in examples], available))
+        ours, theirs = (min(names, default="nothing") for names in ([e.image_id for e in examples], available))
         raise UserError(
             f"None of {len(examples):,} captioned images is among the {len(available):,} images that there are: the "
             f"captions say {ours!r}, the images {theirs!r}. Are these captions of these images?"
         )
-    without_image = [name for name in best if name not in available]
-    return Joined(joined, without_image, sorted(available - best.keys()))
+    without_image = [name for name in best if name not in images]
+    return Joined(joined, without_image, sorted(images[name] for name in images.keys() - best.keys()))
+
+
+def meeting(examples: dict[str, Captioned], images: dict[str, str]) -> int:
+    return len(examples.keys() & images.keys())
 
 
 SPELLINGS: tuple[Callable[[Captioned], str], ...] = (

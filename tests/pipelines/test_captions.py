@@ -108,11 +108,14 @@ def test_no_such_file_no_text_and_many_mistakes(tmp_path):
     with pytest.raises(UserError, match=r"7 of 7 .*(?s:.*)and 2 more"):
         read_captions(write(tmp_path / "c", *['{"image_id": "a"}'] * 7))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"no file captions\*"):
+    with pytest.raises(UserError, match=r"no file captions_\*\.json"):
         read_captions(tmp_path / "folder")
 
 
-@pytest.mark.parametrize("ids", [["a", "b"], ["images/a.jpg", "images/b.jpg"], ["images/a", "images/b"], ["b.jpg"]])
+@pytest.mark.parametrize(
+    "ids",
+    [["a", "b"], ["images/a.jpg", "images/b.jpg"], ["images/a", "images/b"], ["b.jpg"], ["val/a.jpg", "train/b.jpg"]],
+)
 def test_join_finds_the_spelling_of_the_images(ids):
     examples = [DOG, Captioned("b", "images/b.jpg", "val", ("A",)), Captioned("c", "images/c.jpg", "val", ("A",))]
     joined = join(examples, [*ids, "zebra"])
