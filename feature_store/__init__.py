@@ -5,9 +5,11 @@ from feature_store.parts import Part
 from feature_store.read import RowGroup, Snapshot
 from feature_store.schema import failure_schema, feature_schema, fingerprint, from_numpy, to_numpy
 from feature_store.store import Dataset, Store
-from feature_store.writer import Handle, Term
+from feature_store.term import Term
+from feature_store.upkeep import compact, drop, vacuum, verify
+from feature_store.writer import Handle
 
 __all__ = [
     "Dataset", "Handle", "Part", "RowGroup", "Snapshot", "Store", "StoreError", "Term",
-    "failure_schema", "feature_schema", "fingerprint", "from_numpy", "to_numpy",
+    "compact", "drop", "failure_schema", "feature_schema", "fingerprint", "from_numpy", "to_numpy", "vacuum", "verify",
 ]  # fmt: skip

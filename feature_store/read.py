@@ -57,7 +57,7 @@ class Snapshot:
     @property
     def failed(self) -> int:
         """Inputs that gave no row so far."""
-        return self.failures().num_rows
+        return sum(table.num_rows for table in self.standing_failures.values())
 
     @property
     def paths(self) -> list[str]:
@@ -119,37 +119,37 @@ class Snapshot:
 
     def failures(self) -> pa.Table:
         """Inputs without a row, each once with its latest reason, ordered by id."""
-        return self._failures
+        tables = [*self.standing_failures.values(), failure_schema(self.id_column).empty_table()]
+        return pa.concat_tables(tables).sort_by(self.id_column)
 
     @cached_property
-    def _failures(self) -> pa.Table:
+    def standing_failures(self) -> dict[str, pa.Table]:
+        """Of each part with failures, by name: those that have neither failed again nor succeeded since."""
         parts = sorted((part for part in self.parts if part.failures), key=lambda part: (part.term, part.time))
-        if not parts:
-            return failure_schema(self.id_column).empty_table()
         with ThreadPoolExecutor(READ_THREADS) as pool:
             tables = list(pool.map(self.read_failures, parts))
-        terms = np.repeat([part.term for part in parts], [table.num_rows for table in tables])
-        table = pa.concat_tables(tables)
-        return table.take(self._standing(table[self.id_column].combine_chunks(), terms)).sort_by(self.id_column)
-
-    def _standing(self, ids: pa.Array, terms: np.ndarray) -> np.ndarray:
-        """Which of the failures ``ids`` (in order of commit) have neither failed again nor succeeded since."""
-        last = {id_: at for at, id_ in enumerate(ids.to_pylist())}
-        first_term = int(terms.min())
-        low, high = pc.min_max(ids).as_py().values()
-        later = [
-            part
-            for part in self.parts
-            if part.rows and part.term > first_term and part.first_id <= high and part.last_id >= low
-        ]
-        for done in self.iter_ids(later):
+        latest = {id_: part for part, table in zip(parts, tables, strict=True) for id_ in ids_of(table, self.id_column)}
+        for done in self.iter_ids(self._later_parts(latest)):
+            ids = pa.array(latest, done.type)
             for id_ in ids.filter(pc.is_in(ids, value_set=done)).to_pylist():
-                last.pop(id_, None)
-        return np.fromiter(sorted(last.values()), np.int64)
+                del latest[id_]
+        return {
+            part.name: table.filter([latest.get(id_) is part for id_ in ids_of(table, self.id_column)])
+            for part, table in zip(parts, tables, strict=True)
+        }
+
+    def _later_parts(self, failed: dict[str, Part]) -> list[Part]:
+        """Parts in which a failed input may have succeeded: of a later term, and with ids in its range."""
+        if not failed:
+            return []
+        first_term = min(part.term for part in failed.values())
+        bounds = np.array(sorted(failed))
+        return [p for p in self.parts if p.rows and p.term > first_term and may_hold(bounds, p.first_id, p.last_id)]
 
     def read_failures(self, part: Part) -> pa.Table:
         """The failures committed with ``part``, also those that have been overcome since."""
-        return pq.read_table(self._source(part.failure_path))
+        with explained_damage(self.files.show(f"{self.folder}/{part.failure_path}")):
+            return pq.read_table(self._source(part.failure_path))
 
     def _part_ids(self, part: Part) -> pa.ChunkedArray:
         with self._open(part) as file:
@@ -216,6 +216,10 @@ def may_hold(sorted_ids: np.ndarray, first: str, last: str) -> bool:
     """Whether any of ``sorted_ids`` lies between ``first`` and ``last``, ends included."""
     at = np.searchsorted(sorted_ids, first)
     return bool(at < len(sorted_ids) and sorted_ids[at] <= last)
+
+
+def ids_of(table: pa.Table, id_column: str) -> list[str]:
+    return table[id_column].to_pylist()
 
 
 def as_batch(table: pa.Table) -> pa.RecordBatch:

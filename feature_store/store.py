@@ -10,13 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_store import writer
+from feature_store import term
 from feature_store.errors import StoreError
 from feature_store.files import Files
 from feature_store.ledger import Heartbeat, Ledger, TermName
 from feature_store.read import Snapshot
 from feature_store.schema import canonical, differences, fingerprint, pack_schema, unpack_schema
-from feature_store.writer import HEARTBEAT_SECONDS, Handle, Term
+from feature_store.term import HEARTBEAT_SECONDS, Term
+from feature_store.writer import Handle
 
 FORMAT = 1
 """The newest version of FORMAT.md that this code reads and the one that it writes."""
@@ -184,12 +185,12 @@ class Dataset:
         if not self.files.exists(path):
             self.files.write(path, self._to_json())
         draft = Handle(self.files, self.folder, TermName(0, ""), self.schema, self.id_column)
-        return writer.begin(draft, takeover, heartbeat)
+        return term.begin(draft, takeover, heartbeat)
 
     def writer(self) -> Heartbeat | None:
         """The last sign of life of the newest writer; None if it ended in order. It may be dead."""
         terms = self.ledger.terms()
-        return writer.heartbeat_of(self.ledger, terms[-1]) if terms else None
+        return term.heartbeat_of(self.ledger, terms[-1]) if terms else None
 
     def _to_json(self) -> bytes:
         values = {

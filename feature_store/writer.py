@@ -1,15 +1,13 @@
-"""Writing: a Term holds the right to write a set, its Handle commits parts, also from other processes and nodes."""
+"""Committing parts, from any process or node that a term's handle was sent to."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,14 +15,11 @@ import pyarrow.parquet as pq
 
 from feature_store.errors import StoreError
 from feature_store.files import Files, Sink
-from feature_store.ledger import Heartbeat, Ledger, TermName
+from feature_store.ledger import Ledger, TermName
 from feature_store.parts import Part
 from feature_store.schema import differences, failure_schema
 
-log = logging.getLogger(__name__)
-
 ROW_GROUP_BYTES = 8 << 20
-HEARTBEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -192,7 +187,7 @@ def open_writer(sink: Sink, schema: pa.Schema, id_column: str) -> pq.ParquetWrit
     )
 
 
-def check_ascending(ids: pa.ChunkedArray, before: str | None) -> None:
+def check_ascending(ids: pa.ChunkedArray, before: str | None = None) -> None:
     ids = ids.combine_chunks()
     if before is not None:
         ids = pa.concat_arrays([pa.array([before], ids.type), ids])
@@ -202,125 +197,3 @@ def check_ascending(ids: pa.ChunkedArray, before: str | None) -> None:
         raise StoreError(
             f"ids must ascend and be unique in a part: {ids[at + 1].as_py()!r} follows {ids[at].as_py()!r}"
         )
-
-
-class Term:
-    """The time of one writer, from ``Dataset.begin``. A context manager; ``close`` ends it.
-
-    Attributes:
-        handle: goes to the tasks that commit.
-        swept: files of dead writers that were removed at the beginning.
-    """
-
-    def __init__(self, handle: Handle, heartbeat: Heartbeat, swept: int) -> None:
-        self.handle, self.swept = handle, swept
-        self._heartbeat = heartbeat
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
-        self._thread.start()
-
-    def _path(self, file: str) -> str:
-        return self.handle.ledger.path(self.handle.term, file)
-
-    def _beat(self) -> None:
-        while not self._ended.wait(self._heartbeat.interval):
-            self._heartbeat = self._heartbeat.renewed()
-            # A missed beat is the message: after three, others may take this writer for dead.
-            with suppress(StoreError, OSError):
-                self.handle.files.write(self._path("alive.json"), self._heartbeat.to_json())
-
-    def close(self) -> None:
-        """End in order, so that the next writer need not ask whether this one lives. A second call does nothing."""
-        if self._ended.is_set():
-            return
-        self._ended.set()
-        self._thread.join()
-        self.handle.files.write(self._path("closed.json"), b"{}")
-
-    def __enter__(self) -> Term:
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if error is None:
-            self.close()
-        else:
-            with suppress(StoreError):  # the first error is the one to tell
-                self.close()
-
-
-def begin(handle: Handle, takeover: bool, interval: float) -> Term:
-    """Open the next term of a set. ``handle`` is complete but for its term.
-
-    Raises:
-        StoreError: another writer lives, or began at the same moment.
-    """
-    files, ledger = handle.files, handle.ledger
-    if not takeover:
-        refuse_if_another_lives(ledger)
-    term = TermName.after(ledger.terms())
-    heartbeat = Heartbeat.first(interval)
-    files.write(ledger.path(term, "alive.json"), heartbeat.to_json())  # from here on, earlier terms are fenced
-    rivals = [other for other in ledger.terms() if other.number >= term.number and other != term]
-    if rivals:
-        files.delete_folder(f"{ledger.folder}/{term}")
-        raise StoreError(
-            f"{files.show(handle.folder)}: another writer (term {rivals[-1]}) began at the same moment. "
-            "Only one may write a set; try again if that one has given way too."
-        )
-    _, parts = ledger.read()
-    lying = lying_files(files, handle.folder)
-    ledger.write_base(term, [part for part in parts if not part.replaced or lying.intersection(part.paths)])
-    handle = replace(handle, term=term)
-    handle.refuse_if_taken_over()
-    named = {path for part in parts for path in part.paths}
-    orphans = lying - named
-    for path in orphans:
-        files.delete(f"{handle.folder}/{path}")
-    return Term(handle, heartbeat, len(orphans))
-
-
-def lying_files(files: Files, folder: str) -> set[str]:
-    """Every file in ``parts/`` and ``failures/``, half-written ones included."""
-    return {f"{kind}/{info.base_name}" for kind in ("parts", "failures") for info in files.list(f"{folder}/{kind}")}
-
-
-def refuse_if_another_lives(ledger: Ledger) -> None:
-    """Only the newest terms matter: all earlier writers have been taken over from already."""
-    terms = ledger.terms()
-    for term in terms:
-        if term.number < terms[-1].number:
-            continue
-        found = heartbeat_of(ledger, term)
-        if found and lives(ledger, term, found):
-            raise StoreError(
-                f"{ledger.files.show(ledger.folder)}: another writer is at work ({found.describe()}). Wait until it "
-                f"ends; or, if you know that it is gone, take over from it: its later commits are then refused."
-            )
-
-
-def heartbeat_of(ledger: Ledger, term: TermName) -> Heartbeat | None:
-    """The last sign of life of a term's writer, who may be dead; None if the term was closed in order."""
-    if ledger.files.exists(ledger.path(term, "closed.json")):
-        return None
-    content = ledger.files.read(ledger.path(term, "alive.json"))
-    return Heartbeat.from_json(content) if content else None
-
-
-def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:
-    """Whether a writer lives. Of one on another machine only time can tell: waits for its next heartbeat, and at
-    most until the last one has lost its force."""
-    process = seen.process()
-    if process != "unknown":
-        return process == "alive"
-    left = min(seen.lasts - (time.time() - seen.time), seen.lasts)
-    if left > 0:
-        log.warning("waiting up to %.0f s to see whether a writer still lives (%s)", left, seen.describe())
-    deadline = time.monotonic() + left
-    while time.monotonic() < deadline:
-        time.sleep(min(0.5, seen.interval / 2))
-        now = heartbeat_of(ledger, term)
-        if now is None:
-            return False
-        if now.time != seen.time:
-            return True
-    return False

@@ -1,0 +1,162 @@
+"""A term is the time of one writer: how it begins, shows that it lives, and ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from feature_store.errors import StoreError
+from feature_store.files import Files
+from feature_store.ledger import Heartbeat, Ledger, TermName
+from feature_store.writer import Handle
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class Term:
+    """The time of one writer, from ``Dataset.begin``. A context manager; ``close`` ends it.
+
+    Attributes:
+        handle: goes to the tasks that commit.
+        swept: number of files of dead writers that were removed at the beginning.
+    """
+
+    def __init__(self, handle: Handle, heartbeat: Heartbeat) -> None:
+        self.handle, self.swept = handle, 0
+        self._heartbeat = heartbeat
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
+        handle.files.write(self._path("alive.json"), heartbeat.to_json())
+        self._thread.start()
+
+    def _path(self, file: str) -> str:
+        return self.handle.ledger.path(self.handle.term, file)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._heartbeat.interval):
+            self._heartbeat = self._heartbeat.renewed()
+            # A missed beat is the message: after three, others may take this writer for dead.
+            with suppress(StoreError, OSError):
+                self.handle.files.write(self._path("alive.json"), self._heartbeat.to_json())
+
+    def _stop_beating(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def close(self) -> None:
+        """End in order, so that the next writer need not ask whether this one lives. A second call does nothing."""
+        if not self._ended.is_set():
+            self._stop_beating()
+            self.handle.files.write(self._path("closed.json"), b"{}")
+
+    def _withdraw(self) -> None:
+        self._stop_beating()
+        with suppress(StoreError):
+            self.handle.files.delete_folder(self._path("").rstrip("/"))
+
+    def __enter__(self) -> Term:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            self.close()
+        else:
+            with suppress(StoreError):  # the first error is the one to tell
+                self.close()
+
+
+def begin(draft: Handle, takeover: bool, interval: float) -> Term:
+    """Open the next term of a set. ``draft`` is a handle that is complete but for its term.
+
+    Raises:
+        StoreError: another writer lives, or began at the same moment.
+    """
+    if not takeover:
+        refuse_if_another_lives(draft.ledger)
+    handle = replace(draft, term=TermName.after(draft.ledger.terms()))
+    term = Term(handle, Heartbeat.first(interval))
+    try:
+        # Only now that its folder is there to be seen, so that earlier writers commit nothing that this one overlooks.
+        refuse_rivals(handle)
+        term.swept = carry_over(handle)
+        handle.refuse_if_taken_over()
+    except BaseException:
+        term._withdraw()
+        raise
+    return term
+
+
+def refuse_rivals(handle: Handle) -> None:
+    """Of writers that begin at the same moment each looks after it can be seen, so at most one sees no other."""
+    own = handle.term
+    rivals = [other for other in handle.ledger.terms() if other.number >= own.number and other != own]
+    if rivals:
+        raise StoreError(
+            f"{handle.files.show(handle.folder)}: another writer (term {rivals[-1]}) began at the same moment. "
+            "Only one may write a set; try again if that one has given way too."
+        )
+
+
+def carry_over(handle: Handle) -> int:
+    """Write the term's base, which makes it the one that counts. Returns the number of files without an entry that
+    were removed."""
+    _, parts = handle.ledger.read()
+    lying = lying_files(handle.files, handle.folder)
+    handle.ledger.write_base(handle.term, [part for part in parts if not part.replaced or lying.keys() & part.paths])
+    orphans = lying.keys() - {path for part in parts for path in part.paths}
+    for path in orphans:
+        handle.files.delete(f"{handle.folder}/{path}")
+    return len(orphans)
+
+
+def lying_files(files: Files, folder: str) -> dict[str, int]:
+    """Every file in ``parts/`` and ``failures/``, half-written ones included, and its bytes."""
+    kinds = ("parts", "failures")
+    return {f"{kind}/{info.base_name}": info.size for kind in kinds for info in files.list(f"{folder}/{kind}")}
+
+
+def refuse_if_another_lives(ledger: Ledger) -> None:
+    """Only the newest terms matter: all earlier writers have been taken over from already."""
+    terms = ledger.terms()
+    for term in terms:
+        if term.number < terms[-1].number:
+            continue
+        found = heartbeat_of(ledger, term)
+        if found and lives(ledger, term, found):
+            raise StoreError(
+                f"{ledger.files.show(ledger.folder)}: another writer is at work ({found.describe()}). Wait until it "
+                f"ends; or, if you know that it is gone, take over from it: its later commits are then refused."
+            )
+
+
+def heartbeat_of(ledger: Ledger, term: TermName) -> Heartbeat | None:
+    """The last sign of life of a term's writer, who may be dead; None if the term was closed in order."""
+    if ledger.files.exists(ledger.path(term, "closed.json")):
+        return None
+    content = ledger.files.read(ledger.path(term, "alive.json"))
+    return Heartbeat.from_json(content) if content else None
+
+
+def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:
+    """Whether a writer lives. Of one on another machine only time can tell: waits for its next heartbeat, and at
+    most until the last one has lost its force."""
+    process = seen.process()
+    if process != "unknown":
+        return process == "alive"
+    left = min(seen.lasts - (time.time() - seen.time), seen.lasts)
+    if left > 0:
+        log.warning("waiting up to %.0f s to see whether a writer still lives (%s)", left, seen.describe())
+    deadline = time.monotonic() + left
+    while time.monotonic() < deadline:
+        time.sleep(min(0.5, seen.interval / 2))
+        now = heartbeat_of(ledger, term)
+        if now is None:
+            return False
+        if now.time != seen.time:
+            return True
+    return False
