@@ -1,0 +1,352 @@
+"""Convolutional networks without their classifiers: pictures in, ``pooled`` and ``grid`` features out.
+
+==================================  ============================  ==============================================
+torchvision/NAME                    grid (rows, columns, D)       pooled (D,)
+==================================  ============================  ==============================================
+resnet*, resnext*, wide_resnet*     layer4                        mean over the grid
+vgg*                                last convolution and its      fc7 after its ReLU, 4096
+                                    ReLU, before the last pool
+alexnet                             as vgg*                       as vgg*
+googlenet                           inception5b                   mean over the grid
+squeezenet*                         features                      mean over the grid
+mobilenet*, efficientnet*, ...      last feature map              mean over the grid
+==================================  ============================  ==============================================
+
+With timm/NAME the grid is ``forward_features`` (the patch tokens of a transformer, in their places) and pooled is
+what timm hands to the classifier, ``forward_head(pre_logits=True)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines import images
+from pipelines.console import UserError
+from pipelines.images import Preprocess
+
+VERSION = 1
+"""Of the code between pixels and features: part of every fingerprint, raised when a change alters the numbers."""
+
+OUTPUTS = ("pooled", "grid")
+
+BODIES = {
+    r"(wide_)?resnet\d.*|resnext.*": "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4",
+    r"vgg.*|alexnet": "features",
+    r"googlenet": "conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a inception4b "
+    "inception4c inception4d inception4e maxpool4 inception5a inception5b",
+    r"squeezenet.*|mobilenet.*|efficientnet.*|convnext.*": "features",
+    r"shufflenet.*": "conv1 maxpool stage2 stage3 stage4 conv5",
+    r"regnet.*": "stem trunk_output",
+    r"mnasnet.*": "layers",
+}
+"""The torchvision families (as patterns of names) and the modules that lead to their last feature map."""
+
+
+class Backbone:
+    """A network with its weights, ready to compute; can be pickled, and moved with ``to``.
+
+    Attributes:
+        preprocess: from a picture to this network's input.
+        shapes: of one image's outputs: pooled (D,), grid (rows, columns, D).
+        recipe: everything that the numbers depend on; the fingerprint of a set of features is its hash. A GPU
+            computes in float16, to which features are rounded anyway, so the device is no part of it.
+    """
+
+    def __init__(self, name: str, trunk: nn.Module, preprocess: Preprocess, outputs: tuple[str, ...]) -> None:
+        self.name, self.preprocess, self.outputs = name, preprocess, outputs
+        self.trunk = trunk.eval().requires_grad_(False)
+        self.to("cpu")
+        self.shapes = {output: array.shape[1:] for output, array in self(self.example(1)).items()}
+        self.recipe: dict[str, Any] = {
+            "backbone": name,
+            "weights": fingerprint_weights(trunk.network.state_dict()),
+            "preprocessing": as_json(asdict(preprocess)),
+            "outputs": as_json(self.shapes),
+            "dtype": "float16",
+            "version": {"images": images.VERSION, "backbones": VERSION},
+        }
+
+    def to(self, device: torch.device | str) -> Backbone:
+        self.device = torch.device(device)
+        # Twice as fast as the default layout for some networks on a CPU, and what tensor cores want.
+        self.trunk.to(self.device, memory_format=torch.channels_last)
+        self.mean = torch.tensor(self.preprocess.mean, device=self.device).mul(255).view(1, 3, 1, 1)
+        self.std = torch.tensor(self.preprocess.std, device=self.device).mul(255).view(1, 3, 1, 1)
+        return self
+
+    def example(self, count: int) -> np.ndarray:
+        """A batch of black pictures, to learn shapes and to warm up."""
+        return np.zeros((count, *self.preprocess.crop, 3), np.uint8)
+
+    @torch.inference_mode()
+    def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 (B, height, width, 3) to float16: ``pooled`` (B, D) and ``grid`` (B, rows, columns, D)."""
+        inputs = torch.from_numpy(pictures)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            inputs = inputs.pin_memory().to(self.device, non_blocking=True)
+        inputs = inputs.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
+        with torch.autocast(self.device.type, torch.float16, enabled=on_gpu):
+            grid, pooled = self.trunk(inputs)
+        computed = {"pooled": pooled, "grid": grid.permute(0, 2, 3, 1)}
+        return {output: computed[output].half().contiguous().cpu().numpy() for output in self.outputs}
+
+
+def load(name: str, weights: str = "pretrained", outputs: tuple[str, ...] = OUTPUTS) -> Backbone:
+    """Build a backbone.
+
+    Args:
+        name: ``timm/NAME`` or ``torchvision/NAME``.
+        weights: a file (.safetensors, or .pth, .pt with tensors only), ``pretrained`` (downloaded by name) or
+            ``random`` (the same random numbers each time).
+        outputs: any of ``pooled`` and ``grid``; what is not asked for is not computed.
+
+    Raises:
+        UserError: no such name or file, no network to download from, or weights of another network.
+    """
+    outputs = check_outputs(outputs)
+    library, _, model = name.partition("/")
+    if library not in LIBRARIES or not LIBRARIES[library]["knows"](model):
+        raise UserError(_no_such_backbone(name))
+    trunk, preprocess = LIBRARIES[library]["build"](model, weights, outputs)
+    return Backbone(name, trunk, preprocess, outputs)
+
+
+def check_outputs(outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The outputs asked for, once each and in the order of ``OUTPUTS``."""
+    if wrong := set(outputs) - set(OUTPUTS):
+        raise UserError(f"outputs: {', '.join(sorted(wrong))!r} is not among {', '.join(OUTPUTS)}")
+    if not outputs:
+        raise UserError(f"outputs: none given; choose from {', '.join(OUTPUTS)}")
+    return tuple(output for output in OUTPUTS if output in outputs)
+
+
+def as_json(values: Any) -> Any:
+    """``values`` as they will be read back: tuples are lists."""
+    return json.loads(json.dumps(values))
+
+
+def fingerprint_weights(state: dict[str, Tensor]) -> str:
+    """SHA-256 of the weights that are used, whatever the file that held them: names, shapes, values as float32."""
+    digest = hashlib.sha256()
+    for key in sorted(key for key in state if not key.endswith("num_batches_tracked")):
+        values = state[key].detach().cpu().float().contiguous().numpy()
+        digest.update(f"{key}{values.shape}".encode())
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
+# torchvision
+
+
+class TorchvisionTrunk(nn.Module):
+    """A torchvision classifier, cut: (B, 3, height, width) to grid (B, D, rows, columns) and pooled (B, D)."""
+
+    def __init__(self, name: str, network: nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        body = next(body for pattern, body in BODIES.items() if re.fullmatch(pattern, name))
+        self.body = body.split()
+        self.has_fc7 = bool(re.fullmatch(r"vgg.*|alexnet", name))
+        self.pools = "pooled" in outputs
+        for head in ("fc", "classifier"):
+            if self.has_fc7 and self.pools:
+                network.classifier[-1] = nn.Identity()
+            elif hasattr(network, head):
+                setattr(network, head, nn.Identity())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        network = self.network
+        if getattr(network, "transform_input", False):
+            images = network._transform_input(images)
+        if not self.has_fc7:
+            for module in self.body:
+                images = getattr(network, module)(images)
+            return images, images.mean((2, 3)) if self.pools else None
+        grid = network.features[:-1](images)
+        if not self.pools:
+            return grid, None
+        return grid, network.classifier(network.avgpool(network.features[-1](grid)).flatten(1))
+
+
+def torchvision_names() -> list[str]:
+    from torchvision import models
+
+    patterns = "|".join(BODIES)
+    return [name for name in models.list_models(module=models) if re.fullmatch(patterns, name)]
+
+
+def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Module, Preprocess]:
+    from torchvision import models
+
+    # transform_input undoes the usual normalisation for weights that were trained with another.
+    options = {"aux_logits": False, "init_weights": False, "transform_input": True} if name == "googlenet" else {}
+    network = _seeded(lambda: models.get_model(name, weights=None, **options))
+    known = set(network.state_dict())
+    trunk = TorchvisionTrunk(name, network, outputs)
+    release = _release(models.get_model_weights(name), weights)
+    if weights != "random":
+        if weights == "pretrained":
+            state = _download(name, lambda: release.get_state_dict(progress=False, check_hash=True))
+        else:
+            state = read_weights(weights)
+        _load_strictly(trunk.network, state, known | {"aux1", "aux2"}, f"torchvision/{name}", weights)
+    transform = release.transforms()
+    return trunk, Preprocess(
+        crop=(transform.crop_size[0],) * 2,
+        resize=(transform.resize_size[0],) * 2,
+        interpolation=transform.interpolation.value,
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )
+
+
+def _release(releases, weights: str):
+    """The weights that a file is by its name, else torchvision's default; they fix the preprocessing."""
+    named = [release for release in releases if release.url.endswith("/" + Path(weights).name)]
+    return named[0] if named else releases.DEFAULT
+
+
+# timm
+
+
+class TimmTrunk(nn.Module):
+    """A timm network without its classifier: (B, 3, height, width) to grid (B, D, rows, columns) and pooled (B, D)."""
+
+    def __init__(self, network: nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.pools = network, "pooled" in outputs
+        network.reset_classifier(0)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = self.network.forward_features(images)
+        pooled = self.network.forward_head(features, pre_logits=True) if self.pools else None
+        if features.ndim == 3:
+            tokens = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
+            grid = tokens.transpose(1, 2).unflatten(2, self.network.patch_embed.grid_size)
+        elif getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            grid = features.permute(0, 3, 1, 2)
+        else:
+            grid = features
+        return grid, pooled
+
+
+def is_timm(name: str) -> bool:
+    import timm
+
+    return timm.is_model(name)
+
+
+def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Module, Preprocess]:
+    import timm
+
+    if weights == "pretrained":
+        network = _download(name, lambda: timm.create_model(name, pretrained=True))
+    else:
+        network = _seeded(lambda: timm.create_model(name))
+    data = timm.data.resolve_data_config({}, model=network)
+    known = set(network.state_dict())
+    trunk = TimmTrunk(network, outputs)
+    if weights not in ("pretrained", "random"):
+        _load_strictly(trunk.network, read_weights(weights), known, f"timm/{name}", weights)
+    if data["crop_mode"] not in ("center", "squash"):
+        raise UserError(f"timm/{name} pads its pictures ({data['crop_mode']}), which is not supported; take another")
+    height, width = data["input_size"][1:]
+    return trunk, Preprocess(
+        crop=(height, width),
+        resize=(int(height / data["crop_pct"]), int(width / data["crop_pct"])),
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        fit="squash" if data["crop_mode"] == "squash" else "shorter",
+    )
+
+
+LIBRARIES = {
+    "timm": {"knows": is_timm, "build": build_timm},
+    "torchvision": {"knows": lambda name: name in torchvision_names(), "build": build_torchvision},
+}
+
+
+def _no_such_backbone(name: str) -> str:
+    import timm
+
+    names = [f"torchvision/{model}" for model in torchvision_names()] + [
+        f"timm/{model}" for model in timm.list_models()
+    ]
+    model = name.rpartition("/")[2]
+    near = [known for known in names if known.endswith("/" + model)]
+    near = near or difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"backbone: there is no {name!r}; a name is timm/NAME or torchvision/NAME.{hint}"
+
+
+# weights
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The tensors in a weights file, by name; nothing in the file is run."""
+    if not Path(path).is_file():
+        raise UserError(f"weights: there is no file {path}; give a file, or `pretrained`, or `random`")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"weights: {path} is no .safetensors, and no .pth or .pt of tensors only: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _load_strictly(network: nn.Module, state: dict[str, Tensor], known: set[str], name: str, path: str) -> None:
+    """Every weight of ``network`` must be there in its shape; only parts that it no longer uses may be left over."""
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unused = {key.split(".")[0] for key in known} - {key.split(".")[0] for key in wanted}
+    foreign = [key for key in state if key not in known and key.split(".")[0] not in unused]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    found = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
+    if any(found.values()):
+        listed = "; ".join(
+            f"{len(keys):,} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+            for what, keys in found.items()
+            if keys
+        )
+        raise UserError(f"weights: {path} is not of {name}: {listed}")
+    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def _download(name: str, fetch):
+    try:
+        return fetch()
+    except Exception as error:  # urllib, requests, huggingface_hub and timm all have their own
+        raise UserError(
+            f"weights: could not download those of {name} ({type(error).__name__}: {error}); "
+            "give a file with --weights FILE, or check the network"
+        ) from error

@@ -1,0 +1,174 @@
+"""Files to pixels: every picture a browser shows, as RGB of 8 bits, or a clear reason why not.
+
+Colour profiles are not applied: the networks were trained on pictures read in this way. Transparency is laid over
+white. Of an animation the first frame counts. 16 bits a channel become 8 by dividing by 257.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+VERSION = 1
+"""Of the code that turns a file into pixels: part of every fingerprint, raised when a change alters the pixels."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""What is tried on a file. Pillow knows more, but some of it runs other programs (EPS) or is no picture (HDF5)."""
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before memory is taken for them."""
+
+DRAFT_MARGIN = 2
+"""A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed."""
+
+ORIENTATION = 0x0112
+TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class DecodeError(Exception):
+    """The bytes are no picture that can be shown; the message says why."""
+
+
+class Picture(NamedTuple):
+    """``image`` is RGB and upright. ``width`` and ``height`` are the file's, which ``image`` may fall short of."""
+
+    image: Image.Image
+    width: int
+    height: int
+
+
+def decode(data: bytes, needed: int | None = None) -> Picture:
+    """The picture in ``data``; with ``needed``, its shorter side may shrink to ``DRAFT_MARGIN`` times that number."""
+    if not data:
+        raise DecodeError("the file is empty")
+    try:
+        return _decode(data, needed)
+    except DecodeError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise DecodeError(f"not a picture: {_looks_like(data)}") from None
+    except Image.DecompressionBombError:
+        raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
+        raise DecodeError(f"broken picture: {error or type(error).__name__}") from error
+
+
+def _decode(data: bytes, needed: int | None) -> Picture:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
+    if needed and image.format in ("JPEG", "MPO"):
+        scale = max(min(width, height) / (DRAFT_MARGIN * needed), 1)
+        image.draft(None, (int(width / scale), int(height / scale)))
+    image.load()
+    turn = TRANSPOSE.get(_orientation(image))
+    image = _to_rgb(image)
+    if turn is not None:
+        image = image.transpose(turn)
+        if turn in (TRANSPOSE[5], TRANSPOSE[6], TRANSPOSE[7], TRANSPOSE[8]):
+            width, height = height, width
+    return Picture(image, width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    # Read after load(): Pillow turns a TIFF by itself and then drops the tag.
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # broken EXIF data is no reason to lose the picture
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image)
+    elif image.mode == "F":
+        raise DecodeError("32-bit floating-point pixels, whose white is not defined")
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise DecodeError("32-bit integer pixels, whose white is not defined")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+
+
+def _looks_like(data: bytes) -> str:
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
+        return "an SVG drawing" if b"<svg" in start else "HTML or XML text"
+    if start.startswith((b"%pdf", b"%!ps")):
+        return "a PDF or PostScript document"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer; run `git lfs pull`"
+    return f"{len(data):,} bytes that begin with {data[:8]!r}"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to a network's input, as the backbone's own configuration says.
+
+    Attributes:
+        crop: (height, width) that the network takes, cut from the centre.
+        resize: what the shorter side is resized to before (``fit`` "shorter"), or both sides are ("squash").
+        interpolation: "bilinear", "bicubic" or "lanczos", always with antialiasing.
+        mean, std: of RGB in [0, 1]; applied by the network, on its device.
+    """
+
+    crop: tuple[int, int]
+    resize: tuple[int, int]
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: Literal["shorter", "squash"] = "shorter"
+
+    @property
+    def needed(self) -> int:
+        """Pixels of the shorter side below which a picture would be enlarged."""
+        return max(self.resize)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop RGB ``image`` to (height, width, 3) uint8.
+
+        Only the part that the crop keeps is resized, with the result of resizing all of it: a strip of
+        1 x 1,000,000 pixels would otherwise become one of 256 x 256,000,000.
+        """
+        width, height = image.size
+        resized_width, resized_height = self.resized(width, height)
+        crop_height, crop_width = self.crop
+        left = max(round((resized_width - crop_width) / 2), 0) * width / resized_width
+        top = max(round((resized_height - crop_height) / 2), 0) * height / resized_height
+        box = (
+            left,
+            top,
+            min(left + crop_width * width / resized_width, width),
+            min(top + crop_height * height / resized_height, height),
+        )
+        method = Image.Resampling[self.interpolation.upper()]
+        return np.asarray(image.resize((crop_width, crop_height), method, box=box))
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the whole picture after resizing."""
+        if self.fit == "squash":
+            return self.resize[1], self.resize[0]
+        # Like torchvision: the shorter side exactly, the longer one truncated.
+        if width <= height:
+            return self.resize[1], int(self.resize[1] * height / width)
+        return int(self.resize[0] * width / height), self.resize[0]
