@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +16,10 @@ from rich.progress import Progress as RichProgress
 
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
+
+
+# What a wrong command line raises. Newer versions of Typer bring their own copy of click, so click's class is not it.
+UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class UserError(Exception):
@@ -72,7 +75,7 @@ def user_message(error: BaseException) -> str | None:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if isinstance(link, click.ClickException):
+        if isinstance(link, UsageError):
             hint = f"\nTry '{link.ctx.command_path} --help'." if getattr(link, "ctx", None) else ""
             return link.format_message() + hint
         if type(link).__name__ in USER_ERRORS or isinstance(link, UserError):
