@@ -36,8 +36,9 @@ from feature_store.errors import StoreError
 from feature_store.files import open_uri
 from pipelines.console import UserError
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .mpo".split()
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"),
 )
 SHOWN = ".jpg .png .webp .gif .tif ..."
 LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")

@@ -1,0 +1,134 @@
+"""Ray: start it here or connect to a cluster, and decide how many workers its CPUs and GPUs carry."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from pipelines.console import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is, busy or not."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+    def describe(self) -> str:
+        nodes = f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else ""
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{nodes}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``workers`` actors with ``cpus`` and ``gpus`` each."""
+
+    workers: int
+    cpus: int
+    gpus: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def describe(self) -> str:
+        gpus = f" and {self.gpus} GPU" if self.gpus else ""
+        return f"{self.workers} with {self.cpus} CPU{gpus} each"
+
+
+@contextmanager
+def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
+    """A Ray cluster for the time of the block; Ray that runs in this process already is used and left running.
+
+    Args:
+        address: of a cluster; without one ``RAY_ADDRESS`` counts, and without that Ray starts on this machine.
+        cpus: how many CPUs a Ray that starts here may use; all by default.
+    """
+    if ray.is_initialized():
+        yield running()
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+    try:
+        with silence():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
+    try:
+        yield running()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing reaches the terminal's stderr, from C++ neither. What goes wrong in the block must be raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def running() -> Cluster:
+    """The cluster this process is connected to."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Cluster(tuple(Node(found.get("CPU", 0), found.get("GPU", 0)) for found in resources))
+
+
+def plan(cluster: Cluster, workers: int | None = None, gpus: int | None = None) -> Plan:
+    """Share the cluster out among workers.
+
+    With GPUs: one worker for each, with its share of its node's CPUs to decode with. Without: one worker for each CPU,
+    because decoding and a CNN in one thread a core leave no core idle; fewer ``workers`` get several CPUs each.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for.
+    """
+    gpus = int(cluster.gpus) if gpus is None else gpus
+    if gpus > cluster.gpus:
+        raise UserError(f"gpus: {gpus} asked for, but the cluster has {cluster.describe()}")
+    if gpus:
+        return _plan_gpus(cluster, gpus if workers is None else workers, gpus)
+    places = sum(int(node.cpus) for node in cluster.nodes)
+    workers = workers or places
+    if workers > places or not places:
+        raise UserError(f"workers: {workers} asked for, with a CPU each, but the cluster has {cluster.describe()}")
+    each = next(
+        each for each in range(places // workers, 0, -1) if sum(node.cpus // each for node in cluster.nodes) >= workers
+    )
+    return Plan(workers, each, 0)
+
+
+def _plan_gpus(cluster: Cluster, workers: int, gpus: int) -> Plan:
+    if workers > gpus:
+        raise UserError(f"workers: {workers} asked for, with a GPU each, but there are {gpus} GPUs to use")
+    each = min(node.cpus // node.gpus for node in cluster.nodes if node.gpus)
+    return Plan(workers, max(int(each), 1), 1)

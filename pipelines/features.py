@@ -1,0 +1,145 @@
+"""``rnncond features``: CNN features of images, computed once, into a store."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import chain
+from math import prod
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+import typer
+
+from feature_store import Dataset, Store, feature_schema, from_numpy
+from pipelines import backbones, console, units
+from pipelines.backbones import Backbone
+from pipelines.cluster import Plan
+from pipelines.console import Outcome, Progress
+from pipelines.listing import Listing
+from pipelines.reading import Failures, Featuriser, Loaded
+
+app = typer.Typer(rich_markup_mode="rich")
+
+BATCH = {"cpu": 8, "cuda": 128}
+"""Images a forward pass: beyond these, a CPU core falls out of its cache and a GPU gains nothing."""
+
+EXAMPLES = """
+Examples:
+
+  rnncond features photos/ --store store --backbone torchvision/resnet50 --weights pretrained
+
+  rnncond features captions.jsonl --store store --backbone torchvision/squeezenet1_0 --weights squeezenet1_0.safetensors
+
+  rnncond features 's3://bucket/photos/' --store s3://bucket/store --backbone timm/resnet101 --address auto
+
+Run the same command again to go on after an interruption, or to add images that are new.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def command(
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="a folder, a glob, s3:// or gs:// prefix, a picture, or a listing: .txt, .csv, .jsonl, .parquet"
+        ),
+    ],
+    store: Annotated[str, typer.Option(help="the store's folder or uri; made if it is not there")],
+    backbone: Annotated[str, typer.Option(help="timm/NAME or torchvision/NAME")] = "timm/resnet50",
+    outputs: Annotated[str, typer.Option(help="pooled, grid or both")] = "pooled,grid",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="a file (.safetensors, .pth, .pt), `pretrained` (downloads by name) or "
+            "`random` (for trying things out)"
+        ),
+    ] = "pretrained",
+    batch: Annotated[int | None, typer.Option(min=1, help="images a forward pass [8, on a GPU 128]")] = None,
+    rows_per_part: Annotated[int | None, typer.Option(min=1, help="images a part [by size and number]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors [one a GPU, or one a CPU]")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none [all]")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="that read and decode in each worker; more for a slow network [2 for each of its CPUs]"
+        ),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
+    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else Ray on this machine]")
+    ] = None,
+) -> Outcome:
+    """Compute features of images that the store does not have yet."""
+    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address)
+    return run(images, store, backbone, weights, tuple(outputs.replace(" ", "").split(",")), batch, threads, options)
+
+
+def run(
+    images: str,
+    store: str,
+    backbone: str,
+    weights: str = "pretrained",
+    outputs: tuple[str, ...] = backbones.OUTPUTS,
+    batch: int | None = None,
+    threads: int | None = None,
+    options: units.Options = units.DEFAULTS,
+) -> Outcome:
+    """The verb as a function; the arguments are the command's.
+
+    Raises:
+        UserError, StoreError: a mistake of the user's, or another writer at work.
+    """
+    listing = Listing(images)
+    chunks = listing.chunks()
+    chunks = chain([next(chunks)], chunks)  # a wrong IMAGES is told before a network is built
+    network = backbones.load(backbone, weights, outputs)
+    if weights == "random":
+        console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
+    dataset = Store(store).dataset(
+        kind="features", recipe=network.recipe, schema=feature_schema(network.outputs, network.shapes)
+    )
+    row_bytes = 2 * sum(prod(shape) for shape in network.shapes.values())
+    make_worker = partial(FeatureWorker.on, network, dataset.schema, batch, threads)
+    totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), row_bytes, options)
+    return describe(dataset, listing, totals)
+
+
+class FeatureWorker:
+    """Computes a unit of images; lives in an actor."""
+
+    def __init__(self, network: ray.ObjectRef, schema: pa.Schema, plan: Plan, batch: int, threads: int) -> None:
+        torch.set_num_threads(plan.cpus)
+        self.schema = schema
+        self.featurise = Featuriser(ray.get(network).to(plan.device), batch, threads)
+
+    @classmethod
+    def on(cls, network: Backbone, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):
+        """What makes a worker in an actor. The weights travel once, through the object store, so that workers on
+        other nodes need no file."""
+        batch = batch or BATCH[plan.device]
+        return partial(cls, ray.put(network), schema, plan, batch, threads or 2 * plan.cpus)
+
+    def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
+        failures = Failures.before(unit)
+        tables = [self._rows(*batch) for batch in self.featurise(unit, failures)]
+        return pa.concat_tables(tables or [self.schema.empty_table()]), failures.table()
+
+    def _rows(self, images: list[Loaded], outputs: dict[str, np.ndarray]) -> pa.Table:
+        columns = {name: [getattr(image, name) for image in images] for name in self.schema.names[:5]}
+        columns |= {name: from_numpy(values) for name, values in outputs.items()}
+        return pa.table(columns, schema=self.schema)
+
+
+def describe(dataset: Dataset, listing: Listing, totals: units.Totals) -> Outcome:
+    summary = totals.summary("images")
+    if listing.ignored:
+        summary["other files ignored"] = listing.ignored
+    summary |= {"store": dataset.store.files.shown, "set": dataset.fingerprint}
+    hint = None
+    if totals.failed_before:
+        hint = f"{totals.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
+    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)

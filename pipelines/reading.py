@@ -1,0 +1,151 @@
+"""Images of a unit of work to features, one batch after the other, with reading and decoding ahead of the network."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyarrow import fs
+
+from feature_store import failure_schema
+from pipelines import images, listing
+from pipelines.backbones import Backbone
+from pipelines.console import UserError
+
+MAX_BYTES = 512 << 20
+"""Larger files are refused unread."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image ready for the network: ``pixels`` (height, width, 3) uint8 of the network's size; ``width`` and
+    ``height`` of the picture."""
+
+    image_id: str
+    uri: str
+    version: str | None
+    width: int
+    height: int
+    pixels: np.ndarray
+
+
+@dataclass
+class Failures:
+    """Rows of ``failures`` in the making. ``tries`` says how often each image failed before."""
+
+    tries: dict[str, int] = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def before(cls, unit: pa.Table) -> Failures:
+        """None yet of this unit, whose images may have failed in earlier runs."""
+        return cls(dict(zip(unit["image_id"].to_pylist(), unit["tries"].to_pylist(), strict=True)))
+
+    def add(self, image_id: str, uri: str, version: str | None, stage: str, reason: str) -> None:
+        tries = self.tries.get(image_id, 0) + 1
+        reason = " ".join(reason.split())[:500]
+        row = {"image_id": image_id, "uri": uri, "version": version, "stage": stage, "reason": reason, "tries": tries}
+        self.rows.append(row)
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self.rows, schema=failure_schema())
+
+
+class ReadError(Exception):
+    """A file could not be read."""
+
+
+class Featuriser:
+    """Reads, decodes and computes.
+
+    Args:
+        backbone: moved to its device already.
+        batch: images a forward pass.
+        threads: that read and decode while the network computes.
+    """
+
+    def __init__(self, backbone: Backbone, batch: int, threads: int) -> None:
+        self.backbone, self.batch = backbone, batch
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self.ahead = 2 * batch + threads
+        backbone(backbone.example(batch))  # a broken device shows here and not as an image's fault
+
+    def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
+        """Batches of images with their outputs, each (B, ...) float16; what failed is in ``failures``."""
+        loaded = self._read(unit, failures)
+        while batch := list(islice(loaded, self.batch)):
+            yield from self._compute(batch, failures)
+
+    def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
+        """The images that can be read, in order, ``ahead`` of the caller."""
+        waiting: deque[tuple[dict, Future]] = deque()
+        rows = iter(unit.to_pylist())
+        while True:
+            for row in islice(rows, self.ahead - len(waiting)):
+                waiting.append((row, self.pool.submit(load, row, self.backbone.preprocess)))
+            if not waiting:
+                return
+            row, future = waiting.popleft()
+            image_id, uri, version = row["image_id"], row["uri"], row["version"]
+            try:
+                yield future.result()
+            except ReadError as error:
+                failures.add(image_id, uri, version, "read", str(error))
+            except (images.DecodeError, MemoryError) as error:
+                failures.add(image_id, uri, version, "decode", str(error) or "not enough memory")
+
+    def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
+        """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
+        try:
+            outputs = self.backbone(np.stack([image.pixels for image in batch]))
+        except torch.AcceleratorError:
+            raise  # the device is lost, and with it every image to come
+        except Exception as error:
+            if len(batch) == 1:
+                image, reason = batch[0], f"{type(error).__name__}: {error}"
+                failures.add(image.image_id, image.uri, image.version, "compute", reason)
+                return
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                yield from self._compute(half, failures)
+            return
+        finite = np.all([np.isfinite(values).reshape(len(batch), -1).all(1) for values in outputs.values()], axis=0)
+        for image in (image for image, good in zip(batch, finite, strict=True) if not good):
+            failures.add(image.image_id, image.uri, image.version, "compute", "features beyond the range of float16")
+        if not finite.all():
+            batch = [image for image, good in zip(batch, finite, strict=True) if good]
+            outputs = {name: values[finite] for name, values in outputs.items()}
+        if batch:
+            yield batch, outputs
+
+
+def load(row: dict, preprocess: images.Preprocess) -> Loaded:
+    """Read and decode one image of a listing."""
+    version, data = read(row["uri"])
+    picture = images.decode(data, preprocess.needed)
+    pixels = preprocess(picture.image)
+    return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
+
+
+def read(uri: str) -> tuple[str, bytes]:
+    """A file's version and contents.
+
+    Raises:
+        ReadError: no file, no permission, a failing network; too large.
+    """
+    try:
+        filesystem, path = listing.locate(uri)
+        info = filesystem.get_file_info(path)  # opening a pipe would wait for ever
+        if info.type != fs.FileType.File:
+            raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
+        if info.size is not None and info.size > MAX_BYTES:
+            raise ReadError(f"{info.size:,} bytes, more than {MAX_BYTES:,}")
+        with filesystem.open_input_stream(path) as stream:
+            return listing.version_of(info), stream.read()
+    except (OSError, UserError, pa.ArrowException) as error:
+        raise ReadError(str(error)) from error
