@@ -1,0 +1,297 @@
+"""Batches of features and captions from the store, in an order that is a function of seed, epoch and rank.
+
+Letters as in ``rnncond.contract``: a batch has B pictures and N = B * K captions; a picture's features are read and
+handed over once for all of its K captions. A picture with fewer captions fills its rows with PAD, which the loss does
+not see; one with more comes again in the same epoch, so each caption is there exactly once an epoch.
+
+Features that fit in memory are read once and shuffled as a whole. Others stream: an epoch shuffles the row groups, and
+then the pictures within windows of several row groups, so that each row group is read once and little is held. The
+ranks divide that one order into runs of equal length, and each takes the same number of steps.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+import torch
+
+from feature_store import Snapshot, to_numpy
+from pipelines.captions import Captioned
+from rnncond.contract import BOS, EOS, PAD, Source
+from rnncond.text import Vocabulary
+
+WINDOW_BYTES = 64 << 20
+"""Features that are shuffled together when they stream: eight full row groups."""
+AHEAD = 4
+"""Batches made ahead of the training step."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures of a split, where the store has them, and their captions as tokens. Small: no features.
+
+    Attributes:
+        image_ids: (I,), in the store's order.
+        group, row: (I,) the row group of each picture in the snapshot, and its row there.
+        first: (I + 1,) its captions are ``tokens[first[i]:first[i + 1]]``.
+        tokens: (C, T + 1) BOS, words, EOS, PAD.
+        references: the captions as text, for scores.
+        cut: captions longer than T - 1 tokens, which lost their ends.
+    """
+
+    image_ids: list[str]
+    group: np.ndarray
+    row: np.ndarray
+    first: np.ndarray
+    tokens: np.ndarray
+    references: list[list[str]]
+    cut: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Attributes:
+    images: (B,) positions in the split.
+    source: their features.
+    tokens: (N, T + 1) int64, to the length of the longest.
+    words: labels to be learnt, EOS included.
+    """
+
+    images: np.ndarray
+    source: Source
+    tokens: torch.Tensor
+    words: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the store has its pictures: ``image_ids``, and the row group and the row there of each."""
+
+    image_ids: list[str]
+    group: np.ndarray
+    row: np.ndarray
+
+
+def places(snapshot: Snapshot) -> Places:
+    """Read the ids, and nothing else, of every row."""
+    image_ids = [image_id for ids in snapshot.iter_ids() for image_id in ids.to_pylist()]
+    sizes = [group.rows for group in snapshot.row_groups()]
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    return Places(image_ids, group, np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes))
+
+
+def split_of(there: Places, examples: list[Captioned], vocabulary: Vocabulary, max_length: int) -> Split:
+    """The pictures of ``examples``, whose ids are the store's, with their captions tokenised all at once."""
+    wanted = {example.image_id: example for example in examples}
+    at = np.array([n for n, image_id in enumerate(there.image_ids) if image_id in wanted], dtype=np.int64)
+    found = [wanted[there.image_ids[n]] for n in at]
+    encoded = vocabulary.encode_batch([caption for example in found for caption in example.captions])
+    return Split(
+        image_ids=[example.image_id for example in found],
+        group=there.group[at],
+        row=there.row[at],
+        first=np.cumsum([0] + [len(example.captions) for example in found]),
+        tokens=padded(encoded, max_length),
+        references=[list(example.captions) for example in found],
+        cut=sum(len(words) > max_length for words in encoded),
+    )
+
+
+def padded(sentences: list[list[int]], max_length: int) -> np.ndarray:
+    """BOS, at most ``max_length`` words, EOS, and PAD to the longest: (C, T + 1) int32."""
+    longest = min(max(map(len, sentences), default=0), max_length)
+    tokens = np.full((len(sentences), longest + 2), PAD, dtype=np.int32)
+    tokens[:, 0] = BOS
+    for line, words in zip(tokens, sentences, strict=True):
+        words = words[:max_length]
+        line[1 : len(words) + 1] = words
+        line[len(words) + 1] = EOS
+    return tokens
+
+
+class Batches:
+    """One rank's batches of a split.
+
+    Args:
+        output: the column of features.
+        images: B at most; a rank's share of an epoch is cut into batches of nearly equal size.
+        captions: K; None for as many as any picture has, so that each comes once.
+        seed: of the order; None for the store's own order.
+        memory: bytes of features to keep at most; 0 always streams.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        split: Split,
+        output: str,
+        images: int,
+        captions: int | None = None,
+        seed: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        memory: float = 0,
+    ) -> None:
+        self.snapshot, self.split, self.output, self.seed = snapshot, split, output, seed
+        self.rank, self.ranks = rank, ranks
+        self.groups = snapshot.row_groups()
+        counts = np.diff(split.first)
+        self.captions = captions or int(counts.max(initial=1))
+        visits = np.ceil(counts / self.captions).astype(np.int64)
+        self.item_image = np.repeat(np.arange(len(counts)), visits)
+        nth = np.arange(visits.sum()) - np.repeat(np.cumsum(visits) - visits, visits)
+        self.item_first = split.first[self.item_image] + nth * self.captions
+        self.lengths = (split.tokens != PAD).sum(1)
+        self.steps = ceil(ceil(len(self.item_image) / ranks) / images)
+        shape = snapshot.schema.field(output).type.shape
+        self.feature_shape = (shape[0],) if len(shape) == 1 else (prod(shape[:-1]), shape[-1])
+        self.image_bytes = 2 * prod(shape)
+        self.resident = len(counts) * self.image_bytes <= memory
+        self.everything: Features | None = None
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step ``start`` on, made ahead by a thread."""
+        return ahead(self.make(number, start), AHEAD)
+
+    def make(self, number: int, start: int) -> Iterator[Batch]:
+        windows = self.order(number)
+        items = np.concatenate(windows)
+        window = np.repeat(np.arange(len(windows)), list(map(len, windows)))
+        mine = slice(self.rank * len(items) // self.ranks, (self.rank + 1) * len(items) // self.ranks)
+        steps = np.array_split(np.arange(mine.start, mine.stop), self.steps)[start:]
+        left = np.concatenate(steps)
+        with Windows(self, items[left], window[left]) as features:
+            for step in steps:
+                yield self.batch(items[step], features.of(items[step], window[step]))
+
+    def order(self, number: int) -> list[np.ndarray]:
+        """The items of an epoch, all ranks' together, by window."""
+        group = self.split.group[self.item_image]
+        if self.seed is None:
+            place, shuffle = np.arange(len(self.groups)), lambda items: items
+        else:
+            generator = np.random.default_rng([self.seed, number])
+            place, shuffle = generator.permutation(len(self.groups)), generator.permutation
+        by_place = np.argsort(place[group], kind="stable")
+        if self.resident:
+            return [shuffle(by_place)]
+        begins = np.flatnonzero(np.diff(place[group[by_place]], prepend=-1))
+        window = begins * self.image_bytes // WINDOW_BYTES
+        return [shuffle(items) for items in np.split(by_place, begins[1:][np.diff(window) > 0])]
+
+    def batch(self, items: np.ndarray, values: torch.Tensor) -> Batch:
+        """``items`` and their features together. A rank without items has one of PAD alone, to keep step."""
+        rows = self.item_first[items][:, None] + np.arange(self.captions)
+        rows = np.where(rows < self.split.first[self.item_image[items] + 1][:, None], rows, -1).reshape(-1)
+        if not len(items):
+            values, rows = torch.zeros(1, *self.feature_shape), np.full(self.captions, -1)
+        longest = max(2, self.lengths[rows[rows >= 0]].max(initial=0))
+        tokens = np.where(rows[:, None] >= 0, self.split.tokens[rows, :longest], PAD).astype(np.int64)
+        words = int((tokens[:, 1:] != PAD).sum())
+        return Batch(self.item_image[items], Source(values), torch.from_numpy(tokens), words)
+
+    def features(self, images: np.ndarray) -> Features:
+        """Of pictures by their positions in the split; each row group is read once."""
+        images = np.unique(images)
+        values = torch.empty((len(images), *self.feature_shape), dtype=torch.float16)
+        groups = self.split.group[images]
+        for group in np.unique(groups):
+            rows = self.snapshot.read_row_group(*self.groups[group][:2], columns=[self.output])
+            place = np.flatnonzero(groups == group)
+            taken = to_numpy(rows[self.output])[self.split.row[images[place]]]
+            values[torch.from_numpy(place)] = torch.from_numpy(taken.reshape(len(place), *self.feature_shape))
+        return Features(images, values)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Attributes:
+    images: (M,) positions in the split, ascending.
+    values: (M, D) or (M, L, D) float16.
+    """
+
+    images: np.ndarray
+    values: torch.Tensor
+
+    def of(self, images: np.ndarray) -> torch.Tensor:
+        return self.values.index_select(0, torch.from_numpy(np.searchsorted(self.images, images)))
+
+
+class Windows:
+    """The features of an epoch's windows, asked for in order: the one in use, and the next, read meanwhile."""
+
+    def __init__(self, batches: Batches, items: np.ndarray, window: np.ndarray) -> None:
+        self.batches = batches
+        self.images = {number: batches.item_image[items[window == number]] for number in np.unique(window)}
+        self.reader = ThreadPoolExecutor(1)
+        self.reading: dict[int, Future[Features]] = {}
+
+    def __enter__(self) -> Windows:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.reader.shutdown(cancel_futures=True)
+
+    def of(self, items: np.ndarray, window: np.ndarray) -> torch.Tensor:
+        """The features of ``items`` (B,), which lie in the windows ``window`` (B,), in their order."""
+        images = self.batches.item_image[items]
+        parts = [self.window(number).of(images[window == number]) for number in np.unique(window)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(0)
+
+    def window(self, number: int) -> Features:
+        batches = self.batches
+        if batches.resident:
+            if batches.everything is None:
+                batches.everything = batches.features(np.arange(len(batches.split.image_ids)))
+            return batches.everything
+        for wanted in (number, number + 1):
+            if wanted in self.images and wanted not in self.reading:
+                self.reading[wanted] = self.reader.submit(batches.features, self.images[wanted])
+        self.reading = {wanted: features for wanted, features in self.reading.items() if wanted >= number}
+        return self.reading[number].result()
+
+
+def ahead(items: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """``items``, made by a thread that is at most ``depth`` of them ahead, and that ends when the consumer does."""
+    made: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def hand_over(item) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not hand_over((item, None)):
+                    break
+            hand_over((None, None))
+        except BaseException as error:  # the consumer raises it
+            hand_over((None, error))
+        finally:
+            items.close()
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

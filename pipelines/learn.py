@@ -1,0 +1,314 @@
+"""The training loop of one rank, with or without Ray.
+
+Nothing random is carried from step to step: the order of the data is a function of seed, epoch and rank, and dropout
+of seed, step and rank. A run that goes on from a checkpoint therefore equals the unbroken one, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from feature_store import Snapshot
+from pipelines import ranks
+from pipelines.batches import Batches, Split
+from pipelines.console import UserError
+from pipelines.journal import Folder
+from pipelines.recipe import Recipe
+from pipelines.scores import caption_scores
+from rnncond import systems
+from rnncond.checkpoint import Trained, pack
+from rnncond.losses import TeacherForcing
+from rnncond.search import SearchOptions, search
+from rnncond.text import Vocabulary
+
+PROGRESS_SECONDS = 1.0
+"""Between two notes to the terminal."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every rank is given; small enough to be sent to all."""
+
+    recipe: Recipe
+    snapshot: Snapshot
+    train: Split
+    validation: Split
+    vocabulary: str
+    features: dict[str, Any]
+
+
+class Desk(Protocol):
+    """Where a rank hands in its work: a ``Journal``, or the proxy of one on another machine."""
+
+    def checkpoint(self) -> Folder | None: ...
+    def keep(self, step: int, state: Folder, models: dict[str, Folder] | None = None) -> None: ...
+    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None: ...
+    def progress(self, **values: Any) -> None: ...
+
+
+@dataclass
+class Position:
+    """How far a run has come, and what later decisions need to know of the way; plain numbers.
+
+    Attributes:
+        epoch: finished epochs; ``step`` finished steps of the one under way, ``steps`` of all.
+        best, best_epoch: the best value of the early-stopping metric, and where.
+        waited: epochs validated since.
+        rate: what the plateau schedule has made of the learning rate, as a factor.
+        lowest, flat: lowest validation loss, and epochs since; for the plateau schedule.
+        loss, words: sums over this rank's steps of the epoch under way.
+        seconds: spent on the epoch under way.
+        finished: stopped early.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    ranks: int = 1
+    best: float | None = None
+    best_epoch: int = 0
+    waited: int = 0
+    rate: float = 1.0
+    lowest: float = math.inf
+    flat: int = 0
+    loss: float = 0.0
+    words: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+
+
+class Learner:
+    """One rank's model, optimiser and position. ``run`` trains to the end."""
+
+    def __init__(
+        self,
+        task: Task,
+        desk: Desk,
+        device: torch.device | str = "cpu",
+        report: Callable[[dict[str, Any]], None] = lambda line: None,
+    ) -> None:
+        self.task, self.desk, self.device, self.report = task, desk, torch.device(device), report
+        self.recipe, self.settings = task.recipe, task.recipe.training
+        self.vocabulary = Vocabulary.from_json(task.vocabulary)
+        self.train, self.validation = self.batches()
+        torch.manual_seed(self.recipe.seed)
+        sizes = {"vocab_size": len(self.vocabulary), "feature_size": self.train.feature_shape[-1]}
+        self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)
+        self.optimiser = make_optimiser(self.model, self.settings)
+        self.position = Position(ranks=ranks.count())
+        self.restore(ranks.share(desk.checkpoint() if ranks.rank() == 0 else None))
+        self.objective = ranks.wrap(TeacherForcing(self.model, self.settings.label_smoothing), self.device)
+        self.noted = 0.0
+
+    def batches(self) -> tuple[Batches, Batches]:
+        data = self.recipe.data
+        place = {"rank": ranks.rank(), "ranks": ranks.count(), "memory": data.memory_gb * 2**30}
+        images, captions = self.settings.images_per_batch, self.settings.captions_per_image
+        train = Batches(self.task.snapshot, self.task.train, data.output, images, captions, self.recipe.seed, **place)
+        validation = Batches(self.task.snapshot, self.task.validation, data.output, images, **place)
+        return train, validation
+
+    def run(self) -> Position:
+        while self.position.epoch < self.settings.epochs and not self.position.finished:
+            self.train_epoch()
+            self.end_epoch()
+        return self.position
+
+    def train_epoch(self) -> None:
+        at = self.position
+        self.objective.train()
+        sums = torch.tensor([at.loss, at.words], dtype=torch.float64, device=self.device)
+        began = time.monotonic() - at.seconds
+        for batch in self.train.epoch(at.epoch + 1, at.step):
+            loss = self.update(batch)
+            sums += torch.stack([loss.double(), loss.new_tensor(batch.words, dtype=torch.float64)])
+            at.step, at.steps = at.step + 1, at.steps + 1
+            at.seconds = time.monotonic() - began
+            self.note(sums)
+            every = self.settings.checkpoint_steps
+            if every and at.step % every == 0 and at.step < self.train.steps:
+                self.checkpoint(sums)
+        at.loss, at.words = sums.tolist()
+
+    def update(self, batch) -> Tensor:
+        """One step; returns the loss summed over this rank's words."""
+        at = self.position
+        torch.manual_seed(mixed(self.recipe.seed, at.steps, ranks.rank()))
+        rate = self.settings.learning_rate * factor(self.settings, at, self.train.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        words = ranks.total(torch.tensor(float(batch.words), device=self.device))
+        sums = self.forward(batch)
+        # DistributedDataParallel averages over ranks; together with this the objective is divided by all words once.
+        (sums.objective * ranks.count() / words).backward()
+        if self.settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return sums.loss
+
+    def forward(self, batch):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            return self.objective(batch.source.to(self.device), batch.tokens.to(self.device, non_blocking=True))
+
+    def end_epoch(self) -> None:
+        """Validate, decide, and hand in what the epoch brought."""
+        at = self.position
+        at.epoch, at.step = at.epoch + 1, 0
+        loss, words = ranks.total(torch.tensor([at.loss, at.words], dtype=torch.float64, device=self.device)).tolist()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"The loss of epoch {at.epoch} is {loss}. Lower training.learning_rate (now "
+                f"{self.settings.learning_rate:g}) or set training.clip_norm."
+            )
+        rate = self.settings.learning_rate * factor(self.settings, at, self.train.steps)
+        line = {"epoch": at.epoch, "step": at.steps, "train_loss": loss / words, "learning_rate": rate}
+        samples: list[dict[str, Any]] = []
+        improved = False
+        if at.epoch % self.settings.validate_every == 0 or at.epoch == self.settings.epochs:
+            scores, samples = self.validate()
+            line |= scores
+            improved = decide(at, self.settings, scores)
+        line |= {"seconds": at.seconds, "words_per_second": words / max(at.seconds, 1e-9)}
+        at.loss, at.words, at.seconds = 0.0, 0, 0.0
+        if ranks.rank() == 0:
+            self.desk.epoch(line, samples)
+            last = pack(self.trained(line))
+            self.desk.keep(at.steps, self.state(), {"last": last, "best": last} if improved else {"last": last})
+        self.report(line)
+
+    def validate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Loss and scores of the validation split, the same on every rank; and some captions."""
+        self.objective.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        captions: dict[int, str] = {}
+        with torch.no_grad():
+            for batch in self.validation.epoch():
+                found = TeacherForcing(self.model)(batch.source.to(self.device), batch.tokens.to(self.device))
+                sums += torch.stack([found.loss.double(), found.words.double()])
+                captions |= zip(batch.images.tolist(), self.captions(batch), strict=False)
+        loss, words = ranks.total(sums).tolist()
+        for others in ranks.gather(captions):
+            captions |= others
+        split = self.task.validation
+        scores: dict[str, float] = {}
+        if ranks.rank() == 0:
+            ids = split.image_ids
+            hypotheses = {ids[image]: captions[image] for image in range(len(ids))}
+            found = caption_scores(hypotheses, dict(zip(ids, split.references, strict=True)))
+            scores = {"val_loss": loss / words} | {name: float(value) for name, value in found.items()}
+        chosen = np.linspace(0, len(split.image_ids) - 1, min(self.settings.samples, len(split.image_ids)), dtype=int)
+        samples = [
+            {"image_id": split.image_ids[image], "caption": captions[image], "references": split.references[image]}
+            for image in chosen
+        ]
+        return ranks.share(scores), samples
+
+    def captions(self, batch) -> list[str]:
+        memory = self.model.encode(batch.source.to(self.device))
+        found = search(self.model.step, memory, self.model.init_state(memory), SearchOptions(**self.recipe.search))
+        return [self.vocabulary.decode(words) for words in found.tokens[:, 0].tolist()]
+
+    def checkpoint(self, sums: Tensor) -> None:
+        """The state in the middle of an epoch. The epoch's sums so far are kept by rank 0 for all ranks."""
+        at = self.position
+        loss, words = ranks.total(sums.clone()).tolist()
+        if ranks.rank() == 0:
+            self.desk.keep(at.steps, self.state(loss=loss, words=words))
+
+    def state(self, **changes: Any) -> Folder:
+        """Weights, optimiser and position as the files of a checkpoint."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in values.items()}
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        position = dataclasses.asdict(self.position) | changes
+        return {"state.safetensors": safetensors.torch.save(tensors), "position.json": json.dumps(position).encode()}
+
+    def restore(self, state: Folder | None) -> None:
+        if state is None:
+            return
+        tensors = safetensors.torch.load(state["state.safetensors"])
+        self.model.load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
+        values: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".")
+                values.setdefault(int(index), {})[key] = tensor
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": values})
+        self.position = Position(**json.loads(state["position.json"]))
+        if self.position.ranks != ranks.count():
+            # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
+            self.position = dataclasses.replace(self.position, ranks=ranks.count(), step=0, loss=0.0, words=0)
+        if ranks.rank() > 0:
+            self.position = dataclasses.replace(self.position, loss=0.0, words=0)
+
+    def trained(self, line: dict[str, Any]) -> Trained:
+        info = {"recipe": self.recipe.model_dump(), **line}
+        return Trained(self.recipe.system, self.model, self.vocabulary, features=self.task.features, info=info)
+
+    def note(self, sums: Tensor) -> None:
+        """Tell the terminal how far the epoch is, now and then."""
+        at = self.position
+        if ranks.rank() == 0 and time.monotonic() - self.noted >= PROGRESS_SECONDS:
+            self.noted = time.monotonic()
+            loss, words = sums.tolist()
+            self.desk.progress(epoch=at.epoch + 1, step=at.step, of=self.train.steps, loss=loss / max(words, 1))
+
+
+def make_optimiser(model: torch.nn.Module, settings) -> torch.optim.Optimizer:
+    """AdamW, without decay of biases; with weight_decay 0 it is Adam."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def factor(settings, at: Position, steps_per_epoch: int) -> float:
+    """What the schedule makes of the learning rate at the next step, as a factor."""
+    schedule = settings.schedule
+    warm = min(1.0, (at.steps + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    if schedule.kind == "cosine":
+        total = settings.epochs * steps_per_epoch
+        after = max(0, at.steps - schedule.warmup_steps) / max(1, total - schedule.warmup_steps)
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
+    return warm * at.rate
+
+
+def decide(at: Position, settings, scores: dict[str, float]) -> bool:
+    """Take note of a validation: is it the best so far? Also lowers a plateau's rate and ends a run that waits."""
+    metric, schedule = settings.early_stopping.metric, settings.schedule
+    value = -scores["val_loss"] if metric == "loss" else scores[metric]
+    improved = at.best is None or value > at.best
+    if improved:
+        at.best, at.best_epoch, at.waited = value, at.epoch, 0
+    else:
+        at.waited += 1
+    if schedule.kind == "plateau":
+        at.flat = 0 if scores["val_loss"] < at.lowest else at.flat + 1
+        at.lowest = min(at.lowest, scores["val_loss"])
+        if at.flat >= schedule.patience:
+            at.rate, at.flat = at.rate * schedule.factor, 0
+    patience = settings.early_stopping.patience
+    at.finished = patience is not None and at.waited >= patience
+    return improved
+
+
+def mixed(*numbers: int) -> int:
+    """A seed from several numbers, in which near ones have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
