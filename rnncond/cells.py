@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
+from rnncond.fused import gru_gates, lstm_gates
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}
@@ -40,13 +41,9 @@ def make_layer(cell: Cell, inputs: int, hidden: int, bidirectional: bool = False
 def advance(gates: Tensor, recurrent: Tensor, state: State) -> State:
     """One step of a layer, given W x + b (N, G) and U h + b (N, G); G is 4H for an LSTM and 3H for a GRU."""
     if "c" in state:
-        i, f, g, o = (gates + recurrent).chunk(4, -1)
-        c = f.sigmoid() * state["c"] + i.sigmoid() * g.tanh()
-        return {"h": o.sigmoid() * c.tanh(), "c": c}
-    r, z, n = gates.chunk(3, -1)
-    recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, -1)
-    new = torch.tanh(n + (r + recurrent_r).sigmoid() * recurrent_n)
-    return {"h": torch.lerp(new, state["h"], (z + recurrent_z).sigmoid())}
+        h, c = lstm_gates(gates + recurrent, state["c"])
+        return {"h": h, "c": c}
+    return {"h": gru_gates(gates, recurrent, state["h"])}
 
 
 def run_layer(
@@ -163,10 +160,6 @@ class FeedbackCell(nn.Module):
     def read(self, words: Tensor) -> Tensor:
         """The words' part of the gates: (..., E) to (..., G)."""
         return self.words(self.dropout(words))
-
-    def forward(self, gates: Tensor, state: State) -> State:
-        """The next state, given the words' and the feedback's parts of the gates, added (N, G)."""
-        return advance(gates, self.recurrent(state["h"]), state)
 
 
 def layer_state(state: State, index: int) -> State:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, mix
-from rnncond.cells import FeedbackCell, Stack, layer_state, put_under, upper_state
+from rnncond.cells import FeedbackCell, Stack, advance, layer_state, put_under, upper_state
 from rnncond.contract import Memory, State, per_row
+from rnncond.fused import StepProducts
 
 Score = Literal["additive", "dot", "general", "concat"]
 SCORES = ("additive", "dot", "general", "concat")
@@ -64,7 +65,8 @@ class Readout(nn.Module):
         self.words = nn.Linear(words, self.width, bias=False) if words else None
 
     def forward(self, state: Tensor, words: Tensor | None, context: Tensor) -> Tensor:
-        total = self.state(state) + context
+        """``state`` is W_s s and ``context`` what the context adds, (..., width) both; words (..., E)."""
+        total = state + context
         if self.words is not None:
             total = total + self.words(words)
         return torch.maximum(*total.chunk(2, -1)) if self.maxout else total.tanh()
@@ -73,25 +75,63 @@ class Readout(nn.Module):
 class Decoder(nn.Module):
     """What both decoders share: the memory of a source, and the state that it starts from."""
 
-    attention: nn.Module
     context: nn.Linear
     fed: int | None = None
 
     def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
         """What decoding needs of the source; ``state`` (B, layers, H) is the one to start from."""
-        memory = {"keys": self.attention.keys(annotations), "readouts": self.context(annotations)}
-        memory |= {f"start_{name}": part for name, part in state.items()}
+        memory = {"readouts": self.context(annotations), **{f"start_{name}": part for name, part in state.items()}}
         return memory if mask is None else {**memory, "mask": mask}
 
     def start(self, memory: Memory) -> State:
         return {name: memory[f"start_{name}"] for name in ("h", "c") if f"start_{name}" in memory}
 
+    def start_rows(self, memory: Memory, rows: int) -> State:
+        return {name: per_row(part, rows) for name, part in self.start(memory).items()}
+
+
+class ContextCell(nn.Module):
+    """A layer that looks at the source and then moves: its last output asks, and the context enters with the word.
+
+    e_{t,i} = v . tanh(W s_{t-1} + U h_i),  c_t = sum_i alpha_{t,i} h_i,  s_t = cell([E y_{t-1}; c_t], s_{t-1})
+    """
+
+    def __init__(self, config, annotation_size: int) -> None:
+        super().__init__()
+        self.attention = AdditiveAttention(config.hidden, annotation_size, config.attention)
+        self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, config.hidden, config.dropout)
+
+    def remember(self, annotations: Tensor) -> Memory:
+        return {"keys": self.attention.keys(annotations), "gates": self.cell.feedback(annotations)}
+
+    def step(self, words: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
+        """The next state (N, H) and the weights."""
+        fed, weights = self.attention(state["h"], memory["keys"], memory["gates"], memory.get("mask"))
+        return advance(self.cell.read(words) + fed, self.cell.recurrent(state["h"]), state), weights
+
+    def run(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+        """All steps: outputs (N, T, H) and the weights."""
+        look = self.attention.over(memory["keys"], memory["gates"], memory.get("mask"))
+        reads = products([self.cell.recurrent, self.attention.query], words.shape[:2])
+        outputs, looks = [], []
+        for gates in self.cell.read(words).unbind(1):
+            recurrent, query = reads(state["h"]).split([gates.shape[1], self.attention.query.out_features], 1)
+            fed, weights = look(query)
+            state = advance(gates + fed, recurrent, state)
+            outputs.append(state["h"])
+            looks.append(weights)
+        return torch.stack(outputs, 1), torch.stack(looks, 1)
+
+
+def products(layers: list[nn.Linear], shape: torch.Size) -> StepProducts:
+    """The outputs of ``layers``, side by side, for one input (N, I) at each of the N x T steps of ``shape``."""
+    biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+    return StepProducts(torch.cat([layer.weight for layer in layers]), torch.cat(biases).expand(*shape, -1))
+
 
 class ContextDecoder(Decoder):
-    """Bahdanau's decoder (appendix A.2.2).
+    """Bahdanau's decoder (appendix A.2.2): a ContextCell, then
 
-        e_{t,i} = v . tanh(W s_{t-1} + U h_i)
-        s_t = cell([E y_{t-1}; c_t], s_{t-1})
         readout_t = maxout or tanh of U_o s_t + V_o E y_{t-1} + C_o c_t
 
     Layers above the first, which the paper has not, read s_t. As only the first attends, they run over all steps at
@@ -101,37 +141,27 @@ class ContextDecoder(Decoder):
     def __init__(self, config, annotation_size: int, layers: int) -> None:
         super().__init__()
         hidden = config.hidden
-        self.attention = AdditiveAttention(hidden, annotation_size, config.attention)
-        self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, hidden, config.dropout)
+        self.bottom = ContextCell(config, annotation_size)
         self.upper = Stack(config.cell, hidden, hidden, layers - 1, dropout=config.dropout)
         self.readout = Readout(hidden, config.embedding, config.readout, config.maxout)
         self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
     def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
-        return super().remember(annotations, mask, state) | {"gates": self.cell.feedback(annotations)}
+        return super().remember(annotations, mask, state) | self.bottom.remember(annotations)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
-        bottom, weights = self.move(self.cell.read(words), layer_state(state, 0), memory)
+        bottom, weights = self.bottom.step(words, layer_state(state, 0), memory)
         top, upper = self.upper.step(bottom["h"], upper_state(state))
-        readout = self.readout(top, words, mix(weights, memory["readouts"]))
+        readout = self.readout(self.readout.state(top), words, mix(weights, memory["readouts"]))
         return self.dropout(readout), put_under(bottom, upper), weights
 
     def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        state = {name: per_row(part, len(words)) for name, part in self.start(memory).items()}
-        bottom, outputs, looks = layer_state(state, 0), [], []
-        for gates in self.cell.read(words.transpose(0, 1)).unbind(0):
-            bottom, weights = self.move(gates, bottom, memory)
-            outputs.append(bottom["h"])
-            looks.append(weights)
-        weights = torch.stack(looks, 1)
-        top, _ = self.upper.run(torch.stack(outputs, 1), upper_state(state))
-        return self.dropout(self.readout(top, words, mix(weights, memory["readouts"]))), weights
-
-    def move(self, gates: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
-        """Look at the source from the last state, then move the first layer to the next."""
-        fed, weights = self.attention(state["h"], memory["keys"], memory["gates"], memory.get("mask"))
-        return self.cell(gates + fed, state), weights
+        state = self.start_rows(memory, len(words))
+        outputs, weights = self.bottom.run(words, layer_state(state, 0), memory)
+        top, _ = self.upper.run(outputs, upper_state(state))
+        readout = self.readout(self.readout.state(top), words, mix(weights, memory["readouts"]))
+        return self.dropout(readout), weights
 
 
 class AttentionalDecoder(Decoder):
@@ -163,6 +193,9 @@ class AttentionalDecoder(Decoder):
         self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
+    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+        return super().remember(annotations, mask, state) | {"keys": self.attention.keys(annotations)}
+
     def start(self, memory: Memory) -> State:
         state = super().start(memory)
         return state if self.fed is None else {**state, "readout": state["h"].new_zeros(len(state["h"]), self.fed)}
@@ -170,34 +203,48 @@ class AttentionalDecoder(Decoder):
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         if self.fed is None:
             top, state = self.stack.step(words, state)
-            readout, weights = self.look(top, memory)
         else:
-            state, weights = self.move(self.cell.read(words), state, memory)
-            readout = state["readout"]
+            recurrent = {name: part for name, part in state.items() if name != "readout"}
+            bottom = layer_state(recurrent, 0)
+            gates = self.cell.read(words) + self.cell.feedback(state["readout"])
+            bottom = advance(gates, self.cell.recurrent(bottom["h"]), bottom)
+            top, upper = self.upper.step(bottom["h"], upper_state(recurrent))
+            state = put_under(bottom, upper)
+        readout, weights = self.look(top, memory)
+        if self.fed is not None:
+            state["readout"] = readout
         return self.dropout(readout), state, weights
 
     def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        state = {name: per_row(part, len(words)) for name, part in self.start(memory).items()}
+        state = self.start_rows(memory, len(words))
         if self.fed is None:
             top, _ = self.stack.run(words, state)
             readout, weights = (part.unflatten(0, words.shape[:2]) for part in self.look(top.flatten(0, 1), memory))
-            return self.dropout(readout), weights
-        readouts, looks = [], []
-        for gates in self.cell.read(words.transpose(0, 1)).unbind(0):
-            state, weights = self.move(gates, state, memory)
-            readouts.append(state["readout"])
-            looks.append(weights)
-        return self.dropout(torch.stack(readouts, 1)), torch.stack(looks, 1)
-
-    def move(self, gates: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
-        """Move all layers to the next state, then look at the source from there."""
-        recurrent = {name: part for name, part in state.items() if name != "readout"}
-        bottom = self.cell(gates + self.cell.feedback(state["readout"]), layer_state(recurrent, 0))
-        top, upper = self.upper.step(bottom["h"], upper_state(recurrent))
-        readout, weights = self.look(top, memory)
-        return {**put_under(bottom, upper), "readout": readout}, weights
+        else:
+            readout, weights = self.feed(words, state, memory)
+        return self.dropout(readout), weights
 
     def look(self, top: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """The attentional vectors of states ``top``: (rows, H) to (rows, R), and the weights (rows, S)."""
         context, weights = self.attention(top, memory["keys"], memory["readouts"], memory.get("mask"))
-        return self.readout(top, None, context), weights
+        return self.readout(self.readout.state(top), None, context), weights
+
+    def feed(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+        """All steps with input feeding: readouts (N, T, R) and the weights."""
+        readout, shape = state.pop("readout"), words.shape[:2]
+        bottom, upper = layer_state(state, 0), upper_state(state)
+        gates = StepProducts(self.cell.feedback.weight, self.cell.read(words))
+        recurrent = products([self.cell.recurrent], shape)
+        asks = [self.attention.query] if isinstance(self.attention, AdditiveAttention) else []
+        reads = products([self.readout.state, *asks], shape)
+        look = self.attention.over(memory["keys"], memory["readouts"], memory.get("mask"))
+        readouts, looks = [], []
+        for _ in range(shape[1]):
+            bottom = advance(gates(readout), recurrent(bottom["h"]), bottom)
+            top, upper = self.upper.step(bottom["h"], upper)
+            part, query = reads(top).tensor_split([self.readout.width], 1)
+            context, weights = look(query if asks else top)
+            readout = self.readout(part, None, context)
+            readouts.append(readout)
+            looks.append(weights)
+        return torch.stack(readouts, 1), torch.stack(looks, 1)

@@ -22,14 +22,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from rnncond.attention import AdditiveAttention, mix
+from rnncond.attention import mix
 from rnncond.cells import (
     PARTS,
     Cell,
-    FeedbackCell,
     Stack,
     check_cell,
     layer_state,
@@ -40,6 +38,7 @@ from rnncond.cells import (
     upper_state,
 )
 from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.decoders import ContextCell
 from rnncond.words import Words, check_words
 
 
@@ -87,8 +86,7 @@ class Model(System):
         self.words = Words(config, hidden)
         self.encoder = make_layer(cell, config.embedding, hidden, bidirectional=True)
         self.upper_encoder = Stack(cell, 2 * hidden, hidden, **upper)
-        self.attention = AdditiveAttention(hidden, hidden, config.attention)
-        self.decoder = FeedbackCell(cell, config.embedding, hidden, hidden, dropout)
+        self.decoder = ContextCell(config, hidden)
         self.upper_decoder = Stack(cell, hidden, hidden, **upper, context=hidden)
         self.dropout = nn.Dropout(dropout)
 
@@ -99,8 +97,7 @@ class Model(System):
         annotations, upper = self.upper_encoder.run(outputs, lengths=lengths)
         memory = {
             "annotations": annotations,
-            "keys": self.attention.keys(annotations),
-            "gates": self.decoder.feedback(annotations),
+            **self.decoder.remember(annotations),
             **put_under(bottom, upper),
         }
         return memory if source.mask is None else {**memory, "mask": source.mask}
@@ -109,7 +106,7 @@ class Model(System):
         return {part: memory[part] for part in PARTS[self.config.cell]}
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
-        bottom, weights = self.move(self.decoder.read(self.words.target(tokens)), layer_state(state, 0), memory)
+        bottom, weights = self.decoder.step(self.words.target(tokens), layer_state(state, 0), memory)
         context = self.upper_decoder.context_gates(mix(weights, memory["annotations"]))
         top, upper = self.upper_decoder.step(bottom["h"], upper_state(state), context)
         return Step(self.project(self.dropout(top)), put_under(bottom, upper), weights)
@@ -118,20 +115,10 @@ class Model(System):
         """Only the first layer goes step by step: those above know all contexts once it is through."""
         words = self.words.target(inputs)
         state = {name: per_row(part, len(words)) for name, part in self.init_state(memory).items()}
-        bottom, outputs, looks = layer_state(state, 0), [], []
-        for gates in self.decoder.read(words.transpose(0, 1)).unbind(0):
-            bottom, weights = self.move(gates, bottom, memory)
-            outputs.append(bottom["h"])
-            looks.append(weights)
-        weights = torch.stack(looks, 1)
+        outputs, weights = self.decoder.run(words, layer_state(state, 0), memory)
         context = mix(weights, memory["annotations"])
-        top, _ = self.upper_decoder.run(torch.stack(outputs, 1), upper_state(state), context=context)
+        top, _ = self.upper_decoder.run(outputs, upper_state(state), context=context)
         return Unrolled(self.dropout(top), weights)
 
     def project(self, readout: Tensor) -> Tensor:
         return self.words.project(readout)
-
-    def move(self, gates: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
-        """Look at the source from the first layer's last output, then move that layer."""
-        fed, weights = self.attention(state["h"], memory["keys"], memory["gates"], memory.get("mask"))
-        return self.decoder(gates + fed, state), weights
