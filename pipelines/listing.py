@@ -106,9 +106,9 @@ class Listing:
         )
 
     def _folder(self, filesystem: fs.FileSystem, root: str) -> Iterator[Entry]:
-        for info in walk(filesystem, root):
-            if _suffix(info.path) in SUFFIXES and not info.base_name.startswith("."):
-                yield self._entry(filesystem, info, root)
+        for file in walk(filesystem, root):
+            if _suffix(file.path) in SUFFIXES and not file.path.rpartition("/")[2].startswith("."):
+                yield self._entry(filesystem, file, root)
             else:
                 self.ignored += 1
 
@@ -117,11 +117,11 @@ class Listing:
         if _type(filesystem, root) != fs.FileType.Directory:
             raise UserError(f"images: {self.images} matches nothing, there is no folder {root}")
         matches = re.compile(glob_translate(pattern)).fullmatch
-        return (self._entry(filesystem, info, root) for info in walk(filesystem, root) if matches(info.path))
+        return (self._entry(filesystem, file, root) for file in walk(filesystem, root) if matches(file.path))
 
-    def _entry(self, filesystem: fs.FileSystem, info: fs.FileInfo, root: str) -> Entry:
-        below = info.path[len(root) :].lstrip("/")
-        return Entry(below, as_uri(filesystem, info.path, self.images), version_of(info))
+    def _entry(self, filesystem: fs.FileSystem, file: File, root: str) -> Entry:
+        below = file.path[len(root) :].lstrip("/")
+        return Entry(below, as_uri(filesystem, file.path, self.images), file.version)
 
     def _listing(self, filesystem: fs.FileSystem, path: str, suffix: str) -> Iterator[Entry]:
         with filesystem.open_input_file(path) as file:
@@ -172,25 +172,62 @@ def version_of(info: fs.FileInfo) -> str:
     return f"{info.size}-{info.mtime_ns or 0}"
 
 
-def walk(filesystem: fs.FileSystem, root: str, above: frozenset[str] = frozenset()) -> Iterator[fs.FileInfo]:
+class File(NamedTuple):
+    path: str
+    version: str | None
+
+
+def walk(filesystem: fs.FileSystem, root: str, above: frozenset[str] = frozenset()) -> Iterator[File]:
     """Files below ``root`` in the order of their paths. Follows links but not in circles; skips pipes and devices."""
     local = isinstance(filesystem, fs.LocalFileSystem)
     real = os.path.realpath(root) if local else root
     if real in above:
         return
     try:
-        infos = filesystem.get_file_info(fs.FileSelector(root))
-        # A folder sorts as its files' paths do: with the slash behind its name.
-        infos.sort(key=lambda info: info.base_name + "/" * (info.type == fs.FileType.Directory))
+        children = list(_local_children(root) if local else _children(filesystem, root))
     except OSError as error:
         raise UserError(f"images: cannot list {root}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"images: the name {error.object!r} in {root} is not UTF-8; rename it") from error
-    for info in infos:
+    # A folder sorts as its files' paths do: with the slash behind its name.
+    for child in sorted(children, key=lambda child: child.path + "/" * isinstance(child, Folder)):
+        if isinstance(child, Folder):
+            yield from walk(filesystem, child.path, above | {real})
+        else:
+            yield child
+
+
+class Folder(NamedTuple):
+    path: str
+
+
+def _children(filesystem: fs.FileSystem, root: str) -> Iterator[File | Folder]:
+    for info in filesystem.get_file_info(fs.FileSelector(root)):
         if info.type == fs.FileType.Directory:
-            yield from walk(filesystem, info.path, above | {real})
-        elif info.type == fs.FileType.File or (local and os.path.islink(info.path)):
-            yield info
+            yield Folder(info.path)
+        elif info.type == fs.FileType.File:
+            yield File(info.path, version_of(info))
+
+
+def _local_children(root: str) -> Iterator[File | Folder]:
+    # pyarrow passes over links that lead nowhere, and stops at names that are not UTF-8.
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if _undecodable(entry.name):
+                raise UserError(f"images: the name {os.fsencode(entry.name)!r} in {root} is not UTF-8; rename it")
+            if entry.is_dir():
+                yield Folder(entry.path)
+            elif entry.is_file():
+                found = entry.stat()
+                yield File(entry.path, f"{found.st_size}-{found.st_mtime_ns}")
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                yield File(entry.path, None)  # becomes a failure, not silence
+
+
+def _undecodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _type(filesystem: fs.FileSystem, path: str) -> fs.FileType:
