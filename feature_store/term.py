@@ -130,7 +130,7 @@ def refuse_if_another_lives(ledger: Ledger) -> None:
         if found and lives(ledger, term, found):
             raise StoreError(
                 f"{ledger.files.show(ledger.folder)}: another writer is at work ({found.describe()}). Wait until it "
-                f"ends; or, if you know that it is gone, take over from it: its later commits are then refused."
+                f"ends; or, if you know that it is gone, take over (--takeover): its later commits are then refused."
             )
 
 
