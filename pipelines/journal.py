@@ -37,6 +37,7 @@ class Journal:
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
         self.news: list[dict[str, Any]] = []
+        self.told: str | None = None
 
     def open(self, recipe: str, about: dict[str, Any], restart: bool = False) -> dict[str, Any]:
         """Take the folder for this run; returns its run.json.
@@ -72,8 +73,8 @@ class Journal:
     def clear(self) -> None:
         for name in ("best", "last", "checkpoints"):
             shutil.rmtree(self.out / name, ignore_errors=True)
-        for name in ("run.json", "metrics.jsonl", "samples.jsonl", "recipe.yaml"):
-            (self.out / name).unlink(missing_ok=True)
+        for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("recipe.yaml")):
+            path.unlink()
 
     def run(self) -> dict[str, Any]:
         return read_run(self.out)
@@ -112,6 +113,13 @@ class Journal:
         """Something for the terminal only."""
         self.news.append({"kind": "progress", **values})
 
+    def trouble(self, message: str) -> None:
+        """What only the user can put right."""
+        self.told = message
+
+    def problem(self) -> str | None:
+        return self.told
+
     def take(self) -> list[dict[str, Any]]:
         """What is new since the last call."""
         news, self.news = self.news, []
@@ -123,7 +131,7 @@ class Journal:
         fresh.replace(self.out / name)
 
 
-REMAINS = (".best.*", ".last.*", "checkpoints/.step-*")
+REMAINS = (".best.*", ".last.*", "checkpoints/.step-*", ".ray")
 """Left by a run that was killed while it wrote."""
 
 

@@ -19,13 +19,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from feature_store import Snapshot
 from pipelines import ranks
-from pipelines.batches import Batches, Split
+from pipelines.batches import Batches
 from pipelines.console import UserError
 from pipelines.journal import Folder
-from pipelines.recipe import Recipe
 from pipelines.scores import caption_scores
+from pipelines.task import Task
 from rnncond import systems
 from rnncond.checkpoint import Trained, pack
 from rnncond.losses import TeacherForcing
@@ -34,18 +33,6 @@ from rnncond.text import Vocabulary
 
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What every rank is given; small enough to be sent to all."""
-
-    recipe: Recipe
-    snapshot: Snapshot
-    train: Split
-    validation: Split
-    vocabulary: str
-    features: dict[str, Any]
 
 
 class Desk(Protocol):
@@ -293,7 +280,7 @@ def factor(settings, at: Position, steps_per_epoch: int) -> float:
 def decide(at: Position, settings, scores: dict[str, float]) -> bool:
     """Take note of a validation: is it the best so far? Also lowers a plateau's rate and ends a run that waits."""
     metric, schedule = settings.early_stopping.metric, settings.schedule
-    value = -scores["val_loss"] if metric == "loss" else scores[metric]
+    value = value_of(scores, metric)
     improved = at.best is None or value > at.best
     if improved:
         at.best, at.best_epoch, at.waited = value, at.epoch, 0
@@ -307,6 +294,16 @@ def decide(at: Position, settings, scores: dict[str, float]) -> bool:
     patience = settings.early_stopping.patience
     at.finished = patience is not None and at.waited >= patience
     return improved
+
+
+def value_of(line: dict[str, float], metric: str) -> float:
+    """The early-stopping metric of an epoch, the higher the better."""
+    return -line["val_loss"] if metric == "loss" else line[metric]
+
+
+def best_of(lines: list[dict[str, float]], metric: str) -> dict[str, float]:
+    """The epoch whose model is kept as the best, by ``decide``'s rule: the first with the highest value."""
+    return max((line for line in lines if "val_loss" in line), key=lambda line: value_of(line, metric))
 
 
 def mixed(*numbers: int) -> int:

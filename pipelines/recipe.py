@@ -346,3 +346,11 @@ def near(word: str, options: list[str]) -> str:
 def absolute(path: str) -> str:
     """A local path from the root, so that the saved recipe works from anywhere; a URI as it is."""
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested sections as ``section.key``."""
+    pairs = []
+    for key, value in values.items():
+        pairs += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return pairs

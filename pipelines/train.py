@@ -1,0 +1,321 @@
+"""``rnncond train``: a recipe becomes a model, on Ray Train, tracked in MLflow.
+
+The driver checks everything first, then starts a ``Journal`` on its own machine and the workers wherever there is room.
+Workers run ``pipelines.learn`` and send what they have to the journal; the driver reads along, prints, and alone talks
+to MLflow. Whatever dies, the same command goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import platform
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import torch
+import typer
+import yaml
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines.cluster import Cluster, Node, connect
+from pipelines.console import Outcome, Progress, UserError, tell, user_message
+from pipelines.journal import Journal, now, read_lines, read_run
+from pipelines.learn import Learner, best_of
+from pipelines.recipe import Recipe, flat, read_recipe
+from pipelines.task import Task, prepare
+from pipelines.tracking import Tracking
+
+app = typer.Typer(add_completion=False)
+
+MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
+"""What a run that goes on may have otherwise than when it began."""
+POLL_SECONDS = 0.5
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "rnncond train show_tell.small data.store=features data.captions=captions.jsonl\n\n"
+    "rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl training.epochs=20 "
+    "--out runs/attend\n\n"
+    "rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)\n\n"
+    "rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5"
+)
+
+
+@app.command(epilog=EXAMPLES)
+def main(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a recipe that comes with the project")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option(help="the run's folder; by default runs/RECIPE")] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
+) -> Outcome:
+    """Train a captioner on the features of a store and a file of captions.
+
+    A run that was interrupted goes on when the same command is given again. OUT has best/ and last/ (models), the
+    resolved recipe, metrics.jsonl and samples.jsonl.
+    """
+    return run(recipe, overrides or (), out=out, address=address, restart=restart)
+
+
+def run(
+    recipe: str,
+    overrides: list[str] | tuple[str, ...] = (),
+    *,
+    out: str | None = None,
+    address: str | None = None,
+    restart: bool = False,
+) -> Outcome:
+    """What the command does, for other verbs. See ``main``."""
+    resolved = read_recipe(recipe, overrides, out)
+    folder = Path(resolved.out).absolute()
+    known = {} if restart else read_run(folder)
+    if known:
+        changed = differences(folder, resolved)
+        if known["status"] == "finished" and "training.epochs" not in changed:
+            tell(f"The run in {folder} is finished; --restart would begin it again.")
+            return summary(folder)
+    task, about = prepare(resolved)
+    if known and known["data_id"] != task.data_id:
+        raise UserError(
+            f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
+            "Choose another --out, or give --restart to begin again."
+        )
+    if "unmatched" in about:
+        tell(f"Left out: {about['unmatched']}.")
+    threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
+    with connect(address) as cluster:
+        share = place(resolved, cluster)
+        journal = start_journal(folder)
+        begun = journal.open(resolved.to_yaml(), about | {"data_id": task.data_id, "versions": versions()}, restart)
+        status = "failed"
+        try:
+            with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
+                journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                train(task, journal, tracking, share, folder)
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            journal.say(status=status, ended=now())
+    return summary(folder)
+
+
+def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
+    metric = task.recipe.training.early_stopping.metric
+    tell(f"{share.describe()}; {len(task.train.image_ids):,} images with {len(task.train.tokens):,} captions")
+    with Watch(task, journal, tracking, folder):
+        fit(task, journal, share, folder)
+    best = best_of(read_lines(folder / "metrics.jsonl"), metric)
+    journal.say(best=best)
+    tracking.hand_in(folder, metric, best)
+
+
+@dataclass(frozen=True)
+class Share:
+    """``workers`` with ``cpus``, ``gpus`` and ``threads`` each."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    threads: int
+
+    def describe(self) -> str:
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return (
+            f"{self.workers} worker{'s' * (self.workers > 1)} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+        )
+
+
+def place(recipe: Recipe, cluster: Cluster) -> Share:
+    """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for.
+    """
+    asked = recipe.cluster
+    gpus = asked.gpus_per_worker
+    if gpus is None:
+        gpus = 1 if places(cluster, 0.5, 1) >= asked.workers else 0
+    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
+    cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= asked.workers), None)
+    if cpus is None:
+        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        raise UserError(
+            f"cluster.workers is {asked.workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
+            f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
+            "cluster.gpus_per_worker; fractions are allowed."
+        )
+    return Share(asked.workers, cpus, gpus, asked.threads or max(1, int(cpus)))
+
+
+AUTOMATIC = (8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.25)
+"""CPUs per worker to try where the recipe does not say."""
+
+
+def places(cluster: Cluster, cpus: float, gpus: float) -> int:
+    """Workers of that size that the cluster's nodes hold."""
+
+    def on(node: Node) -> float:
+        # Ray counts in ten-thousandths: 0.1 goes ten times into 1.
+        return min(node.cpus / cpus, node.gpus / gpus if gpus else math.inf) + 1e-6
+
+    return sum(int(on(node)) for node in cluster.nodes)
+
+
+class Remote:
+    """A ``Journal`` that lives in an actor, with the journal's own methods."""
+
+    def __init__(self, actor: ActorHandle) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *args, **kwargs: ray.get(getattr(self.actor, name).remote(*args, **kwargs))
+
+
+def start_journal(folder: Path) -> Remote:
+    """On this machine, where the folder is, wherever the workers are."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Remote(ray.remote(Journal).options(num_cpus=0, scheduling_strategy=here).remote(folder))
+
+
+def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
+    """Ray Train, to the end; lost workers are replaced and go on from the journal's checkpoint.
+
+    Raises:
+        UserError: the workers found something that only the user can put right.
+    """
+    resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"task": ray.put(task), "journal": journal.actor, "threads": share.threads},
+        scaling_config=ScalingConfig(num_workers=share.workers, use_gpu=share.gpus > 0, resources_per_worker=resources),
+        # Ray's own notes; under a name that was used before it would go on from them.
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=str(folder / ".ray"),
+            failure_config=FailureConfig(max_failures=task.recipe.cluster.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        causes = [error, *getattr(error, "worker_failures", {}).values()]
+        message = next((found for cause in causes if (found := user_message(cause))), None)
+        if message is None:
+            raise
+        raise UserError(message) from error
+    finally:
+        shutil.rmtree(folder / ".ray", ignore_errors=True)
+    problem = journal.problem()
+    if problem:
+        raise UserError(problem)
+
+
+def work(config: dict[str, Any]) -> None:
+    """One worker."""
+    torch.set_num_threads(config["threads"])
+    journal = Remote(config["journal"])
+    try:
+        Learner(ray.get(config["task"]), journal, get_device(), report=ray.train.report).run()
+    except UserError as error:
+        # All ranks come here together. Told this way, Ray does not try three times more.
+        journal.trouble(str(error))
+
+
+class Watch(threading.Thread):
+    """Reads the journal's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
+
+    def __init__(self, task: Task, journal: Remote, tracking: Tracking, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.training, self.journal, self.tracking = task.recipe.training, journal, tracking
+        self.metrics = folder / "metrics.jsonl"
+        self.ended = threading.Event()
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.join()
+
+    def run(self) -> None:
+        with Progress("train", "steps", None) as progress:
+            last = False
+            while not last:
+                last = self.ended.wait(POLL_SECONDS)
+                try:
+                    news = self.journal.take()
+                except RayError:  # the driver's own call raises it
+                    return
+                for entry in news:
+                    self.show(entry, progress)
+
+    def show(self, entry: dict[str, Any], progress: Progress) -> None:
+        if entry.pop("kind") == "progress":
+            progress.total = entry["of"] * self.training.epochs
+            now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
+            progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, loss {entry['loss']:.3f}")
+            return
+        shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
+        (progress.bar.console.print if progress.bar else tell)(f"epoch {entry['epoch']:>3}  {shown}")
+        self.tracking.log(read_lines(self.metrics))
+
+
+COLUMNS = (
+    ("train_loss", "loss", 3), ("val_loss", "validation", 3), ("CIDEr", "CIDEr", 1), ("BLEU-4", "BLEU-4", 1),
+    ("seconds", "seconds", 1),
+)  # fmt: skip
+
+
+def differences(folder: Path, recipe: Recipe) -> list[str]:
+    """Keys in which ``recipe`` is not the one that the run in ``folder`` was begun with, and may be so.
+
+    Raises:
+        UserError: others differ as well.
+    """
+    before = dict(flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
+    after = dict(flat(recipe.model_dump()))
+    changed = [key for key in after if before.get(key) != after[key] and key != "out"]
+    wrong = [key for key in changed if not key.startswith(MAY_CHANGE)]
+    if wrong:
+        lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after[key]!r}" for key in wrong)
+        raise UserError(
+            f"{folder} holds a run of another recipe:\n{lines}\nChoose another --out, or give --restart to begin again."
+        )
+    return changed
+
+
+def summary(folder: Path) -> Outcome:
+    run, lines = read_run(folder), read_lines(folder / "metrics.jsonl")
+    best = run["best"]
+    scores = {key: round(best[key], 3) for key in ("val_loss", "CIDEr", "BLEU-4")}
+    return Outcome(
+        {
+            "epochs": lines[-1]["epoch"],
+            "best_epoch": best["epoch"],
+            **scores,
+            "training_seconds": round(sum(line["seconds"] for line in lines), 1),
+            "model": str(folder / "best"),
+            "mlflow_run": run["mlflow_run_id"],
+        },
+        hint=f"Next: rnncond caption IMAGES --model {folder / 'best'} --out captioned",
+    )
+
+
+def versions() -> dict[str, str]:
+    names = ("rnncond", "torch", "ray", "pyarrow", "mlflow", "tokenizers")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
