@@ -28,6 +28,8 @@ from rnncond.text import Vocabulary
 
 WINDOW_BYTES = 64 << 20
 """Features that are shuffled together when they stream: eight full row groups."""
+SAMPLE = 2000
+"""Pictures that the statistics of the features are taken from."""
 AHEAD = 4
 """Batches made ahead of the training step."""
 
@@ -207,6 +209,19 @@ class Batches:
             taken = to_numpy(rows[self.output])[self.split.row[images[place]]]
             values[torch.from_numpy(place)] = torch.from_numpy(taken.reshape(len(place), *self.feature_shape))
         return Features(images, values)
+
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation (D,) of each channel, over some ``SAMPLE`` pictures of whole row groups."""
+        chosen = np.random.default_rng(self.seed).permutation(np.unique(self.split.group))
+        sums, squares, count = 0.0, 0.0, 0
+        for group in chosen:
+            values = self.features(np.flatnonzero(self.split.group == group)).values.flatten(0, -2).float()
+            sums, squares = sums + values.sum(0).double(), squares + values.square().sum(0).double()
+            count += len(values)
+            if count * self.feature_shape[-1] >= SAMPLE * prod(self.feature_shape):
+                break
+        mean = sums / count
+        return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
 
 
 @dataclass(frozen=True)

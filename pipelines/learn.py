@@ -27,6 +27,7 @@ from pipelines.scores import caption_scores
 from pipelines.task import Task
 from rnncond import systems
 from rnncond.checkpoint import Trained, pack
+from rnncond.features import Standardise
 from rnncond.losses import TeacherForcing
 from rnncond.search import SearchOptions, search
 from rnncond.text import Vocabulary
@@ -224,7 +225,12 @@ class Learner:
         return {"state.safetensors": safetensors.torch.save(tensors), "position.json": json.dumps(position).encode()}
 
     def restore(self, state: Folder | None) -> None:
+        """Go on from ``state``; without one, take the measure of the features and begin."""
         if state is None:
+            measures = [module for module in self.model.modules() if isinstance(module, Standardise)]
+            found = ranks.share(self.train.statistics() if ranks.rank() == 0 and measures else None)
+            for module in measures:
+                module.fit(*(values.to(self.device) for values in found))
             return
         tensors = safetensors.torch.load(state["state.safetensors"])
         self.model.load_state_dict(

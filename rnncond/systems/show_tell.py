@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.features import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Model(System):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.standardise = Standardise(config.feature_size)
         self.image = nn.Linear(config.feature_size, config.embedding)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
@@ -55,7 +57,7 @@ class Model(System):
 
     def encode(self, source: Source) -> Memory:
         """The state after the image, h and c (B, H): the image is read once, whatever is said of it."""
-        image = self.image(source.values.to(self.image.weight.dtype))
+        image = self.image(self.standardise(source.values))
         _, (h, c) = self.lstm(self.dropout(image)[:, None])
         return {"h": h[0], "c": c[0]}
 
