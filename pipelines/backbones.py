@@ -182,8 +182,11 @@ class TorchvisionTrunk(nn.Module):
 def torchvision_names() -> list[str]:
     from torchvision import models
 
-    patterns = "|".join(BODIES)
-    return [name for name in models.list_models(module=models) if re.fullmatch(patterns, name)]
+    return [name for name in models.list_models(module=models) if any(re.fullmatch(body, name) for body in BODIES)]
+
+
+def is_torchvision(name: str) -> bool:
+    return name in torchvision_names()
 
 
 def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Module, Preprocess]:
@@ -274,7 +277,7 @@ def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Mo
 
 LIBRARIES = {
     "timm": {"knows": is_timm, "build": build_timm},
-    "torchvision": {"knows": lambda name: name in torchvision_names(), "build": build_torchvision},
+    "torchvision": {"knows": is_torchvision, "build": build_torchvision},
 }
 
 

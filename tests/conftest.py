@@ -1,0 +1,31 @@
+"""What several test files share: one Ray for the session, and generated photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """Ray on this machine with two CPUs, whatever RAY_ADDRESS says; verbs that are called use it."""
+    from pipelines import cluster
+
+    with cluster.connect("local", cpus=2) as found:
+        yield found
+
+
+@pytest.fixture
+def make_photos(tmp_path):
+    """A function that fills a folder with small JPEGs, each different: ``make_photos(count, name="photos")``."""
+
+    def make(count: int, name: str = "photos", size: tuple[int, int] = (64, 48)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for index in range(count):
+            coarse = np.random.default_rng(index).integers(0, 256, (4, 5, 3), np.uint8)
+            Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{index:05d}.jpg")
+        return folder
+
+    return make
