@@ -95,15 +95,43 @@ def score(
         cider, cider_each = Cider().compute_score(meant, said)
     corpus = {f"BLEU-{n}": value for n, value in enumerate(bleu, 1)} | {"ROUGE_L": rouge, "CIDEr": cider}
     left_out: dict[str, str] = {}
-    if java_scores:
-        for name, compute in (("METEOR", meteor), ("SPICE", spice)):
-            try:
-                corpus[name] = compute(meant, said)
-            except Unavailable as reason:
-                left_out[name] = str(reason)
+    for name, compute in (("METEOR", meteor), ("SPICE", spice)) if java_scores else ():
+        try:
+            if tokeniser != "ptb":
+                raise Unavailable("it needs Java and the tokeniser ptb")
+            corpus[name] = compute(meant, said)
+        except Unavailable as reason:
+            left_out[name] = str(reason)
     each = zip(said, cider_each, bleu_each[3], rouge_each, strict=True)
     per_image = {i: {"CIDEr": percent(c), "BLEU-4": percent(b), "ROUGE_L": percent(r)} for i, c, b, r in each}
     return Scores({name: percent(value) for name, value in corpus.items()}, per_image, tokeniser, left_out)
+
+
+def shuffled_cider(
+    hypotheses: dict[str, str], references: dict[str, list[str]], tokeniser: Tokeniser = "auto", rounds: int = 5
+) -> float:
+    """CIDEr of captions made from another image's features: the mean over ``rounds`` shuffles without a fixed image.
+
+    A caption depends on nothing but the features, so the caption of image i given the features of image j is that of
+    image j, and none has to be made again.
+
+    Raises:
+        UserError: there is only one image.
+    """
+    from pycocoevalcap.cider.cider import Cider
+
+    check_same_images(hypotheses, references)
+    if len(hypotheses) < 2:
+        raise UserError("Shuffled captions need two images or more.")
+    tokenise = ptb_tokenise if choose_tokeniser(tokeniser) == "ptb" else simple_tokenise
+    order = np.random.default_rng(1).permutation(sorted(hypotheses)).tolist()
+    said = tokenise({image_id: [hypotheses[image_id]] for image_id in order})
+    meant = tokenise({image_id: references[image_id] for image_id in order})
+    scores = []
+    for shift in range(1, min(rounds, len(order) - 1) + 1):
+        others = {image_id: said[order[place - shift]] for place, image_id in enumerate(order)}
+        scores.append(Cider().compute_score(meant, others)[0])
+    return percent(np.mean(scores))
 
 
 def percent(value: float) -> float:
@@ -186,7 +214,6 @@ class Unavailable(Exception):
 
 
 def meteor(meant: Sentences, said: Sentences) -> float:
-    require_java()
     from pycocoevalcap.meteor.meteor import Meteor
 
     scorer = Meteor()
@@ -198,7 +225,6 @@ def meteor(meant: Sentences, said: Sentences) -> float:
 
 def spice(meant: Sentences, said: Sentences) -> float:
     """SPICE, only where its CoreNLP models already lie beside it: pycocoevalcap would download them."""
-    require_java()
     from pycocoevalcap.spice import get_stanford_models as models
     from pycocoevalcap.spice.spice import Spice
 
@@ -213,8 +239,3 @@ def spice(meant: Sentences, said: Sentences) -> float:
     if np.isnan(value):
         raise Unavailable("it gave no number")
     return value
-
-
-def require_java() -> None:
-    if not shutil.which("java"):
-        raise Unavailable("there is no `java` on the path")

@@ -1,0 +1,121 @@
+"""Small line charts and histograms as inline SVG, coloured by the page's style sheet (``--series-1``, ``--ink``...)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 360, 210
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 26
+Points = Sequence[tuple[float, float]]
+
+
+def line_chart(
+    series: Mapping[str, Points], best: Literal["max", "min"] | None = None, across: str = "epoch"
+) -> Markup:
+    """Lines over ``across``; with ``best`` the best point of the last series is marked with its value."""
+    everything = [point for points in series.values() for point in points]
+    first, last = min(x for x, _ in everything), max(x for x, _ in everything)
+    xs = [x for x in ticks(first, last, 6, whole=True) if first <= x <= last]
+    ys = ticks(min(y for _, y in everything), max(y for _, y in everything), 4)
+    place = scale(first, last, ys[0], ys[-1])
+    parts = axes(xs, ys, place, across)
+    for number, points in enumerate(series.values(), 1):
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        parts.append(f'<polyline class="series-{number}" points="{line}"/>')
+        if len(points) <= 30:
+            dots = (place(*point) for point in points)
+            parts += [f'<circle class="series-{number}" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in dots]
+    if best:
+        parts += mark((max if best == "max" else min)(points, key=lambda point: point[1]), place, len(series))
+    return svg(parts, ", ".join(series) + f" by {across}")
+
+
+def histogram(values: Sequence[float], bins: int = 16, across: str = "CIDEr") -> Markup:
+    """How many values fall where, with the mean marked."""
+    top = max(max(values), 1e-9)
+    counts = [0] * bins
+    for value in values:
+        counts[min(int(value / top * bins), bins - 1)] += 1
+    xs, ys = ticks(0, top, 5), ticks(0, max(counts), 3, whole=True)
+    place = scale(0, top, 0, ys[-1])
+    parts = axes([x for x in xs if x <= top], ys, place, across)
+    for number, count in enumerate(counts):
+        (left, y), (right, floor) = place(top * number / bins, count), place(top * (number + 1) / bins, 0)
+        if count:
+            size = f'width="{right - left - 1.5:.1f}" height="{floor - y:.1f}"'
+            parts.append(f'<rect class="series-1" x="{left + 0.75:.1f}" y="{y:.1f}" {size} rx="1.5"/>')
+    mean = sum(values) / len(values)
+    x, _ = place(mean, 0)
+    anchor = "end" if x > WIDTH * 0.75 else "start"
+    parts.append(f'<line class="mean" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    parts.append(
+        f'<text class="value" x="{x + (5 if anchor == "start" else -5):.1f}" y="{TOP + 9}" text-anchor="{anchor}">'
+        f"mean {number_text(mean)}</text>"
+    )
+    return svg(parts, f"{len(values)} pictures by {across}")
+
+
+def mark(point: tuple[float, float], place, number: int) -> list[str]:
+    x, y = place(*point)
+    above = y - 9 if y > TOP + 22 else y + 17
+    anchor = "end" if x > WIDTH * 0.8 else "middle"
+    return [
+        f'<circle class="best series-{number}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>',
+        f'<text class="value" x="{x:.1f}" y="{above:.1f}" text-anchor="{anchor}">{number_text(point[1])}</text>',
+    ]
+
+
+def axes(xs: Sequence[float], ys: Sequence[float], place, across: str) -> list[str]:
+    parts = []
+    for y in ys:
+        _, down = place(xs[0], y)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down:.1f}" y2="{down:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{down + 3.5:.1f}" text-anchor="end">{number_text(y)}</text>')
+    for x in xs:
+        right, _ = place(x, ys[0])
+        parts.append(f'<text x="{right:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{number_text(x)}</text>')
+    parts.append(f'<text class="across" x="{WIDTH - RIGHT}" y="{HEIGHT - 1}" text-anchor="end">{escape(across)}</text>')
+    return parts
+
+
+def svg(parts: list[str], label: str) -> Markup:
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+    return Markup(head + "".join(parts) + "</svg>")
+
+
+def scale(left: float, right: float, bottom: float, top: float):
+    """From values to places in the drawing."""
+    across, up = (right - left) or 1, (top - bottom) or 1
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+        middle = 0.5 if right == left else (x - left) / across
+        return LEFT + inner_width * middle, HEIGHT - BOTTOM - inner_height * (y - bottom) / up
+
+    return place
+
+
+def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
+    """Round numbers, about so many, that enclose low to high; ``whole`` ones if asked."""
+    if high <= low:
+        low, high = low - (abs(low) or 1) * 0.5, high + (abs(high) or 1) * 0.5
+    step = round_step((high - low) / about, (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10))
+    step = max(step, 1) if whole else step
+    return [n * step for n in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+
+
+def round_step(rough: float, factors: Sequence[float]) -> float:
+    """The least of ``factors`` times a power of ten that is at least ``rough``."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * factor for factor in factors if power * factor >= rough * (1 - 1e-9))
+
+
+def number_text(value: float) -> str:
+    if value and abs(value) < 0.01:
+        return f"{value:.0e}"
+    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"

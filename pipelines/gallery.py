@@ -1,0 +1,150 @@
+"""The pictures of a report: chosen, made small, and overlaid with what the model attended to."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+from PIL import Image
+
+from pipelines.images import DecodeError, Preprocess, decode
+
+LONGEST_SIDE = 480
+"""Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""
+DECIMALS = 4
+HEAT, LIFT = (255, 138, 30), 0.75
+"""RGB of attention laid over a picture; its opacity is the weight to this power. The same as in report.js."""
+
+
+@dataclass
+class Attention:
+    """Weights of each word over the places of a grid.
+
+    Attributes:
+        pieces: the caption cut into what attended: ``"".join(pieces)`` is the caption.
+        weights: (T, rows * columns), each row sums to 1; row-major places.
+    """
+
+    rows: int
+    columns: int
+    pieces: list[str]
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.pieces), self.rows * self.columns)
+        if self.weights.shape != shape:
+            raise ValueError(f"attention is {self.weights.shape}; {len(self.pieces)} words over {self.rows} x "
+                             f"{self.columns} places need {shape}")  # fmt: skip
+        self.weights = self.weights / np.maximum(self.weights.sum(1, keepdims=True), 1e-12)
+
+    @property
+    def peak(self) -> float:
+        """The greatest weight of any word, as a multiple of an even share; the end of the colour scale."""
+        return float(self.weights.max() * self.rows * self.columns)
+
+
+@dataclass
+class Card:
+    """A picture with its caption and what belongs to it; ``picture`` is a data URI, None where it cannot be shown."""
+
+    image_id: str
+    caption: str
+    references: Sequence[str] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    log_prob: float | None = None
+    others: Sequence[str] = ()
+    picture: str | None = None
+    missing: str = ""
+    width: int = 4
+    height: int = 3
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    attention: Attention | None = None
+
+    def data(self) -> dict[str, Any] | None:
+        """What the page's script draws from."""
+        if self.attention is None:
+            return None
+        a = self.attention
+        return {"rows": a.rows, "columns": a.columns, "weights": np.round(a.weights, DECIMALS).tolist()}
+
+    def strip(self) -> list[tuple[str, str]]:
+        """Each piece of the caption with its heat map as a data URI, on one scale for the whole caption."""
+        if self.attention is None:
+            return []
+        a = self.attention
+        scaled = a.weights / max(a.weights.max(), 1e-12)
+        return [
+            (piece, heat_png(grid.reshape(a.rows, a.columns))) for piece, grid in zip(a.pieces, scaled, strict=True)
+        ]
+
+
+def heat_png(weights: np.ndarray) -> str:
+    """(rows, columns) in [0, 1] as a PNG of one pixel per place, which the browser smooths."""
+    pixels = np.empty((*weights.shape, 4), np.uint8)
+    pixels[..., :3] = HEAT
+    pixels[..., 3] = np.round(235 * weights**LIFT)
+    return data_uri(Image.fromarray(pixels, "RGBA"), "PNG")
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def show(card: Card, uris: Sequence[str], preprocess: Preprocess | None) -> Card:
+    """Put the first of ``uris`` that opens onto the card, with the part of it that the network saw; where none opens,
+    the reason."""
+    problems = []
+    for uri in uris:
+        try:
+            with fsspec.open(uri, "rb") as file:
+                image, width, height = decode(file.read(), needed=LONGEST_SIDE)
+        except (OSError, DecodeError, ValueError, ImportError) as error:
+            problems.append(f"{uri}: {error}")
+            continue
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+        card.picture = data_uri(image, "JPEG", quality=82, optimize=True)
+        card.width, card.height = image.size
+        if preprocess is not None:
+            card.crop = crop_box(preprocess, width, height)
+        return card
+    card.missing = problems[0] if problems else "the data do not say where the picture is"
+    card.attention = None
+    return card
+
+
+def crop_box(preprocess: Preprocess, width: int, height: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part that the network sees, as fractions of the picture."""
+    resized_width, resized_height = preprocess.resized(width, height)
+    crop_height, crop_width = preprocess.crop
+    across = min(crop_width / resized_width, 1.0)
+    down = min(crop_height / resized_height, 1.0)
+    return ((1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2)
+
+
+def choose(rows: Sequence[dict], count: int) -> dict[str, list[dict]]:
+    """About ``count`` rows, so that nothing is hidden: the best, those around the median, and the worst by CIDEr.
+
+    Without scores: spread evenly over all rows, in their order.
+    """
+    count = min(count, len(rows))
+    if not count:
+        return {}
+    scored = [row for row in rows if "CIDEr" in row.get("scores", {})]
+    if len(scored) < len(rows):
+        places = np.linspace(0, len(rows) - 1, count).round().astype(int)
+        return {"Captions": [rows[place] for place in places]}
+    ranked = sorted(rows, key=lambda row: (-row["scores"]["CIDEr"], row["image_id"]))
+    third = max(count // 3, 1)
+    ends = ranked[:third], ranked[third:][-third:]
+    between = ranked[third : len(ranked) - len(ends[1])]
+    start = max((len(between) - (count - 2 * third)) // 2, 0)
+    middle = between[start : start + max(count - 2 * third, 0)]
+    groups = {"Best": ends[0], "Middle": middle, "Worst": ends[1]}
+    return {name: group for name, group in groups.items() if group}

@@ -1,0 +1,253 @@
+"""What is scored or shown: captions made here from a store, those that ``rnncond caption`` wrote, or those of a file.
+
+Wherever they come from, a caption is a row, an object of evaluated.jsonl: image_id and caption; uri, log_prob and
+others (the next best) where they are known; references and scores once it was scored; and for some images attention:
+rows and columns of the grid, the pieces of the caption, and their weights (pieces x places).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_store import Dataset, Snapshot, Store, to_numpy
+from pipelines import console
+from pipelines.captions import Captioned, join, naming, read_captions
+from pipelines.console import UserError
+
+BATCH = 64
+DECIMALS = 5
+PLAIN = ("image_id", "uri", "caption", "log_prob", "nbest")
+"""Columns of captions but for the large ones, pieces and attention."""
+
+
+@dataclass
+class Captions:
+    """What is to be scored.
+
+    Attributes:
+        rows: an object an image, as ``decode.decode`` makes them; image_id and caption at least.
+        references: captions of people by image id, of the same images.
+        missing: images with references that have no caption, with the reason.
+        about: where all this came from; goes into evaluation.json.
+        attend: rows of some images again, with attention.
+    """
+
+    rows: list[dict[str, Any]]
+    references: dict[str, list[str]]
+    missing: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    attend: Callable[[Sequence[str]], Iterable[dict[str, Any]]] | None = None
+
+
+def from_model(model: str, data: str | None, store: str | None, split: str, beam: int) -> tuple[Captions, str | None]:
+    """Caption a split from the features in a store, in this process; also the run's folder."""
+    import torch
+
+    from pipelines.decode import search_options, unusual
+    from pipelines.models import locate
+    from pipelines.sources import FromStore
+    from rnncond import checkpoint
+
+    folder = locate(model)
+    trained = checkpoint.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    if trained.features is None:
+        raise UserError(f"The model {model} is a {trained.system} that reads text; it describes no pictures.")
+    trained_on = trained.info.get("recipe", {}).get("data", {})
+    store, data = store or trained_on.get("store"), data or trained_on.get("captions")
+    if not store or not data:
+        raise UserError(f"The model {model} does not say what it was trained with; say --store and --data.")
+    source = FromStore.open(store, trained.features)
+    joined = join(of_split(read_captions(data), split, data), ids_of(source.snapshot))
+    options = search_options(trained, beam=beam, nbest=min(3, beam))
+
+    found = Captions([], {}, [f"{name}: no features in {store}" for name in joined.without_image])
+    references = {example.image_id: list(example.captions) for example in joined}
+    with console.Progress("captions", "images", len(references)) as progress:
+        for image_id, row in describe(trained, source, options, list(references)):
+            progress.advance(1, failed=row is None)
+            if row is None:
+                found.missing.append(f"{image_id}: the search found no caption: its rules leave nothing to say")
+            else:
+                found.rows.append(row)
+                found.references[image_id] = references[image_id]
+    found.about = {
+        "model": {"id": trained.model_id, "system": trained.system, "folder": model},
+        "features": trained.features,
+        "search": unusual(dataclasses.asdict(options)),
+        "data": data,
+        "split": split,
+    }
+    attending = dataclasses.replace(options, attention=True)
+    found.attend = lambda ids: (row for _, row in describe(trained, source, attending, ids) if row)
+    if model.startswith(("runs:", "models:")):
+        return found, None
+    return found, str(folder.parent if folder.name in ("best", "last") else folder)
+
+
+def describe(trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Rows by image id from features in a store; None where the search found nothing."""
+    from pipelines.caption import Describer
+
+    describer = Describer(trained, options).to(str(next(trained.model.parameters()).device))
+    for start in range(0, len(ids), BATCH):
+        table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", source.output])
+        said = describer(to_numpy(table[source.output]))
+        for image, row in zip(table.select(["image_id", "uri"]).to_pylist(), said, strict=True):
+            yield image["image_id"], row and as_row(image | row, source.shape[:-1])
+
+
+def from_output(out: str, data: str | None, split: str, fingerprint: str | None) -> Captions:
+    """Captions of a split that ``rnncond caption`` wrote."""
+    if data is None:
+        raise UserError("Say --data FILE: the captions of people to score against.")
+    dataset = open_output(out, fingerprint)
+    snapshot = dataset.snapshot()
+    joined = join(of_split(read_captions(data), split, data), ids_of(snapshot))
+    failed = {row["image_id"]: row["reason"] for row in snapshot.failures().to_pylist()}
+    references = {example.image_id: list(example.captions) for example in joined}
+    return Captions(
+        list(take(dataset, snapshot, list(references), PLAIN)),
+        references,
+        [f"{name}: {failed.get(name, f'no caption in {out}')}" for name in joined.without_image],
+        about_output(dataset) | {"data": data, "split": split, "captions": out},
+        lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
+    )
+
+
+def is_output(out: str) -> bool:
+    """Whether ``rnncond caption`` wrote to this folder: a store that has captions."""
+    return any(dataset.kind == "captions" for dataset in Store(out).datasets())
+
+
+def open_output(out: str, fingerprint: str | None = None) -> Dataset:
+    if not is_output(out):
+        raise UserError(f"{out} is no output of `rnncond caption`: a store with captions was expected there.")
+    return Store(out).open(fingerprint, kind="captions")
+
+
+def about_output(dataset: Dataset) -> dict[str, Any]:
+    from pipelines.decode import unusual
+
+    recipe = dataset.recipe
+    model = {"id": recipe["model"], "system": recipe["system"]}
+    return {"model": model, "features": recipe["features"], "search": unusual(recipe["search"])}
+
+
+def spread(dataset: Dataset, count: int) -> Iterator[dict[str, Any]]:
+    """About ``count`` rows, evenly over all; reads as many row groups at most, however large the set is."""
+    snapshot = dataset.snapshot()
+    groups = snapshot.row_groups()
+    ends = np.cumsum([0] + [group.rows for group in groups])
+    places = np.unique(np.linspace(0, ends[-1] - 1, min(count, ends[-1])).round().astype(int))
+    owners = np.searchsorted(ends, places, side="right") - 1
+    for owner in np.unique(owners):
+        batch = snapshot.read_row_group(groups[owner].part, groups[owner].index)
+        for row in batch.take((places[owners == owner] - ends[owner]).tolist()).to_pylist():
+            yield as_row(row, dataset.recipe["places"])
+
+
+def take(dataset: Dataset, snapshot: Snapshot, ids: list[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in snapshot.take(ids, columns).to_pylist():
+        yield as_row(row, dataset.recipe["places"])
+
+
+def ids_of(snapshot: Snapshot) -> list[str]:
+    return snapshot.ids(include_failures=False).to_pylist()
+
+
+def as_row(said: Mapping[str, Any], places: Sequence[int]) -> dict[str, Any]:
+    """A row from the columns of ``rnncond caption``; attention where there is a grid to show it on."""
+    row = {name: said[name] for name in ("image_id", "uri", "caption", "log_prob")}
+    row["others"] = [other["caption"] for other in said["nbest"][1:]]
+    if said.get("attention") is not None and len(places) == 2:
+        weights = np.asarray(said["attention"], np.float64).reshape(len(said["pieces"]), -1)
+        row["attention"] = {
+            "rows": places[0],
+            "columns": places[1],
+            "pieces": said["pieces"],
+            "weights": weights.round(DECIMALS).tolist(),
+        }
+    return row
+
+
+def from_file(hypotheses: str, data: str | None, split: str | None) -> Captions:
+    """Captions of a file, as they are."""
+    if data is None:
+        raise UserError("Say --references FILE: the captions of people to score against.")
+    said = read_hypotheses(hypotheses)
+    examples = read_captions(data)
+    if split:
+        examples = of_split(examples, split, data)
+    joined = join(examples, said)
+    if joined.without_image:
+        hint = "" if split else " If the captions are of one split only, say --split."
+        raise UserError(
+            f"{naming(joined.without_image, 'image')} of {len(examples):,} with references in {data} have no caption "
+            f"in {hypotheses}.{hint}"
+        )
+    if joined.without_captions and not split:
+        raise UserError(
+            f"{naming(joined.without_captions, 'caption')} of {len(said):,} in {hypotheses} are of images without "
+            f"references in {data}."
+        )
+    rows = [{"image_id": example.image_id, "caption": said[example.image_id]} for example in joined]
+    about = {"hypotheses": hypotheses, "data": data, "split": split}
+    return Captions(rows, {example.image_id: list(example.captions) for example in joined}, [], about)
+
+
+def read_hypotheses(path: str) -> dict[str, str]:
+    """Captions by image id: COCO's results, JSON lines with image_id and caption, or ID<tab>caption lines."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The captions {path} cannot be read: {error}") from None
+    found: dict[str, str] = {}
+    for place, image_id, caption in hypothesis_entries(path, text):
+        if image_id in found:
+            raise UserError(f"{path}: {place} is a second caption of the image {image_id!r}; expected one of each.")
+        found[image_id] = caption
+    if not found:
+        raise UserError(f"{path} has no captions. {HYPOTHESES}")
+    return found
+
+
+HYPOTHESES = (
+    'Expected COCO results ([{"image_id": ..., "caption": ...}, ...]), one such object a line, or ID<tab>caption lines.'
+)
+
+
+def hypothesis_entries(path: str, text: str) -> Iterator[tuple[str, str, str]]:
+    """Place, image id and caption of every entry."""
+    if text.lstrip().startswith("["):
+        try:
+            entries = [(f"entry {n}", entry) for n, entry in enumerate(json.loads(text), 1)]
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON: {error}. {HYPOTHESES}") from None
+    else:
+        entries = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for place, entry in entries:
+        try:
+            if isinstance(entry, str) and not entry.lstrip().startswith("{"):
+                image_id, caption = entry.split("\t")
+            else:
+                entry = json.loads(entry) if isinstance(entry, str) else entry
+                image_id, caption = entry["image_id"], entry["caption"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: {place} is {str(entry)[:60]!r}. {HYPOTHESES}") from None
+        yield place, str(image_id), str(caption)
+
+
+def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned]:
+    chosen = [example for example in examples if example.split == split]
+    if not chosen:
+        there = ", ".join(f"{name} ({count:,})" for name, count in Counter(e.split for e in examples).items())
+        raise UserError(f"{data} has no images of the split {split!r}; it has {there}.")
+    return chosen
