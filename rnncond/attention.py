@@ -6,16 +6,24 @@ Shapes: query (N, Q), keys (B, L, A), values (B, L, D), mask (B, L) bool or None
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from rnncond.fused import additive_attention, exponential, masked_softmax
 
 
 def attend(scores: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Softmax of ``scores`` (B, K, L) over unmasked places, and the mean of ``values`` (B, L, D) that it weighs."""
-    if mask is not None:
-        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
+    weights = masked_softmax(scores, mask)
     return torch.bmm(weights, values).flatten(0, 1), weights.flatten(0, 1)
+
+
+def mix(weights: Tensor, values: Tensor) -> Tensor:
+    """The mean of ``values`` (B, L, D) under ``weights`` (N, L) or (N, T, L): (N, D) or (N, T, D)."""
+    shared = weights.reshape(values.shape[0], -1, values.shape[1])
+    return torch.bmm(shared, values).view(*weights.shape[:-1], -1)
 
 
 def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -26,8 +34,38 @@ def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
     return torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
 
 
+class DotAttention(nn.Module):
+    """e_i = s . h_i (Luong, Pham and Manning 2015, equation 8)."""
+
+    def keys(self, values: Tensor) -> Tensor:
+        return values
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        return attend(torch.bmm(query.reshape(keys.shape[0], -1, keys.shape[-1]), keys.mT), values, mask)
+
+    def over(self, keys: Tensor, values: Tensor, mask: Tensor | None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Many steps over one memory: a function of the query (N, Q)."""
+        return lambda query: self(query, keys, values, mask)
+
+
+class GeneralAttention(DotAttention):
+    """e_i = s . W h_i (Luong, Pham and Manning 2015, equation 8); W h_i is the key."""
+
+    def __init__(self, query_size: int, value_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(value_size, query_size, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+
 class AdditiveAttention(nn.Module):
-    """e_i = v . tanh(W s + U h_i) (Bahdanau, Cho and Bengio 2015, appendix A.1.2)."""
+    """e_i = v . tanh(W s + U h_i) (Bahdanau, Cho and Bengio 2015, appendix A.1.2).
+
+    As tanh(x) = 1 - 2 / (1 + exp(2x)), an exponential per key and one per query take the place of a tanh per pair:
+
+        e_i = sum(v) - 2 v . 1 / (1 + exp(2 U h_i) exp(2 W s)),  of which the softmax needs the last term only.
+    """
 
     def __init__(self, query_size: int, value_size: int, size: int, bias: bool = False) -> None:
         super().__init__()
@@ -36,10 +74,13 @@ class AdditiveAttention(nn.Module):
         self.energy = nn.Linear(size, 1, bias=False)
 
     def keys(self, values: Tensor) -> Tensor:
-        """U h_i for every place: (B, L, D) to (B, L, A)."""
-        return self.key(values)
+        """exp(2 U h_i) for every place: (B, L, D) to (B, L, A)."""
+        return exponential(self.key(values))
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        queries = self.query(query).view(keys.shape[0], -1, 1, keys.shape[-1])
-        scores = self.energy(torch.tanh(keys[:, None] + queries)).squeeze(-1)
-        return attend(scores, values, mask)
+        """One step: context (N, D) and weights (N, L) of ``query`` (N, Q)."""
+        return self.over(keys, values, mask)(self.query(query))
+
+    def over(self, keys: Tensor, values: Tensor, mask: Tensor | None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Many steps over one memory: a function of W s (N, A), whose calls add their gradients up in place."""
+        return additive_attention(keys, values, self.energy.weight, mask)

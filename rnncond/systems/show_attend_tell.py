@@ -5,25 +5,41 @@ a_i are the L annotation vectors, the values of all feature maps at one place; y
     h_0 = tanh(W_h mean_i a_i),  c_0 = tanh(W_c mean_i a_i)      (section 3.1.2)
     e_{t,i} = v . tanh(W_a a_i + U_a h_{t-1}),  alpha_t = softmax(e_t)      (equations 4, 5)
     beta_t = sigmoid(f_beta(h_{t-1}))                            (section 4.2.1)
-    z_t = beta_t sum_i alpha_{t,i} a_i                           (equation 13)
+    z_t = beta_t sum_i alpha_{t,i} a_i                           (equation 13; soft)
+    z_t = beta_t a_{s_t},  s_t drawn from alpha_t                (equations 8, 9; hard)
     h_t, c_t = LSTM([E y_{t-1}; z_t], h_{t-1}, c_{t-1})          (equations 1 to 3)
     p(y_t) = softmax(L_o (E y_{t-1} + L_h h_t + L_z z_t))        (equation 7)
 
-Soft attention adds lambda sum_i (1 - sum_t alpha_{t,i})^2 to the loss of a caption, t over its words and EOS.
+Soft attention adds lambda sum_i (1 - sum_t alpha_{t,i})^2 to the loss of a caption (equation 14), t over its words and
+EOS. Hard attention draws places in training only, and adds to the loss of a caption what has the gradient
 
-Departures: h_0 and c_0 come from one layer each. Dropout is on h_t, where the deep output reads it, and on the deep
-output's sum, as in the authors' code, which also gives the sizes that the paper leaves out.
+    -lambda_r (log p(y | s) - b) d log p(s) - lambda_e d H[s]    (section 4.1)
+
+with the baseline b <- 0.9 b + 0.1 log p(y | s), averaged over the batch; for half of the captions the expectation takes
+the place of the drawn places. Decoding and evaluation use the expectation, so that they are deterministic: it is the
+normalised weighted geometric mean that approximates the marginal over places (section 4.2).
+
+Departures: h_0 and c_0 come from one layer each; the gate is there for hard attention too. Dropout is on h_t, where the
+deep output reads it, and on the deep output's sum, as in the authors' code, which also gives what the paper leaves out:
+the sizes, lambda_r and lambda_e. Features are standardised (``rnncond.features``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.features import Standardise
+from rnncond.fused import StepProducts, lstm_gates
+
+EXPECTED = 0.5
+"""Share of captions that hard attention trains on the expectation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +51,9 @@ class Config:
         feature_size: D of an annotation vector.
         embedding, hidden, attention: E, H and A.
         dropout: rate on h_t and on the deep output, in training.
-        doubly_stochastic: lambda, the weight of the penalty on places looked at too much or too little.
+        attention_kind: ``soft`` or ``hard``.
+        doubly_stochastic: lambda of soft attention.
+        reinforce, entropy: lambda_r and lambda_e of hard attention.
     """
 
     vocab_size: int
@@ -44,12 +62,18 @@ class Config:
     hidden: int = 1800
     attention: int = 512
     dropout: float = 0.5
+    attention_kind: Literal["soft", "hard"] = "soft"
     doubly_stochastic: float = 1.0
+    reinforce: float = 1.0
+    entropy: float = 0.002
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        if self.doubly_stochastic < 0:
-            raise ValueError(f"doubly_stochastic is {self.doubly_stochastic}; it must be 0 or more")
+        if self.attention_kind not in ("soft", "hard"):
+            raise ValueError(f"attention_kind is {self.attention_kind!r}; it must be soft or hard")
+        for name in ("doubly_stochastic", "reinforce", "entropy"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 class Model(System):
@@ -57,6 +81,7 @@ class Model(System):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.standardise = Standardise(config.feature_size)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         self.init_h = nn.Linear(config.feature_size, config.hidden)
         self.init_c = nn.Linear(config.feature_size, config.hidden)
@@ -67,10 +92,12 @@ class Model(System):
         self.deep_z = nn.Linear(config.feature_size, config.embedding, bias=False)
         self.output = nn.Linear(config.embedding, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
+        if config.attention_kind == "hard":
+            self.register_buffer("baseline", torch.zeros(()))
 
     def encode(self, source: Source) -> Memory:
         """The annotations (B, L, D), their keys (B, L, A), h_0 and c_0 (B, H), and the mask (B, L) if there is one."""
-        values = source.values.to(self.init_h.weight.dtype)
+        values = self.standardise(source.values)
         mean = mean_place(values, source.mask)
         memory = {
             "values": values,
@@ -84,38 +111,101 @@ class Model(System):
         return {"h": memory["h"], "c": memory["c"]}
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
-        words = self.embed(tokens)
-        h, c, z, weights = self.advance(words, state["h"], state["c"], memory)
+        words, h = self.embed(tokens), state["h"]
+        context, weights = self.attend(h, memory["keys"], memory["values"], memory.get("mask"))
+        z = torch.sigmoid(self.gate(h)) * context
+        h, c = self.cell(torch.cat([words, z], 1), (h, state["c"]))
         return Step(self.project(self.deep_output(words, h, z)), {"h": h, "c": c}, weights)
 
     def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
         words = self.embed(inputs)
-        h, c = (per_row(memory[name], inputs.shape[0]) for name in ("h", "c"))
+        h, c = (per_row(memory[name], len(inputs)) for name in ("h", "c"))
+        reads, gates = self.products(words)
+        attend = self.attend.over(memory["keys"], memory["values"], memory.get("mask"))
+        draws = Draws(memory["values"], len(inputs)) if self.draws_places else None
         steps = []
-        for word in words.unbind(1):
-            h, c, z, weights = self.advance(word, h, c, memory)
+        for _ in range(inputs.shape[1]):
+            query, gate = reads(h).split([self.config.attention, 1], 1)
+            context, weights = attend(query)
+            if draws is not None:
+                context = draws(context, weights)
+            z = torch.sigmoid(gate) * context
+            h, c = lstm_gates(gates(torch.cat([z, h], 1)), c)
             steps.append((h, z, weights))
         h, z, weights = (torch.stack(tensors, dim=1) for tensors in zip(*steps, strict=True))
-        extras = {"mask": memory["mask"]} if "mask" in memory else None
+        extras = {"mask": memory["mask"]} if "mask" in memory else {}
+        if draws is not None:
+            extras |= draws.extras(weights)
         return Unrolled(self.deep_output(words, h, z), weights, extras)
 
     def project(self, readout: Tensor) -> Tensor:
         return self.output(readout)
 
     def regulariser(self, unrolled: Unrolled, log_probs: Tensor, mask: Tensor) -> Tensor:
-        """Doubly stochastic attention (equation 14), over real words and real places."""
-        looked = torch.einsum("nt,ntl->nl", mask.to(unrolled.attention.dtype), unrolled.attention)
-        missed = (1 - looked) ** 2
-        if unrolled.extras:
-            missed = missed * per_row(unrolled.extras["mask"], len(missed))
-        return self.config.doubly_stochastic * missed.sum()
+        """The doubly stochastic term, or hard attention's estimator; over real words and real places."""
+        if self.config.attention_kind == "soft":
+            return self.config.doubly_stochastic * self.unevenness(unrolled, mask)
+        if "drawn" not in unrolled.extras:
+            return log_probs.new_zeros(())
+        return self.estimator(unrolled.extras, log_probs.detach().sum(1), mask)
 
-    def advance(self, word: Tensor, h: Tensor, c: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Read a word's embedding (N, E): the next h and c (N, H), the gated context z (N, D), the weights (N, L)."""
-        context, weights = self.attend(h, memory["keys"], memory["values"], memory.get("mask"))
-        z = torch.sigmoid(self.gate(h)) * context
-        h, c = self.cell(torch.cat([word, z], -1), (h, c))
-        return h, c, z, weights
+    @property
+    def draws_places(self) -> bool:
+        return self.training and self.config.attention_kind == "hard"
+
+    def products(self, words: Tensor) -> tuple[StepProducts, StepProducts]:
+        """What every step computes: [query; gate] from h_{t-1}, and the LSTM's gates from [z_t; h_{t-1}]."""
+        cell, size = self.cell, self.config.embedding
+        no_bias = self.gate.bias.new_zeros(self.config.attention)
+        reads = StepProducts(
+            torch.cat([self.attend.query.weight, self.gate.weight]),
+            torch.cat([no_bias, self.gate.bias]).expand(*words.shape[:2], -1),
+        )
+        gates = StepProducts(
+            torch.cat([cell.weight_ih[:, size:], cell.weight_hh], 1),
+            functional.linear(words, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh),
+        )
+        return reads, gates
 
     def deep_output(self, words: Tensor, h: Tensor, z: Tensor) -> Tensor:
         return self.dropout(words + self.deep_h(self.dropout(h)) + self.deep_z(z))
+
+    def unevenness(self, unrolled: Unrolled, mask: Tensor) -> Tensor:
+        """sum_i (1 - sum_t alpha_{t,i})^2 over the captions that have words."""
+        looked = torch.einsum("nt,ntl->nl", mask.to(unrolled.attention.dtype), unrolled.attention)
+        counted = mask.any(1, keepdim=True)
+        if "mask" in unrolled.extras:
+            counted = counted & per_row(unrolled.extras["mask"], len(mask))
+        return ((1 - looked) ** 2 * counted).sum()
+
+    def estimator(self, extras: dict[str, Tensor], sentence: Tensor, mask: Tensor) -> Tensor:
+        """Minus what hard attention gains from its places and their entropy; ``sentence`` (N,) is log p(y | s)."""
+        gain = (sentence - self.baseline) * extras["drawn"]
+        chosen = (gain * (extras["log_prob"] * mask).sum(1)).sum()
+        entropy = (extras["entropy"] * mask).sum()
+        real = sentence[mask.any(1)]
+        if len(real):
+            self.baseline.lerp_(real.mean().to(self.baseline.dtype), 0.1)
+        return -self.config.reinforce * chosen - self.config.entropy * entropy
+
+
+class Draws:
+    """Hard attention's places of one batch of captions, drawn step by step."""
+
+    def __init__(self, values: Tensor, rows: int) -> None:
+        self.values = values
+        self.examples = torch.arange(rows, device=values.device) // (rows // len(values))
+        self.drawn = torch.rand(rows, device=values.device) >= EXPECTED
+        self.places: list[Tensor] = []
+
+    def __call__(self, context: Tensor, weights: Tensor) -> Tensor:
+        """The annotation of a place drawn from ``weights`` (N, L); ``context`` where the expectation is kept."""
+        place = torch.multinomial(weights.detach(), 1)[:, 0]
+        self.places.append(place)
+        return torch.where(self.drawn[:, None], self.values[self.examples, place], context)
+
+    def extras(self, weights: Tensor) -> dict[str, Tensor]:
+        """Which captions drew (N,), and of each step (N, T) the place's log-probability and the entropy."""
+        logs = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
+        log_prob = logs.gather(2, torch.stack(self.places, 1)[..., None])[..., 0]
+        return {"drawn": self.drawn, "log_prob": log_prob, "entropy": -(weights * logs).sum(2)}
