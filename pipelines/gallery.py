@@ -141,10 +141,12 @@ def choose(rows: Sequence[dict], count: int) -> dict[str, list[dict]]:
         places = np.linspace(0, len(rows) - 1, count).round().astype(int)
         return {"Captions": [rows[place] for place in places]}
     ranked = sorted(rows, key=lambda row: (-row["scores"]["CIDEr"], row["image_id"]))
-    third = max(count // 3, 1)
-    ends = ranked[:third], ranked[third:][-third:]
-    between = ranked[third : len(ranked) - len(ends[1])]
-    start = max((len(between) - (count - 2 * third)) // 2, 0)
-    middle = between[start : start + max(count - 2 * third, 0)]
-    groups = {"Best": ends[0], "Middle": middle, "Worst": ends[1]}
+    end = count // 3
+    between = ranked[end : len(ranked) - end]
+    start = (len(between) - (count - 2 * end)) // 2
+    groups = {
+        "Best": ranked[:end],
+        "Middle": between[start : start + count - 2 * end],
+        "Worst": ranked[len(ranked) - end :],
+    }
     return {name: group for name, group in groups.items() if group}
