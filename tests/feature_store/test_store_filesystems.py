@@ -168,17 +168,22 @@ def test_lost_credentials_are_told():
     assert cause_of(OSError("Connection reset")) == "Connection reset"
 
 
-def test_a_remote_write_that_fails_in_the_middle_is_not_left_there():
-    class Broken(MemoryFileSystem):
-        cachable = False
+@pytest.mark.parametrize("kind", ["uri", "memory", "object", "subtree", "mock"])
+def test_a_file_that_was_not_finished_is_not_there(tmp_path, kind):
+    files = dict(stores(tmp_path))[kind].files
+    with pytest.raises(StoreError, match="Connection reset"), files.create("folder/file") as sink:
+        sink.write(b"half")
+        raise OSError("Connection reset")
+    assert not files.exists("folder/file") and files.names("folder") == []
 
-    broken = Broken()
-    made = dataset(Store(f"{secrets.token_hex(4)}/store", broken))
+
+def test_a_stream_that_breaks_leaves_no_part(tmp_path):
+    made = dataset(Store(tmp_path / "store"))
     with made.begin() as term:
         stream = pa.RecordBatchReader.from_batches(made.schema, breaking(rows(ids(0, 10)).to_batches()))
         with pytest.raises(StoreError, match="Connection reset"):
             term.handle.commit("broken", stream)
-    assert [path for path in broken.find(made.files.root) if "/parts/" in path] == []
+    assert [*tmp_path.rglob("parts/*")] == [] and made.snapshot().parts == []
 
 
 def breaking(batches):

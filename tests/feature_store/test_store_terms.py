@@ -38,12 +38,14 @@ def test_a_term_ends_also_when_its_block_raises(made):
     made.begin().close()
 
 
-def test_takeover_fences_the_first_writer(made):
+def test_takeover_fences_the_first_writer(made, tmp_path):
     first = made.begin()
     commit(first, ids(0, 3))
     with made.begin(takeover=True) as second:
+        before = sorted(tmp_path.rglob("*"))
         with pytest.raises(StoreError, match=f"term {second.handle.term}.* has taken over"):
             commit(first, ids(3, 6))
+        assert sorted(tmp_path.rglob("*")) == before
         commit(second, ids(6, 9))
     first.close()
     assert made.snapshot().ids().to_pylist() == [*ids(0, 3), *ids(6, 9)]
@@ -93,6 +95,23 @@ def test_a_writer_taken_over_in_the_middle_of_a_commit_is_told(made, monkeypatch
     assert made.snapshot().ids().to_pylist() == ids(0, 3) and verify(made).problems == []
 
 
+def test_a_writer_gives_way_to_one_that_came_in_while_it_began(made, monkeypatch):
+    made.begin().close()
+    after = TermName.after
+
+    def overtaken(terms):
+        own = after(terms)
+        announce(made, Heartbeat.first(10), TermName(own.number, "abcdef"))
+        return own
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="began at the same moment"):
+        patch.setattr(TermName, "after", overtaken)
+        made.begin()
+    assert [term.number for term in made.ledger.terms()] == [1, 2]  # its own folder is gone
+    with pytest.raises(StoreError, match="another writer is at work"):
+        made.begin()
+
+
 def test_writers_that_begin_at_the_same_moment_are_at_most_one(made):
     made.begin().close()
     for _ in range(5):
@@ -115,9 +134,9 @@ def test_writers_that_begin_at_the_same_moment_are_at_most_one(made):
     assert made.snapshot().rows == 3
 
 
-def announce(made, seen: Heartbeat) -> str:
-    """A writer's folder as another machine would have made it. Returns the path of its heartbeat."""
-    path = made.ledger.path(TermName(7, "abcdef"), "alive.json")
+def announce(made, seen: Heartbeat, term: TermName = TermName(7, "abcdef")) -> str:  # noqa: B008 (immutable)
+    """A writer's folder as another process would have made it. Returns the path of its heartbeat."""
+    path = made.ledger.path(term, "alive.json")
     made.files.write(path, seen.to_json())
     return path
 
