@@ -1,0 +1,43 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rnncond.words import Words
+
+CONFIG = {"source_vocab_size": 9, "vocab_size": 9, "embedding": 4, "share_embeddings": False, "tie_embeddings": False}
+
+
+def words(**options) -> Words:
+    return Words(SimpleNamespace(**{**CONFIG, **options}), readout=4)
+
+
+def count(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_apart_each_has_a_matrix():
+    assert count(words()) == 9 * 4 + 9 * 4 + (9 * 4 + 9)
+
+
+def test_shared_source_words_are_target_words():
+    model = words(share_embeddings=True)
+    assert count(model) == 9 * 4 + (9 * 4 + 9)
+    tokens = torch.tensor([[5, 3]])
+    assert torch.equal(model.source(tokens), model.target(tokens))
+
+
+def test_tied_a_word_scores_by_its_embedding():
+    model = words(tie_embeddings=True)
+    assert count(model) == 9 * 4 + 9 * 4 + 9
+    model.bias.data[7] = 0.5
+    readout = torch.randn(3, 4)
+    expected = (readout * model.target(torch.tensor(7))).sum(-1) + 0.5
+    torch.testing.assert_close(model.project(readout)[:, 7], expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"share_embeddings": True, "tie_embeddings": True}])
+def test_no_two_names_share_memory(options):
+    """A checkpoint of safetensors keeps each tensor once."""
+    tensors = words(**options).state_dict()
+    assert len({tensor.data_ptr() for tensor in tensors.values()}) == len(tensors)
