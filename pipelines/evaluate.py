@@ -40,7 +40,7 @@ Examples:
 
 
 @app.command(epilog=EXAMPLES)
-def command(
+def run(
     model: Annotated[str | None, Option(help="caption a split with it: a folder, runs:/ or models:/")] = None,
     captions: Annotated[str | None, Option(help="score the output of `rnncond caption`")] = None,
     hypotheses: Annotated[str | None, Option(help="score a file: COCO results, JSON lines, or ID<tab>caption")] = None,
@@ -121,11 +121,11 @@ def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> 
 def outcome(evaluation: dict[str, Any], missing: list[str], out: str | None) -> Outcome:
     summary = {"images": evaluation["images"], **evaluation["scores"]}
     if "shuffled" in evaluation:
-        summary["CIDEr_of_shuffled_pictures"] = evaluation["shuffled"]["CIDEr"]
-        summary["ratio"] = evaluation["shuffled"]["ratio"]
+        summary["CIDEr of shuffled pictures"] = evaluation["shuffled"]["CIDEr"]
+        summary["ratio"] = evaluation["shuffled"]["ratio"] or "none: shuffled pictures score nothing"
     summary |= {"tokeniser": evaluation["tokeniser"], "comparability": evaluation["comparability"]}
     for name, reason in evaluation["left_out"].items():
-        summary[f"no_{name}"] = reason
+        summary[f"no {name}"] = reason
     if out:
         summary["written"] = str(Path(out) / SUMMARY)
     hint = f"To see the captions:  rnncond report {out}" if out else None

@@ -65,7 +65,7 @@ Examples:
 
 
 @app.command(epilog=EXAMPLES)
-def command(
+def run(
     out: Annotated[str, typer.Argument(help="a run's folder, or the output of `rnncond caption`")],
     images: Annotated[str | None, typer.Option(help="folder of the pictures, where they have moved")] = None,
     data: Annotated[str | None, typer.Option(help="captions of people, to show beside the model's")] = None,
