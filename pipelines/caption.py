@@ -1,0 +1,262 @@
+"""``rnncond caption``: captions of images, or of the features in a store, by a trained model, into a store.
+
+The output is a set of kind ``captions`` in the store OUT, one row an image:
+
+==========  =======================================================================================
+image_id    and ``uri``, ``version``: as in the features
+caption     the best
+score       log P / length penalty + coverage penalty, as the search was asked; ``log_prob`` is log P alone
+nbest       list of (caption, score), best first, the caption itself included
+model       id of the model
+pieces      with --attention: the parts of the caption that the words of the vocabulary are
+attention   with --attention: float16, words x places, row-major over the ``places`` of the set's recipe
+==========  =======================================================================================
+
+The set's fingerprint is that of model, search and features, whether these were computed on the way or read: either
+command goes on where the other stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from math import prod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+import typer
+
+from feature_store import Dataset, Store
+from pipelines import units
+from pipelines.cluster import Plan
+from pipelines.console import Outcome, Progress, UserError
+from pipelines.decode import pieces, search_options
+from pipelines.models import locate
+from pipelines.reading import Failures
+from pipelines.sources import FromImages, FromStore
+from rnncond import checkpoint
+from rnncond.checkpoint import Trained
+from rnncond.contract import Source
+from rnncond.search import Hypotheses, SearchOptions, search
+
+app = typer.Typer(rich_markup_mode="rich")
+
+VERSION = 1
+"""Of the code between features and captions: part of every fingerprint, raised when a change alters captions."""
+
+EXAMPLES = """
+Examples:
+
+  rnncond caption photos/ --model runs/show_tell --out captioned --weights squeezenet1_0.safetensors
+
+  rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
+
+  rnncond caption 's3://bucket/photos/' --model models:/captioner@champion --out s3://bucket/captions --address auto
+
+Run the same command again to go on after an interruption, or to add images that are new.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def command(
+    model: Annotated[
+        str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID[/PATH] or models:/NAME@ALIAS")
+    ],
+    out: Annotated[str, typer.Option(help="folder or uri of the captions' store; made if it is not there")],
+    images: Annotated[
+        str | None,
+        typer.Argument(
+            help="a folder, a glob, s3:// or gs:// prefix, a picture, or a listing: .txt, .csv, .jsonl, .parquet"
+        ),
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="in place of IMAGES: a store with their features")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="of the backbone, for IMAGES: a file, `pretrained` or `random` [what fits the model]"),
+    ] = None,
+    beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
+    nbest: Annotated[int, typer.Option(min=1, help="captions kept of each image, at most the beam")] = 1,
+    attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
+    max_length: Annotated[int | None, typer.Option(help="most words [as the model's recipe has it]")] = None,
+    min_length: Annotated[int | None, typer.Option(help="fewest words [as the recipe has it]")] = None,
+    length_penalty: Annotated[
+        Literal["none", "average", "gnmt"] | None, typer.Option(help="[as the recipe has it]")
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, typer.Option(help="no such number of words twice in a caption; 0 for any [as the recipe has it]")
+    ] = None,
+    rows_per_part: Annotated[int | None, typer.Option(min=1, help="images a part [by size and number]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors [one a GPU, or one a CPU]")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none [all]")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
+    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else Ray on this machine]")
+    ] = None,
+) -> Outcome:
+    """Caption images, or the features in a store, that OUT has no caption of yet."""
+    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address)
+    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty,
+             "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return run(
+        model, out, images, store=store, weights=weights, beam=beam, nbest=nbest, attention=attention, options=options,
+        **asked,
+    )  # fmt: skip
+
+
+def run(
+    model: str,
+    out: str,
+    images: str | None = None,
+    *,
+    store: str | None = None,
+    weights: str | None = None,
+    options: units.Options = units.DEFAULTS,
+    **asked: Any,
+) -> Outcome:
+    """The verb as a function.
+
+    Args:
+        model, out, images, store, weights: see ``command``; exactly one of ``images`` and ``store``.
+        asked: fields of ``SearchOptions``; the model's recipe has the others.
+
+    Raises:
+        UserError, StoreError, ModelError: a mistake of the user's, or another writer at work.
+    """
+    if (images is None) == (store is None):
+        raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
+    if store is not None and weights is not None:
+        raise UserError("--weights is of the backbone that reads IMAGES; with --store the features are there already.")
+    trained = checkpoint.load(locate(model))
+    if trained.features is None:
+        raise UserError(
+            f"The model {model} is a {trained.system} that reads text; only one that describes pictures can caption."
+        )
+    source = FromStore.open(store, trained.features) if store else FromImages.open(images, trained.features, weights)
+    describer = Describer(trained, search_options(trained, **asked))
+    describer.check(source.shape)
+    dataset = Store(out).dataset("captions", recipe_of(describer, source.shape), schema_of(describer.options))
+    make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
+    progress = Progress("caption", "images", None)
+    totals = units.run(dataset, source.chunks(), make_worker, progress, describer.row_bytes(source.shape), options)
+    return outcome(dataset, trained, source, totals)
+
+
+def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
+    """All that the captions depend on; ``places`` is (rows, columns) of a grid and empty without places."""
+    trained, options = describer.trained, describer.options
+    return {
+        "model": trained.model_id,
+        "system": trained.system,
+        "search": dataclasses.asdict(options) | {"blocked": list(options.blocked)},
+        "features": trained.features,
+        "places": list(shape[:-1]),
+        "version": VERSION,
+    }
+
+
+def schema_of(options: SearchOptions) -> pa.Schema:
+    best = pa.struct([pa.field("caption", pa.string()), pa.field("score", pa.float64())])
+    fields = [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("log_prob", pa.float64(), nullable=False),
+        pa.field("nbest", pa.list_(best), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+    ]
+    if options.attention:
+        fields.append(pa.field("pieces", pa.list_(pa.string()), nullable=False))
+        fields.append(pa.field("attention", pa.list_(pa.list_(pa.float16())), nullable=False))
+    return pa.schema(fields)
+
+
+def outcome(dataset: Dataset, trained: Trained, source: FromImages | FromStore, totals: units.Totals) -> Outcome:
+    summary = totals.summary("images") | source.remarks()
+    summary["model"] = f"{trained.system} {trained.model_id}"
+    summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
+    hint = f"rnncond report {dataset.store.files.shown}"
+    if totals.failed_before:
+        hint = f"{totals.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
+    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
+
+
+class Describer:
+    """A model and a search: features in, captions out. Can be pickled."""
+
+    def __init__(self, trained: Trained, options: SearchOptions) -> None:
+        self.trained, self.options = trained, options
+        self.device = torch.device("cpu")
+
+    def to(self, device: str) -> Describer:
+        self.device = torch.device(device)
+        self.trained.model.to(self.device).eval()
+        return self
+
+    def row_bytes(self, shape: tuple[int, ...]) -> int:
+        """About what an image adds to the store."""
+        return 200 * (1 + self.options.nbest) + self.options.attention * 2 * self.options.max_length * prod(shape[:-1])
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse what every image would fail at; ``shape`` is that of one image's features."""
+        found = self.search(np.zeros((1, *shape), np.float16))
+        if self.options.attention and found.attention is None:
+            raise UserError(f"The model is a {self.trained.system}, which does not attend; leave out --attention.")
+
+    def __call__(self, values: np.ndarray) -> list[dict[str, Any] | None]:
+        """The columns from ``caption`` on for each of ``values`` (B, ...); None where there is nothing to say."""
+        found = self.search(values)
+        return [self.row(found, b) if found.lengths[b, 0] else None for b in range(len(values))]
+
+    @torch.no_grad()
+    def search(self, values: np.ndarray) -> Hypotheses:
+        features = torch.from_numpy(values.copy()).to(self.device).float()
+        source = Source(features.flatten(1, -2) if features.ndim > 2 else features)
+        memory = self.trained.model.encode(source)
+        found = search(self.trained.model.step, memory, self.trained.model.init_state(memory), self.options)
+        return Hypotheses(*(None if part is None else part.cpu() for part in found))
+
+    def row(self, found: Hypotheses, b: int) -> dict[str, Any]:
+        said = [self.trained.vocabulary.decode(tokens) for tokens in found.tokens[b].tolist()]
+        nbest = [
+            {"caption": caption, "score": score}
+            for caption, score, length in zip(said, found.scores[b].tolist(), found.lengths[b].tolist(), strict=True)
+            if length
+        ]
+        row = {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item(), "nbest": nbest}
+        row |= {"caption": said[0], "model": self.trained.model_id}
+        if found.attention is not None:
+            words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
+            row["pieces"] = pieces(self.trained.vocabulary, words.tolist())
+            row["attention"] = list(found.attention[b, 0, : len(words)].half().numpy())
+        return row
+
+
+class CaptionWorker:
+    """Captions a unit of images; lives in an actor."""
+
+    def __init__(self, parts: ray.ObjectRef, schema: pa.Schema, plan: Plan) -> None:
+        torch.set_num_threads(plan.cpus)
+        source, describer = ray.get(parts)
+        self.source, self.describer, self.schema = source.start(plan), describer.to(plan.device), schema
+
+    @classmethod
+    def on(cls, source: FromImages | FromStore, describer: Describer, schema: pa.Schema, plan: Plan):
+        """What makes a worker in an actor. The weights travel once, through the object store."""
+        return partial(cls, ray.put((source, describer)), schema, plan)
+
+    def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
+        failures, rows = Failures.before(unit), []
+        for images, values in self.source(unit, failures):
+            for image, said in zip(images, self.describer(values), strict=True):
+                if said is None:
+                    failures.add(*image, "compute", "the search found no caption: its rules leave nothing to say")
+                else:
+                    rows.append(image._asdict() | said)
+        return pa.Table.from_pylist(rows, schema=self.schema), failures.table()

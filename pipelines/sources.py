@@ -1,0 +1,204 @@
+"""Where a captioner's features come from: a store, or images through the backbone of the model's training.
+
+Either is sent to every actor, started there, and called with a unit; it gives the unit's images with their features,
+batch by batch, and notes what failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store import Snapshot, Store, fingerprint, to_numpy
+from pipelines import backbones
+from pipelines.backbones import Backbone
+from pipelines.cluster import Plan
+from pipelines.console import UserError
+from pipelines.listing import CHUNK_ROWS, SCHEMA, Listing
+from pipelines.reading import Failures, Featuriser, Loaded
+
+BATCH = 64
+"""Images given at once."""
+READ_ROWS = 4 * BATCH
+"""Images whose features are read from a store at once."""
+FORWARD = {"cpu": 8, "cuda": 128}
+"""Images a forward pass of the backbone."""
+
+
+class Image(NamedTuple):
+    """What a caption's row has of its image."""
+
+    image_id: str
+    uri: str
+    version: str | None
+
+
+Batches = Iterator[tuple[list[Image], np.ndarray]]
+"""Images and their features, (B, ...) float16."""
+
+
+class FromStore:
+    """Features that are there already."""
+
+    def __init__(self, snapshot: Snapshot, output: str) -> None:
+        self.snapshot, self.output = snapshot, output
+        self.shape = tuple(snapshot.schema.field(output).type.shape)
+
+    @classmethod
+    def open(cls, store: str, features: Mapping[str, Any]) -> FromStore:
+        """The set in ``store`` that a model with ``features`` (of ``Trained``) was trained on.
+
+        Raises:
+            UserError: it is not there, or empty; the message says what the sets that are there differ in.
+            StoreError: there is no store.
+        """
+        known = Store(store)
+        there = [dataset for dataset in known.datasets() if dataset.kind == "features"]
+        wanted = [dataset for dataset in there if dataset.fingerprint == features["fingerprint"]]
+        if not there:
+            known.open(kind="features")  # says what is there instead
+        if not wanted:
+            lines = [
+                f"  {dataset.fingerprint}: {'; '.join(differences(dataset.recipe, features['recipe']))}"
+                for dataset in there
+            ]
+            raise UserError(
+                f"The model was trained on the features {features['fingerprint']}, and {store} has others:\n"
+                + "\n".join(lines)
+                + "\nGive a store that has them, make them with `rnncond features`, or caption the images themselves."
+            )
+        snapshot = wanted[0].snapshot()
+        if not snapshot.rows:
+            raise UserError(f"The features {features['fingerprint']} in {store} have no image yet; `rnncond features` "
+                            "computes them.")  # fmt: skip
+        return cls(snapshot, features["output"])
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """The images, as a listing gives them."""
+        held, rows = [], 0
+        for batch in self.snapshot.scan(SCHEMA.names):
+            held.append(batch)
+            rows += batch.num_rows
+            if rows >= CHUNK_ROWS:
+                yield pa.Table.from_batches(held)
+                held, rows = [], 0
+        if held:
+            yield pa.Table.from_batches(held)
+
+    def start(self, plan: Plan) -> FromStore:
+        return self
+
+    def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
+        rows = [Image(**row) for row in unit.select(SCHEMA.names).to_pylist()]
+        for start in range(0, len(rows), READ_ROWS):
+            some = rows[start : start + READ_ROWS]
+            values = to_numpy(self.snapshot.take([image.image_id for image in some], [self.output])[self.output])
+            for first in range(0, len(some), BATCH):
+                yield some[first : first + BATCH], values[first : first + BATCH]
+
+    def remarks(self) -> dict[str, Any]:
+        failed = self.snapshot.failed
+        return {"images without features": failed} if failed else {}
+
+
+class FromImages:
+    """Images, and the backbone that turns them into features."""
+
+    def __init__(self, listing: Listing, chunks: Iterator[pa.Table], network: Backbone, output: str) -> None:
+        self.listing, self._chunks = listing, chunks
+        self.network, self.output = network, output
+        self.shape = tuple(network.shapes[output])
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_chunks": None}  # the driver alone lists
+
+    @classmethod
+    def open(cls, images: str, features: Mapping[str, Any], weights: str | None) -> FromImages:
+        """What IMAGES names, with the backbone of ``features`` (of ``Trained``).
+
+        Raises:
+            UserError: no such images, or no such backbone.
+        """
+        listing = Listing(images)
+        chunks = listing.chunks()
+        chunks = chain([next(chunks)], chunks)  # a wrong IMAGES is told before a network is built
+        return cls(listing, chunks, rebuild(features, weights), features["output"])
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """What is listed; once."""
+        return self._chunks
+
+    def start(self, plan: Plan) -> FromImages:
+        self.featurise = Featuriser(self.network.to(plan.device), FORWARD[plan.device], 2 * plan.cpus)
+        return self
+
+    def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
+        loaded: list[Loaded] = []
+        values: list[np.ndarray] = []
+        for images, outputs in self.featurise(unit, failures):
+            loaded += images
+            values.append(outputs[self.output])
+            if len(loaded) >= BATCH:
+                yield give(loaded, values)
+                loaded, values = [], []
+        if loaded:
+            yield give(loaded, values)
+
+    def remarks(self) -> dict[str, Any]:
+        return {"other files ignored": self.listing.ignored} if self.listing.ignored else {}
+
+
+def give(loaded: list[Loaded], values: list[np.ndarray]) -> tuple[list[Image], np.ndarray]:
+    return [Image(image.image_id, image.uri, image.version) for image in loaded], np.concatenate(values)
+
+
+def rebuild(features: Mapping[str, Any], weights: str | None) -> Backbone:
+    """The backbone whose features have the recipe that the model was trained on.
+
+    Args:
+        weights: a file, ``pretrained`` or ``random``; None to try the last two.
+
+    Raises:
+        UserError: it cannot be built, or computes other features; the message says what they differ in.
+    """
+    recipe = features["recipe"]
+    name = recipe["backbone"]
+    found = build(recipe, weights or "random")
+    if found.recipe["weights"] != recipe["weights"] and weights is None:
+        try:
+            found = build(recipe, "pretrained")
+        except UserError as error:
+            raise UserError(
+                f"The model reads features of {name} with the weights {recipe['weights'][:16]}...; say where they are: "
+                f"--weights FILE. ({error})"
+            ) from None
+    if wrong := differences(found.recipe, recipe):
+        raise UserError(
+            f"The model was trained on the features {features['fingerprint']}; {name} with the weights "
+            f"{weights or 'pretrained'} gives {fingerprint(found.recipe)}: {'; '.join(wrong)}. Give the weights that "
+            "the features were computed with: --weights FILE."
+        )
+    return found
+
+
+def build(recipe: Mapping[str, Any], weights: str) -> Backbone:
+    return backbones.load(recipe["backbone"], weights, tuple(recipe["outputs"]))
+
+
+def differences(found: Any, expected: Any, path: str = "") -> list[str]:
+    """Where two recipes differ, a line for each key: what was found and what was expected."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        keys = sorted({*found, *expected})
+        return [
+            line for key in keys for line in differences(found.get(key), expected.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if found == expected else [f"{path} is {brief(found)}, expected {brief(expected)}"]
+
+
+def brief(value: Any) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 24 else f"{shown[:16]}..."
