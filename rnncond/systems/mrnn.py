@@ -8,7 +8,8 @@ x_t is the last word, I the image's feature (AlexNet's fc7 in the first version)
     p(x_{t+1}) = softmax(W_o m_t)
 
 Departures: U starts as the identity (Le, Jaitly and Hinton 2015), which lets a ReLU recurrence remember from the start;
-dropout, at the default rate of 0.3, is on w_t where m_t reads it and on m_t; features are standardised (``rnncond.features``).
+dropout, at the default rate of 0.3, is on w_t where m_t reads it and on m_t; features are standardised
+(``rnncond.features``).
 """
 
 from __future__ import annotations

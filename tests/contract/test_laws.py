@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnncond import systems
-from rnncond.contract import PAD, Source, System, Unrolled, select
+from rnncond.contract import BOS, PAD, Source, System, Unrolled, select
+from rnncond.search import SearchOptions, search
 
 CASES = list(caption_cases.CASES)
 if importlib.util.find_spec("translation_cases"):
@@ -149,6 +150,22 @@ def test_a_reloaded_model_gives_identical_logits(case, device):
             parameter.zero_()
     again.load_state_dict(load(save({name: tensor.cpu() for name, tensor in model.state_dict().items()})))
     assert torch.equal(model(source, inputs), again(source, inputs))
+
+
+@every_device
+@every_case
+def test_search_leaves_the_memory_and_scores_as_forward(case, device):
+    model, source, _, _ = prepare(case, device)
+    memory = model.encode(source)
+    before = {name: tensor.clone() for name, tensor in memory.items()}
+    options = SearchOptions(beam=3, nbest=3, max_length=5)
+    found = search(model.step, memory, model.init_state(memory), options, mask=source.mask)
+    assert memory.keys() == before.keys()
+    assert all(torch.equal(memory[name], before[name]) for name in before)
+    labels = found.tokens.flatten(0, 1)
+    inputs = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1]], 1)
+    log_probs, _ = score(model, model.unroll(memory, inputs), labels)
+    torch.testing.assert_close(log_probs.sum(1).view_as(found.log_probs).float(), found.log_probs)
 
 
 def prepare(case: Case, device: str, share: int = 1) -> tuple[System, Source, Tensor, Tensor]:

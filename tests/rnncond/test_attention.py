@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from rnncond.attention import AdditiveAttention, mean_place
+from rnncond.fused import LARGEST, StepProducts, lstm_gates
+
+MASK = torch.tensor([[True, True, True, True], [True, False, False, False], [True, True, False, False]])
+"""Three examples of four places; six rows share them."""
+
+
+def values(size=5):
+    return torch.randn(3, 4, size, dtype=torch.float64, requires_grad=True)
+
+
+def plain(attention, query, places, mask):
+    """One example and one query at a time, by the formula."""
+    contexts, weights = [], []
+    for row in range(len(query)):
+        example = row // (len(query) // len(places))
+        real = slice(None) if mask is None else mask[example]
+        sums = attention.key(places[example][real]) + attention.query.weight @ query[row]
+        alpha = torch.zeros(places.shape[1], dtype=torch.float64)
+        alpha[real] = (torch.tanh(sums) @ attention.energy.weight[0]).softmax(0)
+        contexts.append(alpha @ places[example])
+        weights.append(alpha)
+    return torch.stack(contexts), torch.stack(weights)
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("many", [False, True])
+def test_additive_attention_follows_its_formula_forward_and_backward(many, mask):
+    torch.manual_seed(0)
+    attention, places = AdditiveAttention(5, 5, 7, bias=True).double(), values()
+    queries = [torch.randn(6, 5, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    keys = attention.keys(places)
+    over = attention.over(keys, places, mask)
+    wanted = [places, *queries, *attention.parameters()]
+
+    def objective(look):
+        """A function of the contexts and of the weights, different in each of three steps."""
+        looks = [look(query) for query in queries]
+        return sum(((step + 1) * c.sin()).sum() + (w**2).sum() for step, (c, w) in enumerate(looks))
+
+    found = objective(lambda q: over(attention.query(q)) if many else attention(q, keys, places, mask))
+    expected = objective(lambda q: plain(attention, q, places, mask))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, wanted), torch.autograd.grad(expected, wanted))
+
+
+def test_additive_attention_works_in_parts(monkeypatch):
+    torch.manual_seed(0)
+    attention, places = AdditiveAttention(5, 5, 7).double(), values()
+    query = torch.randn(6, 5, dtype=torch.float64)
+
+    def gradients():
+        context, weights = attention(query, attention.keys(places), places, MASK)
+        return torch.autograd.grad((context.sin().sum() + weights.square().sum()), [places, *attention.parameters()])
+
+    at_once = gradients()
+    monkeypatch.setattr("rnncond.fused.SCRATCH", 60)  # of 2 rows x 4 places x 7: one example at a time
+    torch.testing.assert_close(gradients(), at_once)
+
+
+@pytest.mark.parametrize("key", [-3 * LARGEST, -LARGEST, 0.0, LARGEST, 3 * LARGEST])
+@pytest.mark.parametrize("query", [-3 * LARGEST, -LARGEST, 0.0, LARGEST, 3 * LARGEST])
+def test_additive_attention_at_its_limits(key, query):
+    """In float32 scores stay finite and, while either is in range, those of tanh."""
+    attention = AdditiveAttention(1, 1, 1)
+    for parameter in attention.parameters():
+        torch.nn.init.ones_(parameter)
+    places = torch.tensor([[[key], [0.3]]], requires_grad=True)
+    query = torch.tensor([[query]], requires_grad=True)
+    context, weights = attention(query, attention.keys(places), places, None)
+    if abs(key) <= LARGEST and abs(query.item()) <= LARGEST:
+        expected = torch.tanh(query + places[0, :, 0]).softmax(1)
+        torch.testing.assert_close(weights, expected)
+    gradients = torch.autograd.grad(context.sum() + weights.square().sum(), [places, query])
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_half_precision_keys_are_widened():
+    attention = AdditiveAttention(4, 5, 7).half()
+    with torch.no_grad():
+        assert attention.keys(torch.full((1, 2, 5), 9.0).half()).dtype == torch.float32
+
+
+def test_mean_place_leaves_padding_out():
+    places = values()
+    expected = torch.stack([places[0].mean(0), places[1, 0], places[2, :2].mean(0)])
+    torch.testing.assert_close(mean_place(places, MASK), expected)
+    torch.testing.assert_close(mean_place(places, None), places.mean(1))
+
+
+def test_step_products_are_linear_steps():
+    torch.manual_seed(0)
+    weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    offsets = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+
+    def run(product):
+        x = torch.ones(2, 3, dtype=torch.float64)
+        for step in range(4):
+            x = product(step, x).tanh()
+        return torch.autograd.grad(x.sum(), [weight, offsets])
+
+    products = StepProducts(weight, offsets)
+    expected = run(lambda step, x: functional.linear(x, weight) + offsets[:, step])
+    torch.testing.assert_close(run(lambda step, x: products(x)), expected)
+
+
+def test_lstm_gates_are_those_of_torch():
+    torch.manual_seed(0)
+    cell = torch.nn.LSTMCell(3, 4).double()
+    x, h, c = (torch.randn(2, size, dtype=torch.float64, requires_grad=True) for size in (3, 4, 4))
+    gates = functional.linear(x, cell.weight_ih, cell.bias_ih) + functional.linear(h, cell.weight_hh, cell.bias_hh)
+    wanted = [x, h, c, *cell.parameters()]
+
+    def gradients(h, c):
+        return torch.autograd.grad(h.sin().sum() + (2 * c).cos().sum(), wanted)
+
+    torch.testing.assert_close(lstm_gates(gates, c), cell(x, (h, c)))
+    torch.testing.assert_close(gradients(*lstm_gates(gates, c)), gradients(*cell(x, (h, c))))
