@@ -72,6 +72,11 @@ class Card:
         a = self.attention
         return {"rows": a.rows, "columns": a.columns, "weights": np.round(a.weights, DECIMALS).tolist()}
 
+    def facts(self) -> str:
+        known = [f"{name} {value:.1f}" for name, value in self.scores.items() if name != "CIDEr"]
+        known += [f"log P {self.log_prob:.2f}"] if self.log_prob is not None else []
+        return " · ".join([*known, self.image_id])
+
     def strip(self) -> list[tuple[str, str]]:
         """Each piece of the caption with its heat map as a data URI, on one scale for the whole caption."""
         if self.attention is None:
