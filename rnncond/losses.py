@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from rnncond.contract import PAD, Source, System
 
@@ -34,14 +36,50 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     Label smoothing: (1 - smoothing) of the target is the label and the rest is uniform over all V words, the label
     included (Szegedy et al. 2016, section 7).
     """
-    logits = logits.float()
-    normaliser = logits.logsumexp(-1)
-    log_probs = logits.gather(-1, labels[:, None]).squeeze(-1) - normaliser
+    log_probs, means = _LogProbs.apply(logits.float(), labels)
     total = -log_probs.sum()
     if smoothing:
-        uniform = (normaliser - logits.mean(-1)).sum()
-        total = (1 - smoothing) * total + smoothing * uniform
+        total = (1 - smoothing) * total - smoothing * means.sum()
     return total, log_probs
+
+
+class _LogProbs(Function):
+    """Of logits (M, V): each label's log p, and the mean of log p over all words, (M,) both.
+
+    On the CPU some rows at a time, which stay in the cache from pass to pass; the softmax is not kept but made again in
+    the backward pass, in the gradient's own memory.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, labels):
+        ctx.set_materialize_grads(False)
+        normalisers, means = logits.new_empty(len(logits)), logits.new_empty(len(logits))
+        for rows in _parts(logits):
+            normalisers[rows] = logits[rows].logsumexp(1)
+            means[rows] = logits[rows].mean(1)
+        ctx.save_for_backward(logits, labels, normalisers)
+        return logits.gather(1, labels[:, None])[:, 0] - normalisers, means - normalisers
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_label, of_mean):
+        logits, labels, normalisers = ctx.saved_tensors
+        zero = torch.zeros_like(normalisers)
+        of_label = zero if of_label is None else of_label
+        weight = of_label if of_mean is None else of_label + of_mean
+        grad = torch.empty_like(logits)
+        for rows in _parts(logits):
+            torch.sub(logits[rows], normalisers[rows, None], out=grad[rows])
+            grad[rows].exp_().mul_(-weight[rows, None])
+            if of_mean is not None:
+                grad[rows].add_(of_mean[rows, None], alpha=1 / logits.shape[1])
+        return grad.scatter_add_(1, labels[:, None], of_label[:, None]), None
+
+
+def _parts(logits: Tensor) -> list[slice]:
+    """Slices of about a megabyte on the CPU; all rows at once elsewhere."""
+    size = max(1, 2**18 // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+    return [slice(start, start + size) for start in range(0, len(logits), size)]
 
 
 class TeacherForcing(nn.Module):

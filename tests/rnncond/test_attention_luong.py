@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnncond.attention import DotAttention, GeneralAttention, mix
+from rnncond.attention import DotAttention, GeneralAttention
 
 
 def softmax(x):
@@ -31,10 +31,3 @@ def test_scores_of_luong_equation_8(general, shared):
     again = attention.over(keys, values, mask)(query)
     assert torch.equal(again[0], context)
     assert torch.equal(again[1], weights)
-
-
-def test_mix_takes_the_mean_for_each_row_and_step():
-    values = torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[10.0, 0.0], [0.0, 10.0]]])
-    weights = torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]], [[0.0, 1.0]], [[0.2, 0.8]]])
-    assert mix(weights, values).tolist() == [[[1, 0]], [[2, 1]], [[0, 10]], [[2, 8]]]
-    assert torch.equal(mix(weights[:, 0], values), mix(weights, values)[:, 0])
