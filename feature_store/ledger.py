@@ -62,26 +62,25 @@ class Ledger:
         """Folders of terms in order, also of those whose writer has not written its base yet."""
         return sorted(term for name in self.files.names(self.folder) if (term := TermName.parse(name)))
 
+    def current(self) -> TermName | None:
+        """The term that counts: the greatest whose writer has written its base."""
+        terms = reversed(self.terms())
+        return next((term for term in terms if self.files.exists(self.path(term, "base.parquet"))), None)
+
     def read(self) -> tuple[TermName | None, list[Part]]:
         """The term that counts, and every part it names, replaced ones included."""
-        for _ in range(10):  # a term that vacuum removes while it is read is no longer the newest one
-            try:
-                return self._read_newest()
-            except FileNotFoundError:
-                continue
+        for _ in range(20):
+            term = self.current()
+            parts = mark_replaced(self.read_base(term) + self.entries(term)) if term else []
+            # A term is removed only when a newer one counts, so what was read is whole if this one still does.
+            if self.current() == term:
+                return term, parts
         raise StoreError(f"{self.files.show(self.folder)} changes faster than it can be read; try again")
 
-    def _read_newest(self) -> tuple[TermName | None, list[Part]]:
-        for term in reversed(self.terms()):
-            base = self.read_base(term)
-            if base is not None:
-                return term, mark_replaced(base + self.entries(term))
-        return None, []
-
-    def read_base(self, term: TermName) -> list[Part] | None:
+    def read_base(self, term: TermName) -> list[Part]:
         content = self.files.read(self.path(term, "base.parquet"))
         if content is None:
-            return None
+            return []
         try:
             return from_table(pq.read_table(pa.BufferReader(content)))
         except (pa.ArrowInvalid, KeyError) as error:

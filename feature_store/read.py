@@ -20,6 +20,9 @@ from feature_store.ledger import READ_THREADS
 from feature_store.parts import Part
 from feature_store.schema import failure_schema
 
+KEPT_FOOTERS = 2000
+"""Footers of parts kept in memory, some 10 kB each, so that reading row group by row group fetches none twice."""
+
 
 class RowGroup(NamedTuple):
     """The unit of reading: row group ``index`` of ``part``, with ``rows`` rows."""
@@ -188,7 +191,10 @@ class Snapshot:
         known = self._metadata.get(part.file)
         shown = self.files.show(f"{self.folder}/{part.path}")
         with explained_damage(shown), source, pq.ParquetFile(source, metadata=known, pre_buffer=True) as file:
-            self._metadata[part.file] = file.metadata
+            if known is None:
+                if len(self._metadata) >= KEPT_FOOTERS:
+                    self._metadata.clear()
+                self._metadata[part.file] = file.metadata
             yield file
 
     def _source(self, path: str):

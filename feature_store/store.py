@@ -110,7 +110,8 @@ class Store:
         """
         if self.exists():
             return
-        others = [name for name in self.files.names("") if name != "store.json"]
+        # A disk's lost+found and hidden files are in folders that their owner calls empty.
+        others = [name for name in self.files.names("") if not name.startswith(".") and name != "lost+found"]
         if others:
             raise StoreError(
                 f"{self.files.shown} is not empty and no store (it holds {', '.join(others[:3])}"

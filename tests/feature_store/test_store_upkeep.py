@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pyarrow import fs
 
 from feature_store import Store, compact, drop, vacuum, verify
+from feature_store.ledger import Ledger
 from feature_store.upkeep import groups_to_merge
 
 
@@ -124,6 +125,19 @@ def test_vacuum_waits_for_the_grace_and_can_be_asked_first(made, tmp_path):
     assert len(made.ledger.terms()) == 1 and verify(made).problems == []
     lying = {path.name for path in (tmp_path / "store" / made.folder).glob("parts/*")}
     assert lying == {f"{part.file}.parquet" for part in made.snapshot().parts}
+
+
+def test_a_term_that_is_vacuumed_while_it_is_read_is_read_anew(made, monkeypatch):
+    entries, vacuumed = Ledger.entries, []
+
+    def vacuum_first(ledger, term):
+        if not vacuumed:
+            vacuumed.append(term)
+            assert f"ledger/{term}" in vacuum(made, grace=0).terms
+        return entries(ledger, term)
+
+    monkeypatch.setattr(Ledger, "entries", vacuum_first)
+    assert made.snapshot().rows == 40 and len(vacuumed) == 1
 
 
 def test_a_replaced_part_survives_later_terms_until_its_grace_is_over(made):
