@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from feature_store import Dataset, Handle, Snapshot
+from feature_store import Dataset, Handle, Snapshot, StoreError
 from pipelines import cluster
 from pipelines.cluster import Plan
 from pipelines.console import Progress
@@ -140,8 +140,7 @@ def run(
 
     Raises:
         UserError: the cluster cannot hold the workers asked for.
-        StoreError: another writer is at work, or a commit failed (a full disk; then wrapped by Ray). What was
-            committed stays.
+        StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
     totals = Totals()
     with dataset.begin(takeover=options.takeover) as term:
@@ -212,7 +211,11 @@ def cut(chunks: list[ray.ObjectRef], rows: int) -> Iterator[ray.ObjectRef]:
 def stream(
     units: list[ray.ObjectRef], make_worker: Callable[[], Worker], handle: Handle, plan: Plan
 ) -> Iterator[dict[str, Any]]:
-    """Units through actors; of each its ``SUMMARY``, in the order in which they are finished."""
+    """Units through actors; of each its ``SUMMARY``, in the order in which they are finished.
+
+    Raises:
+        StoreError: a unit could not be committed.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -227,7 +230,10 @@ def stream(
         num_gpus=plan.gpus,
     )
     for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from batch.to_pylist()
+        for summary in batch.to_pylist():
+            if summary["error"]:
+                raise StoreError(summary["error"])
+            yield summary
 
 
 class Actor:
@@ -238,6 +244,13 @@ class Actor:
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         begun = time.time()
+        try:
+            summary = self.do(unit)
+        except StoreError as error:  # Ray would wrap it beyond recognition
+            summary = {"error": str(error)}
+        return pa.Table.from_pylist([{**summary, "begun": begun, "ended": time.time()}], SUMMARY)
+
+    def do(self, unit: pa.Table) -> dict[str, Any]:
         name = self.handle.part_name(unit[0].to_pylist())
         rows = failures = None
         # Committed already where the first attempt died between its commit and its answer.
@@ -245,8 +258,7 @@ class Actor:
             rows, failures = self.worker.process(unit)
         part = self.handle.commit(name, rows, failures)
         shown = describe_failures(failures) if failures is not None else []
-        summary = {"rows": part.rows, "failed": part.failures, "bytes": part.bytes, "failures": shown}
-        return pa.Table.from_pylist([{**summary, "begun": begun, "ended": time.time()}], SUMMARY)
+        return {"rows": part.rows, "failed": part.failures, "bytes": part.bytes, "failures": shown}
 
 
 SUMMARY = pa.schema(
@@ -257,6 +269,7 @@ SUMMARY = pa.schema(
         ("failures", pa.list_(pa.string())),
         ("begun", pa.float64()),
         ("ended", pa.float64()),
+        ("error", pa.string()),
     ]
 )
 

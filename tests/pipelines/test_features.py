@@ -1,0 +1,255 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feature_store import Store, to_numpy
+from pipelines import backbones, console, features, reading
+from pipelines.images import Preprocess
+from pipelines.units import Options
+
+NAME = "torchvision/squeezenet1_0"
+
+
+def compute(folder, store, **options):
+    return features.run(str(folder), str(store), NAME, "random", ("pooled",), options=Options(workers=1, **options))
+
+
+def command(*arguments) -> int:
+    return console.run(features.app, "rnncond features", [str(argument) for argument in arguments])
+
+
+def the_set(store):
+    return Store(store).open(kind="features").snapshot()
+
+
+def part_files(store) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(store.glob("sets/*/parts/*"))}
+
+
+@pytest.mark.ray
+def test_features_are_those_of_the_bare_network(ray_cluster, make_photos, tmp_path):
+    folder = make_photos(20, size=(300, 200))
+    outcome = features.run(str(folder), str(tmp_path / "store"), NAME, "random", options=Options(rows_per_part=7))
+    assert (outcome.failed, outcome.summary["computed"], outcome.summary["parts"]) == (0, 20, 3)
+    snapshot = the_set(tmp_path / "store")
+    rows = snapshot.take(["00003.jpg", "00017.jpg"])
+    assert rows.select(["uri", "width", "height"]).to_pylist() == [
+        {"uri": str(folder / "00003.jpg"), "width": 300, "height": 200},
+        {"uri": str(folder / "00017.jpg"), "width": 300, "height": 200},
+    ]
+    network = backbones.load(NAME, "random")
+    assert Store(tmp_path / "store").open(kind="features").recipe == network.recipe
+    pixels = [network.preprocess(Image.open(folder / name)) for name in ("00003.jpg", "00017.jpg")]
+    expected = network(np.stack(pixels))
+    for output in ("pooled", "grid"):
+        assert np.allclose(to_numpy(rows[output]), expected[output], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.ray
+def test_failures_resume_and_retry(ray_cluster, make_photos, tmp_path):
+    folder, store = make_photos(20), tmp_path / "store"
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "page.jpg").write_text("<html>not found</html>")
+    (folder / "notes.txt").write_text("no picture")
+
+    first = compute(folder, store)
+    assert (first.failed, first.summary["computed"], first.summary["other files ignored"]) == (3, 20, 1)
+    assert {failure.split(":")[0] for failure in first.failures} == {"empty.jpg", "gone.jpg", "page.jpg"}
+    snapshot = the_set(store)
+    assert len(snapshot.ids(include_failures=False)) == snapshot.rows == 20
+    assert snapshot.failures().select(["image_id", "stage", "tries"]).to_pylist() == [
+        {"image_id": "empty.jpg", "stage": "decode", "tries": 1},
+        {"image_id": "gone.jpg", "stage": "read", "tries": 1},
+        {"image_id": "page.jpg", "stage": "decode", "tries": 1},
+    ]
+
+    # Nothing is done twice, and what failed is still told.
+    before = part_files(store)
+    second = compute(folder, store)
+    assert (second.failed, second.summary["already done"], second.summary["computed"]) == (3, 20, 0)
+    assert "--retry-failed" in second.hint and len(second.failures) == 3
+    assert part_files(store) == before
+
+    # One is put right, and one is new.
+    Image.new("RGB", (30, 30)).save(folder / "empty.jpg")
+    Image.new("RGB", (30, 30)).save(folder / "new.jpg")
+    third = compute(folder, store, retry_failed=True)
+    assert (third.failed, third.summary["already done"], third.summary["computed"]) == (2, 20, 2)
+    snapshot = the_set(store)
+    assert sorted(snapshot.ids(include_failures=False).to_pylist())[-2:] == ["empty.jpg", "new.jpg"]
+    assert snapshot.rows == 22
+    assert snapshot.failures().select(["image_id", "tries"]).to_pylist() == [
+        {"image_id": "gone.jpg", "tries": 2},
+        {"image_id": "page.jpg", "tries": 2},
+    ]
+    assert before.items() <= part_files(store).items()
+
+
+@pytest.mark.ray
+def test_two_networks_share_a_store(ray_cluster, make_photos, tmp_path):
+    folder = make_photos(2)
+    for outputs in (("pooled",), ("grid",)):
+        features.run(str(folder), str(tmp_path / "store"), NAME, "random", outputs, options=Options(workers=1))
+    sets = Store(tmp_path / "store").datasets()
+    assert [dataset.snapshot().rows for dataset in sets] == [2, 2]
+
+
+@pytest.mark.ray
+def test_the_command(ray_cluster, make_photos, tmp_path, capsys):
+    folder = make_photos(3)
+    arguments = [folder, "--store", tmp_path / "store", "--backbone", NAME, "--weights", "random", "--json"]
+    arguments += ["--workers", 1]
+    assert command(*arguments, "--outputs", "grid,pooled", "--batch", 2) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["computed"] == 3
+    assert "RANDOM" in shown.err
+    (folder / "bad.jpg").write_bytes(b"")
+    assert command(*arguments) == 3
+    assert "bad.jpg: decode: the file is empty" in capsys.readouterr().err
+    assert the_set(tmp_path / "store").schema.names[-2:] == ["pooled", "grid"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": "nowhere/"}, "no file or folder nowhere/"),
+        ({"images": "empty"}, "no picture in"),
+        ({"images": "text.dat"}, "nor a picture"),
+        ({"--backbone": "torchvision/squeezenet"}, "Did you mean"),
+        ({"--outputs": "pooled,gird"}, "gird"),
+        ({"--weights": "other.safetensors"}, "not of torchvision/squeezenet1_0"),
+        ({"--weights": "none.pth"}, "no file none.pth"),
+        ({"--store": "full_of_other_things"}, "no store"),
+        ({"--workers": "1000"}, "1000 asked for"),
+        ({"--gpus": "1000"}, "1000 asked for"),
+        ({"--workers": "0"}, "Invalid value for '--workers'"),
+        ({"--bakbone": "x"}, "No such option"),
+    ],
+    ids=str,
+)
+@pytest.mark.ray
+def test_mistakes(ray_cluster, change, message, make_photos, tmp_path, monkeypatch, capsys):
+    from safetensors.numpy import save_file
+
+    make_photos(1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.dat").write_text("text")
+    (tmp_path / "full_of_other_things").mkdir()
+    (tmp_path / "full_of_other_things" / "thesis.doc").write_text("text")
+    save_file({"conv1.weight": np.zeros(3)}, tmp_path / "other.safetensors")
+    monkeypatch.chdir(tmp_path)
+    given = {"images": "photos", "--store": "store", "--backbone": NAME, "--weights": "random", **change}
+    images = given.pop("images")
+    assert command(images, *(word for pair in given.items() for word in pair)) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert message in shown and "Traceback" not in shown
+    assert not (tmp_path / "store").exists() or not part_files(tmp_path / "store")
+
+
+def test_another_writer_at_work(make_photos, tmp_path, capsys):
+    folder = make_photos(1)
+    network = backbones.load(NAME, "random", ("pooled",))
+    schema = features.feature_schema(network.outputs, network.shapes)
+    dataset = Store(tmp_path / "store").dataset(kind="features", recipe=network.recipe, schema=schema)
+    with dataset.begin():
+        arguments = ["--backbone", NAME, "--weights", "random", "--outputs", "pooled"]
+        assert command(folder, "--store", tmp_path / "store", *arguments) == 2
+    assert "another writer is at work" in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_has_examples(capsys):
+    assert command("--help") == 0
+    assert "rnncond features photos/" in capsys.readouterr().out
+
+
+def test_the_installed_command_finds_the_verb(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "features", str(tmp_path), "--store", str(tmp_path / "s")],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert "no picture in" in process.stderr and "Traceback" not in process.stderr
+
+
+# Compute
+
+
+class Fragile:
+    """A network that cannot bear pictures whose first value is 13, computes too large a number for 14, and counts."""
+
+    preprocess = Preprocess((2, 2), (2, 2), "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def example(self, count):
+        return np.zeros((count, 2, 2, 3), np.uint8)
+
+    def __call__(self, pictures):
+        first = pictures[:, 0, 0, 0]
+        self.batches.append(first.tolist())
+        if (first == 13).any():
+            raise ValueError("thirteen")
+        return {"pooled": np.where(first == 14, np.inf, first).astype(np.float16)[:, None]}
+
+
+def unit_of(folder, colours):
+    import pyarrow as pa
+
+    names = [f"{at}.png" for at in range(len(colours))]
+    for name, colour in zip(names, colours, strict=True):
+        Image.new("RGB", (2, 2), (colour, 0, 0)).save(folder / name)
+    columns = {"image_id": names, "uri": [str(folder / name) for name in names]}
+    return pa.table({**columns, "version": pa.nulls(len(names), pa.string()), "tries": [0] * len(names)})
+
+
+def test_one_image_that_cannot_be_computed_costs_no_other(tmp_path):
+    network = Fragile()
+    failures = reading.Failures()
+    batches = list(reading.Featuriser(network, 4, 2)(unit_of(tmp_path, [1, 2, 13, 4, 5, 14]), failures))
+    done = {
+        image.image_id: float(value[0])
+        for images, outputs in batches
+        for image, value in zip(images, outputs["pooled"], strict=True)
+    }
+    assert done == {"0.png": 1, "1.png": 2, "3.png": 4, "4.png": 5}
+    assert [(row["image_id"], row["stage"], row["reason"]) for row in failures.rows] == [
+        ("2.png", "compute", "ValueError: thirteen"),
+        ("5.png", "compute", "features beyond the range of float16"),
+    ]
+
+
+def test_a_network_that_cannot_compute_at_all_is_no_images_fault():
+    class Broken(Fragile):
+        def example(self, count):
+            return np.full((count, 2, 2, 3), 13, np.uint8)
+
+    with pytest.raises(ValueError, match="thirteen"):
+        reading.Featuriser(Broken(), 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "not a file"),
+        (lambda path: path.write_bytes(bytes(11)), "11 bytes, more than 10"),
+    ],
+    ids=["missing", "folder", "large"],
+)
+def test_what_cannot_be_read(tmp_path, make, reason, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_BYTES", 10)
+    make(tmp_path / "x")
+    with pytest.raises(reading.ReadError, match=reason):
+        reading.read(str(tmp_path / "x"))
+
+
+def test_the_version_is_that_of_the_file_that_was_read(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert reading.read(str(tmp_path / "x")) == (f"3-{(tmp_path / 'x').stat().st_mtime_ns}", b"abc")

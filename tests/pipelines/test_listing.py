@@ -1,0 +1,193 @@
+import json
+import os
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import listing
+from pipelines.console import UserError
+from pipelines.listing import Listing, locate
+
+
+def rows(images) -> list[dict]:
+    chunks = list(Listing(str(images)).chunks())
+    assert all(chunk.schema == listing.SCHEMA for chunk in chunks)
+    found = [row for chunk in chunks for row in chunk.to_pylist()]
+    ids = [row["image_id"] for row in found]
+    assert ids == sorted(set(ids))
+    return found
+
+
+def ids(images) -> list[str]:
+    return [row["image_id"] for row in rows(images)]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b.jpg", "a/2.PNG", "a/1.webp", "a.jpg", "a-b.jpeg", "notes.md", "a/.hidden.jpg", "noend"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return tmp_path / "tree"
+
+
+def test_folder(tree):
+    found = Listing(str(tree))
+    (chunk,) = found.chunks()
+    assert chunk["image_id"].to_pylist() == ["a-b.jpeg", "a.jpg", "a/1.webp", "a/2.PNG", "b.jpg"]
+    assert chunk["uri"][2].as_py() == str(tree / "a/1.webp")
+    assert chunk["version"][0].as_py() == f"5-{(tree / 'a-b.jpeg').stat().st_mtime_ns}"
+    assert found.ignored == 3
+
+
+def test_a_slash_at_the_end_and_a_relative_path_change_nothing(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    assert rows("tree/") == rows(tree)
+
+
+def test_chunks_keep_the_order(tree, monkeypatch):
+    expected = rows(tree)
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 2)
+    assert [chunk.num_rows for chunk in Listing(str(tree)).chunks()] == [2, 2, 1]
+    assert rows(tree) == expected
+
+
+def test_links(tree):
+    (tree / "circle").symlink_to(tree)
+    (tree / "a" / "up").symlink_to(tree)
+    (tree / "other").symlink_to(tree / "a")
+    (tree / "nowhere.jpg").symlink_to("gone.jpg")
+    found = rows(tree)
+    assert "other/1.webp" in [row["image_id"] for row in found]
+    assert [row["version"] for row in found if row["image_id"] == "nowhere.jpg"] == [None]
+    assert len(found) == 8
+
+
+def test_what_is_no_file_is_passed_over(tree):
+    os.mkfifo(tree / "pipe.jpg")
+    (tree / "folder.jpg").mkdir()
+    assert len(rows(tree)) == 5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg", "b.jpg"]),
+        ("*", ["a-b.jpeg", "a.jpg", "b.jpg", "noend", "notes.md"]),
+        ("a/[12].*", ["1.webp", "2.PNG"]),
+        ("**/*.PNG", ["a/2.PNG"]),
+        ("?.jpg", ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_glob(tree, pattern, expected):
+    assert ids(tree / pattern) == expected
+
+
+def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
+    (tmp_path / "[2014] a*b").mkdir()
+    (tmp_path / "[2014] a*b" / "x.jpg").write_bytes(b"")
+    assert ids(tmp_path / "[2014] a*b") == ["x.jpg"]
+
+
+def test_one_picture(tree):
+    assert [(row["image_id"], row["uri"]) for row in rows(tree / "a.jpg")] == [("a.jpg", str(tree / "a.jpg"))]
+
+
+def test_listings(tree):
+    listed = [{"image_id": "two", "file": "b.jpg"}, {"image_id": "one", "file": "a/1.webp"}]
+    expected = [
+        {"image_id": "one", "uri": str(tree / "a/1.webp"), "version": None},
+        {"image_id": "two", "uri": str(tree / "b.jpg"), "version": None},
+    ]
+    (tree / "l.jsonl").write_text("\n".join(json.dumps({**row, "captions": ["x"]}) for row in listed) + "\n\n")
+    (tree / "l.csv").write_text("image_id,split,file\ntwo,train,b.jpg\none,val,a/1.webp\n")
+    pq.write_table(pa.Table.from_pylist(listed), tree / "l.parquet")
+    for name in ("l.jsonl", "l.csv", "l.parquet"):
+        assert rows(tree / name) == expected
+
+
+def test_listing_of_lines(tree, tmp_path):
+    (tree / "l.txt").write_text("b.jpg\r\n\n  a/1.webp  \n/else/where.jpg\ns3://bucket/x.jpg\n")
+    assert {row["image_id"]: row["uri"] for row in rows(tree / "l.txt")} == {
+        "b.jpg": str(tree / "b.jpg"),
+        "a/1.webp": str(tree / "a/1.webp"),
+        "/else/where.jpg": "/else/where.jpg",
+        "s3://bucket/x.jpg": "s3://bucket/x.jpg",
+    }
+
+
+def test_a_line_for_each_caption_names_a_picture_once(tree):
+    (tree / "l.csv").write_text("file,caption\nb.jpg,one\nb.jpg,two\na.jpg,three\n")
+    assert ids(tree / "l.csv") == ["a.jpg", "b.jpg"]
+
+
+def test_a_byte_order_mark_and_a_spreadsheets_blanks(tree):
+    (tree / "l.csv").write_text("\ufefffile, caption\nb.jpg, one\n", encoding="utf-8")
+    assert ids(tree / "l.csv") == ["b.jpg"]
+
+
+def test_object_storage():
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/bucket/p/b c#%20?.jpg": b"1", "/bucket/p/a/x.png": b"22", "/bucket/p/n.txt": b"a/x.png"})
+    found = rows("memory://bucket/p")
+    assert [row["image_id"] for row in found] == ["a/x.png", "b c#%20?.jpg"]
+    filesystem, path = locate(found[1]["uri"])
+    assert filesystem.open_input_file(path).read() == b"1"
+    assert ids("memory://bucket/p/*.jpg") == ["b c#%20?.jpg"]
+    listed = rows("memory://bucket/p/n.txt")
+    filesystem, path = locate(listed[0]["uri"])
+    assert filesystem.open_input_file(path).read() == b"22"
+
+
+def make_wrong(folder):
+    (folder / "empty").mkdir()
+    (folder / "none").mkdir()
+    (folder / "none" / "a.txt").write_text("x")
+    (folder / "data.bin").write_bytes(b"x")
+    (folder / "twice.csv").write_text("image_id,file\nx,a.jpg\nx,b.jpg\n")
+    (folder / "column.csv").write_text("name,caption\nx,y\n")
+    (folder / "line.jsonl").write_text('{"file": "a.jpg"}\n{"file": \n')
+    (folder / "key.jsonl").write_text('{"image_id": "a"}\n')
+    (folder / "list.jsonl").write_text("[1]\n")
+    (folder / "blank.txt").write_text("\n\n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9.jpg\n")
+    (folder / "no.parquet").write_bytes(b"no parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "no file or folder .*missing"),
+        ("empty", "no picture in .*empty"),
+        ("none", r"no picture in .*; 1 other files are there.*\.jpg"),
+        ("data.bin", "neither a folder, nor a picture .* nor a listing"),
+        ("missing/*.jpg", "matches nothing, there is no folder"),
+        ("none/*.jpg", "no picture in"),
+        ("twice.csv", "gives image_id 'x' to several files"),
+        ("column.csv", "has no uri, file, path; it has name, caption"),
+        ("line.jsonl", "line 2"),
+        ("key.jsonl", "line 1: has no uri, file, path; it has image_id"),
+        ("list.jsonl", "line 1: not a mapping"),
+        ("blank.txt", "no picture in"),
+        ("latin.txt", "utf-8"),
+        ("no.parquet", r"no\.parquet"),
+    ],
+)
+def test_mistakes(tmp_path, name, message):
+    with pytest.raises(UserError, match=message):
+        rows(make_wrong(tmp_path) / name)
+
+
+def test_a_name_that_is_not_utf8(tree):
+    with open(os.fsencode(tree) + b"/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(UserError, match=r"xff\.jpg.* is not UTF-8"):
+        rows(tree)
+
+
+def test_an_address_of_no_file_system():
+    with pytest.raises(UserError, match="nope"):
+        rows("nope://bucket/x")
