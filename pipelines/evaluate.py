@@ -19,6 +19,7 @@ from pipelines.captions import SHOWN
 from pipelines.console import Outcome, UserError
 from pipelines.gallery import choose
 from pipelines.hypotheses import Captions, from_file, from_model, from_output
+from pipelines.recipe import absolute
 from pipelines.scores import Scores, Tokeniser, score, shuffled_cider
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
@@ -58,6 +59,7 @@ def run(
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise UserError(f"Say one of {', '.join(given)}; found {' and '.join(named) or 'none'}.")
+    data = data and absolute(data)
     if model is not None:
         found, folder = from_model(model, data, store, split or "val", beam)
     elif captions is not None:
@@ -74,13 +76,13 @@ def run(
 def evaluate(found: Captions, tokeniser: Tokeniser, shuffled: bool, out: Path | None) -> dict[str, Any]:
     """Score, and write both files to ``out``; returns what is in evaluation.json."""
     said = {row["image_id"]: row["caption"] for row in found.rows}
-    scores = score(said, found.references, tokeniser)
+    references = {row["image_id"]: row["references"] for row in found.rows}
+    scores = score(said, references, tokeniser)
     for row in found.rows:
-        row["references"] = found.references[row["image_id"]]
         row["scores"] = {name: round(value, 2) for name, value in scores.per_image[row["image_id"]].items()}
     evaluation = {**found.about, "images": len(said), "missing": found.missing, **as_json(scores)}
     if shuffled:
-        other = shuffled_cider(said, found.references, tokeniser)
+        other = shuffled_cider(said, references, tokeniser)
         ratio = scores.corpus["CIDEr"] / other if other else None
         evaluation["shuffled"] = {"CIDEr": other, "ratio": ratio}
     if out is not None:

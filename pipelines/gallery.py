@@ -73,7 +73,7 @@ class Card:
         return {"rows": a.rows, "columns": a.columns, "weights": np.round(a.weights, DECIMALS).tolist()}
 
     def facts(self) -> str:
-        known = [f"{name} {value:.1f}" for name, value in self.scores.items() if name != "CIDEr"]
+        known = [f"{name.replace('_', '-')} {value:.1f}" for name, value in self.scores.items() if name != "CIDEr"]
         known += [f"log P {self.log_prob:.2f}"] if self.log_prob is not None else []
         return " · ".join([*known, self.image_id])
 
@@ -111,7 +111,7 @@ def show(card: Card, uris: Sequence[str], preprocess: Preprocess | None) -> Card
             with fsspec.open(uri, "rb") as file:
                 image, width, height = decode(file.read(), needed=LONGEST_SIDE)
         except (OSError, DecodeError, ValueError, ImportError) as error:
-            problems.append(f"{uri}: {error}")
+            problems.append(f"{uri}: {getattr(error, 'strerror', None) or error}")
             continue
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
         card.picture = data_uri(image, "JPEG", quality=82, optimize=True)

@@ -1,8 +1,8 @@
 """What is scored or shown: captions made here from a store, those that ``rnncond caption`` wrote, or those of a file.
 
 Wherever they come from, a caption is a row, an object of evaluated.jsonl: image_id and caption; uri, log_prob and
-others (the next best) where they are known; references and scores once it was scored; and for some images attention:
-rows and columns of the grid, the pieces of the caption, and their weights (pieces x places).
+others (the next best) where they are known; references, and the file as the captions of people name it; scores; and for
+some images attention: rows and columns of the grid, the pieces of the caption, and their weights (pieces x places).
 """
 
 from __future__ import annotations
@@ -33,15 +33,13 @@ class Captions:
     """What is to be scored.
 
     Attributes:
-        rows: an object an image, as ``decode.decode`` makes them; image_id and caption at least.
-        references: captions of people by image id, of the same images.
+        rows: with references.
         missing: images with references that have no caption, with the reason.
         about: where all this came from; goes into evaluation.json.
         attend: rows of some images again, with attention.
     """
 
     rows: list[dict[str, Any]]
-    references: dict[str, list[str]]
     missing: list[str] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
     attend: Callable[[Sequence[str]], Iterable[dict[str, Any]]] | None = None
@@ -68,16 +66,17 @@ def from_model(model: str, data: str | None, store: str | None, split: str, beam
     joined = join(of_split(read_captions(data), split, data), ids_of(source.snapshot))
     options = search_options(trained, beam=beam, nbest=min(3, beam))
 
-    found = Captions([], {}, [f"{name}: no features in {store}" for name in joined.without_image])
-    references = {example.image_id: list(example.captions) for example in joined}
-    with console.Progress("captions", "images", len(references)) as progress:
-        for image_id, row in describe(trained, source, options, list(references)):
-            progress.advance(1, failed=row is None)
-            if row is None:
-                found.missing.append(f"{image_id}: the search found no caption: its rules leave nothing to say")
-            else:
-                found.rows.append(row)
-                found.references[image_id] = references[image_id]
+    found = Captions([], [f"{name}: no features in {store}" for name in joined.without_image])
+    with console.Progress("captions", "images", len(joined.examples)) as progress:
+        for start in range(0, len(joined.examples), BATCH):
+            examples = joined.examples[start : start + BATCH]
+            rows = dict(describe(trained, source, options, [example.image_id for example in examples]))
+            silent = [image_id for image_id, row in rows.items() if row is None]
+            found.missing += [
+                f"{image_id}: the search found no caption: its rules leave nothing to say" for image_id in silent
+            ]
+            found.rows += [with_references(rows[e.image_id], e) for e in examples if rows[e.image_id]]
+            progress.advance(len(examples), failed=len(silent))
     found.about = {
         "model": {"id": trained.model_id, "system": trained.system, "folder": model},
         "features": trained.features,
@@ -112,14 +111,17 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
     snapshot = dataset.snapshot()
     joined = join(of_split(read_captions(data), split, data), ids_of(snapshot))
     failed = {row["image_id"]: row["reason"] for row in snapshot.failures().to_pylist()}
-    references = {example.image_id: list(example.captions) for example in joined}
+    rows = take(dataset, snapshot, [example.image_id for example in joined], PLAIN)
     return Captions(
-        list(take(dataset, snapshot, list(references), PLAIN)),
-        references,
+        [with_references(row, example) for row, example in zip(rows, joined, strict=True)],
         [f"{name}: {failed.get(name, f'no caption in {out}')}" for name in joined.without_image],
         about_output(dataset) | {"data": data, "split": split, "captions": out},
         lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
     )
+
+
+def with_references(row: dict[str, Any], example: Captioned) -> dict[str, Any]:
+    return row | {"file": example.file, "references": list(example.captions)}
 
 
 def is_output(out: str) -> bool:
@@ -198,9 +200,8 @@ def from_file(hypotheses: str, data: str | None, split: str | None) -> Captions:
             f"{naming(joined.without_captions, 'caption')} of {len(said):,} in {hypotheses} are of images without "
             f"references in {data}."
         )
-    rows = [{"image_id": example.image_id, "caption": said[example.image_id]} for example in joined]
-    about = {"hypotheses": hypotheses, "data": data, "split": split}
-    return Captions(rows, {example.image_id: list(example.captions) for example in joined}, [], about)
+    rows = [with_references({"image_id": e.image_id, "caption": said[e.image_id]}, e) for e in joined]
+    return Captions(rows, about={"hypotheses": hypotheses, "data": data, "split": split})
 
 
 def read_hypotheses(path: str) -> dict[str, str]:

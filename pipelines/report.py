@@ -135,7 +135,7 @@ def cards_of(found: Found, examples: Sequence[Captioned], images: str | None, co
     preprocess = preprocess_of(found.evaluation)
     groups: dict[str, list[Card]] = {}
     for name, rows in choose(found.rows, count).items():
-        groups[name] = [show(card_of(row, known), uris(row, known, images), preprocess) for row in rows]
+        groups[name] = [show(card_of(row, known), uris(row, found, known, images), preprocess) for row in rows]
     return groups
 
 
@@ -160,14 +160,15 @@ def card_of(row: Mapping[str, Any], known: Mapping[str, Captioned]) -> Card:
     )
 
 
-def uris(row: Mapping[str, Any], known: Mapping[str, Captioned], images: str | None) -> list[str]:
+def uris(row: Mapping[str, Any], found: Found, known: Mapping[str, Captioned], images: str | None) -> list[str]:
     """Where the picture may be, in the order to try."""
-    image_id = row["image_id"]
-    file = known[image_id].file if image_id in known else ""
-    if not images:
-        return [row["uri"]] if row.get("uri") else []
-    names = [image_id, file, Path(file).name, Path(row.get("uri") or "").name]
-    return [f"{images.rstrip('/')}/{name}" for name in dict.fromkeys(names) if name]
+    image_id, uri = row["image_id"], row.get("uri") or ""
+    file = known[image_id].file if image_id in known else row.get("file", "")
+    if images:
+        names = [image_id, file, Path(file).name, Path(uri).name]
+        return [f"{images.rstrip('/')}/{name}" for name in dict.fromkeys(names) if name]
+    beside = Path(found.evaluation.get("data") or "").parent / file
+    return [place for place in (uri, str(beside) if file else "") if place]
 
 
 def preprocess_of(evaluation: Mapping[str, Any]) -> Preprocess | None:
@@ -185,16 +186,15 @@ def growth(found: Found, examples: Sequence[Captioned], images: str | None) -> l
         return []
     chosen = sorted({epochs[round(place)] for place in np.linspace(0, len(epochs) - 1, STAGES)})
     known = references(found, examples)
-    places = {row["image_id"]: row.get("uri") for row in found.rows}
+    rows = {row["image_id"]: row for row in found.rows}
     by_image: dict[str, list[tuple[int, str]]] = {}
     for sample in found.samples:
         if sample["epoch"] in chosen:
             by_image.setdefault(sample["image_id"], []).append((sample["epoch"], sample["caption"]))
     grown = []
     for image_id, stages in list(by_image.items())[:GROWN]:
-        row = {"image_id": image_id, "caption": stages[-1][1], "uri": places.get(image_id)}
-        card = show(card_of(row, known), uris(row, known, images), None)
-        grown.append((card, stages))
+        row = rows.get(image_id, {"image_id": image_id})
+        grown.append((show(Card(image_id, stages[-1][1]), uris(row, found, known, images), None), stages))
     return grown
 
 

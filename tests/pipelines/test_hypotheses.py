@@ -98,7 +98,7 @@ def test_what_caption_wrote(output, tmp_path):
     assert [row["caption"] for row in found.rows] == [row["caption"] for row in said]
     assert found.rows[0]["others"] == [said[0]["nbest"][1]["caption"]]
     assert "attention" not in found.rows[0]
-    assert found.references["b.png"] == captioner.CAPTIONS["b.png"]
+    assert (found.rows[1]["file"], found.rows[1]["references"]) == ("images/b.png", captioner.CAPTIONS["b.png"])
     assert found.missing == ["d.png: broken"]
     assert found.about["search"] == {"beam": 2, "nbest": 2, "max_length": 5}
     (row,) = found.attend(["c.png"])

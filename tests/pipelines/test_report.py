@@ -169,6 +169,16 @@ def test_pictures_that_have_moved(evaluated, tmp_path, capsys):
     assert "No picture" not in page_of(evaluated).text
 
 
+def test_pictures_beside_the_captions_of_people_are_found(evaluated, tmp_path):
+    evaluation = json.loads((evaluated / "evaluation.json").read_text())
+    (evaluated / "evaluation.json").write_text(json.dumps(evaluation | {"data": str(tmp_path / "captions.jsonl")}))
+    rows = [json.loads(line) for line in (evaluated / "evaluated.jsonl").read_text().splitlines()]
+    write_lines(
+        evaluated / "evaluated.jsonl", [row | {"uri": "gone", "file": f"images/{row['image_id']}"} for row in rows]
+    )
+    assert run(evaluated) == 0
+
+
 def test_fewer_pictures_and_another_place(evaluated, tmp_path):
     assert run(evaluated, "--count", 3, "--to", tmp_path / "new" / "page.html") == 0
     page = Page((tmp_path / "new" / "page.html").read_text())
