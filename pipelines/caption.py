@@ -42,7 +42,7 @@ from rnncond.checkpoint import Trained
 from rnncond.contract import Source
 from rnncond.search import Hypotheses, SearchOptions, search
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 VERSION = 1
 """Of the code between features and captions: part of every fingerprint, raised when a change alters captions."""
@@ -62,9 +62,7 @@ Run the same command again to go on after an interruption, or to add images that
 
 @app.command(epilog=EXAMPLES)
 def command(
-    model: Annotated[
-        str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID[/PATH] or models:/NAME@ALIAS")
-    ],
+    model: Annotated[str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")],
     out: Annotated[str, typer.Option(help="folder or uri of the captions' store; made if it is not there")],
     images: Annotated[
         str | None,
@@ -75,26 +73,31 @@ def command(
     store: Annotated[str | None, typer.Option(help="in place of IMAGES: a store with their features")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="of the backbone, for IMAGES: a file, `pretrained` or `random` [what fits the model]"),
+        typer.Option(
+            help="of the backbone, for IMAGES: a file, `pretrained` or `random`; what fits the model if left out"
+        ),
     ] = None,
     beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
     nbest: Annotated[int, typer.Option(min=1, help="captions kept of each image, at most the beam")] = 1,
     attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
-    max_length: Annotated[int | None, typer.Option(help="most words [as the model's recipe has it]")] = None,
-    min_length: Annotated[int | None, typer.Option(help="fewest words [as the recipe has it]")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="most words; by default these four as in the model's recipe")
+    ] = None,
+    min_length: Annotated[int | None, typer.Option(help="fewest words")] = None,
     length_penalty: Annotated[
-        Literal["none", "average", "gnmt"] | None, typer.Option(help="[as the recipe has it]")
+        Literal["none", "average", "gnmt"] | None,
+        typer.Option(help="what divides a caption's log-probability: 1, its length, or GNMT's"),
     ] = None,
-    no_repeat_ngram: Annotated[
-        int | None, typer.Option(help="no such number of words twice in a caption; 0 for any [as the recipe has it]")
+    no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
+    rows_per_part: Annotated[
+        int | None, typer.Option(min=1, help="images a part; by default by size and number")
     ] = None,
-    rows_per_part: Annotated[int | None, typer.Option(min=1, help="images a part [by size and number]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors [one a GPU, or one a CPU]")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none [all]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
     takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
     address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else Ray on this machine]")
+        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
 ) -> Outcome:
     """Caption images, or the features in a store, that OUT has no caption of yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -44,8 +43,8 @@ def ensemble(*steps: StepFunction) -> StepFunction:
         if len(sizes) > 1:
             raise ValueError(f"an ensemble needs one vocabulary; the models have {sorted(sizes)} words")
         log_probs = torch.stack([result.logits.log_softmax(-1) for result in results])
-        mean = log_probs.logsumexp(0) - math.log(len(steps))
-        return Step(mean, join([result.state for result in results]), mean_attention(results))
+        # Of the sum: the number of models shifts all logits alike, which no softmax sees.
+        return Step(log_probs.logsumexp(0), join([result.state for result in results]), mean_attention(results))
 
     return step
 

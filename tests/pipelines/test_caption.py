@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_store import Store, fingerprint
-from pipelines import backbones, caption, features, sources, units
+from pipelines import backbones, caption, console, features, sources, units
 from pipelines.console import UserError
 from rnncond import checkpoint, systems
 from rnncond.search import SearchOptions
@@ -154,17 +154,16 @@ def test_features_of_another_recipe_are_refused(tmp_path, network, model):
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_of_other_features_are_refused(network, tmp_path):
+def test_the_backbone_comes_back_from_random_numbers_or_a_file_and_no_other_weights_do(network, tmp_path):
     described = {"fingerprint": fingerprint(network.recipe), "recipe": network.recipe, "output": "grid"}
     assert sources.rebuild(described, None).recipe == network.recipe
-    others = {
-        name: value + 1 if value.is_floating_point() else value
-        for name, value in network.trunk.network.state_dict().items()
-    }
+    weights = network.trunk.network.state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    assert sources.rebuild(described, str(tmp_path / "weights.pth")).recipe == network.recipe
+    others = {name: value + 1 if value.is_floating_point() else value for name, value in weights.items()}
     torch.save(others, tmp_path / "others.pth")
-    with pytest.raises(
-        UserError, match=f"features {described['fingerprint']}.*weights is .*expected {network.recipe['weights'][:16]}"
-    ):
+    expected = f"features {described['fingerprint']}.*weights is .*expected {network.recipe['weights'][:16]}"
+    with pytest.raises(UserError, match=expected):
         sources.rebuild(described, str(tmp_path / "others.pth"))
 
 
@@ -204,3 +203,9 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 def test_attention_of_a_model_without_it_is_refused(tmp_path, make_photos, model):
     with pytest.raises(UserError, match="show_tell, which does not attend"):
         caption.run(model("show_tell", "pooled"), str(tmp_path / "out"), str(make_photos(1)), attention=True)
+
+
+def test_help_shows_examples(capsys):
+    assert console.run(caption.app, "rnncond caption", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--attention" in shown and "rnncond caption --store" in shown

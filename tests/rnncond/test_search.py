@@ -194,6 +194,13 @@ def test_scores_by_hand():
     assert gnmt.scores[0, 0].item() == pytest.approx(math.log(0.4) / math.sqrt(7 / 6))
 
 
+def test_a_hypothesis_that_can_still_win_is_waited_for():
+    """EOS at once scores log 0.3 = -1.20; word 4, then EOS for certain, log 0.2 / 2 = -0.80, though it starts worse."""
+    table = [[0.2] * 6, [0.5, 0, 0.3, 0, 0.2, 0], [0.2] * 6, [0.2] * 6, [0, 0, 1.0, 0, 0, 0], [0.2] * 6]
+    options = SearchOptions(beam=2, max_length=1, length_penalty="average")
+    assert world.sentences(search(table_step(table), *ONE, options), 0) == [(4, EOS)]
+
+
 def test_equals_are_told_apart_by_id():
     flat = torch.zeros(40)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rnncond.contract import EOS, UNK, Step
 from rnncond.search import SearchOptions, search
-from rnncond.search.pick import best_words
+from rnncond.search.pick import best_words, draw_words
 
 PROBABILITIES = torch.tensor([0.01, 0.01, 0.2, 0.08, 0.4, 0.1, 0.05, 0.15])
 DRAWS = 4000
@@ -72,6 +72,12 @@ def test_top_k_of_one_is_greedy():
     for place in range(2):
         assert torch.equal(drawn.tokens[:, place], greedy.tokens[:, 0])
     torch.testing.assert_close(drawn.log_probs, greedy.log_probs.expand(-1, 2))
+
+
+def test_no_draw_is_a_word_without_probability():
+    logits = torch.tensor([[-torch.inf, -torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])
+    draws = torch.tensor([[0.0, 0.25, 0.5, 1 - 2**-24]])
+    assert draw_words(logits, draws, SearchOptions(samples=1)).tolist() == [[2, 2, 4, 4]]
 
 
 def test_log_probabilities_are_the_models_own():
