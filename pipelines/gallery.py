@@ -17,8 +17,8 @@ from pipelines.images import DecodeError, Preprocess, decode
 LONGEST_SIDE = 480
 """Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""
 DECIMALS = 4
-HEAT, LIFT = (255, 138, 30), 0.75
-"""RGB of attention laid over a picture; its opacity is the weight to this power. The same as in report.js."""
+HEAT, OPAQUE = (255, 138, 30), 235
+"""RGB of attention laid over a picture, and the alpha of the greatest; the same as in report.js."""
 
 
 @dataclass
@@ -43,9 +43,14 @@ class Attention:
         self.weights = self.weights / np.maximum(self.weights.sum(1, keepdims=True), 1e-12)
 
     @property
-    def peak(self) -> float:
-        """The greatest weight of any word, as a multiple of an even share; the end of the colour scale."""
-        return float(self.weights.max() * self.rows * self.columns)
+    def opacity(self) -> np.ndarray:
+        """(T, rows * columns) in [0, 1]: what a weight has above an even share, on one scale for the whole caption.
+
+        The scale ends at the greatest weight, but at no less than twice an even share: attention that is spread over
+        the whole picture shall look like it, whatever small differences it has.
+        """
+        even = 1 / self.weights.shape[1]
+        return np.clip((self.weights - even) / max(self.weights.max(initial=0) - even, even), 0, 1)
 
 
 @dataclass
@@ -78,7 +83,7 @@ class Card:
         return " · ".join([*known, self.image_id])
 
     def strip(self) -> list[tuple[str, str]]:
-        """Each piece of the caption with its heat map as a data URI, on one scale for the whole caption."""
+        """Each piece of the caption with its heat map as a data URI."""
         if self.attention is None:
             return []
         a = self.attention
@@ -88,11 +93,11 @@ class Card:
         ]
 
 
-def heat_png(weights: np.ndarray) -> str:
+def heat_png(opacity: np.ndarray) -> str:
     """(rows, columns) in [0, 1] as a PNG of one pixel per place, which the browser smooths."""
-    pixels = np.empty((*weights.shape, 4), np.uint8)
+    pixels = np.empty((*opacity.shape, 4), np.uint8)
     pixels[..., :3] = HEAT
-    pixels[..., 3] = np.round(235 * weights**LIFT)
+    pixels[..., 3] = np.round(OPAQUE * opacity)
     return data_uri(Image.fromarray(pixels, "RGBA"), "PNG")
 
 

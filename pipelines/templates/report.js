@@ -1,14 +1,16 @@
 "use strict";
 // Heat maps: pointing at a word of a caption lights what the model attended to, drawn from the card's JSON.
-// Faint weights are lifted a little, and the words of a caption share one scale.
-const HEAT = [255, 138, 30], DIM = 0.5, STEP = 750;
+// What a place has above an even share is shown, on one scale for the words of a caption that ends at the greatest
+// weight, or at twice an even share if none reaches that. The same as Attention.opacity in gallery.py.
+const HEAT = [255, 138, 30], OPAQUE = 235, DIM = 0.5, STEP = 750;
 
 function prepare(card) {
   const data = JSON.parse(card.querySelector("script").textContent);
   const canvas = card.querySelector(".picture canvas"), words = [...card.querySelectorAll(".word")];
   const readout = card.querySelector(".readout"), play = card.querySelector(".play");
   const [left, top, right, bottom] = card.dataset.crop.split(" ").map(Number);
-  const peak = Math.max(...data.weights.map(row => Math.max(...row)));
+  const even = 1 / (data.rows * data.columns);
+  const range = Math.max(Math.max(...data.weights.flat()) - even, even);
   const cells = document.createElement("canvas");
   cells.width = data.columns; cells.height = data.rows;
   let shown = -1, held = -1, timer = 0;
@@ -18,7 +20,7 @@ function prepare(card) {
     const w = canvas.width = Math.round(box.width * scale), h = canvas.height = Math.round(box.height * scale);
     const pen = canvas.getContext("2d"), small = cells.getContext("2d");
     const image = small.createImageData(data.columns, data.rows);
-    weights.forEach((weight, i) => image.data.set([...HEAT, 235 * (weight / peak) ** 0.75], 4 * i));
+    weights.forEach((weight, i) => image.data.set([...HEAT, OPAQUE * Math.max(0, weight - even) / range], 4 * i));
     small.putImageData(image, 0, 0);
     const x = left * w, y = top * h, wide = (right - left) * w, high = (bottom - top) * h;
     pen.fillStyle = `rgba(12, 10, 8, ${DIM})`;

@@ -59,6 +59,15 @@ def test_attention_has_a_row_a_word_and_sums_to_one():
         Attention(2, 3, ["a", " dog"], np.ones((2, 4)))
 
 
+def test_only_what_is_above_an_even_share_is_shown():
+    sharp = Attention(1, 4, ["a", "dog"], np.array([[0.85, 0.05, 0.05, 0.05], [0.25, 0.25, 0.55, 0]]))
+    even = 0.25
+    assert sharp.opacity[0].tolist() == pytest.approx([1, 0, 0, 0])
+    assert sharp.opacity[1].tolist() == pytest.approx([0, 0, (0.55 / 1.05 - even) / (0.85 - even), 0])
+    spread = Attention(1, 4, ["a"], np.array([[0.30, 0.25, 0.25, 0.20]]))
+    assert spread.opacity[0].tolist() == pytest.approx([0.05 / even, 0, 0, 0])
+
+
 def rows(*ciders):
     return [{"image_id": str(number), "scores": {"CIDEr": cider}} for number, cider in enumerate(ciders)]
 
