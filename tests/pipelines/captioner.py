@@ -52,7 +52,8 @@ def make_store(root: Path, images: Path, without: str | None = None) -> str:
     count = len(names)
     columns = [
         pa.array(names), pa.array([str(images / name) for name in names]), pa.array(["1"] * count),
-        pa.array([48] * count, pa.int32()), pa.array([24] * count, pa.int32()), from_numpy(grids.mean((1, 2))), from_numpy(grids),
+        pa.array([48] * count, pa.int32()), pa.array([24] * count, pa.int32()),
+        from_numpy(grids.mean((1, 2))), from_numpy(grids),
     ]  # fmt: skip
     dataset = Store(root).dataset("features", RECIPE, schema)
     with dataset.begin() as term:
