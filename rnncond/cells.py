@@ -136,8 +136,7 @@ class Stack(nn.Module):
     def context_gates(self, context: Tensor) -> Tensor:
         """What ``context`` (N, C) adds to the gates of each layer, (N, layers, G)."""
         parts = zip(self.layers, self.widths, strict=True)
-        weight = torch.cat([layer.weight_ih_l0[:, width:] for layer, width in parts])
-        return functional.linear(context, weight).unflatten(-1, (len(self.layers), -1))
+        return torch.stack([functional.linear(context, layer.weight_ih_l0[:, width:]) for layer, width in parts], 1)
 
 
 class FeedbackCell(nn.Module):

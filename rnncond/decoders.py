@@ -84,9 +84,11 @@ class Decoder(nn.Module):
         return memory if mask is None else {**memory, "mask": mask}
 
     def start(self, memory: Memory) -> State:
+        """The state before the first word, of B rows."""
         return {name: memory[f"start_{name}"] for name in ("h", "c") if f"start_{name}" in memory}
 
     def start_rows(self, memory: Memory, rows: int) -> State:
+        """The same of N rows."""
         return {name: per_row(part, rows) for name, part in self.start(memory).items()}
 
 
