@@ -176,3 +176,10 @@ def test_a_set_may_have_any_columns(tmp_path):
     with made.begin() as term:
         term.handle.commit("p", table)
     assert made.snapshot().take(["b", "a"]).equals(table)
+
+
+def test_a_tensor_that_is_missing_is_not_taken_for_numbers():
+    kind = pa.fixed_shape_tensor(pa.float32(), (2,))
+    column = pa.ExtensionArray.from_storage(kind, pa.array([[1, 2], None], kind.storage_type))
+    with pytest.raises(StoreError, match="has 1 nulls"):
+        to_numpy(column)
