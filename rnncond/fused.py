@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from rnncond.products import linear
+
 LARGEST = 43.0
 """The largest |U h| or |W s| that additive attention tells apart: beyond, exp(2x) leaves float32."""
 
@@ -36,13 +38,13 @@ class StepProducts:
     def __init__(self, weight: Tensor, offsets: Tensor) -> None:
         self.inputs: list[Tensor] = []
         self.offsets = _CollectedProducts.apply(offsets, weight, self.inputs).unbind(1)
-        self.weight = weight.detach().t()
+        self.weight = weight.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
         """The next step's product: x (N, Q) to (N, G)."""
         offset = self.offsets[len(self.inputs)]
         self.inputs.append(x.detach())
-        return torch.addmm(offset, x, self.weight)
+        return linear(x, self.weight) + offset
 
 
 class _CollectedProducts(Function):
@@ -56,13 +58,19 @@ class _CollectedProducts(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        inputs = torch.stack(ctx.inputs, 1)
-        return grad, grad.flatten(0, 1).t() @ inputs.flatten(0, 1), None
+        inputs = torch.stack(ctx.inputs, 1).flatten(0, 1)
+        return grad, linear(grad.flatten(0, 1).t(), inputs.t()), None
 
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The next h and c (N, H) from the sums of an LSTM's products (N, 4H), in torch's order: in, forget, new, out."""
     return _LstmGates.apply(gates, c)
+
+
+def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM: x (N, I), h and c (N, H) to the next h and c; weights and biases as torch lists them."""
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    return lstm_gates(linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh), c)
 
 
 class _LstmGates(Function):

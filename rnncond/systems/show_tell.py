@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
+from rnncond.fused import lstm_cell
+from rnncond.products import Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +50,10 @@ class Model(System):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.standardise = Standardise(config.feature_size)
-        self.image = nn.Linear(config.feature_size, config.embedding)
+        self.image = Linear(config.feature_size, config.embedding)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
-        self.output = nn.Linear(config.hidden, config.vocab_size)
+        self.output = Linear(config.hidden, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, source: Source) -> Memory:
@@ -65,8 +66,8 @@ class Model(System):
         return dict(memory)
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
-        weights = (self.lstm.weight_ih_l0, self.lstm.weight_hh_l0, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0)
-        h, c = torch.lstm_cell(self.dropout(self.embed(tokens)), (state["h"], state["c"]), *weights)
+        words = self.dropout(self.embed(tokens))
+        h, c = lstm_cell(words, state["h"], state["c"], *self.lstm.parameters())
         return Step(self.project(self.dropout(h)), {"h": h, "c": c}, None)
 
     def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
