@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import ray
 
 from pipelines.console import UserError
+
+CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     if address == "local":
         # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    refuse_if_nobody_answers(address)
     options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
     try:
         with silence():
@@ -81,6 +85,17 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         yield running()
     finally:
         ray.shutdown()
+
+
+def refuse_if_nobody_answers(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"address: nothing answers at {address}: {error}; expected HOST:PORT of a Ray head") from error
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class FeatureWorker:
 def describe(dataset: Dataset, listing: Listing, totals: units.Totals) -> Outcome:
     summary = totals.summary("images")
     if listing.ignored:
-        summary["other files ignored"] = listing.ignored
+        summary["other_files_ignored"] = listing.ignored
     summary |= {"store": dataset.store.files.shown, "set": dataset.fingerprint}
     hint = None
     if totals.failed_before:

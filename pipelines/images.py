@@ -17,7 +17,8 @@ VERSION = 1
 """Of the code that turns a file into pixels: part of every fingerprint, raised when a change alters the pixels."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""What is tried on a file; of a JPEG of several pictures (MPO) the first. Pillow knows more, but some of it runs other programs (EPS) or is no picture (HDF5)."""
+"""What is tried on a file; of a JPEG of several pictures (MPO) the first. Pillow knows more, but some of it runs other
+programs (EPS) or is no picture (HDF5)."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before memory is taken for them."""

@@ -97,8 +97,10 @@ class Featuriser:
                 yield future.result()
             except ReadError as error:
                 failures.add(image_id, uri, version, "read", str(error))
-            except (images.DecodeError, MemoryError) as error:
-                failures.add(image_id, uri, version, "decode", str(error) or "not enough memory")
+            except images.DecodeError as error:
+                failures.add(image_id, uri, version, "decode", str(error))
+            except Exception as error:  # whatever is wrong with this image, the others are not to blame
+                failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
 
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""

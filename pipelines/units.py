@@ -79,6 +79,7 @@ class Totals:
         rows, failed: the inputs of this run.
         units, bytes: of the parts that this run committed.
         failures: some inputs without a row, "id: stage: reason".
+        cpu: seconds that the workers' processors were busy.
         begun, ended: when the first unit began and the last one ended, seconds since 1970.
         plan: the workers; None where there was nothing to do.
     """
@@ -91,6 +92,7 @@ class Totals:
     units: int = 0
     bytes: int = 0
     failures: list[str] = field(default_factory=list)
+    cpu: float = 0.0
     begun: float = math.inf
     ended: float = 0.0
     plan: Plan | None = None
@@ -106,6 +108,7 @@ class Totals:
         self.failed += summary["failed"]
         self.units += 1
         self.bytes += summary["bytes"]
+        self.cpu += summary["cpu"]
         self.show(summary["failures"])
         self.begun, self.ended = min(self.begun, summary["begun"]), max(self.ended, summary["ended"])
 
@@ -114,9 +117,10 @@ class Totals:
 
     def summary(self, inputs: str) -> dict[str, Any]:
         """For an Outcome: the numbers, with ``inputs`` ("images") for their name."""
-        shown: dict[str, Any] = {inputs: self.listed, "already done": self.done_before, "computed": self.rows}
+        shown: dict[str, Any] = {inputs: self.listed, "already_done": self.done_before, "computed": self.rows}
         if self.units:
-            shown[f"{inputs} per second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
+            shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
+            shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
             shown |= {"parts": self.units, "megabytes": round(self.bytes / 1e6, 1)}
         if self.plan:
             shown["workers"] = self.plan.describe()
@@ -243,12 +247,13 @@ class Actor:
         self.worker, self.handle = make_worker(), handle
 
     def __call__(self, unit: pa.Table) -> pa.Table:
-        begun = time.time()
+        begun, cpu = time.time(), time.process_time()
         try:
             summary = self.do(unit)
         except StoreError as error:  # Ray would wrap it beyond recognition
             summary = {"error": str(error)}
-        return pa.Table.from_pylist([{**summary, "begun": begun, "ended": time.time()}], SUMMARY)
+        spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
+        return pa.Table.from_pylist([{**summary, **spent}], SUMMARY)
 
     def do(self, unit: pa.Table) -> dict[str, Any]:
         name = self.handle.part_name(unit[0].to_pylist())
@@ -267,6 +272,7 @@ SUMMARY = pa.schema(
         ("failed", pa.int64()),
         ("bytes", pa.int64()),
         ("failures", pa.list_(pa.string())),
+        ("cpu", pa.float64()),
         ("begun", pa.float64()),
         ("ended", pa.float64()),
         ("error", pa.string()),

@@ -51,7 +51,7 @@ def test_killed_driver_and_killed_worker(tmp_path, make_photos):
     # What the killed run had committed still stands in its own files; this run computed the rest and nothing else.
     assert {part.file for part in first.parts} <= {part.file for part in last.parts}
     assert summary["computed"] == last.rows - first.rows
-    assert summary["already done"] == first.rows
+    assert summary["already_done"] == first.rows
 
 
 def make_model(folder: Path) -> None:

@@ -108,14 +108,14 @@ def kill_and_resume(start, photos: Path, store: Path, kills: int, seed: int) -> 
     chance.choice(workers).kill()
     code, summary, err = finished(process)
     assert code == 0, err
-    assert summary["already done"] >= 4 * len(kept) > 0
-    assert summary["already done"] + summary["computed"] == PHOTOS
+    assert summary["already_done"] >= 4 * len(kept) > 0
+    assert summary["already_done"] + summary["computed"] == PHOTOS
     assert kept.items() <= committed(store).items()
     check_complete(store, photos)
 
     before = committed(store)
     code, summary, _ = finished(start(photos, store))
-    assert (code, summary["already done"], summary["computed"]) == (0, PHOTOS, 0)
+    assert (code, summary["already_done"], summary["computed"]) == (0, PHOTOS, 0)
     assert committed(store) == before
 
 
@@ -154,6 +154,6 @@ def test_a_full_disk(start, make_photos, small_disk):
     resize("200M")
     code, summary, err = finished(start(photos, store))
     assert code == 0, err
-    assert summary["already done"] == 4 * len(kept)
+    assert summary["already_done"] == 4 * len(kept)
     assert kept.items() <= committed(store).items()
     check_complete(store, photos)

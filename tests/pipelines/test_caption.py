@@ -109,7 +109,7 @@ def test_running_again_captions_what_is_new_and_nothing_else(ray_cluster, tmp_pa
     assert (first.summary["computed"], first.failed) == (20, 1)
     (photos / "00000.jpg").rename(photos / "new.jpg")
     second = caption.run(folder, out, str(photos))
-    assert (second.summary["already done"], second.summary["computed"], second.failed) == (19, 1, 1)
+    assert (second.summary["already_done"], second.summary["computed"], second.failed) == (19, 1, 1)
     assert "--retry-failed" in second.hint
     (photos / "new.jpg").rename(photos / "broken.jpg")
     third = caption.run(folder, out, str(photos), options=units.Options(retry_failed=True))

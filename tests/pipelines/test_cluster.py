@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.cluster import Cluster, Node, Plan, connect, plan
+from pipelines.cluster import Cluster, Node, Plan, connect, plan, refuse_if_nobody_answers
 from pipelines.console import UserError
 
 LAPTOP = Cluster((Node(2, 0),))
@@ -40,6 +40,12 @@ def test_plan(cluster, asked, expected):
 def test_what_cannot_be_placed_is_refused(cluster, asked, message):
     with pytest.raises(UserError, match=message):
         plan(cluster, **asked)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
+def test_an_address_where_nobody_answers(address):
+    with pytest.raises(UserError, match=f"nothing answers at {address}"):
+        refuse_if_nobody_answers(address)
 
 
 @pytest.mark.ray

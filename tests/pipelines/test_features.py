@@ -58,7 +58,7 @@ def test_failures_resume_and_retry(ray_cluster, make_photos, tmp_path):
     (folder / "notes.txt").write_text("no picture")
 
     first = compute(folder, store)
-    assert (first.failed, first.summary["computed"], first.summary["other files ignored"]) == (3, 20, 1)
+    assert (first.failed, first.summary["computed"], first.summary["other_files_ignored"]) == (3, 20, 1)
     assert {failure.split(":")[0] for failure in first.failures} == {"empty.jpg", "gone.jpg", "page.jpg"}
     snapshot = the_set(store)
     assert len(snapshot.ids(include_failures=False)) == snapshot.rows == 20
@@ -71,7 +71,7 @@ def test_failures_resume_and_retry(ray_cluster, make_photos, tmp_path):
     # Nothing is done twice, and what failed is still told.
     before = part_files(store)
     second = compute(folder, store)
-    assert (second.failed, second.summary["already done"], second.summary["computed"]) == (3, 20, 0)
+    assert (second.failed, second.summary["already_done"], second.summary["computed"]) == (3, 20, 0)
     assert "--retry-failed" in second.hint and len(second.failures) == 3
     assert part_files(store) == before
 
@@ -79,7 +79,7 @@ def test_failures_resume_and_retry(ray_cluster, make_photos, tmp_path):
     Image.new("RGB", (30, 30)).save(folder / "empty.jpg")
     Image.new("RGB", (30, 30)).save(folder / "new.jpg")
     third = compute(folder, store, retry_failed=True)
-    assert (third.failed, third.summary["already done"], third.summary["computed"]) == (2, 20, 2)
+    assert (third.failed, third.summary["already_done"], third.summary["computed"]) == (2, 20, 2)
     snapshot = the_set(store)
     assert sorted(snapshot.ids(include_failures=False).to_pylist())[-2:] == ["empty.jpg", "new.jpg"]
     assert snapshot.rows == 22
@@ -223,6 +223,20 @@ def test_one_image_that_cannot_be_computed_costs_no_other(tmp_path):
         ("2.png", "compute", "ValueError: thirteen"),
         ("5.png", "compute", "features beyond the range of float16"),
     ]
+
+
+def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
+    class Picky(Fragile):
+        def preprocess(self, image):
+            if image.getpixel((0, 0))[0] == 2:
+                raise MemoryError("two")
+            return np.asarray(image)
+
+    Picky.preprocess.needed = 2
+    failures = reading.Failures({"1.png": 4})
+    (batch,) = reading.Featuriser(Picky(), 4, 2)(unit_of(tmp_path, [1, 2, 3]), failures)
+    assert [image.image_id for image in batch[0]] == ["0.png", "2.png"]
+    assert [(row["stage"], row["reason"], row["tries"]) for row in failures.rows] == [("decode", "MemoryError: two", 5)]
 
 
 def test_a_network_that_cannot_compute_at_all_is_no_images_fault():

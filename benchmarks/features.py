@@ -1,0 +1,176 @@
+"""What `rnncond features` costs beside its decoding and its CNN, and whether its driver grows with the inputs.
+
+    python benchmarks/features.py [--images FOLDER] [--count 400] [--rounds 3] [--out benchmarks/results]
+
+**Throughput.** The bound is the same decoding and the same network in bare processes, one thread a core, no Ray, no
+store, results thrown away. Bound and `features` take turns. ``ratio`` compares images/s from the first unit's beginning
+to the last one's end; ``cpu_ratio`` compares processor seconds per image, which other work on the machine disturbs
+less. ``start_up_s`` is everything before and after, with Ray running already.
+
+**Memory.** Peak resident memory of the driver of the installed command, at growing numbers of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NETWORK = "torchvision/squeezenet1_0"
+SMALL_NETWORK = "timm/mobilenetv3_small_050"
+CORES = os.cpu_count()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="a folder of photographs; generated ones of 500 x 375 if not given")
+    parser.add_argument("--count", type=int, default=400, help="photographs a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000], help="for the driver's memory")
+    parser.add_argument("--out", type=Path, help="folder for the result as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder, "photos")
+        link_photos(photos, arguments.images or generate(Path(folder, "made")), arguments.count)
+        result = {"throughput": throughput(photos, arguments.rounds) if arguments.rounds else None, "driver": []}
+        for size in arguments.sizes:
+            result["driver"].append(driver_memory(Path(folder, str(size)), size))
+            print(json.dumps(result["driver"][-1]))
+    if arguments.out:
+        save(arguments.out, vars(arguments), result)
+
+
+def generate(folder: Path) -> Path:
+    folder.mkdir()
+    for index in range(50):
+        coarse = np.random.default_rng(index).integers(0, 256, (25, 33, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{index}.jpg", quality=90)
+    return folder
+
+
+def link_photos(folder: Path, source: Path, count: int) -> None:
+    """A folder of ``count`` names for the pictures in ``source``."""
+    folder.mkdir()
+    there = sorted(path for path in source.iterdir() if path.suffix == ".jpg")
+    for index in range(count):
+        os.symlink(there[index % len(there)].resolve(), folder / f"{index:06d}.jpg")
+
+
+# Throughput
+
+
+def throughput(photos: Path, rounds: int) -> dict:
+    from pipelines import cluster
+
+    measured = []
+    with cluster.connect("local", cpus=CORES):
+        for _ in range(rounds):
+            bare, product = measure_bare(photos), measure_features(photos)
+            measured.append({
+                "bare_images_per_s": bare["rate"], "features_images_per_s": product["rate"],
+                "ratio": product["rate"] / bare["rate"], "cpu_ratio": bare["cpu"] / product["cpu"],
+                "start_up_s": product["start_up"],
+            })  # fmt: skip
+            print(json.dumps(measured[-1]), flush=True)
+    median = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
+    print("median", json.dumps(median))
+    return {"median": median, "rounds": measured}
+
+
+def measure_features(photos: Path) -> dict[str, float]:
+    from pipelines import features
+    from pipelines.units import Options
+
+    with tempfile.TemporaryDirectory() as store:
+        started = time.perf_counter()
+        outcome = features.run(str(photos), store, NETWORK, "random", options=Options(address="local"))
+        wall = time.perf_counter() - started
+    done = outcome.summary
+    assert not outcome.failed
+    return {
+        "rate": done["computed"] / done["seconds"],
+        "cpu": done["cpu_seconds"] / done["computed"],
+        "start_up": wall - done["seconds"],
+    }
+
+
+def measure_bare(photos: Path) -> dict[str, float]:
+    """A process a core, each with its share of the photographs; they begin together."""
+    paths = sorted(str(path) for path in photos.iterdir())
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(CORES), context.Queue()
+    shares = [paths[core::CORES] for core in range(CORES)]
+    processes = [context.Process(target=bare, args=(share, barrier, results)) for share in shares]
+    for process in processes:
+        process.start()
+    spent = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    wall = max(ended for _, ended, _ in spent) - min(begun for begun, _, _ in spent)
+    return {"rate": len(paths) / wall, "cpu": sum(cpu for _, _, cpu in spent) / len(paths)}
+
+
+def bare(paths: list[str], barrier, results) -> None:
+    import torch
+
+    from pipelines import backbones, images
+    from pipelines.features import BATCH
+
+    torch.set_num_threads(1)
+    network = backbones.load(NETWORK, "random")
+    size = BATCH["cpu"]
+    network(network.example(size))
+    barrier.wait()
+    begun, cpu = time.time(), time.process_time()
+    for start in range(0, len(paths), size):
+        batch = [images.decode(Path(path).read_bytes(), network.preprocess.needed) for path in paths[start:][:size]]
+        network(np.stack([network.preprocess(picture.image) for picture in batch]))
+    results.put((begun, time.time(), time.process_time() - cpu))
+
+
+# Memory
+
+
+def driver_memory(folder: Path, size: int) -> dict[str, float]:
+    folder.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "one.jpg")
+    photos = folder / "photos"
+    link_photos(photos, folder, size)
+    words = [sys.executable, "-m", "pipelines.cli", "features", str(photos), "--store", str(folder / "store")]
+    words += ["--backbone", SMALL_NETWORK, "--weights", "random", "--outputs", "pooled", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    answer = json.loads(process.stdout.read().splitlines()[-1])
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0 and answer["computed"] == size
+    return {"images": size, "driver_peak_mb": usage.ru_maxrss / 1024, "images_per_s": answer["images_per_second"]}
+
+
+def save(folder: Path, arguments: dict, result: dict) -> None:
+    import ray
+    import torch
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    machine = {"cores": CORES, "cpu": platform.processor() or platform.machine(), "load": os.getloadavg()}
+    versions = {"torch": torch.__version__, "ray": ray.__version__, "pillow": Image.__version__}
+    settings = {"network": NETWORK, "count": arguments["count"], "rounds": arguments["rounds"]}
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {"commit": commit, "machine": machine, "versions": versions, "settings": settings, **result}
+    path = folder / f"features_{CORES}cores_{datetime.date.today()}.json"
+    path.write_text(json.dumps(described, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
