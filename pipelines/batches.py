@@ -174,18 +174,18 @@ class Batches:
 
     def order(self, number: int) -> list[np.ndarray]:
         """The items of an epoch, all ranks' together, by window."""
-        group = self.split.group[self.item_image]
-        if self.seed is None:
-            place, shuffle = np.arange(len(self.groups)), lambda items: items
-        else:
+        groups, shuffle = np.unique(self.split.group), lambda items: items
+        if self.seed is not None:
             generator = np.random.default_rng([self.seed, number])
-            place, shuffle = generator.permutation(len(self.groups)), generator.permutation
-        by_place = np.argsort(place[group], kind="stable")
-        if self.resident:
-            return [shuffle(by_place)]
-        begins = np.flatnonzero(np.diff(place[group[by_place]], prepend=-1))
-        window = begins * self.image_bytes // WINDOW_BYTES
-        return [shuffle(items) for items in np.split(by_place, begins[1:][np.diff(window) > 0])]
+            groups, shuffle = generator.permutation(groups), generator.permutation
+        sizes = np.bincount(self.split.group)[groups]
+        window = (np.cumsum(sizes) - sizes) * (0 if self.resident else self.image_bytes) // WINDOW_BYTES
+        place = np.zeros(len(self.groups), dtype=np.int64)
+        place[groups] = np.arange(len(groups))
+        of_item = place[self.split.group[self.item_image]]
+        items = np.argsort(of_item, kind="stable")
+        ends = np.flatnonzero(np.diff(window[of_item[items]])) + 1
+        return [shuffle(part) for part in np.split(items, ends)]
 
     def batch(self, items: np.ndarray, values: torch.Tensor) -> Batch:
         """``items`` and their features together. A rank without items has one of PAD alone, to keep step."""
@@ -212,7 +212,7 @@ class Batches:
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation (D,) of each channel, over some ``SAMPLE`` pictures of whole row groups."""
-        chosen = np.random.default_rng(self.seed).permutation(np.unique(self.split.group))
+        chosen = np.random.default_rng(self.seed or 0).permutation(np.unique(self.split.group))
         sums, squares, count = 0.0, 0.0, 0
         for group in chosen:
             values = self.features(np.flatnonzero(self.split.group == group)).values.flatten(0, -2).float()

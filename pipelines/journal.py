@@ -70,6 +70,10 @@ class Journal:
         self.say(status="running")
         return self.run()
 
+    def close(self) -> None:
+        """Let another run have the folder."""
+        os.close(self.lock)
+
     def clear(self) -> None:
         for name in ("best", "last", "checkpoints"):
             shutil.rmtree(self.out / name, ignore_errors=True)

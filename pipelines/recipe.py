@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import os
 import typing
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -206,12 +207,13 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
     return create_model(config.__name__, __base__=Section, __validators__=validators, **fields)
 
 
-def recipe_type(system: Any) -> type[Recipe]:
+@cache
+def recipe_type(system: str | None) -> type[Recipe]:
     """Recipe with the ``model`` section of a system, or with any such section where there is no such system."""
     search = section_of(SearchOptions, OF_CAPTIONING)
     sections: dict[str, Any] = {"search": (search, search())}
     try:
-        model = section_of(systems.find(system).Config, FILLED)
+        model = section_of(systems.find(system or "").Config, FILLED)
         sections["model"] = (model, Field(default_factory=dict, validate_default=True))
     except (ValueError, TypeError, ImportError):
         pass
@@ -232,7 +234,8 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     problems = [problem for override in overrides if (problem := apply(values, override))]
     if out is not None:
         values["out"] = out
-    kind = recipe_type(values.get("system"))
+    system = values.get("system")
+    kind = recipe_type(system if isinstance(system, str) else None)
     try:
         recipe = kind.model_validate(values)
     except ValidationError as error:

@@ -6,6 +6,7 @@ not logged again. metrics.jsonl is the truth; a server that is away for a while 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -35,7 +36,7 @@ class Tracking:
 
     def __init__(self, recipe: Recipe, name: str, run_id: str | None = None) -> None:
         self.recipe = recipe
-        self.uri = recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING
+        self.uri = absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
         self.behind = False
         try:
             within(PATIENCE, lambda: self.connect(name, run_id))
@@ -55,6 +56,7 @@ class Tracking:
         from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.client = mlflow.MlflowClient(self.uri, registry_uri=self.uri)
         if run_id:
             try:
@@ -122,6 +124,12 @@ class Tracking:
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
             tell(f"MLflow at {self.uri} was not told that the run has {status}: {error}")
+
+
+def absolute(uri: str) -> str:
+    """MLflow remembers databases by their uri: a relative one would go on meaning the folder of its first use."""
+    scheme, path = uri.partition("sqlite:///")[1:]
+    return scheme + os.path.abspath(path) if scheme and uri.startswith(scheme) else uri
 
 
 def within(seconds: float, work: Callable[[], None]) -> None:

@@ -13,7 +13,8 @@ import platform
 import shutil
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 import typer
 import yaml
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -97,19 +98,20 @@ def run(
     threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = place(resolved, cluster)
-        journal = start_journal(folder)
-        begun = journal.open(resolved.to_yaml(), about | {"data_id": task.data_id, "versions": versions()}, restart)
-        status = "failed"
-        try:
-            with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
-                journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
-                train(task, journal, tracking, share, folder)
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
-            journal.say(status=status, ended=now())
+        with journal_of(folder) as journal:
+            about |= {"data_id": task.data_id, "versions": versions()}
+            begun = journal.open(resolved.to_yaml(), about, restart)
+            status = "failed"
+            try:
+                with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
+                    journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                    train(task, journal, tracking, share, folder)
+                status = "finished"
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            finally:
+                journal.say(status=status, ended=now())
     return summary(folder)
 
 
@@ -182,13 +184,24 @@ class Remote:
         self.actor = actor
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *args, **kwargs: ray.get(getattr(self.actor, name).remote(*args, **kwargs))
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return ray.get(getattr(self.actor, name).remote(*args, **kwargs))
+            except RayTaskError as error:
+                raise error.cause if isinstance(error.cause, UserError) else error from None
+
+        return call
 
 
-def start_journal(folder: Path) -> Remote:
-    """On this machine, where the folder is, wherever the workers are."""
+@contextmanager
+def journal_of(folder: Path) -> Iterator[Remote]:
+    """On this machine, where the folder is, wherever the workers are. It has the folder until the block ends."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Remote(ray.remote(Journal).options(num_cpus=0, scheduling_strategy=here).remote(folder))
+    actor = ray.remote(Journal).options(num_cpus=0, scheduling_strategy=here).remote(folder)
+    try:
+        yield Remote(actor)
+    finally:
+        ray.kill(actor)
 
 
 def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:

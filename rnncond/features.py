@@ -23,7 +23,7 @@ class Standardise(nn.Module):
 
     def fit(self, mean: Tensor, deviation: Tensor) -> None:
         """Take the channels' ``mean`` and ``deviation`` (D,) over the training pictures."""
-        floor = FLOOR * deviation.mean().clamp_min(torch.finfo(deviation.dtype).tiny)
+        floor = (FLOOR * deviation.mean()).clamp_min(1e-6)
         self.mean.copy_(mean)
         self.scale.copy_(1 / torch.maximum(deviation, floor))
 

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from pipelines.console import UserError
+from pipelines.journal import Journal, read_lines, read_run
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "run")
+    journal.open("system: show_tell\n", {"seed": 3})
+    return journal
+
+
+def test_a_new_run_says_what_it_is(journal):
+    run = read_run(journal.out)
+    assert (run["status"], run["seed"]) == ("running", 3)
+    journal.say(status="finished", ended="now")
+    assert read_run(journal.out) == run | {"status": "finished", "ended": "now"}
+    assert (journal.out / "recipe.yaml").read_text() == "system: show_tell\n"
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(journal):
+    with pytest.raises(UserError, match="Another run is writing"):
+        Journal(journal.out).open("", {}, restart=True)
+    assert read_run(journal.out)["seed"] == 3
+    journal.close()
+    assert Journal(journal.out).open("", {"seed": 4})["seed"] == 3
+
+
+def test_restart_throws_away_all_of_the_old_run_and_nothing_else(journal):
+    journal.epoch({"epoch": 1}, [{"caption": "a"}])
+    journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
+    (journal.out / "notes.txt").write_text("mine")
+    journal.close()
+    Journal(journal.out).open("new: 1\n", {"seed": 9}, restart=True)
+    left = sorted(path.name for path in journal.out.iterdir())
+    assert left == [".lock", "notes.txt", "recipe.yaml", "run.json"]
+    assert read_run(journal.out)["seed"] == 9
+
+
+def test_the_newest_state_is_kept_with_the_models(journal):
+    assert journal.checkpoint() is None
+    journal.keep(9, {"state": b"nine"}, {"last": {"model.json": b"9"}, "best": {"model.json": b"9"}})
+    journal.keep(10, {"state": b"ten"}, {"last": {"model.json": b"10"}})
+    assert journal.checkpoint() == {"state": b"ten"}
+    assert [path.name for path in (journal.out / "checkpoints").iterdir()] == ["step-00000010"]
+    assert (journal.out / "best" / "model.json").read_bytes() == b"9"
+    assert (journal.out / "last" / "model.json").read_bytes() == b"10"
+
+
+def test_an_epoch_that_comes_again_is_not_written_again(journal):
+    for epoch in (1, 2, 2, 1, 3):
+        journal.epoch({"epoch": epoch, "train_loss": 1 / epoch}, [{"caption": f"epoch {epoch}"}])
+    assert [line["epoch"] for line in read_lines(journal.out / "metrics.jsonl")] == [1, 2, 3]
+    assert [line["caption"] for line in read_lines(journal.out / "samples.jsonl")] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert [entry["epoch"] for entry in journal.take()] == [1, 2, 3]
+    assert journal.take() == []
+
+
+def test_a_line_cut_short_by_a_kill_is_written_anew(journal):
+    journal.epoch({"epoch": 1}, [])
+    metrics = journal.out / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"epoch": 2, "train_l')
+    assert read_lines(metrics) == [{"epoch": 1}]
+    journal.epoch({"epoch": 2, "train_loss": 3}, [])
+    assert [json.loads(line) for line in metrics.read_text().splitlines()] == [
+        {"epoch": 1},
+        {"epoch": 2, "train_loss": 3},
+    ]
+
+
+def test_remains_of_a_killed_writer_are_swept(journal):
+    for name in (".best.abc", ".last.old.xyz", "checkpoints/.step-00000003.q"):
+        (journal.out / name).mkdir(parents=True)
+    journal.close()
+    Journal(journal.out).open("", {})
+    assert sorted(path.name for path in journal.out.rglob(".*")) == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Journal(tmp_path / "file" / "run").open("", {})

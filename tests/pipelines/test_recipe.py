@@ -1,0 +1,179 @@
+import pickle
+import typing
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.console import UserError
+from pipelines.recipe import Recipe, flat, names, read_recipe, recipe_type
+
+DATA = ("data.store=features", "data.captions=captions.jsonl")
+OF_NONE = {
+    "data.fingerprint": "0123456789abcdef",
+    "data.validation_images": 9,
+    "text.size": 500,
+    "training.checkpoint_steps": 7,
+    "training.clip_norm": 2.0,
+    "training.early_stopping.patience": 4,
+    "cluster.cpus_per_worker": 0.5,
+    "cluster.gpus_per_worker": 1.0,
+    "cluster.threads": 2,
+    "tracking.uri": "sqlite:///x.db",
+    "tracking.registered_model": "captioner",
+}
+
+
+def values_of(name: str, *overrides: str) -> dict[str, Any]:
+    """Every key of a recipe that comes with the project, defaults included."""
+    return dict(flat(read_recipe(name, [*DATA, *overrides]).model_dump()))
+
+
+def other(name: str, key: str, value: Any) -> Any:
+    """A valid value of ``key`` that is not ``value``."""
+    kind = recipe_type(read_recipe(name, DATA).system)
+    *sections, last = key.split(".")
+    for section in sections:
+        kind = kind.model_fields[section].annotation
+    annotation = kind.model_fields[last].annotation
+    if typing.get_origin(annotation) is typing.Literal:
+        return next(choice for choice in typing.get_args(annotation) if choice != value)
+    if value is None:
+        return OF_NONE[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return value / 2 + 0.01 if isinstance(value, float) else f"{value}2"
+
+
+def test_there_are_recipes_to_test():
+    assert {"show_tell.small", "show_tell.paper", "show_attend_tell.small", "show_attend_tell.paper"} <= set(names())
+    assert all(len(values_of(name)) > 40 for name in names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_misspelt_key_is_named_with_the_nearest(name):
+    keys = list(values_of(name))
+    with pytest.raises(UserError) as caught:
+        read_recipe(name, [*DATA, *(f"{key}x=1" for key in keys)])
+    lines = str(caught.value).splitlines()
+    for key in keys:
+        (line,) = [line for line in lines if line.startswith(f"  {key}x: no such key")]
+        assert line.endswith(f"Did you mean {key.split('.')[-1]!r}?")
+    assert len(lines) == len(keys) + 1
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_changed_value_changes_the_resolved_recipe_there_and_nowhere_else(name):
+    before = values_of(name)
+    for key in before.keys() - {"system", "data.output"}:
+        after = values_of(name, f"{key}={other(name, key, before[key])}")
+        assert {changed for changed in after if after[changed] != before[changed]} == {key}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_system_and_its_output_must_fit(name):
+    output = other(name, "data.output", values_of(name)["data.output"])
+    unfit = "mrnn" if output == "pooled" else "top_down"
+    for override in (f"data.output={output}", f"system={unfit}"):
+        with pytest.raises(UserError, match=r"takes|no such key"):
+            values_of(name, override)
+
+
+def test_all_mistakes_are_told_at_once():
+    overrides = [
+        "trainng.epochs=3",
+        "training.epochs=0",
+        "model.hiden=4",
+        "text.level=wrd",
+        "model.dropout=true",
+        "seed=x",
+        "foo",
+    ]
+    with pytest.raises(UserError) as caught:
+        read_recipe("show_tell.small", ["data.captions=captions.jsonl", *overrides])
+    message = str(caught.value)
+    for part in (
+        "has 8 mistakes",
+        "trainng: no such key", "Did you mean 'training'",
+        "training.epochs: found 0, expected greater than or equal to 1",
+        "model.hiden: no such key; there are embedding, hidden, dropout. Did you mean 'hidden'",
+        "text.level: found 'wrd', expected 'word', 'bpe', 'wordpiece' or 'unigram'. Did you mean 'word'",
+        "model.dropout: found true or false, expected a number",
+        "seed: found 'x', expected",
+        "'foo': expected key.path=value",
+        "data.store: missing",
+    ):  # fmt: skip
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("system=show_tel", "Did you mean 'show_tell'"),
+        ("data.output=grid", "show_tell takes pooled"),
+        ("model.dropout=1.5", "dropout is 1.5"),
+        ("search.beam=0", "beam is 0"),
+        ("search.min_length=30", "min_length is 30"),
+        ("training.learning_rate=nan", "training.learning_rate: found"),
+        ("training.schedule.kind.x=1", "kind is a value, not a section"),
+        ("search.samples=3", "search.samples: no such key"),
+        ("model.vocab_size=9", "model.vocab_size: no such key"),
+        ("training=3", "training: found 3, expected"),
+    ],
+)
+def test_values_that_do_not_fit(override, message):
+    with pytest.raises(UserError) as caught:
+        read_recipe("show_tell.small", [*DATA, "training.schedule.kind=cosine", override])
+    assert message in str(caught.value)
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    recipe = {"system": "show_tell", "data": {"store": "s", "captions": "c", "output": "pooled"}}
+    path.write_text(yaml.safe_dump(recipe) + "training: {epochs: 1, learning_rate: 3e-4}\n")
+    assert yaml.safe_load(path.read_text())["training"]["learning_rate"] == "3e-4"
+    assert read_recipe(str(path)).training.learning_rate == 3e-4
+    assert read_recipe(str(path), ["training.learning_rate=1e-5"]).training.learning_rate == 1e-5
+    assert read_recipe(str(path)).out == "runs/mine"
+
+
+def test_the_resolved_recipe_is_a_recipe_that_gives_itself(tmp_path):
+    first = read_recipe("show_attend_tell.small", [*DATA, "model.hidden=77"], out="elsewhere")
+    (tmp_path / "recipe.yaml").write_text(first.to_yaml())
+    again = read_recipe(str(tmp_path / "recipe.yaml"))
+    assert again == first
+    assert (again.model["hidden"], again.out) == (77, "elsewhere")
+
+
+def test_local_paths_are_made_absolute_and_uris_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe("show_tell.small", ["data.store=s3://bucket/store", "data.captions=a/captions.jsonl"])
+    assert recipe.data.store == "s3://bucket/store"
+    assert recipe.data.captions == str(tmp_path / "a/captions.jsonl")
+
+
+def test_a_recipe_can_be_sent_to_workers():
+    recipe = read_recipe("show_tell.small", DATA)
+    assert type(recipe) is Recipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 1\nsystem: show_tell\nseed: 2\n")
+    with pytest.raises(UserError, match="the key 'seed' stands twice"):
+        read_recipe(str(path))
+
+
+@pytest.mark.parametrize("content", ["a: [", "- system", "", "just words"])
+def test_a_file_that_is_no_recipe(tmp_path, content):
+    (tmp_path / "broken.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"is not YAML|is not a recipe"):
+        read_recipe(str(tmp_path / "broken.yaml"))
+
+
+def test_no_such_recipe_names_those_that_there_are():
+    with pytest.raises(UserError, match=r"Did you mean 'show_tell\.small'"):
+        read_recipe("show_tell.smal")

@@ -1,0 +1,260 @@
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import torch
+from training_world import TINY, make_world, tiny_recipe
+
+from pipelines import train
+from pipelines.cluster import Cluster, Node
+from pipelines.console import UserError
+from pipelines.journal import Journal, read_lines, read_run
+from pipelines.learn import Learner
+from pipelines.recipe import Cluster as Asked
+from pipelines.task import prepare
+from rnncond.checkpoint import load
+
+HALF = ("cluster.workers=2", "cluster.cpus_per_worker=0.5")
+TWO_CPUS = Cluster((Node(2, 0),))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+def train_tiny(world, *overrides, **settings):
+    return train.run("show_tell.small", [*world, *TINY, "cluster.threads=1", *overrides], out="run", **settings)
+
+
+def mlflow_runs():
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return [(run.info.status, [m.step for m in client.get_metric_history(run.info.run_id, "epoch")]) for run in found]
+
+
+@pytest.mark.ray
+def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluster, world, tmp_path, capsys):
+    outcome = train_tiny(world)
+    assert (outcome.summary["epochs"], outcome.failed) == (3, 0)
+    run = read_run("run")
+    assert (run["status"], run["images"], run["validation_images"]) == ("finished", 18, 6)
+    assert {line["epoch"] for line in read_lines("run/samples.jsonl")} == {1, 2, 3}
+    left = {path.name for path in Path("run").iterdir()}
+    assert left == {".lock", "recipe.yaml", "run.json", "metrics.jsonl", "samples.jsonl", "best", "last", "checkpoints"}
+
+    assert learn_alone(world, tmp_path / "alone").position.epoch == 3
+    assert load("run/last").model_id == load("alone/last").model_id
+
+    capsys.readouterr()
+    assert train_tiny(world).summary["epochs"] == 3
+    assert "is finished" in capsys.readouterr().err
+    assert load("run/last").model_id == load("alone/last").model_id
+
+    assert train_tiny(world, "training.epochs=5").summary["epochs"] == 5
+    assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
+    with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
+        train_tiny(world, "model.hidden=9")
+
+
+def learn_alone(world, out, *overrides) -> Learner:
+    recipe = tiny_recipe(world, out, *overrides)
+    journal = Journal(out)
+    journal.open(recipe.to_yaml(), {})
+    learner = Learner(prepare(recipe)[0], journal)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums depend on how they are shared out
+    learner.run()
+    torch.set_num_threads(threads)
+    return learner
+
+
+@pytest.mark.ray
+def test_two_workers_take_the_step_of_one_with_twice_the_batch(ray_cluster, world, tmp_path):
+    exact = ("model.dropout=0", "training.epochs=2", "training.captions_per_image=3")
+    train_tiny(world, *exact, *HALF, "training.images_per_batch=9")
+    alone = learn_alone(world, tmp_path / "local", *exact, "training.images_per_batch=18")
+    assert read_lines("run/metrics.jsonl")[-1]["step"] == alone.position.steps == 2
+    together, expected = load("run/last").model.state_dict(), load("local/last").model.state_dict()
+    for name, tensor in together.items():
+        torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)
+    lines, alone_lines = read_lines("run/metrics.jsonl"), read_lines("local/metrics.jsonl")
+    for line, other in zip(lines, alone_lines, strict=True):
+        assert {key: line[key] for key in ("train_loss", "val_loss")} == pytest.approx(
+            {key: other[key] for key in ("train_loss", "val_loss")}, rel=1e-4
+        )
+
+
+@pytest.mark.ray
+def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_cluster, world):
+    first = Journal("run")
+    first.open(tiny_recipe(world, Path("run")).to_yaml(), {"data_id": "", "mlflow_run_id": "x"})
+    with pytest.raises(UserError, match="Another run is writing"):
+        train_tiny(world, restart=True)
+    assert read_run("run")["status"] == "running"
+
+
+@pytest.mark.ray
+def test_a_diverging_run_ends_with_advice_and_is_failed(ray_cluster, world):
+    with pytest.raises(UserError, match="learning_rate"):
+        train_tiny(world, "training.learning_rate=3e38", "training.clip_norm=null")
+    assert read_run("run")["status"] == "failed"
+    assert [status for status, _ in mlflow_runs()] == ["FAILED"]
+
+
+@pytest.mark.ray
+def test_more_than_the_cluster_holds_is_refused_at_once(ray_cluster, world):
+    with pytest.raises(UserError, match=r"workers is 3, with 1 CPU each, but the cluster has 2 CPUs.*room for 2"):
+        train_tiny(world, "cluster.workers=3", "cluster.cpus_per_worker=1")
+    assert not Path("run").exists()
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.mark.ray
+def test_killed_with_its_driver_and_run_again_it_equals_the_unbroken_run(ray_cluster, world):
+    """SIGKILL of the driver, which is another process with a Ray of its own."""
+    overrides = [*world, *TINY, *HALF, "cluster.threads=1", "training.epochs=16", "training.checkpoint_steps=2"]
+    command = [sys.executable, "-m", "pipelines.cli", "train", "show_tell.small", *overrides, "--out", "run"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(read_lines("run/metrics.jsonl")) >= 2 or driver.poll() is not None)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert 2 <= len(read_lines("run/metrics.jsonl")) < 16
+    assert read_run("run")["status"] == "running"
+    wait_until(lambda: is_free("run"))
+    train.run("show_tell.small", overrides, out="run")
+    train.run("show_tell.small", overrides, out="whole")
+    assert load("run/last").model_id == load("whole/last").model_id
+    assert load("run/best").model_id == load("whole/best").model_id
+    assert sorted(mlflow_runs()) == [("FINISHED", list(range(1, 17)))] * 2
+
+
+def is_free(out: str) -> bool:
+    """Whether the last process of a killed run has ended."""
+    with open(Path(out, ".lock")) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(condition, seconds=300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.mark.ray
+def test_a_lost_worker_is_replaced_and_training_goes_on_from_the_checkpoint(ray_cluster, world):
+    killed = []
+
+    def kill_a_worker():
+        wait_until(lambda: len(read_lines("run/metrics.jsonl")) >= 2)
+        killed.extend([child for child in psutil.Process().children(recursive=True) if is_worker(child)][-1:])
+        killed[0].kill()
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    train_tiny(world, "training.epochs=30", *HALF)
+    killer.join()
+    assert len(killed) == 1
+    assert [line["epoch"] for line in read_lines("run/metrics.jsonl")] == list(range(1, 31))
+    assert mlflow_runs() == [("FINISHED", list(range(1, 31)))]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[0].startswith("ray::") and "TrainWorker" in process.cmdline()[0]
+    except (psutil.Error, IndexError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("asked", "cluster", "share"),
+    [
+        ({}, TWO_CPUS, (1, 2, 0, 2)),
+        ({"workers": 2}, TWO_CPUS, (2, 1, 0, 1)),
+        ({"workers": 4}, TWO_CPUS, (4, 0.5, 0, 1)),
+        ({"workers": 2, "cpus_per_worker": 0.5}, TWO_CPUS, (2, 0.5, 0, 1)),
+        ({"workers": 20, "cpus_per_worker": 0.1}, TWO_CPUS, (20, 0.1, 0, 1)),
+        ({"threads": 3}, TWO_CPUS, (1, 2, 0, 3)),
+        ({}, Cluster((Node(64, 0),)), (1, 8, 0, 8)),
+        ({"workers": 2}, Cluster((Node(16, 0), Node(32, 4))), (2, 8, 1, 8)),
+        ({"workers": 8}, Cluster((Node(16, 0), Node(32, 4))), (8, 5, 0, 5)),
+        ({"workers": 8, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)), (8, 4, 0.5, 4)),
+    ],
+)
+def test_what_each_worker_gets(asked, cluster, share):
+    found = place(asked, cluster)
+    assert (found.workers, found.cpus, found.gpus, found.threads) == share
+
+
+def place(asked, cluster):
+    class Wanted:
+        cluster = Asked(**asked)
+
+    return train.place(Wanted, cluster)
+
+
+@pytest.mark.parametrize(
+    ("asked", "room"),
+    [
+        ({"workers": 3, "cpus_per_worker": 1}, 2),
+        ({"cpus_per_worker": 3}, 0),
+        ({"gpus_per_worker": 1}, 0),
+        ({"workers": 9}, 8),
+    ],
+)
+def test_a_request_that_cannot_be_placed(asked, room):
+    with pytest.raises(UserError, match=f"room for {room}"):
+        place(asked, TWO_CPUS)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.store=nowhere", "there is no store at"),
+        ("data.captions=nowhere.jsonl", "There is no file of captions"),
+        ("data.fingerprint=ffff", "no set"),
+        ("data.validation=test", "no image of split 'test'"),
+        ("text.min_count=1000", "no words"),
+    ],
+)
+def test_bad_input_is_told_before_training(world, override, message):
+    with pytest.raises(Exception, match=message) as caught:
+        train_tiny(world, override)
+    assert type(caught.value).__name__ in ("UserError", "StoreError")
+
+
+def test_captions_without_images_and_images_without_captions_are_counted_and_named(world):
+    path = Path("captions.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["image_id"], lines[0]["file"] = "stranger", "stranger.jpg"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task, about = prepare(tiny_recipe(world, Path("run")))
+    assert (about["captions_without_image"], about["images_without_captions"], about["images"]) == (1, 1, 17)
+    assert about["unmatched"] == "captions without an image: 1 (stranger); images without captions: 1 (image000)"
+    assert "image000" not in task.train.image_ids
+
+
+def test_changed_data_is_not_gone_on_with(world):
+    recipe = tiny_recipe(world, Path("run").absolute())
+    journal = Journal("run")
+    journal.open(recipe.to_yaml(), {"data_id": "of other captions"})
+    journal.close()
+    with pytest.raises(UserError, match="begun with other data"):
+        train_tiny(world)

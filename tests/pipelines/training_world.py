@@ -1,0 +1,74 @@
+"""A world small enough to train on in a test: discs of four colours, in a store and with captions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store import Store, feature_schema, from_numpy
+from pipelines.recipe import Recipe, read_recipe
+
+COLOURS = ("red", "green", "blue", "black")
+PER_PART = 5
+"""Images of a part, which is one row group."""
+
+
+def features_of(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled (6,) and grid (2, 1, 6) features of image ``index``: its colour, its index, and something constant."""
+    pooled = np.zeros(6)
+    pooled[index % 4], pooled[4], pooled[5] = 1, index, 1
+    return pooled, np.stack([pooled, 2 * pooled])[:, None]
+
+
+def captions_of(index: int) -> list[str]:
+    """One to three captions of image ``index``."""
+    colour = COLOURS[index % 4]
+    return [f"a {colour} disc", f"one disc that is {colour}", f"{colour}"][: 1 + index % 3]
+
+
+def make_world(folder: Path, images: int = 24, validation: int = 6) -> list[str]:
+    """A store and captions of ``images``, the last ``validation`` of them to validate on; overrides for a recipe."""
+    ids = [f"image{index:03d}" for index in range(images)]
+    pooled, grid = map(np.stack, zip(*(features_of(index) for index in range(images)), strict=True))
+    schema = feature_schema(["pooled", "grid"], {"pooled": pooled.shape[1:], "grid": grid.shape[1:]})
+    recipe = {"backbone": "drawn", "outputs": ["pooled", "grid"]}
+    dataset = Store(folder / "store").dataset("features", recipe, schema)
+    with dataset.begin() as term:
+        for start in range(0, images, PER_PART):
+            part = slice(start, start + PER_PART)
+            size = len(ids[part])
+            columns = {
+                "image_id": ids[part],
+                "uri": ids[part],
+                "version": [""] * size,
+                "width": pa.array([1] * size, pa.int32()),
+                "height": pa.array([1] * size, pa.int32()),
+                "pooled": from_numpy(pooled[part].astype(np.float16)),
+                "grid": from_numpy(grid[part].astype(np.float16)),
+            }
+            term.handle.commit(term.handle.part_name(ids[part]), pa.table(columns, schema=schema))
+    with open(folder / "captions.jsonl", "w") as file:
+        for index, image_id in enumerate(ids):
+            split = "val" if index >= images - validation else "train"
+            line = {"image_id": image_id, "file": f"{image_id}.jpg", "split": split, "captions": captions_of(index)}
+            file.write(json.dumps(line) + "\n")
+    return [f"data.store={folder / 'store'}", f"data.captions={folder / 'captions.jsonl'}"]
+
+
+TINY = (
+    "text.min_count=1",
+    "model.embedding=8",
+    "model.hidden=8",
+    "training.images_per_batch=4",
+    "training.captions_per_image=2",
+    "training.epochs=3",
+    "training.learning_rate=0.01",
+    "training.samples=2",
+)
+
+
+def tiny_recipe(world: list[str], out: Path, *overrides: str, recipe: str = "show_tell.small") -> Recipe:
+    return read_recipe(recipe, [*world, *TINY, *overrides], str(out))

@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from rnncond import systems
+from rnncond.contract import BOS, EOS, PAD, Source
+from rnncond.losses import TeacherForcing, cross_entropy
+
+SENTENCES = ([4, 5, 6], [7], [5, 4, 6, 8, 4], [6, 6])
+
+
+def model(**config):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 9, "feature_size": 3, "embedding": 4, "hidden": 5, "dropout": 0.0}
+    return systems.build("show_tell", sizes | config).double()
+
+
+def rows(sentences, longest=5):
+    return torch.tensor([[BOS, *s, EOS, *[PAD] * (longest - len(s))] for s in sentences])
+
+
+def source(count=2):
+    return Source(torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+
+
+def test_equals_torch_on_sentences_without_padding():
+    system = model()
+    sums = TeacherForcing(system)(source(), rows(SENTENCES))
+    pictures = source().values.repeat_interleave(2, 0)
+    expected = 0.0
+    for picture, sentence in zip(pictures, SENTENCES, strict=True):
+        logits = system(Source(picture[None]), torch.tensor([[BOS, *sentence]]))[0]
+        expected += functional.cross_entropy(logits, torch.tensor([*sentence, EOS]), reduction="sum").item()
+    assert sums.words == sum(len(sentence) + 1 for sentence in SENTENCES)
+    assert sums.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert sums.objective.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_label_smoothing_by_formula():
+    # p = (1/2, 1/4, 1/4), label 0, smoothing 0.3: 0.7 log 2 + 0.1 (log 2 + log 4 + log 4) = 1.2 log 2
+    logits = torch.tensor([[0.5, 0.25, 0.25]]).log() + 3
+    total, log_probs = cross_entropy(logits, torch.tensor([0]), smoothing=0.3)
+    assert total.item() == pytest.approx(1.2 * math.log(2), rel=1e-6)
+    assert log_probs.tolist() == pytest.approx([-math.log(2)], rel=1e-6)
+
+
+def test_label_smoothing_equals_torch():
+    logits, labels = torch.randn(7, 11), torch.arange(7)
+    total, _ = cross_entropy(logits, labels, smoothing=0.1)
+    expected = functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum")
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_smooths_in_training_only_and_reports_the_plain_loss():
+    module = TeacherForcing(model(), smoothing=0.2)
+    training, validating = module.train()(source(), rows(SENTENCES)), module.eval()(source(), rows(SENTENCES))
+    assert training.objective > training.loss
+    assert training.loss == validating.loss == validating.objective.detach()
+
+
+def test_a_row_of_padding_counts_nothing_and_has_no_gradient():
+    system = model()
+    tokens = rows([*SENTENCES[:3], []])
+    tokens[3] = PAD
+    sums = TeacherForcing(system)(source(), tokens)
+    sums.objective.backward()
+    with_padding = [parameter.grad.clone() for parameter in system.parameters()]
+    system.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    for picture, sentences in ((0, SENTENCES[:2]), (1, SENTENCES[2:3])):
+        one = TeacherForcing(system)(Source(source().values[picture : picture + 1]), rows(sentences))
+        total = total + one.objective
+    total.backward()
+    assert sums.words == 4 + 2 + 6
+    for padded, parameter in zip(with_padding, system.parameters(), strict=True):
+        torch.testing.assert_close(padded, parameter.grad)
+
+
+def test_nothing_but_padding_has_no_loss_and_zero_gradients():
+    system = model()
+    tokens = torch.full((2, 3), PAD)
+    sums = TeacherForcing(system)(source(), tokens)
+    sums.objective.backward()
+    assert (sums.objective.item(), sums.words.item()) == (0, 0)
+    assert all((parameter.grad == 0).all() for parameter in system.parameters())
+
+
+def test_the_regulariser_gets_log_probabilities_and_is_added():
+    system = model()
+    seen = {}
+
+    def regulariser(unrolled, log_probs, mask):
+        seen.update(log_probs=log_probs, mask=mask, readout=unrolled.readout)
+        return torch.tensor(100.0)
+
+    system.regulariser = regulariser
+    sums = TeacherForcing(system)(source(), rows(SENTENCES))
+    assert seen["mask"].sum(1).tolist() == [4, 2, 6, 3]
+    assert seen["log_probs"][~seen["mask"]].eq(0).all()
+    assert -seen["log_probs"].sum().item() == pytest.approx(sums.loss.item())
+    logits = system(source(), rows(SENTENCES)[:, :-1])
+    assert seen["log_probs"][2, 3].item() == pytest.approx(logits.log_softmax(-1)[2, 3, 8].item(), rel=1e-6)
+    assert sums.objective.item() == pytest.approx(sums.loss.item() + 100)
