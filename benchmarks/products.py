@@ -25,9 +25,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        f"{cpu()}, {arguments.threads} threads\n{'rows':>5}{'in':>6}{'out':>6}  {'product':<10}{'MKL':>6}{'oneDNN':>8}"
-    )
+    print(f"{cpu()}, {arguments.threads} threads")
+    print(f"{'rows':>5}{'in':>6}{'out':>6}  {'product':<10}{'MKL':>6}{'oneDNN':>8}")
     for rows, inputs, outputs in SHAPES:
         x, weight, grad = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
         products = {

@@ -58,13 +58,13 @@ class _CollectedProducts(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        inputs = torch.stack(ctx.inputs, 1).flatten(0, 1)
+        inputs = torch.stack(ctx.inputs, 1).flatten(0, 1).to(grad.dtype)
         return grad, linear(grad.flatten(0, 1).t(), inputs.t()), None
 
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The next h and c (N, H) from the sums of an LSTM's products (N, 4H), in torch's order: in, forget, new, out."""
-    return _LstmGates.apply(gates, c)
+    return _LstmGates.apply(gates.to(c.dtype), c)
 
 
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ class _LstmGates(Function):
 
 def gru_gates(gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
     """The next h (N, H) from W x + b and U h + b (N, 3H), in torch's order: reset, update, new."""
-    return _GruGates.apply(gates, recurrent, h)
+    return _GruGates.apply(gates.to(h.dtype), recurrent.to(h.dtype), h)
 
 
 class _GruGates(Function):
@@ -142,9 +142,10 @@ def additive_attention(
         energy: v (1, A).
         mask: (B, L) or None.
     """
+    values, energy = values.to(keys.dtype), energy.to(keys.dtype)
     sums = _Sums(keys.detach(), values.detach(), energy.detach()[0], mask, values.requires_grad)
     tie = _Memory.apply(keys, values, energy, sums)
-    return lambda queries: _Additive.apply(queries, tie, sums)
+    return lambda queries: _Additive.apply(queries.to(keys.dtype), tie, sums)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -158,6 +159,17 @@ def exponential(projected: Tensor) -> Tensor:
     if projected.dtype in (torch.float16, torch.bfloat16):
         projected = projected.float()
     return (2 * projected).clamp(-2 * LARGEST, 2 * LARGEST).exp()
+
+
+def without_autocast(function: Callable) -> Callable:
+    """A Function's method that works in float32 under autocast too, where its tensors are float32."""
+
+    def run(ctx, *arguments):
+        device = next(argument.device.type for argument in arguments if isinstance(argument, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(ctx, *arguments)
+
+    return run
 
 
 class _Sums:
@@ -198,6 +210,7 @@ class _Memory(Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx, _):
         sums = ctx.sums
         grad_keys = sums.grad_keys.mul_(2 * sums.energy).div_(sums.keys)
@@ -214,6 +227,7 @@ class _Additive(Function):
     """One step: W s (N, A) to context (N, D) and weights (N, L)."""
 
     @staticmethod
+    @without_autocast
     def forward(ctx, queries, tie, sums):
         ctx.set_materialize_grads(False)
         examples, places, size = sums.keys.shape
@@ -228,6 +242,7 @@ class _Additive(Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx, grad_context, grad_weights):
         exponentials, weights = ctx.saved_tensors
         sums = ctx.sums

@@ -142,6 +142,25 @@ def test_eight_pairs_are_memorised(case, device):
 
 @every_device
 @every_case
+def test_bfloat16_training_is_float32_training_but_for_rounding(case, device):
+    model, source, inputs, labels = prepare(case, device, share=2)
+    model.float()
+    values = source.values.float() if source.values.is_floating_point() else source.values
+    source = Source(values / values.abs().max() if values.is_floating_point() else values, source.mask)
+    found = []
+    for enabled in (False, True):
+        model.zero_grad()
+        torch.manual_seed(2)
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
+            value = loss(model, source, inputs, labels)
+        value.backward()
+        found.append((value.item(), torch.cat([parameter.grad.flatten() for parameter in model.parameters()])))
+    assert found[1][0] == pytest.approx(found[0][0], rel=0.02)
+    assert torch.cosine_similarity(found[0][1], found[1][1], dim=0) > 0.98
+
+
+@every_device
+@every_case
 def test_a_reloaded_model_gives_identical_logits(case, device):
     model, source, inputs, _ = prepare(case, device)
     again = case.build().double().to(device).eval()
