@@ -1,0 +1,62 @@
+"""cluster.yaml, held to what `ray up` checks and to what the project needs of a cluster."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def config() -> dict:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def accepted(config: dict) -> dict:
+    """What `ray up` does before it asks the cloud for anything."""
+    prepared = prepare_config(copy.deepcopy(config))
+    validate_config(prepared)
+    return prepared
+
+
+def test_ray_accepts_it(config):
+    prepared = accepted(config)
+    assert set(prepared["available_node_types"]) == {"head", "cpu", "gpu"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda config: config.update(max_worker=3),
+        lambda config: config["available_node_types"]["gpu"].update(resources={"GPU": "one"}),
+        lambda config: config["available_node_types"]["cpu"].pop("node_config"),
+    ],
+    ids=["misspelt key", "resource is text", "no node_config"],
+)
+def test_ray_refuses_a_damaged_one(config, damage):
+    damage(config)
+    with pytest.raises(jsonschema.ValidationError):
+        accepted(config)
+
+
+def test_the_head_does_no_work_and_workers_come_and_go(config):
+    nodes = config["available_node_types"]
+    assert config["head_node_type"] == "head"
+    assert nodes["head"]["resources"] == {"CPU": 0}
+    for kind in ("cpu", "gpu"):
+        assert nodes[kind]["min_workers"] == 0 < nodes[kind]["max_workers"]
+    assert nodes["gpu"]["resources"]["GPU"] >= 1
+    assert "GPU" not in nodes["cpu"]["resources"]
+
+
+def test_versions_are_those_of_the_constraints(config):
+    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    assert config["docker"]["image"].startswith(f"rayproject/ray:{pinned}-")
+    assert any("--constraint constraints.txt" in command for command in config["setup_commands"])
