@@ -40,6 +40,9 @@ def _onednn_takes(x: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        # Columns of a wider matrix: oneDNN has only its reference code for them, some 700 times slower than a copy.
+        weight = weight.contiguous()
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
