@@ -1,0 +1,77 @@
+"""The command as its user meets it: verbs, help, exit codes, the last line under --json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from pipelines import console
+from pipelines.cli import VERBS
+from pipelines.console import Outcome, UserError
+
+
+def rnncond(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "pipelines.cli", *arguments], capture_output=True, text=True)
+
+
+def app_that(outcome) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command()
+    def command(number: int = 1):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return app
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_examples(verb, capsys):
+    app = importlib.import_module(f"pipelines.{verb}").app
+    assert console.run(app, f"rnncond {verb}", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"rnncond {verb}") >= 2, "a usage line and at least one example"
+
+
+def test_the_verbs_are_listed_without_importing_any():
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pipelines.cli"], capture_output=True, text=True, check=True
+    )
+    assert all(verb in shown.stdout for verb in VERBS)
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert not imported & {"ray", "torch", "mlflow"}
+
+
+def test_a_misspelt_verb_is_told_the_nearest():
+    told = rnncond("fetaures")
+    assert told.returncode == 2
+    assert "Did you mean 'features'?" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(Outcome({"images": 3}), 0), (Outcome({"images": 3}, failed=1, failures=["a.jpg: decode: empty"]), 3)],
+)
+def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
+    assert console.run(app_that(outcome), "rnncond x", ["--json"]) == code
+    shown = capsys.readouterr()
+    assert json.loads(shown.out.splitlines()[-1]) == {"images": 3, "failed": outcome.failed}
+    assert all(failure in shown.err for failure in outcome.failures)
+
+
+def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
+    assert console.run(app_that(UserError("found 3, expected 2")), "rnncond x", ["--json"]) == 2
+    shown = capsys.readouterr()
+    assert "found 3, expected 2" in shown.err
+    assert json.loads(shown.out) == {"error": "found 3, expected 2"}
+    assert console.run(app_that(None), "rnncond x", ["--number", "many"]) == 2
+    assert "many" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        console.run(app_that(ZeroDivisionError()), "rnncond x", [])
