@@ -228,6 +228,7 @@ def write(arguments: argparse.Namespace, results: dict) -> Path:
     record = {
         "question": __doc__.splitlines()[0], "date": day, "commit": commit,
         "machine": {"cpu": cpu(), "cores": cores}, "threads": arguments.threads, "rounds": arguments.rounds,
+        "load_of_the_last_minutes": os.getloadavg(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "shapes": {"pairs": PAIRS, "source": SOURCE, "steps": STEPS}, "config": CONFIG,
         "gigaflops_of_2048_cubed": round(gigaflops(), 1), "results": results,
