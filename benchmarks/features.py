@@ -127,11 +127,11 @@ def bare(paths: list[str], barrier, results) -> None:
     import torch
 
     from pipelines import backbones, images
-    from pipelines.features import BATCH
+    from pipelines.reading import FORWARD
 
     torch.set_num_threads(1)
     network = backbones.load(NETWORK, "random")
-    size = BATCH["cpu"]
+    size = FORWARD["cpu"]
     network(network.example(size))
     barrier.wait()
     begun, cpu = time.time(), time.process_time()

@@ -19,12 +19,9 @@ from pipelines.backbones import Backbone
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.listing import Listing
-from pipelines.reading import Failures, Featuriser, Loaded
+from pipelines.reading import FORWARD, Failures, Featuriser, Loaded
 
-app = typer.Typer(rich_markup_mode="rich")
-
-BATCH = {"cpu": 8, "cuda": 128}
-"""Images a forward pass: beyond these, a CPU core falls out of its cache and a GPU gains nothing."""
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 EXAMPLES = """
 Examples:
@@ -57,20 +54,23 @@ def command(
             "`random` (for trying things out)"
         ),
     ] = "pretrained",
-    batch: Annotated[int | None, typer.Option(min=1, help="images a forward pass [8, on a GPU 128]")] = None,
-    rows_per_part: Annotated[int | None, typer.Option(min=1, help="images a part [by size and number]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors [one a GPU, or one a CPU]")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none [all]")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="images a forward pass; by default 8, on a GPU 128")] = None,
+    rows_per_part: Annotated[
+        int | None, typer.Option(min=1, help="images a part; by default by size and number")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, help="that read and decode in each worker; more for a slow network [2 for each of its CPUs]"
+            min=1,
+            help="that read and decode in each worker; more for a slow network; by default 2 for each of its CPUs",
         ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
     takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
     address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else Ray on this machine]")
+        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
 ) -> Outcome:
     """Compute features of images that the store does not have yet."""
@@ -120,7 +120,7 @@ class FeatureWorker:
     def on(cls, network: Backbone, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):
         """What makes a worker in an actor. The weights travel once, through the object store, so that workers on
         other nodes need no file."""
-        batch = batch or BATCH[plan.device]
+        batch = batch or FORWARD[plan.device]
         return partial(cls, ray.put(network), schema, plan, batch, threads or 2 * plan.cpus)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -61,6 +61,10 @@ class ReadError(Exception):
     """A file could not be read."""
 
 
+FORWARD = {"cpu": 8, "cuda": 128}
+"""Images a forward pass: beyond these, a CPU core falls out of its cache and a GPU gains nothing."""
+
+
 class Featuriser:
     """Reads, decodes and computes.
 

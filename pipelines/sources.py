@@ -19,14 +19,12 @@ from pipelines.backbones import Backbone
 from pipelines.cluster import Plan
 from pipelines.console import UserError
 from pipelines.listing import CHUNK_ROWS, SCHEMA, Listing
-from pipelines.reading import Failures, Featuriser, Loaded
+from pipelines.reading import FORWARD, Failures, Featuriser, Loaded
 
 BATCH = 64
 """Images given at once."""
 READ_ROWS = 4 * BATCH
 """Images whose features are read from a store at once."""
-FORWARD = {"cpu": 8, "cuda": 128}
-"""Images a forward pass of the backbone."""
 
 
 class Image(NamedTuple):
