@@ -79,14 +79,19 @@ def run(
 
     with cluster.connect(address):
         with stage(f"Features: what {subject.backbone} sees in each picture"):
-            failed = features.run(str(subject.data), str(store), subject.backbone, str(subject.weights))
+            made = features.run(str(subject.data), str(store), subject.backbone, str(subject.weights))
         with stage("Training: Show, Attend and Tell learns to put features into words"):
             tracking = LOCAL_TRACKING.replace("mlflow.db", str(folder / "mlflow.db"))
-            settings = [f"data.store={store}", f"data.captions={subject.data}", f"tracking.uri={tracking}"]
+            settings = [
+                f"data.store={store}",
+                f"data.fingerprint={made.summary['set']}",
+                f"data.captions={subject.data}",
+                f"tracking.uri={tracking}",
+            ]
             train.run(subject.recipe, settings, out=str(model))
         with stage(f"Captions: pictures of the split {subject.held_out!r}, which training has not seen"):
             pictures = list_pictures(subject, folder)
-            caption.run(str(model), str(captioned), str(pictures), weights=str(subject.weights))
+            caption.run(str(model), str(captioned), str(pictures), weights=str(subject.weights), attention=True)
         with stage("Scores"):
             scores = evaluate.run(model=str(model), split=subject.held_out, shuffled=True).summary
         with stage("The page"):
@@ -96,9 +101,12 @@ def run(
     if generated:
         summary["captions_with_every_attribute_right"] = f"{exactness(folder / 'world', captioned):.1%}"
     summary |= {"minutes": round((time.monotonic() - began) / 60, 1), "report": str(folder / "run" / "report.html")}
-    tracked = f"mlflow ui --backend-store-uri {tracking}"
-    hint = f"Open {summary['report']} in a browser. Next: rnncond caption YOUR_PICTURES --model {model} --out mine"
-    return Outcome(summary, failed.failed, failed.failures, f"{hint}\nThe run in MLflow: {tracked}")
+    hint = (
+        f"Open {summary['report']} in a browser. Next:\n"
+        f"  rnncond caption PICTURES --model {model} --weights {subject.weights} --out mine\n"
+        f"  mlflow ui --backend-store-uri {tracking}"
+    )
+    return Outcome(summary, made.failed, made.failures, hint)
 
 
 @contextmanager

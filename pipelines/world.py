@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 SIDE = 160
 """Pixels of a picture's edge."""
 
-VERSION = 1
+VERSION = 2
 """Of what a seed makes; a change of drawing or wording must raise it, so that an older folder is not reused."""
 
 

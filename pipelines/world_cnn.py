@@ -55,7 +55,9 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
         torch.manual_seed(seed)
         fit(network, heads, inputs, labels, epochs, batch)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in network.trunk.network.state_dict().items()}, weights)
+    unfinished = weights.with_suffix(".new")
+    save_file({name: tensor.contiguous() for name, tensor in network.trunk.network.state_dict().items()}, unfinished)
+    unfinished.replace(weights)
     return accuracy(network, heads, *draw_all(network, f"{seed}/cnn-check", 200))
 
 
