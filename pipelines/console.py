@@ -123,12 +123,13 @@ class Progress:
 
     def __init__(self, what: str, unit: str, total: int | None) -> None:
         self.what, self.unit, self.total = what, unit, total
-        self.done = self.failed = 0
+        self.done = self.failed = self.before = 0
         self.note = ""
         self.bar: RichProgress | None = None
 
     def __enter__(self) -> Progress:
-        self.started = self.logged = time.monotonic()
+        self.started = None  # the first news: starting up is no part of the rate
+        self.logged = time.monotonic()
         if sys.stderr.isatty():
             self.bar = RichProgress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -146,6 +147,8 @@ class Progress:
         """``count`` more units are finished, of which ``failed`` failed; ``note`` is shown behind the numbers."""
         self.done += count
         self.failed += failed
+        if self.started is None:
+            self.started, self.before = time.monotonic(), self.done
         self.note = note
         if self.bar:
             self.bar.update(self.task, completed=self.done, rate=self.describe())
@@ -155,12 +158,12 @@ class Progress:
             tell(f"{self.what}: {self.done:,}{of} {self.unit}, {self.describe()}{self.time_left()}")
 
     def describe(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{self.done / seconds:.1f} {self.unit}/s{failed}" + (f", {self.note}" if self.note else "")
+        failed = [f"{self.failed:,} failed"] if self.failed else []
+        return ", ".join([f"{self.rate():.1f} {self.unit}/s", *failed, *([self.note] if self.note else [])])
+
+    def rate(self) -> float:
+        """Units a second since the first news."""
+        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:
-        if not self.total or not self.done:
-            return ""
-        seconds = (self.total - self.done) * (time.monotonic() - self.started) / self.done
-        return f", {seconds / 60:.1f} min left"
+        return f", {(self.total - self.done) / self.rate() / 60:.1f} min left" if self.total and self.rate() else ""
