@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 
 from rich.console import Console
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         console.tell_error(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{hint}")
         sys.exit(2)
+    # Before torch is loaded, here and in the workers that Ray starts here. Threads that spin while they wait for one
+    # another are no faster on idle cores, and on busy ones they keep each other from the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(f"pipelines.{verb}")
     sys.exit(console.run(module.app, f"rnncond {verb}", rest))
 
