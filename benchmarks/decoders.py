@@ -15,17 +15,13 @@ turns. It can pass 1: additive attention here takes two exponentials in place of
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from record import compare, save
 from torch import Tensor, nn
-from translation_decoder import Product, compare, cpu, gigaflops
+from translation_decoder import Product, gigaflops
 
 from rnncond import systems
 from rnncond.contract import Source
@@ -54,7 +50,9 @@ def main() -> None:
             print(f"{label:<32}{row['own']:>9.0f}{row['bare']:>9.0f}{row['ratio']:>8.2f}{spread:>16}", flush=True)
             results[label] = row
     if arguments.out:
-        print(write(arguments, results))
+        shapes = {"rows": ROWS, "steps": STEPS, "vocabulary": VOCAB, "size": SIZE, "sources": SOURCES}
+        speed = round(gigaflops(), 1)
+        print(save(arguments.out, __doc__, arguments, results, shapes=shapes, gigaflops_of_2048_cubed=speed))
 
 
 def training(name: str, images: int) -> Callable[[], None]:
@@ -144,22 +142,6 @@ def bare_training(name: str, images: int) -> Callable[[], None]:
         optimiser.step()
 
     return update
-
-
-def write(arguments: argparse.Namespace, results: dict) -> Path:
-    cores, day = os.cpu_count(), datetime.date.today().isoformat()
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    record = {
-        "question": __doc__.splitlines()[0], "date": day, "commit": commit,
-        "machine": {"cpu": cpu(), "cores": cores}, "threads": arguments.threads, "rounds": arguments.rounds,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "shapes": {"rows": ROWS, "steps": STEPS, "vocabulary": VOCAB, "size": SIZE, "sources": SOURCES},
-        "gigaflops_of_2048_cubed": round(gigaflops(), 1), "results": results,
-    }  # fmt: skip
-    path = arguments.out / f"decoders_cpu{cores}_{day}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ less. ``start_up_s`` is everything before and after, with Ray running already.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from record import save
 
 NETWORK = "torchvision/squeezenet1_0"
 SMALL_NETWORK = "timm/mobilenetv3_small_050"
@@ -49,7 +48,7 @@ def main() -> None:
             result["driver"].append(driver_memory(Path(folder, str(size)), size))
             print(json.dumps(result["driver"][-1]))
     if arguments.out:
-        save(arguments.out, vars(arguments), result)
+        print(save(arguments.out, __doc__, arguments, result, network=NETWORK))
 
 
 def generate(folder: Path) -> Path:
@@ -156,20 +155,6 @@ def driver_memory(folder: Path, size: int) -> dict[str, float]:
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0 and answer["computed"] == size
     return {"images": size, "driver_peak_mb": usage.ru_maxrss / 1024, "images_per_s": answer["images_per_second"]}
-
-
-def save(folder: Path, arguments: dict, result: dict) -> None:
-    import ray
-    import torch
-
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    machine = {"cores": CORES, "cpu": platform.processor() or platform.machine(), "load": os.getloadavg()}
-    versions = {"torch": torch.__version__, "ray": ray.__version__, "pillow": Image.__version__}
-    settings = {"network": NETWORK, "count": arguments["count"], "rounds": arguments["rounds"]}
-    folder.mkdir(parents=True, exist_ok=True)
-    described = {"commit": commit, "machine": machine, "versions": versions, "settings": settings, **result}
-    path = folder / f"features_{CORES}cores_{datetime.date.today()}.json"
-    path.write_text(json.dumps(described, indent=1) + "\n")
 
 
 if __name__ == "__main__":

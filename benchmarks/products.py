@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from translation_decoder import cpu, seconds
+from record import cpu, seconds
 
 from rnncond.products import linear
 

@@ -1,6 +1,6 @@
 """How much of a caption's time is arithmetic: search against the bare products of the same shapes, in the same run.
 
-    python benchmarks/search.py [--threads 2] [--rounds 5]
+    python benchmarks/search.py [--threads 2] [--rounds 5] [--out benchmarks/results]
 
 Sizes: H = E = A = 512, V = 9487, 50 images, 16 words and EOS, float32 on the CPU. The models are untrained and EOS is
 blocked until the last step, so every caption has all its words and no early end helps.
@@ -14,14 +14,11 @@ above 1 where the system does with less than its equations (tanh of a sum by two
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from record import compare, save
 from torch.nn import functional
 
 from rnncond import systems
@@ -37,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -44,10 +42,18 @@ def main() -> None:
     print(f"{'system':<18}{'beam':>5}{'captions/s':>12}{'bare/s':>10}{'ratio':>8}{'spread':>16}")
     for row in rows:
         spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
-        print(f"{row['system']:<18}{row['beam']:>5}{row['captions_per_second']:>12.1f}"
-              f"{row['bare_per_second']:>10.1f}{row['ratio']:>8.2f}{spread:>16}")  # fmt: skip
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    print(json.dumps({"machine": machine, "threads": arguments.threads, "rows": rows}))
+        print(f"{row['system']:<18}{row['beam']:>5}{row['own']:>12.1f}"
+              f"{row['bare']:>10.1f}{row['ratio']:>8.2f}{spread:>16}")  # fmt: skip
+    if arguments.out:
+        shapes = {
+            "images": IMAGES,
+            "words": WORDS,
+            "vocabulary": VOCAB,
+            "size": SIZE,
+            "places": PLACES,
+            "pooled": POOLED,
+        }
+        print(save(arguments.out, __doc__, arguments, rows, shapes=shapes))
 
 
 @torch.no_grad()
@@ -73,19 +79,7 @@ def measure(name: str, beam: int, rounds: int) -> dict:
         for t in range(WORDS + 1):
             step(IMAGES * (beam if t else 1))
 
-    pairs = [(seconds(arithmetic), seconds(decode)) for _ in range(rounds + 1)][1:]  # the first warms up
-    ratios = [bare_time / own_time for bare_time, own_time in pairs]
-    return {
-        "system": name, "beam": beam, "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios),
-        "captions_per_second": IMAGES / statistics.median(own for _, own in pairs),
-        "bare_per_second": IMAGES / statistics.median(time for time, _ in pairs),
-    }  # fmt: skip
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return {"system": name, "beam": beam, **compare(IMAGES, decode, arithmetic, rounds)}
 
 
 def bare_step(name: str, values: torch.Tensor) -> Callable[[], Callable[[int], None]]:

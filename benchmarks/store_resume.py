@@ -9,18 +9,13 @@ run leaves it, one file per part; ``base`` is the same after the next writer has
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import resource
 import shutil
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pyarrow as pa
+from record import save, seconds
 
 from feature_store import Dataset, Store
 
@@ -39,7 +34,7 @@ def main() -> None:
     for result in results:
         print("".join(f"{result[name]:>18,.6g}" for name in names))
     if arguments.out:
-        save(arguments.out, results)
+        print(save(arguments.out, __doc__, arguments, results))
 
 
 def measure(rows: int, part_rows: int) -> dict[str, float]:
@@ -74,21 +69,6 @@ def fill(made: Dataset, term, rows: int, part_rows: int) -> None:
 def ledger_bytes(made: Dataset) -> int:
     """Of the base alone: what a resume reads."""
     return made.files.size(made.ledger.path(made.ledger.terms()[-1], "base.parquet"))
-
-
-def seconds(call) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def save(folder: Path, results: list[dict[str, float]]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    machine = {"cores": os.cpu_count(), "cpu": platform.processor() or platform.machine(), "pyarrow": pa.__version__}
-    name = f"store_resume_{os.cpu_count()}cores_{datetime.date.today()}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"commit": commit, "machine": machine, "results": results}, indent=1)
-    (folder / name).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ seconds, which other work on the machine disturbs less.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from record import save
 
 from feature_store import Store, feature_schema, from_numpy
 from pipelines.journal import Journal
@@ -55,7 +53,7 @@ def main() -> None:
                 results.append({"system": system, "feed": feed, **measure(learner, arguments.rounds)})
                 print(json.dumps(results[-1]), flush=True)
     if arguments.out:
-        save(arguments.out, vars(arguments), results)
+        print(save(arguments.out, __doc__, arguments, results))
 
 
 def generate(folder: Path, images: int) -> list[str]:
@@ -116,24 +114,6 @@ def timed(learner: Learner, batches) -> tuple[float, float]:
     for batch in batches:
         learner.update(batch)
     return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def save(folder: Path, arguments: dict, results: list[dict]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    described = {
-        "commit": commit,
-        "machine": {
-            "cores": os.cpu_count(),
-            "cpu": platform.processor() or platform.machine(),
-            "load": os.getloadavg(),
-        },
-        "versions": {"torch": torch.__version__, "pyarrow": pa.__version__},
-        "settings": {key: arguments[key] for key in ("images", "rounds", "threads")},
-        "results": results,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"train_feed_{os.cpu_count()}cores_{datetime.date.today()}.json"
-    path.write_text(json.dumps(described, indent=1) + "\n")
 
 
 if __name__ == "__main__":

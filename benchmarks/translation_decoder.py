@@ -16,17 +16,11 @@ of all turns.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from record import compare, save, seconds
 from torch import Tensor, nn
 
 from rnncond import systems
@@ -59,24 +53,13 @@ def main() -> None:
         spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
         print(f"{name:<26}{row['own']:>9.1f}{row['bare']:>9.1f}{row['ratio']:>8.2f}{spread:>16}")
     if arguments.out:
-        print(write(arguments, results))
-
-
-def compare(amount: int, own: Callable[[], None], bare: Callable[[], None], rounds: int) -> dict[str, float]:
-    """``amount`` per second of both, by turns, the first two turns for warming up."""
-    pairs = [(seconds(bare), seconds(own)) for _ in range(rounds + 2)][2:]
-    ratios = [bare_time / own_time for bare_time, own_time in pairs]
-    return {
-        "own": amount / statistics.median(time for _, time in pairs),
-        "bare": amount / statistics.median(time for time, _ in pairs),
-        "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios),
-    }  # fmt: skip
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        shapes = {"pairs": PAIRS, "source": SOURCE, "steps": STEPS}
+        speed = round(gigaflops(), 1)
+        print(
+            save(
+                arguments.out, __doc__, arguments, results, shapes=shapes, config=CONFIG, gigaflops_of_2048_cubed=speed
+            )
+        )
 
 
 def training() -> Callable[[], None]:
@@ -219,28 +202,6 @@ def bare_decoding(beam: int) -> Callable[[], None]:
             part["output"].forward(readout).log_softmax(-1)
 
     return decode
-
-
-def write(arguments: argparse.Namespace, results: dict) -> Path:
-    cores, day = os.cpu_count(), datetime.date.today().isoformat()
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    record = {
-        "question": __doc__.splitlines()[0], "date": day, "commit": commit,
-        "machine": {"cpu": cpu(), "cores": cores}, "threads": arguments.threads, "rounds": arguments.rounds,
-        "load_of_the_last_minutes": os.getloadavg(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "shapes": {"pairs": PAIRS, "source": SOURCE, "steps": STEPS}, "config": CONFIG,
-        "gigaflops_of_2048_cubed": round(gigaflops(), 1), "results": results,
-    }  # fmt: skip
-    path = arguments.out / f"translation_decoder_cpu{cores}_{day}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
-
-
-def cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def gigaflops() -> float:

@@ -1,0 +1,68 @@
+"""How every benchmark times two things against each other, and keeps what it found."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "ray", "pyarrow", "pillow")
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(amount: int, own: Callable[[], None], bare: Callable[[], None], rounds: int) -> dict[str, float]:
+    """``amount`` per second of both, by turns, after two turns for warming up; ``ratio`` is own rate / bare rate."""
+    pairs = [(seconds(bare), seconds(own)) for _ in range(rounds + 2)][2:]
+    ratios = [bare_time / own_time for bare_time, own_time in pairs]
+    return {
+        "own": amount / statistics.median(time for _, time in pairs),
+        "bare": amount / statistics.median(time for time, _ in pairs),
+        "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios),
+    }  # fmt: skip
+
+
+def save(folder: Path, question: str, arguments: argparse.Namespace, results: Any, **more: Any) -> Path:
+    """Write ``results`` to ``folder`` with all that is needed to judge them; the name has machine and day.
+
+    Args:
+        question: the benchmark's docstring, whose first line is kept.
+        more: further facts, such as shapes.
+    """
+    script = Path(sys.argv[0]).stem
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    settings = {key: value.name if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+    record = {
+        "question": question.splitlines()[0],
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "load_of_the_last_minutes": os.getloadavg()},
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "settings": {key: value for key, value in settings.items() if key != "out"},
+        **more,
+        "results": results,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{script}_cpu{os.cpu_count()}_{record['date']}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
