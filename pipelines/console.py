@@ -155,15 +155,20 @@ class Progress:
         elif time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             of = f" of {self.total:,}" if self.total else ""
-            tell(f"{self.what}: {self.done:,}{of} {self.unit}, {self.describe()}{self.time_left()}")
+            tell(
+                ", ".join(
+                    filter(None, [f"{self.what}: {self.done:,}{of} {self.unit}", self.describe(), self.time_left()])
+                )
+            )
 
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []
-        return ", ".join([f"{self.rate():.1f} {self.unit}/s", *failed, *([self.note] if self.note else [])])
+        rate = [f"{self.rate():.1f} {self.unit}/s"] if self.rate() else []
+        return ", ".join([*rate, *failed, *([self.note] if self.note else [])])
 
     def rate(self) -> float:
         """Units a second since the first news."""
         return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:
-        return f", {(self.total - self.done) / self.rate() / 60:.1f} min left" if self.total and self.rate() else ""
+        return f"{(self.total - self.done) / self.rate() / 60:.1f} min left" if self.total and self.rate() else ""
