@@ -11,7 +11,8 @@ from feature_store import Dataset, Store, StoreError, upkeep
 from pipelines.console import Outcome, Progress
 
 app = typer.Typer(
-    help="Look after the store that features, captions and translations are kept in.",
+    help="Look after the store that features and captions are kept in.",
+    epilog="For example: rnncond store verify DIR",
     rich_markup_mode=None,
     add_completion=False,
 )

@@ -72,6 +72,6 @@ def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
     assert "found 3, expected 2" in shown.err
     assert json.loads(shown.out) == {"error": "found 3, expected 2"}
     assert console.run(app_that(None), "rnncond x", ["--number", "many"]) == 2
-    assert "many" in capsys.readouterr().err
+    assert "'--number'" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
         console.run(app_that(ZeroDivisionError()), "rnncond x", [])

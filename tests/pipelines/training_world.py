@@ -67,6 +67,7 @@ TINY = (
     "training.epochs=3",
     "training.learning_rate=0.01",
     "training.samples=2",
+    "training.early_stopping.patience=null",
 )
 
 
