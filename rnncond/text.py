@@ -11,10 +11,13 @@ from typing import Literal, get_args
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from rnncond import moses
 from rnncond.contract import EOS, UNK
 
 Level = Literal["word", "bpe", "wordpiece", "unigram"]
 Punctuation = Literal["split", "drop", "keep"]
+Normalise = Literal["none", "moses"]
+Normalise = Literal["none", "moses"]
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 FORMAT = 1
@@ -37,19 +40,21 @@ class Text:
     Attributes:
         level: whole words, or subwords by ``bpe`` (Sennrich et al. 2016), ``wordpiece`` (Schuster and Nakajima 2012)
             or ``unigram`` (Kudo 2018).
-        lowercase: fold case before all else.
+        lowercase: fold case.
         punctuation: ``split`` makes each mark a word of its own and joins it again when decoding; ``drop`` leaves
             marks out, apostrophes and hyphens inside a word excepted; ``keep`` cuts at white space only.
+        normalise: ``moses`` first gives each mark one spelling and one place for its spaces (``rnncond.moses``).
     """
 
     level: Level = "word"
     lowercase: bool = True
     punctuation: Punctuation = "split"
+    normalise: Normalise = "none"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("level", get_args(Level)), ("punctuation", get_args(Punctuation))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}")
+        for name, kinds in (("level", Level), ("punctuation", Punctuation), ("normalise", Normalise)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(get_args(kinds))}")
 
 
 class Vocabulary:
@@ -76,6 +81,7 @@ class Vocabulary:
         min_count: int = 1,
         lowercase: bool = True,
         punctuation: Punctuation = "split",
+        normalise: Normalise = "none",
     ) -> Vocabulary:
         """A vocabulary of ``texts``; of both languages' texts for a joint one.
 
@@ -88,7 +94,7 @@ class Vocabulary:
         Raises:
             ValueError: there is no text, the size has no room, or the level is unknown.
         """
-        text = Text(level=level, lowercase=lowercase, punctuation=punctuation)
+        text = Text(level=level, lowercase=lowercase, punctuation=punctuation, normalise=normalise)
         size = size if size is not None else (SUBWORDS if level != "word" else 2**31)
         if size <= len(SPECIAL) or min_count < 1:
             raise ValueError(f"size is {size} and min_count {min_count}; need above {len(SPECIAL)}, and at least 1")
@@ -198,6 +204,8 @@ def _trainer(level: Level, size: int, min_count: int) -> trainers.Trainer:
 
 def _normalizer(text: Text) -> normalizers.Normalizer:
     steps = [normalizers.NFC()]
+    if text.normalise == "moses":
+        steps += moses.steps()
     if text.lowercase:
         steps.append(normalizers.Lowercase())
     steps.append(normalizers.Replace(Regex(f"<(?={'|'.join(mark[1:] for mark in SPECIAL)})"), "< "))

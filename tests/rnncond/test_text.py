@@ -172,6 +172,7 @@ def test_marks_are_attached(spaced, attached):
     [
         ({"level": "letter"}, "word, bpe, wordpiece, unigram"),
         ({"punctuation": "strip"}, "split, drop, keep"),
+        ({"normalise": "nfkc"}, "none, moses"),
         ({"size": 4}, "size is 4"),
         ({"min_count": 9}, "no words"),
     ],
