@@ -20,8 +20,9 @@ VERBS = {
     "features": "CNN features of images into a store",
     "train": "train a captioner on a store and captions, from a recipe",
     "caption": "caption images, or the features in a store",
-    "evaluate": "score captions against references",
-    "report": "a self-contained page of pictures, captions, attention, curves and scores",
+    "translate": "translate a corpus of text",
+    "evaluate": "score captions or translations against references",
+    "report": "a self-contained page of captions or translations, attention, curves and scores",
     "store": "info, verify, compact, vacuum",
 }
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def show_verbs() -> None:
     out = Console()
-    out.print("[bold]rnncond[/] VERB ...   turn pictures into captions with recurrent networks, on Ray\n")
+    out.print("[bold]rnncond[/] VERB ...   captions of pictures and translations by recurrent networks, on Ray\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     for verb, purpose in VERBS.items():
         table.add_row(f"[bold]{verb}[/]", purpose)
