@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rnncond.contract import PAD, Source, System
+from rnncond.contract import PAD, Memory, Source, System, Unrolled
 
 
 class Sums(NamedTuple):
@@ -82,6 +82,37 @@ def _parts(logits: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(logits), size)]
 
 
+class Forced(NamedTuple):
+    """A system's scores of given sentences, over the M real words of N rows of T.
+
+    Attributes:
+        unrolled: all N rows.
+        logits, labels: (M, V) and (M,), the real positions only.
+        mask: (N, T) bool, True on those.
+    """
+
+    unrolled: Unrolled
+    logits: Tensor
+    labels: Tensor
+    mask: Tensor
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the real words (M,) where they stand, zero elsewhere: (N, T)."""
+        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
+
+
+def force(system: System, memory: Memory, inputs: Tensor, labels: Tensor) -> Forced:
+    """Score ``labels`` (N, T) after the words ``inputs`` (N, T), which begin with BOS. A label of PAD is none.
+
+    The output layer sees real positions only.
+    """
+    mask = labels != PAD
+    real = mask.flatten().nonzero().squeeze(-1)
+    unrolled = system.unroll(memory, inputs)
+    logits = system.project(unrolled.readout.flatten(0, 1).index_select(0, real))
+    return Forced(unrolled, logits, labels.flatten().index_select(0, real), mask)
+
+
 class TeacherForcing(nn.Module):
     """A system and its loss as one module, so that DistributedDataParallel sees one forward pass."""
 
@@ -90,17 +121,13 @@ class TeacherForcing(nn.Module):
         self.system, self.smoothing = system, smoothing
 
     def forward(self, source: Source, tokens: Tensor) -> Sums:
-        """Score the sentences ``tokens`` (N, T + 1): BOS, words, EOS, PAD. A row of PAD alone counts nothing.
+        """Score the sentences ``tokens`` (N, T + 1): BOS, words, EOS, PAD. A row of PAD alone counts nothing."""
+        return self.sums(self.system.encode(source), tokens[:, :-1], tokens[:, 1:])
 
-        The output layer and the softmax see real positions only.
-        """
-        inputs, labels = tokens[:, :-1], tokens[:, 1:]
-        mask = labels != PAD
-        real = mask.flatten().nonzero().squeeze(-1)
-        unrolled = self.system.unroll(self.system.encode(source), inputs)
-        logits = self.system.project(unrolled.readout.flatten(0, 1).index_select(0, real))
+    def sums(self, memory: Memory, inputs: Tensor, labels: Tensor) -> Sums:
+        """Of ``labels`` (N, T) after ``inputs`` (N, T)."""
+        forced = force(self.system, memory, inputs, labels)
         smoothing = self.smoothing if self.training else 0.0
-        total, log_probs = cross_entropy(logits, labels.flatten().index_select(0, real), smoothing)
-        grid = log_probs.new_zeros(mask.numel()).index_copy(0, real, log_probs).view_as(mask)
-        objective = total + self.system.regulariser(unrolled, grid, mask)
-        return Sums(objective, -log_probs.detach().sum(), torch.tensor(len(real), device=mask.device))
+        total, log_probs = cross_entropy(forced.logits, forced.labels, smoothing)
+        objective = total + self.system.regulariser(forced.unrolled, forced.spread(log_probs), forced.mask)
+        return Sums(objective, -log_probs.detach().sum(), torch.tensor(len(log_probs), device=labels.device))

@@ -1,0 +1,216 @@
+"""What else than gold words a system can be trained on: its own words, and what its own sentences are worth.
+
+Both are modules with one forward pass, like ``rnncond.losses.TeacherForcing``, whose gradients an optimiser divides by
+the words of the batch. What is drawn comes from torch's generators, so ``torch.manual_seed`` repeats a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rnncond.contract import BOS, PAD, UNK, Memory, Source, System, per_row
+from rnncond.losses import Sums, TeacherForcing, cross_entropy, force
+from rnncond.rewards import Reward
+from rnncond.search import SearchOptions, search
+
+DecayKind = Literal["linear", "exponential", "inverse_sigmoid"]
+Baseline = Literal["greedy", "others"]
+
+NEVER = (PAD, BOS, UNK)
+"""Words that ``search`` never chooses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    """The probability that a gold word is fed at training step i (Bengio et al. 2015, section 2.4).
+
+    ``linear``: k - c i;  ``exponential``: k^i;  ``inverse_sigmoid``: k / (k + exp(i / k)); never below ``lowest``.
+
+    Attributes:
+        k: the probability at step 0 for ``linear``, in [0, 1]; below 1 for ``exponential``; at least 1 for
+            ``inverse_sigmoid``, whose middle is at step k log k.
+        c: what a step takes off, ``linear`` only.
+        lowest: in [0, 1).
+    """
+
+    kind: DecayKind = "linear"
+    k: float = 1.0
+    c: float | None = None
+    lowest: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the value found and what is allowed."""
+        if self.kind not in get_args(DecayKind):
+            raise ValueError(f"kind is {self.kind!r}; it can be {', '.join(get_args(DecayKind))}")
+        fits, allowed = {
+            "linear": (0 <= self.k <= 1, "from 0 to 1"),
+            "exponential": (0 < self.k < 1, "above 0 and below 1"),
+            "inverse_sigmoid": (self.k >= 1, "at least 1"),
+        }[self.kind]
+        if not fits:
+            raise ValueError(f"k is {self.k}; for {self.kind} it must be {allowed}")
+        if (self.c is not None) != (self.kind == "linear") or (self.c is not None and not self.c > 0):
+            raise ValueError(f"c is {self.c} and kind {self.kind}; linear needs c above 0, the others have none")
+        if not 0 <= self.lowest < 1:
+            raise ValueError(f"lowest is {self.lowest}; it must be at least 0 and below 1")
+
+    def __call__(self, step: int) -> float:
+        if self.kind == "linear":
+            gold = self.k - self.c * step
+        elif self.kind == "exponential":
+            gold = self.k**step
+        else:
+            gold = self.k / (self.k + math.exp(min(step / self.k, 700)))
+        return max(self.lowest, gold)
+
+
+class ScheduledSampling(TeacherForcing):
+    """Scheduled sampling (Bengio et al. 2015): some of the words fed are the system's own.
+
+    A word is drawn from what the system says after the words fed so far, own ones included, token by token and without
+    gradient; then the sentence with the words so mixed is learnt like any other, all steps at once. The paper draws
+    and learns in the same pass, which differs by the dropout of the two passes alone: drawing a word has no gradient
+    there either.
+    """
+
+    def forward(self, source: Source, tokens: Tensor, gold: float) -> Sums:
+        """Score ``tokens`` (N, T + 1): BOS, words, EOS, PAD, where each input word is gold with this probability."""
+        memory = self.system.encode(source)
+        inputs = tokens[:, :-1] if gold >= 1 else self.mixed(memory, tokens, gold)
+        return self.sums(memory, inputs, tokens[:, 1:])
+
+    @torch.no_grad()
+    def mixed(self, memory: Memory, tokens: Tensor, gold: float) -> Tensor:
+        """The words to feed, (N, T); BOS and what follows the last label stay as they are."""
+        inputs = tokens[:, :-1].clone()
+        own = (torch.rand(inputs.shape, device=inputs.device) >= gold) & (tokens[:, 1:] != PAD)
+        state = {name: per_row(part, len(inputs)) for name, part in self.system.init_state(memory).items()}
+        for t in range(inputs.shape[1] - 1):
+            logits, state, _ = self.system.step(inputs[:, t], state, memory)
+            drawn = logits.float().softmax(-1).multinomial(1)[:, 0]
+            inputs[:, t + 1] = torch.where(own[:, t + 1], drawn, inputs[:, t + 1])
+        return inputs
+
+
+class Rewarded(NamedTuple):
+    """Scalars over a batch.
+
+    Attributes:
+        objective: what to minimise once divided by the words of the batch's references.
+        loss: -log p of the references; None unless they are learnt as well.
+        reward: of the sampled sentences, the mean of each example, summed.
+        baseline: summed likewise.
+        examples: how many have a reference.
+    """
+
+    objective: Tensor
+    loss: Tensor | None
+    reward: Tensor
+    baseline: Tensor
+    examples: Tensor
+
+
+class SelfCritical(nn.Module):
+    """Self-critical sequence training (Rennie et al. 2017): sampled sentences w_k that beat the baseline b gain.
+
+        objective = -sum_examples R mean_k (r(w_k) - b) log p(w_k)
+
+    R is the example's number of references, so that it weighs as in cross-entropy. It is REINFORCE: the expected
+    gradient is that of minus the expected reward.
+
+    The policy is what ``search`` samples from: never UNK, PAD or BOS, and EOS after ``max_length`` words, which is no
+    choice and has no gradient. Sampling and gradient are both without dropout: the samples then come from the very
+    distribution whose gradient is taken, and it is the one that is used in the end. No regulariser is added.
+
+    Args:
+        reward: see ``rnncond.rewards``; of an example without reference it must be 0.
+        samples: K, sentences drawn for each example.
+        baseline: ``greedy``, the reward of the greedy sentence (the paper), or ``others``, the mean reward of the other
+            K - 1 samples, which needs no search of its own (Luo 2020).
+        max_length: most words of a sampled sentence before EOS.
+        cross_entropy: the weight of the cross-entropy of the references, with dropout, smoothing and the system's
+            regulariser, added to the objective (Wu et al. 2016, equation 9: 0.017).
+    """
+
+    def __init__(
+        self,
+        system: System,
+        reward: Reward,
+        *,
+        samples: int = 5,
+        baseline: Baseline = "greedy",
+        max_length: int = 20,
+        cross_entropy: float = 0.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if baseline not in get_args(Baseline):
+            raise ValueError(f"baseline is {baseline!r}; it can be {', '.join(get_args(Baseline))}")
+        lowest = 2 if baseline == "others" else 1
+        if samples < lowest:
+            raise ValueError(f"samples is {samples}; the baseline {baseline!r} needs at least {lowest}")
+        self.system, self.reward, self.baseline = system, reward, baseline
+        self.samples, self.max_length, self.cross_entropy = samples, max_length, cross_entropy
+        self.forcing = TeacherForcing(system, smoothing)
+
+    def forward(self, source: Source, tokens: Tensor) -> Rewarded:
+        """Sample for each example, and compare with its references.
+
+        Args:
+            tokens: (N, T + 1) BOS, words, EOS, PAD: all references that the reward is to see, N / B of each example;
+                a row of PAD alone is none.
+        """
+        references = tokens[:, 1:].unflatten(0, (len(source.values), -1))
+        with without_dropout(self.system):
+            memory = self.system.encode(source)
+            said = self.say(memory, samples=self.samples, seed=int(torch.randint(2**62, ())))
+            rewards = self.reward(said, references)
+            baseline = self.expected(memory, rewards, references)
+            log_probs = self.log_probs(memory, said)
+        there = (references != PAD).any(2).sum(1)
+        objective = -(there * ((rewards - baseline) * log_probs).mean(1)).sum()
+        loss = None
+        if self.cross_entropy:
+            forced = self.forcing(source, tokens)
+            objective, loss = objective + self.cross_entropy * forced.objective, forced.loss
+        return Rewarded(objective, loss, rewards.mean(1).sum(), baseline.mean(1).sum(), (there > 0).sum())
+
+    def say(self, memory: Memory, **options: int) -> Tensor:
+        """Sentences (B, K, T) of the system: words, EOS, PAD."""
+        limits = SearchOptions(max_length=self.max_length, **options)
+        return search(self.system.step, memory, self.system.init_state(memory), limits).tokens
+
+    def expected(self, memory: Memory, rewards: Tensor, references: Tensor) -> Tensor:
+        """The baseline of each sample, (B, 1) or (B, K)."""
+        if self.baseline == "greedy":
+            return self.reward(self.say(memory), references)
+        return (rewards.sum(1, keepdim=True) - rewards) / (self.samples - 1)
+
+    def log_probs(self, memory: Memory, said: Tensor) -> Tensor:
+        """log p of sampled sentences (B, K, T) under the policy, with gradient: (B, K)."""
+        chosen = said.flatten(0, 1)[:, : self.max_length]
+        begin = torch.full_like(chosen[:, :1], BOS)
+        forced = force(self.system, memory, torch.cat([begin, chosen[:, :-1]], 1), chosen)
+        logits = forced.logits.index_fill(1, torch.tensor(NEVER, device=said.device), -torch.inf)
+        _, log_probs = cross_entropy(logits, forced.labels)
+        return forced.spread(log_probs).sum(1).view(said.shape[:2])
+
+
+@contextmanager
+def without_dropout(system: nn.Module) -> Iterator[None]:
+    """The system in evaluation mode while the block runs, but with gradients: cuDNN gives an RNN none in that mode."""
+    modes = {module: module.training for module in system.modules()}
+    try:
+        for module in modes:
+            module.training = isinstance(module, nn.RNNBase)
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
