@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+pytest.register_assert_rewrite("laws")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
