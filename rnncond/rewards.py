@@ -89,7 +89,7 @@ class CiderD:
     def __call__(self, said: Tensor, references: Tensor) -> Tensor:
         ours, theirs = words(said)[..., None], words(references)[:, None]
         cosines = 0
-        parts = zip(self.squares(said), counts(said, said), counts_across(said, references), strict=True)
+        parts = zip(self.squares(said), counts(said, said), counts(said[:, :, None], references[:, None]), strict=True)
         for (square, own, shared), reference_norm in zip(parts, self.norms(references), strict=True):
             # A sum over distinct n-grams is one over places, each with 1 / (times that its n-gram is there).
             norm = (own * square).sum(-1).sqrt()
@@ -157,7 +157,7 @@ def sizes(tokens: Tensor) -> Iterator[Tensor]:
 def counts(left: Tensor, right: Tensor) -> Iterator[Tensor]:
     """How often ``right`` has the n-gram that begins at each place of ``left``, for n = 1..4.
 
-    (..., T) and (..., U) to (..., T - n + 1); meaningless where no n-gram begins.
+    (..., T) and (..., U) to (..., T - n + 1), leading axes broadcast; meaningless where ``left`` has no n words left.
     """
     pair = same = left[..., :, None] == right[..., None, :]
     for n in range(1, ORDER + 1):
@@ -165,18 +165,12 @@ def counts(left: Tensor, right: Tensor) -> Iterator[Tensor]:
         same = same[..., :-1, :-1] & pair[..., n:, n:]
 
 
-def counts_across(said: Tensor, references: Tensor) -> Iterator[Tensor]:
-    """How often each reference has the n-grams of ``said``: (B, K, R, T - n + 1) for n = 1..4."""
-    nothing = said.masked_fill(said == PAD, -1)
-    return counts(nothing[:, :, None], references[:, None])
-
-
 def matches(said: Tensor, references: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """n-grams of ``said`` that are matched, counts clipped, for n = 1..4: in each reference, and in any of them.
 
     (B, K, R) and (B, K), floating point.
     """
-    parts = zip(counts(said, said), counts_across(said, references), real_ngrams(said), strict=True)
+    parts = zip(counts(said, said), counts(said[:, :, None], references[:, None]), real_ngrams(said), strict=True)
     for own, shared, real in parts:
         weight = real / own
         clipped = (torch.minimum(own[:, :, None], shared) * weight[:, :, None]).sum(-1)
