@@ -1,32 +1,43 @@
-"""``rnncond evaluate``: captions against references.
+"""``rnncond evaluate``: captions or translations against references.
 
 Writes two files, which ``rnncond report`` shows:
 
 evaluation.json   scores of the whole set, how they were made, the model and its search, what was missing
-evaluated.jsonl   an object an image: caption, references, its own scores, and for some the attention of each word
+evaluated.jsonl   an object an image, or a sentence: what was said, references, its own scores, and for some the
+                  attention of each word
+
+What is scored is told by the model, or by the references: captions of images, or lines of text. Of translations see
+``pipelines.evaluate_text``.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import fsspec
+import torch
 import typer
 from typer import Option
 
-from pipelines.captions import SHOWN
-from pipelines.console import Outcome, UserError
+from pipelines import evaluate_captions, evaluate_text
+from pipelines.console import Outcome, UserError, tell
 from pipelines.gallery import choose
-from pipelines.hypotheses import Captions, from_file, from_model, from_output
+from pipelines.hypotheses import Captions
+from pipelines.models import locate
 from pipelines.recipe import absolute
-from pipelines.scores import Scores, Tokeniser, score, shuffled_cider
+from pipelines.scores import Tokeniser
+from pipelines.translation_rows import Translations
+from rnncond import checkpoint
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
 ATTENDED = 60
-"""Images whose attention is kept: the best, middle and worst, as a report shows them."""
+"""Images, or sentences, whose attention is kept: the best, middle and worst, as a report shows them."""
+Kind = Literal["captions", "text"]
 
 
 EXAMPLES = """
@@ -37,77 +48,132 @@ Examples:
   rnncond evaluate --captions captioned --data captions.jsonl
 
   rnncond evaluate --hypotheses results.json --references captions_val2014.json
+
+  rnncond evaluate --model runs/encdec_bidirectional --source test.en --references test.de
+
+  rnncond evaluate --translations translated --references test.de
+
+  rnncond evaluate --hypotheses test.hyp --references test.de --lowercase
 """
 
 
 @app.command(epilog=EXAMPLES)
 def run(
-    model: Annotated[str | None, Option(help="caption a split with it: a folder, runs:/ or models:/")] = None,
+    model: Annotated[
+        str | None, Option(help="caption a split, or translate, with it: a folder, runs:/ or models:/")
+    ] = None,
     captions: Annotated[str | None, Option(help="score the output of `rnncond caption`")] = None,
-    hypotheses: Annotated[str | None, Option(help="score a file: COCO results, JSON lines, or ID<tab>caption")] = None,
-    data: Annotated[str | None, Option("--data", "--references", help="captions of people; those of training")] = None,
+    translations: Annotated[str | None, Option(help="score the output of `rnncond translate`")] = None,
+    hypotheses: Annotated[
+        str | None, Option(help="score a file: COCO results, JSON lines, or ID<tab>caption; or lines of text")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            "--references",
+            help="captions of people, those of training if left out; or translations, of which there may be several",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, Option(help="sentences that --model translates; by default the validation text of its recipe")
+    ] = None,
+    kind: Annotated[Kind | None, Option(help="what --hypotheses are; by default as the references look")] = None,
+    lowercase: Annotated[
+        bool | None,
+        Option(
+            "--lowercase/--cased", help="translations: score without regard to case; by default as the model writes"
+        ),
+    ] = None,
     store: Annotated[str | None, Option(help="features; by default those of training")] = None,
     split: Annotated[str | None, Option(help="train, val or test; by default val, or all of --hypotheses")] = None,
     beam: Annotated[int, Option(help="hypotheses followed at once", min=1)] = 5,
-    tokeniser: Annotated[Tokeniser, Option(help="ptb, as published scores use, needs Java")] = "auto",
+    tokeniser: Annotated[Tokeniser, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
     shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
-    fingerprint: Annotated[str | None, Option("--set", help="which captions, where --captions has several")] = None,
+    fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
     out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
 ) -> Outcome:
-    """Score captions against references: BLEU, ROUGE-L, CIDEr, and METEOR and SPICE where Java can run them."""
-    given = {"--model": model, "--captions": captions, "--hypotheses": hypotheses}
+    """Score captions (BLEU, ROUGE-L, CIDEr; METEOR and SPICE where Java can run them) or translations (BLEU, chrF,
+    TER) against references."""
+    given = {
+        "--model": model, "--captions": captions, "--translations": translations, "--hypotheses": hypotheses
+    }  # fmt: skip
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise UserError(f"Say one of {', '.join(given)}; found {' and '.join(named) or 'none'}.")
-    data = data and absolute(data)
+    if kind and hypotheses is None:
+        raise UserError(f"--kind is of --hypotheses; what {named[0]} has is known.")
+    references = [absolute(path) for path in data or ()]
+    trained = folder = None
     if model is not None:
-        found, folder = from_model(model, data, store, split or "val", beam)
-    elif captions is not None:
-        found, folder = from_output(captions, data, split or "val", fingerprint), captions
+        found_at = locate(model)
+        trained = checkpoint.load(found_at, "cuda" if torch.cuda.is_available() else "cpu")
+        folder = run_of(model, found_at)
+    if hypotheses is not None:
+        if not references:
+            raise UserError("Say --references FILE: what people said, to score against.")
+        text = (kind or look(references[0])) == "text"
     else:
-        found, folder = from_file(hypotheses, data, split), None
-    out = out or folder
+        text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
+    only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None,
+                     "--tokeniser": None if tokeniser == "auto" else tokeniser}  # fmt: skip
+    refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
+    out = out or folder or captions or translations
     if out and "://" in out:
         raise UserError(f"The results are written to a local folder, not to {out}; say --out FOLDER.")
-    evaluation = evaluate(found, tokeniser, shuffled, Path(out) if out else None)
-    return outcome(evaluation, found.missing, out)
+
+    given = {"trained": trained, "model": model, "hypotheses": hypotheses, "references": references, "beam": beam,
+             "output": captions or translations, "fingerprint": fingerprint}  # fmt: skip
+    if text:
+        half, found = evaluate_text, evaluate_text.find(**given, source=source)
+        evaluation = evaluate_text.evaluate(found, lowercase)
+    else:
+        half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split)
+        evaluation = evaluate_captions.evaluate(found, tokeniser, shuffled)
+    if out:
+        keep(Path(out), evaluation, found, half.RANK, half.NAME)
+    return half.outcome(evaluation, found.missing, str(Path(out) / SUMMARY) if out else None)
 
 
-def evaluate(found: Captions, tokeniser: Tokeniser, shuffled: bool, out: Path | None) -> dict[str, Any]:
-    """Score, and write both files to ``out``; returns what is in evaluation.json."""
-    said = {row["image_id"]: row["caption"] for row in found.rows}
-    references = {row["image_id"]: row["references"] for row in found.rows}
-    scores = score(said, references, tokeniser)
-    for row in found.rows:
-        row["scores"] = {name: round(value, 2) for name, value in scores.per_image[row["image_id"]].items()}
-    evaluation = {**found.about, "images": len(said), "missing": found.missing, **as_json(scores)}
-    if shuffled:
-        other = shuffled_cider(said, references, tokeniser)
-        ratio = scores.corpus["CIDEr"] / other if other else None
-        evaluation["shuffled"] = {"CIDEr": other, "ratio": ratio}
-    if out is not None:
-        keep_attention(found)
-        write(out, evaluation, found.rows)
-    return evaluation
+def run_of(model: str, folder: Path) -> str | None:
+    """Where a model's results go unless the user says: its run. A model out of MLflow has none."""
+    if model.startswith(("runs:", "models:")):
+        return None
+    return str(folder.parent if folder.name in ("best", "last") else folder)
 
 
-def as_json(scores: Scores) -> dict[str, Any]:
-    return {
-        "scores": scores.corpus,
-        "tokeniser": scores.tokeniser,
-        "comparability": scores.comparability,
-        "left_out": scores.left_out,
-    }
+def look(references: str) -> Kind:
+    """Whether a file of references has captions of images, which name their images, or lines of text."""
+    try:
+        if fsspec.core.url_to_fs(references)[0].isdir(references):
+            return "captions"
+        with fsspec.open(references, "rb", compression="infer") as file:
+            start = file.read(1 << 16).decode("utf-8-sig", errors="replace").lstrip()
+    except OSError as error:
+        raise UserError(f"The references {references} cannot be read: {error}") from None
+    named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
+    kind: Kind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
+    what = {"captions": "captions of images", "text": "translations, line by line"}[kind]
+    tell(f"Scoring {what}: so {references} looks. If it is not, say --kind {'text' if named else 'captions'}.")
+    return kind
 
 
-def keep_attention(found: Captions) -> None:
-    """Add what the model attended to, to the rows that a report shows."""
-    if found.attend is None:
-        return
-    shown = {row["image_id"]: row for group in choose(found.rows, ATTENDED).values() for row in group}
-    for row in found.attend(list(shown)):
-        if "attention" in row:
-            shown[row["image_id"]]["attention"] = row["attention"]
+def refuse_the_others(text: bool, of_captions: dict[str, Any], of_text: dict[str, Any]) -> None:
+    """Options that mean nothing to what is scored."""
+    wrong = [name for name, value in (of_captions if text else of_text).items() if value is not None]
+    if wrong:
+        scored, theirs = ("translations", "captions") if text else ("captions", "translations")
+        raise UserError(f"{' and '.join(wrong)} is of {theirs}, and these are {scored}; leave it out.")
+
+
+def keep(out: Path, evaluation: dict[str, Any], found: Captions | Translations, by: str, name: str) -> None:
+    """Write both files, with the attention of those rows that a report shows."""
+    if found.attend is not None:
+        shown = {row[name]: row for group in choose(found.rows, ATTENDED, by, name).values() for row in group}
+        for row in found.attend(list(shown)):
+            if "attention" in row:
+                shown[row[name]]["attention"] = row["attention"]
+    write(out, evaluation, found.rows)
 
 
 def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -118,17 +184,3 @@ def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> 
         (out / SUMMARY).write_text(json.dumps(evaluation, indent=1, ensure_ascii=False), encoding="utf-8")
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None
-
-
-def outcome(evaluation: dict[str, Any], missing: list[str], out: str | None) -> Outcome:
-    summary = {"images": evaluation["images"], **evaluation["scores"]}
-    if "shuffled" in evaluation:
-        summary["CIDEr of shuffled pictures"] = evaluation["shuffled"]["CIDEr"]
-        summary["ratio"] = evaluation["shuffled"]["ratio"] or "none: shuffled pictures score nothing"
-    summary |= {"tokeniser": evaluation["tokeniser"], "comparability": evaluation["comparability"]}
-    for name, reason in evaluation["left_out"].items():
-        summary[f"no {name}"] = reason
-    if out:
-        summary["written"] = str(Path(out) / SUMMARY)
-    hint = f"To see the captions:  rnncond report {out}" if out else None
-    return Outcome(summary, len(missing), missing[:SHOWN], hint)

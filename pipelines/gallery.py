@@ -138,19 +138,22 @@ def crop_box(preprocess: Preprocess, width: int, height: int) -> tuple[float, fl
     return ((1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2)
 
 
-def choose(rows: Sequence[dict], count: int) -> dict[str, list[dict]]:
-    """About ``count`` rows, so that nothing is hidden: the best, those around the median, and the worst by CIDEr.
+def choose(rows: Sequence[dict], count: int, by: str = "CIDEr", name: str = "image_id") -> dict[str, list[dict]]:
+    """About ``count`` rows, so that nothing is hidden: the best, those around the median, and the worst by a score.
 
     Without scores: spread evenly over all rows, in their order.
+
+    Args:
+        name: key of the rows' ids.
     """
     count = min(count, len(rows))
     if not count:
         return {}
-    scored = [row for row in rows if "CIDEr" in row.get("scores", {})]
+    scored = [row for row in rows if by in row.get("scores", {})]
     if len(scored) < len(rows):
         places = np.linspace(0, len(rows) - 1, count).round().astype(int)
-        return {"Captions": [rows[place] for place in places]}
-    ranked = sorted(rows, key=lambda row: (-row["scores"]["CIDEr"], row["image_id"]))
+        return {"Examples": [rows[place] for place in places]}
+    ranked = sorted(rows, key=lambda row: (-row["scores"][by], row[name]))
     end = count // 3
     between = ranked[end : len(ranked) - end]
     start = (len(between) - (count - 2 * end)) // 2

@@ -21,6 +21,7 @@ from feature_store import Dataset, Snapshot, Store, to_numpy
 from pipelines import console
 from pipelines.captions import Captioned, join, naming, read_captions
 from pipelines.console import UserError
+from rnncond.checkpoint import Trained
 
 BATCH = 64
 DECIMALS = 5
@@ -45,19 +46,11 @@ class Captions:
     attend: Callable[[Sequence[str]], Iterable[dict[str, Any]]] | None = None
 
 
-def from_model(model: str, data: str | None, store: str | None, split: str, beam: int) -> tuple[Captions, str | None]:
-    """Caption a split from the features in a store, in this process; also the run's folder."""
-    import torch
-
+def from_model(trained: Trained, model: str, data: str | None, store: str | None, split: str, beam: int) -> Captions:
+    """Caption a split from the features in a store, in this process."""
     from pipelines.decode import search_options, unusual
-    from pipelines.models import locate
     from pipelines.sources import FromStore
-    from rnncond import checkpoint
 
-    folder = locate(model)
-    trained = checkpoint.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
-    if trained.features is None:
-        raise UserError(f"The model {model} is a {trained.system} that reads text; it describes no pictures.")
     trained_on = trained.info.get("recipe", {}).get("data", {})
     store, data = store or trained_on.get("store"), data or trained_on.get("captions")
     if not store or not data:
@@ -86,12 +79,10 @@ def from_model(model: str, data: str | None, store: str | None, split: str, beam
     }
     attending = dataclasses.replace(options, attention=True)
     found.attend = lambda ids: (row for _, row in describe(trained, source, attending, ids) if row)
-    if model.startswith(("runs:", "models:")):
-        return found, None
-    return found, str(folder.parent if folder.name in ("best", "last") else folder)
+    return found
 
 
-def describe(trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def describe(trained: Trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Rows by image id from features in a store; None where the search found nothing."""
     from pipelines.caption import Describer
 
@@ -124,15 +115,20 @@ def with_references(row: dict[str, Any], example: Captioned) -> dict[str, Any]:
     return row | {"file": example.file, "references": list(example.captions)}
 
 
-def is_output(out: str) -> bool:
-    """Whether ``rnncond caption`` wrote to this folder: a store that has captions."""
-    return any(dataset.kind == "captions" for dataset in Store(out).datasets())
+VERBS = {"captions": "caption", "translations": "translate"}
+"""Of each kind of set, the verb that writes it."""
 
 
-def open_output(out: str, fingerprint: str | None = None) -> Dataset:
-    if not is_output(out):
-        raise UserError(f"{out} is no output of `rnncond caption`: a store with captions was expected there.")
-    return Store(out).open(fingerprint, kind="captions")
+def output_kinds(out: str) -> list[str]:
+    """What verbs that decode wrote to this folder: ``captions``, ``translations``, both, or none."""
+    kinds = {dataset.kind for dataset in Store(out).datasets()}
+    return [kind for kind in VERBS if kind in kinds]
+
+
+def open_output(out: str, fingerprint: str | None = None, kind: str = "captions") -> Dataset:
+    if kind not in output_kinds(out):
+        raise UserError(f"{out} is no output of `rnncond {VERBS[kind]}`: a store with {kind} was expected there.")
+    return Store(out).open(fingerprint, kind=kind)
 
 
 def about_output(dataset: Dataset) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipelines.captions import Captioned, join, read_captions
 from pipelines.console import Outcome, UserError
 from pipelines.evaluate import ROWS, SUMMARY
 from pipelines.gallery import Attention, Card, choose, show
-from pipelines.hypotheses import about_output, is_output, open_output, spread
+from pipelines.hypotheses import about_output, open_output, output_kinds, spread
 from pipelines.images import Preprocess
 from pipelines.journal import read_lines
 
@@ -109,7 +109,7 @@ def read(out: str, count: int, fingerprint: str | None = None) -> Found:
     except (ValueError, OSError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run the verb that wrote it again.") from None
     found.failures, found.total = list(found.evaluation.get("missing", [])), len(found.rows)
-    if not found.rows and is_output(out):
+    if not found.rows and "captions" in output_kinds(out):
         dataset = open_output(out, fingerprint)
         snapshot = dataset.snapshot()
         found.rows, found.total = list(spread(dataset, count)), snapshot.rows
@@ -239,7 +239,7 @@ def notes(count: int) -> dict[str, str]:
         "Best": f"highest CIDEr of {count:,} pictures",
         "Middle": f"around the median of {count:,} pictures",
         "Worst": f"lowest CIDEr of {count:,} pictures",
-        "Captions": f"spread evenly over {count:,} pictures",
+        "Examples": f"spread evenly over {count:,} pictures",
     }
 
 

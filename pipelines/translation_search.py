@@ -75,11 +75,15 @@ class Translator:
         asked = {"--attention": self.options.attention, "--unk-replace": self.unk_replace,
                  "--coverage-penalty": bool(self.options.coverage_beta)}  # fmt: skip
         wanted = " and ".join(name for name, is_asked in asked.items() if is_asked)
-        plain = dataclasses.replace(self.options, coverage_beta=0.0)
-        if wanted and self.search([[UNK, EOS]], plain).attention is None:
+        if wanted and not self.attends():
             if len(self.trained) > 1:
                 raise UserError(f"Of the ensemble {self.system} not every model attends; leave out {wanted}.")
             raise UserError(f"The model is an {self.system}, which does not attend; leave out {wanted}.")
+
+    def attends(self) -> bool:
+        """Whether all of the models do, which only a search tells."""
+        asking = dataclasses.replace(self.options, attention=True, coverage_beta=0.0)
+        return self.search([[UNK, EOS]], asking).attention is not None
 
     def __call__(self, sentences: Sequence[str]) -> list[dict[str, Any] | str]:
         """For each sentence its columns from ``translation`` on, or the reason why it has none."""

@@ -88,7 +88,7 @@ def test_a_file_of_captions(world, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "Say one of --model, --captions, --hypotheses; found none"),
+        ([], "Say one of --model, --captions, --translations, --hypotheses; found none"),
         (["--model", "x", "--captions", "y"], "found --model and --captions"),
         (["--model", "nowhere"], "There is no model nowhere"),
         (["--hypotheses", "said"], "Say --references FILE"),

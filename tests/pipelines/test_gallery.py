@@ -86,7 +86,7 @@ def test_no_picture_is_shown_twice_and_none_is_left_out_without_need(images, cou
 
 
 def test_without_scores_the_pictures_are_spread_evenly():
-    assert [row["image_id"] for row in choose([{"image_id": n} for n in range(9)], 3)["Captions"]] == [0, 4, 8]
+    assert [row["image_id"] for row in choose([{"image_id": n} for n in range(9)], 3)["Examples"]] == [0, 4, 8]
 
 
 def test_a_picture_is_made_small_and_one_that_is_gone_is_told(tmp_path):
