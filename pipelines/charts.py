@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 210
@@ -34,7 +35,7 @@ def line_chart(
     return svg(parts, ", ".join(series) + f" by {across}")
 
 
-def histogram(values: Sequence[float], bins: int = 16, across: str = "CIDEr") -> Markup:
+def histogram(values: Sequence[float], bins: int = 16, across: str = "CIDEr", unit: str = "pictures") -> Markup:
     """How many values fall where, with the mean marked."""
     top = max(max(values), 1e-9)
     counts = [0] * bins
@@ -56,7 +57,43 @@ def histogram(values: Sequence[float], bins: int = 16, across: str = "CIDEr") ->
         f'<text class="value" x="{x + (5 if anchor == "start" else -5):.1f}" y="{TOP + 9}" text-anchor="{anchor}">'
         f"mean {number_text(mean)}</text>"
     )
-    return svg(parts, f"{len(values)} pictures by {across}")
+    return svg(parts, f"{len(values)} {unit} by {across}")
+
+
+CELL, LETTER, LONGEST_LABEL = 20, 6.6, 16
+"""Pixels of a cell of a matrix and of a letter, and letters of a label."""
+
+
+def matrix(down: Sequence[str], across: Sequence[str], weights: np.ndarray) -> Markup:
+    """Weights (rows, columns) in [0, 1] as shaded cells, a whole one for the greatest; drawn at its own size."""
+    down, across = ([shortened(label) for label in side] for side in (down, across))
+    left = 12 + LETTER * max(map(len, down))
+    top = 10 + 0.87 * LETTER * max(map(len, across))
+    right = 14 + 0.5 * LETTER * len(across[-1])
+    greatest = max(float(weights.max()), 1e-9)
+    parts = []
+    for column, label in enumerate(across):
+        x = left + CELL * (column + 0.65)
+        parts.append(f'<text transform="translate({x:.1f} {top - 6:.1f}) rotate(-60)">{escape(label)}</text>')
+    for row, label in enumerate(down):
+        y = top + CELL * row
+        cells = "".join(
+            f'<rect class="cell" x="{left + CELL * column:.1f}" y="{y:.1f}" width="{CELL - 1}" height="{CELL - 1}" '
+            f'fill-opacity="{weight / greatest:.2f}"/>'
+            for column, weight in enumerate(weights[row])
+            if weight / greatest >= 0.02
+        )
+        band = f'<rect class="band" x="0" y="{y:.1f}" width="{left + CELL * len(across):.1f}" height="{CELL - 1}"/>'
+        text = f'<text x="{left - 6:.1f}" y="{y + CELL * 0.68:.1f}" text-anchor="end">{escape(label)}</text>'
+        parts.append(f'<g class="row">{band}{text}{cells}</g>')
+    width, height = left + CELL * len(across) + right, top + CELL * len(down) + 4
+    label = f"attention of {len(down)} pieces of the translation over {len(across)} of the source"
+    head = f'<svg class="matrix" width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{label}">'
+    return Markup(head + "".join(parts) + "</svg>")
+
+
+def shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
 def mark(point: tuple[float, float], place, number: int) -> list[str]:

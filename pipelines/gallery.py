@@ -18,7 +18,7 @@ LONGEST_SIDE = 480
 """Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""
 DECIMALS = 4
 HEAT, OPAQUE = (255, 138, 30), 235
-"""RGB of attention laid over a picture, and the alpha of the greatest; the same as in report.js."""
+"""RGB of attention laid over a picture, and the alpha of the greatest; the same as in pictures.js."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ LONGEST = 200
 """Tokens of a source sentence, where neither the user nor the model's recipe says."""
 BATCH = {"cpu": (2048, 64), "cuda": (32768, 1024)}
 """Source tokens, padding included, and sentences that are searched at once, by device."""
-SOURCE_END = "</s>"
+SOURCE_END = " </s>"
 """Label of the source's last place in a matrix of attention."""
 
 

@@ -34,7 +34,7 @@ def test_a_translation_is_what_the_search_finds_for_the_sentence_alone(trained):
         assert row["score"] == row["nbest"][0]["score"] == pytest.approx(found.scores[0, 0].item(), rel=1e-5)
         assert row["log_prob"] == pytest.approx(found.log_probs[0, 0].item(), rel=1e-5)
         assert "".join(row["pieces"]) == row["translation"]
-        assert row["source_pieces"] == [*(" " * (n > 0) + word for n, word in enumerate(sentence.split())), "</s>"]
+        assert row["source_pieces"] == [*(" " * (n > 0) + word for n, word in enumerate(sentence.split())), " </s>"]
         expected = found.attention[0, 0, : len(row["pieces"])].numpy()
         np.testing.assert_allclose(np.array(row["attention"], np.float32), expected, atol=1e-3)
         assert (row["model"], row["cut"]) == (trained.model_id, False)
