@@ -10,7 +10,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow learn lint clean
 install: $(VENV)/.installed
 
 demo: install
@@ -21,6 +21,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# Trains every system until it has learnt its task, and prints the table.
+learn: install
+	$(BIN)/python -m pytest -m slow tests/learn
 
 lint: install
 	$(BIN)/ruff check .
