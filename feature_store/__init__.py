@@ -1,6 +1,7 @@
 """Rows in Parquet parts, committed by a ledger: features, captions, translations. FORMAT.md is the specification."""
 
 from feature_store.errors import StoreError
+from feature_store.index import Index
 from feature_store.parts import Part
 from feature_store.read import RowGroup, Snapshot
 from feature_store.schema import failure_schema, feature_schema, fingerprint, from_numpy, to_numpy
@@ -10,6 +11,6 @@ from feature_store.upkeep import compact, drop, vacuum, verify
 from feature_store.writer import Handle
 
 __all__ = [
-    "Dataset", "Handle", "Part", "RowGroup", "Snapshot", "Store", "StoreError", "Term",
+    "Dataset", "Handle", "Index", "Part", "RowGroup", "Snapshot", "Store", "StoreError", "Term",
     "compact", "drop", "failure_schema", "feature_schema", "fingerprint", "from_numpy", "to_numpy", "vacuum", "verify",
 ]  # fmt: skip

@@ -115,10 +115,15 @@ class Snapshot:
 
     def iter_ids(self, parts: Iterable[Part] | None = None) -> Iterator[pa.ChunkedArray]:
         """Ids of rows, part by part, several parts read at once."""
+        return (table[0] for table in self.iter_columns([self.id_column], parts))
+
+    def iter_columns(self, columns: Sequence[str], parts: Iterable[Part] | None = None) -> Iterator[pa.Table]:
+        """Some small columns of each part that has rows, several parts read at once."""
         parts = [part for part in (self.parts if parts is None else parts) if part.rows]
         with ThreadPoolExecutor(READ_THREADS) as pool:
             for start in range(0, len(parts), 4 * READ_THREADS):  # bounded, however slow the caller is
-                yield from pool.map(self._part_ids, parts[start : start + 4 * READ_THREADS])
+                some = parts[start : start + 4 * READ_THREADS]
+                yield from pool.map(lambda part: self._part_columns(part, columns), some)
 
     def failures(self) -> pa.Table:
         """Inputs without a row, each once with its latest reason, ordered by id."""
@@ -154,9 +159,9 @@ class Snapshot:
         with explained_damage(self.files.show(f"{self.folder}/{part.failure_path}")):
             return pq.read_table(self._source(part.failure_path))
 
-    def _part_ids(self, part: Part) -> pa.ChunkedArray:
+    def _part_columns(self, part: Part, columns: Sequence[str]) -> pa.Table:
         with self._open(part) as file:
-            return file.read(columns=[self.id_column])[self.id_column]
+            return file.read(columns=list(columns)).select(columns)
 
     def _matching(self, part: Part, ids: pa.Array, bounds: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
         if not may_hold(bounds, part.first_id, part.last_id):

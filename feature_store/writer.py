@@ -17,6 +17,7 @@ from feature_store.errors import StoreError
 from feature_store.files import Files, Sink
 from feature_store.ledger import Ledger, TermName
 from feature_store.parts import Part
+from feature_store.read import Snapshot
 from feature_store.schema import differences, failure_schema
 
 ROW_GROUP_BYTES = 8 << 20
@@ -35,6 +36,10 @@ class Handle:
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.files, f"{self.folder}/ledger")
+
+    def snapshot(self, parts: Iterable[Part]) -> Snapshot:
+        """Of some committed parts."""
+        return Snapshot(self.files, self.folder, self.schema, self.id_column, list(parts))
 
     def part_name(self, ids: Iterable[str]) -> str:
         """The part of a unit of work: the same in this term for the same ids in the same order."""

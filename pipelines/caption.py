@@ -34,6 +34,7 @@ from pipelines import units
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress, UserError
 from pipelines.decode import pieces, search_options
+from pipelines.halving import Halving
 from pipelines.models import locate
 from pipelines.reading import Failures
 from pipelines.sources import FromImages, FromStore
@@ -67,7 +68,8 @@ def command(
     images: Annotated[
         str | None,
         typer.Argument(
-            help="a folder, a glob, s3:// or gs:// prefix, a picture, or a listing: .txt, .csv, .jsonl, .parquet"
+            help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, "
+            "or a listing: .txt, .csv, .jsonl, .parquet"
         ),
     ] = None,
     store: Annotated[str | None, typer.Option(help="in place of IMAGES: a store with their features")] = None,
@@ -95,19 +97,25 @@ def command(
     workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
+    redo_changed: Annotated[
+        bool, typer.Option("--redo-changed", help="do images again that have changed since they were read")
+    ] = False,
+    save_listing: Annotated[
+        str | None, typer.Option(help="a .parquet file for what IMAGES lists, to be given as IMAGES later")
+    ] = None,
     takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
     address: Annotated[
         str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
 ) -> Outcome:
     """Caption images, or the features in a store, that OUT has no caption of yet."""
-    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address)
+    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
     asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty,
              "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
     asked = {name: value for name, value in asked.items() if value is not None}
     return run(
         model, out, images, store=store, weights=weights, beam=beam, nbest=nbest, attention=attention, options=options,
-        **asked,
+        save_listing=save_listing, **asked,
     )  # fmt: skip
 
 
@@ -119,6 +127,7 @@ def run(
     store: str | None = None,
     weights: str | None = None,
     options: units.Options = units.DEFAULTS,
+    save_listing: str | None = None,
     **asked: Any,
 ) -> Outcome:
     """The verb as a function.
@@ -132,6 +141,8 @@ def run(
     """
     if (images is None) == (store is None):
         raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
+    if store is not None and save_listing is not None:
+        raise UserError("--save-listing is of IMAGES; a store with features is a listing already.")
     if store is not None and weights is not None:
         raise UserError("--weights is of the backbone that reads IMAGES; with --store the features are there already.")
     trained = checkpoint.load(locate(model))
@@ -139,14 +150,18 @@ def run(
         raise UserError(
             f"The model {model} is a {trained.system} that reads text; only one that describes pictures can caption."
         )
-    source = FromStore.open(store, trained.features) if store else FromImages.open(images, trained.features, weights)
+    source = (
+        FromStore.open(store, trained.features)
+        if store
+        else FromImages.open(images, trained.features, weights, save_listing)
+    )
     describer = Describer(trained, search_options(trained, **asked))
     describer.check(source.shape)
     dataset = Store(out).dataset("captions", recipe_of(describer, source.shape), schema_of(describer.options))
     make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
     progress = Progress("caption", "images", None)
     totals = units.run(dataset, source.chunks(), make_worker, progress, describer.row_bytes(source.shape), options)
-    return outcome(dataset, trained, source, totals)
+    return outcome(dataset, trained, source, totals, options.redo_changed)
 
 
 def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -180,13 +195,13 @@ def schema_of(options: SearchOptions) -> pa.Schema:
     return pa.schema(fields)
 
 
-def outcome(dataset: Dataset, trained: Trained, source: FromImages | FromStore, totals: units.Totals) -> Outcome:
+def outcome(
+    dataset: Dataset, trained: Trained, source: FromImages | FromStore, totals: units.Totals, redo_changed: bool
+) -> Outcome:
     summary = totals.summary("images") | source.remarks()
     summary["model"] = f"{trained.system} {trained.model_id}"
     summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
-    hint = f"rnncond report {dataset.store.files.shown}"
-    if totals.failed_before:
-        hint = f"{totals.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
+    hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
     return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
 
 
@@ -194,7 +209,7 @@ class Describer:
     """A model and a search: features in, captions out. Can be pickled."""
 
     def __init__(self, trained: Trained, options: SearchOptions) -> None:
-        self.trained, self.options = trained, options
+        self.trained, self.options, self.halving = trained, options, Halving()
         self.device = torch.device("cpu")
 
     def to(self, device: str) -> Describer:
@@ -214,8 +229,11 @@ class Describer:
 
     def __call__(self, values: np.ndarray) -> list[dict[str, Any] | None]:
         """The columns from ``caption`` on for each of ``values`` (B, ...); None where there is nothing to say."""
-        found = self.search(values)
-        return [self.row(found, b) if found.lengths[b, 0] else None for b in range(len(values))]
+        return [
+            self.row(found, b) if found.lengths[b, 0] else None
+            for some, found in self.halving(self.search, values)
+            for b in range(len(some))
+        ]
 
     @torch.no_grad()
     def search(self, values: np.ndarray) -> Hypotheses:

@@ -151,7 +151,7 @@ class Progress:
             self.started, self.before = time.monotonic(), self.done
         self.note = note
         if self.bar:
-            self.bar.update(self.task, completed=self.done, rate=self.describe())
+            self.bar.update(self.task, completed=self.done, total=self.total, rate=self.describe())
         elif time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             of = f" of {self.total:,}" if self.total else ""

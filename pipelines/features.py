@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from math import prod
 from typing import Annotated
 
@@ -41,7 +40,8 @@ def command(
     images: Annotated[
         str,
         typer.Argument(
-            help="a folder, a glob, s3:// or gs:// prefix, a picture, or a listing: .txt, .csv, .jsonl, .parquet"
+            help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, "
+            "or a listing: .txt, .csv, .jsonl, .parquet"
         ),
     ],
     store: Annotated[str, typer.Option(help="the store's folder or uri; made if it is not there")],
@@ -68,14 +68,21 @@ def command(
         ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
+    redo_changed: Annotated[
+        bool, typer.Option("--redo-changed", help="do images again that have changed since they were read")
+    ] = False,
+    save_listing: Annotated[
+        str | None, typer.Option(help="a .parquet file for what IMAGES lists, to be given as IMAGES later")
+    ] = None,
     takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
     address: Annotated[
         str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
 ) -> Outcome:
     """Compute features of images that the store does not have yet."""
-    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address)
-    return run(images, store, backbone, weights, tuple(outputs.replace(" ", "").split(",")), batch, threads, options)
+    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    wanted = tuple(outputs.replace(" ", "").split(","))
+    return run(images, store, backbone, weights, wanted, batch, threads, options, save_listing)
 
 
 def run(
@@ -87,6 +94,7 @@ def run(
     batch: int | None = None,
     threads: int | None = None,
     options: units.Options = units.DEFAULTS,
+    save_listing: str | None = None,
 ) -> Outcome:
     """The verb as a function; the arguments are the command's.
 
@@ -94,8 +102,7 @@ def run(
         UserError, StoreError: a mistake of the user's, or another writer at work.
     """
     listing = Listing(images)
-    chunks = listing.chunks()
-    chunks = chain([next(chunks)], chunks)  # a wrong IMAGES is told before a network is built
+    chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
     network = backbones.load(backbone, weights, outputs)
     if weights == "random":
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
@@ -105,7 +112,7 @@ def run(
     row_bytes = 2 * sum(prod(shape) for shape in network.shapes.values())
     make_worker = partial(FeatureWorker.on, network, dataset.schema, batch, threads)
     totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), row_bytes, options)
-    return describe(dataset, listing, totals)
+    return describe(dataset, listing, totals, options.redo_changed)
 
 
 class FeatureWorker:
@@ -134,12 +141,9 @@ class FeatureWorker:
         return pa.table(columns, schema=self.schema)
 
 
-def describe(dataset: Dataset, listing: Listing, totals: units.Totals) -> Outcome:
+def describe(dataset: Dataset, listing: Listing, totals: units.Totals, redo_changed: bool) -> Outcome:
     summary = totals.summary("images")
     if listing.ignored:
         summary["other_files_ignored"] = listing.ignored
     summary |= {"store": dataset.store.files.shown, "set": dataset.fingerprint}
-    hint = None
-    if totals.failed_before:
-        hint = f"{totals.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
-    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
+    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, totals.hint(redo_changed))

@@ -11,15 +11,12 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 import torch
-from pyarrow import fs
 
 from feature_store import failure_schema
-from pipelines import images, listing
+from pipelines import images
 from pipelines.backbones import Backbone
-from pipelines.console import UserError
-
-MAX_BYTES = 512 << 20
-"""Larger files are refused unread."""
+from pipelines.fetch import ReadError, read
+from pipelines.halving import Halving
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,6 @@ class Failures:
         return pa.Table.from_pylist(self.rows, schema=failure_schema())
 
 
-class ReadError(Exception):
-    """A file could not be read."""
-
-
 FORWARD = {"cpu": 8, "cuda": 128}
 """Images a forward pass: beyond these, a CPU core falls out of its cache and a GPU gains nothing."""
 
@@ -75,10 +68,10 @@ class Featuriser:
     """
 
     def __init__(self, backbone: Backbone, batch: int, threads: int) -> None:
-        self.backbone, self.batch = backbone, batch
+        self.backbone, self.batch, self.halving = backbone, batch, Halving()
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self.ahead = 2 * batch + threads
-        backbone(backbone.example(batch))  # a broken device shows here and not as an image's fault
+        list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
         """Batches of images with their outputs, each (B, ...) float16; what failed is in ``failures``."""
@@ -88,15 +81,19 @@ class Featuriser:
 
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
         """The images that can be read, in order, ``ahead`` of the caller."""
-        waiting: deque[tuple[dict, Future]] = deque()
+        waiting: deque[tuple[dict, Future | None]] = deque()
         rows = iter(unit.to_pylist())
         while True:
             for row in islice(rows, self.ahead - len(waiting)):
-                waiting.append((row, self.pool.submit(load, row, self.backbone.preprocess)))
+                future = None if row["problem"] else self.pool.submit(load, row, self.backbone.preprocess)
+                waiting.append((row, future))
             if not waiting:
                 return
             row, future = waiting.popleft()
             image_id, uri, version = row["image_id"], row["uri"], row["version"]
+            if future is None:
+                failures.add(image_id, uri, version, "list", row["problem"])
+                continue
             try:
                 yield future.result()
             except ReadError as error:
@@ -109,7 +106,8 @@ class Featuriser:
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
         try:
-            outputs = self.backbone(np.stack([image.pixels for image in batch]))
+            pieces = list(self.halving(lambda some: self.backbone(np.stack([image.pixels for image in some])), batch))
+            outputs = {name: np.concatenate([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
         except torch.AcceleratorError:
             raise  # the device is lost, and with it every image to come
         except Exception as error:
@@ -132,26 +130,7 @@ class Featuriser:
 
 def load(row: dict, preprocess: images.Preprocess) -> Loaded:
     """Read and decode one image of a listing."""
-    version, data = read(row["uri"])
+    version, data = read(row["uri"], row["version"])
     picture = images.decode(data, preprocess.needed)
     pixels = preprocess(picture.image)
     return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
-
-
-def read(uri: str) -> tuple[str, bytes]:
-    """A file's version and contents.
-
-    Raises:
-        ReadError: no file, no permission, a failing network; too large.
-    """
-    try:
-        filesystem, path = listing.locate(uri)
-        info = filesystem.get_file_info(path)  # opening a pipe would wait for ever
-        if info.type != fs.FileType.File:
-            raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
-        if info.size is not None and info.size > MAX_BYTES:
-            raise ReadError(f"{info.size:,} bytes, more than {MAX_BYTES:,}")
-        with filesystem.open_input_stream(path) as stream:
-            return listing.version_of(info), stream.read()
-    except (OSError, UserError, pa.ArrowException) as error:
-        raise ReadError(str(error)) from error

@@ -7,7 +7,6 @@ batch by batch, and notes what failed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from pipelines import backbones
 from pipelines.backbones import Backbone
 from pipelines.cluster import Plan
 from pipelines.console import UserError
-from pipelines.listing import CHUNK_ROWS, SCHEMA, Listing
+from pipelines.listing import CHUNK_ROWS, Listing
 from pipelines.reading import FORWARD, Failures, Featuriser, Loaded
 
 BATCH = 64
@@ -78,8 +77,8 @@ class FromStore:
     def chunks(self) -> Iterator[pa.Table]:
         """The images, as a listing gives them."""
         held, rows = [], 0
-        for batch in self.snapshot.scan(SCHEMA.names):
-            held.append(batch)
+        for batch in self.snapshot.scan(Image._fields):
+            held.append(batch.append_column("problem", pa.nulls(batch.num_rows, pa.string())))
             rows += batch.num_rows
             if rows >= CHUNK_ROWS:
                 yield pa.Table.from_batches(held)
@@ -91,7 +90,7 @@ class FromStore:
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
-        rows = [Image(**row) for row in unit.select(SCHEMA.names).to_pylist()]
+        rows = [Image(**row) for row in unit.select(Image._fields).to_pylist()]
         for start in range(0, len(rows), READ_ROWS):
             some = rows[start : start + READ_ROWS]
             values = to_numpy(self.snapshot.take([image.image_id for image in some], [self.output])[self.output])
@@ -115,15 +114,16 @@ class FromImages:
         return {**self.__dict__, "_chunks": None}  # the driver alone lists
 
     @classmethod
-    def open(cls, images: str, features: Mapping[str, Any], weights: str | None) -> FromImages:
+    def open(
+        cls, images: str, features: Mapping[str, Any], weights: str | None, save_listing: str | None = None
+    ) -> FromImages:
         """What IMAGES names, with the backbone of ``features`` (of ``Trained``).
 
         Raises:
             UserError: no such images, or no such backbone.
         """
         listing = Listing(images)
-        chunks = listing.chunks()
-        chunks = chain([next(chunks)], chunks)  # a wrong IMAGES is told before a network is built
+        chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
         return cls(listing, chunks, rebuild(features, weights), features["output"])
 
     def chunks(self) -> Iterator[pa.Table]:

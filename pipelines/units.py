@@ -1,8 +1,8 @@
 """The engine of every batch verb: inputs in units, units over Ray Data to actors, each unit committed as one part.
 
 An actor asks the ledger whether its unit is committed, computes it if not, and commits it. Rows and pictures never pass
-through the driver or the object store; of each unit one small row comes back. The driver holds no more than references
-to the units, so its memory does not grow with what is in them.
+through the driver or the object store; of each unit one small row comes back. Inputs are listed while the work goes on
+(``feed``), so the driver's memory does not grow with them, but for 28 bytes an image that is done (``pending``).
 
 Kill anything: a unit whose actor or node dies is done again on another, and the same command goes on where the last one
 stopped. What is lost is at most the units that were in work. Hence a unit's size: a part of ``PART_BYTES``, but at most
@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -24,17 +24,19 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from feature_store import Dataset, Handle, Snapshot, StoreError
+from feature_store import Dataset, Handle, StoreError
 from pipelines import cluster
 from pipelines.cluster import Plan
 from pipelines.console import Progress
+from pipelines.feed import Feed
+from pipelines.pending import Pending
+from pipelines.totals import Totals, describe_failures
+from pipelines.unit import Unit
 
 PART_BYTES = 128 << 20
 MAX_ROWS = 4096
 MIN_ROWS = 16
 UNITS_PER_WORKER = 4
-EXAMPLES = 20
-"""Failures that are shown."""
 
 
 class Worker(Protocol):
@@ -57,6 +59,7 @@ class Options:
         retry_failed: take inputs that failed in earlier runs, too.
         takeover: write although another writer seems to live.
         address: of a Ray cluster, see ``cluster.connect``.
+        redo_changed: compute inputs again whose version has changed; their rows are replaced.
     """
 
     workers: int | None = None
@@ -65,66 +68,10 @@ class Options:
     retry_failed: bool = False
     takeover: bool = False
     address: str | None = None
+    redo_changed: bool = False
 
 
 DEFAULTS = Options()
-
-
-@dataclass
-class Totals:
-    """What became of the inputs.
-
-    Attributes:
-        listed: all inputs. ``done_before`` of them had a row already, ``failed_before`` had failed and were left out.
-        rows, failed: the inputs of this run.
-        units, bytes: of the parts that this run committed.
-        failures: some inputs without a row, "id: stage: reason".
-        cpu: seconds that the workers' processors were busy.
-        begun, ended: when the first unit began and the last one ended, seconds since 1970.
-        plan: the workers; None where there was nothing to do.
-    """
-
-    listed: int = 0
-    done_before: int = 0
-    failed_before: int = 0
-    rows: int = 0
-    failed: int = 0
-    units: int = 0
-    bytes: int = 0
-    failures: list[str] = field(default_factory=list)
-    cpu: float = 0.0
-    begun: float = math.inf
-    ended: float = 0.0
-    plan: Plan | None = None
-
-    @property
-    def seconds(self) -> float:
-        """From the first unit's beginning to the last one's end: the run without starting up and closing down."""
-        return max(self.ended - self.begun, 0.0)
-
-    def add(self, summary: dict[str, Any]) -> None:
-        """Count a unit."""
-        self.rows += summary["rows"]
-        self.failed += summary["failed"]
-        self.units += 1
-        self.bytes += summary["bytes"]
-        self.cpu += summary["cpu"]
-        self.show(summary["failures"])
-        self.begun, self.ended = min(self.begun, summary["begun"]), max(self.ended, summary["ended"])
-
-    def show(self, failures: list[str]) -> None:
-        self.failures += failures[: EXAMPLES - len(self.failures)]
-
-    def summary(self, inputs: str) -> dict[str, Any]:
-        """For an Outcome: the numbers, with ``inputs`` ("images") for their name."""
-        shown: dict[str, Any] = {inputs: self.listed, "already_done": self.done_before, "computed": self.rows}
-        if self.units:
-            shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
-            shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
-            shown |= {"parts": self.units, "megabytes": round(self.bytes / 1e6, 1)}
-        if self.plan:
-            shown["workers"] = self.plan.describe()
-        return shown
 
 
 def run(
@@ -148,53 +95,38 @@ def run(
     """
     totals = Totals()
     with dataset.begin(takeover=options.takeover) as term:
-        pending = find_pending(chunks, dataset.snapshot(), options.retry_failed, totals)
-        first = next(pending, None)
+        pending = Pending(dataset.snapshot(), totals, options.retry_failed, options.redo_changed)
+        inputs = chain(pending.chunks(chunks), pending.changed_units())
+        first = next(inputs, None)
         if first is None:
             return totals
+        inputs = chain([first], inputs)
         with cluster.connect(options.address) as found:
             totals.plan = plan = cluster.plan(found, options.workers, options.gpus)
-            refs, count = store_chunks(chain([first], pending))
-            rows = options.rows_per_part or choose_rows(row_bytes, count, plan.workers)
-            progress.total = count
-            with progress:
-                for summary in stream(list(cut(refs, rows)), make_worker(plan), term.handle, plan):
+            known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
+            rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
+            units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
+            with Feed(inputs, rows) as feed, progress:
+                for summary in stream(feed, make_worker(plan), term.handle, plan, min(plan.workers, units)):
                     totals.add(summary)
+                    progress.total = feed.total
                     progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"])
     return totals
 
 
-def find_pending(
-    chunks: Iterable[pa.Table], snapshot: Snapshot, retry_failed: bool, totals: Totals
-) -> Iterator[pa.Table]:
-    """The inputs without a row, and without a failure unless those are tried again; counts the others.
-
-    Tables have a further column ``tries``: how often each input has failed.
-    """
-    done = snapshot.ids(include_failures=False)
-    known = snapshot.failures()
-    for chunk in chunks:
-        left = chunk.filter(pc.invert(pc.is_in(chunk[0], value_set=done)))
-        totals.listed += chunk.num_rows
-        totals.done_before += chunk.num_rows - left.num_rows
-        at = pc.index_in(left[0], value_set=known[0])
-        if not retry_failed:
-            failed = known.take(at.drop_null())
-            totals.failed_before += failed.num_rows
-            totals.show(describe_failures(failed))
-            left, at = left.filter(at.is_null()), at.filter(at.is_null())
-        if left.num_rows:
-            tries = pc.fill_null(known["tries"].take(at), 0)
-            yield left.append_column(pa.field("tries", pa.int32()), tries)
+def look_ahead(
+    inputs: Iterator[pa.Table | Unit], enough: int
+) -> tuple[list[pa.Table | Unit], Iterator[pa.Table | Unit]]:
+    """The first ``enough`` inputs, or all if there are fewer; and all of them, to be done."""
+    known, total = [], 0
+    while total < enough and (chunk := next(inputs, None)) is not None:
+        known.append(chunk)
+        total += count(chunk)
+    return known, chain(known, inputs)
 
 
-def store_chunks(chunks: Iterable[pa.Table]) -> tuple[list[ray.ObjectRef], int]:
-    """Chunks into the object store, out of the driver's memory: how much there is decides the size of units."""
-    refs, count = [], 0
-    for chunk in chunks:
-        refs.append(ray.put(chunk))
-        count += chunk.num_rows
-    return refs, count
+def count(chunk: pa.Table | Unit) -> int:
+    return (chunk.inputs if isinstance(chunk, Unit) else chunk).num_rows
 
 
 def choose_rows(row_bytes: int, count: int, workers: int) -> int:
@@ -203,33 +135,25 @@ def choose_rows(row_bytes: int, count: int, workers: int) -> int:
     return max(min(PART_BYTES // max(row_bytes, 1), MAX_ROWS, fair), MIN_ROWS)
 
 
-def cut(chunks: list[ray.ObjectRef], rows: int) -> Iterator[ray.ObjectRef]:
-    """Chunks to units of about equal size, at most ``rows``."""
-    while chunks:
-        chunk = ray.get(chunks.pop(0))
-        size = math.ceil(chunk.num_rows / math.ceil(chunk.num_rows / rows))
-        for start in range(0, chunk.num_rows, size):
-            yield ray.put(chunk.slice(start, size).combine_chunks())
-
-
 def stream(
-    units: list[ray.ObjectRef], make_worker: Callable[[], Worker], handle: Handle, plan: Plan
+    feed: Feed, make_worker: Callable[[], Worker], handle: Handle, plan: Plan, workers: int
 ) -> Iterator[dict[str, Any]]:
     """Units through actors; of each its ``SUMMARY``, in the order in which they are finished.
 
     Raises:
         StoreError: a unit could not be committed.
+        UserError: the listing is wrong somewhere.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
-    summaries = ray.data.from_arrow_refs(units).map_batches(
+    summaries = feed.dataset().map_batches(
         Actor,
         fn_constructor_args=(make_worker, handle),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(plan.workers, len(units))),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
     )
@@ -238,6 +162,10 @@ def stream(
             if summary["error"]:
                 raise StoreError(summary["error"])
             yield summary
+        if feed.error:
+            break
+    if feed.error:
+        raise feed.error
 
 
 class Actor:
@@ -246,24 +174,36 @@ class Actor:
     def __init__(self, make_worker: Callable[[], Worker], handle: Handle) -> None:
         self.worker, self.handle = make_worker(), handle
 
-    def __call__(self, unit: pa.Table) -> pa.Table:
+    def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu = time.time(), time.process_time()
         try:
-            summary = self.do(unit)
+            summary = self.do(Unit.unpack(packed))
         except StoreError as error:  # Ray would wrap it beyond recognition
             summary = {"error": str(error)}
         spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
         return pa.Table.from_pylist([{**summary, **spent}], SUMMARY)
 
-    def do(self, unit: pa.Table) -> dict[str, Any]:
-        name = self.handle.part_name(unit[0].to_pylist())
+    def do(self, unit: Unit) -> dict[str, Any]:
+        name = self.handle.part_name(unit.inputs[0].to_pylist())
         rows = failures = None
         # Committed already where the first attempt died between its commit and its answer.
         if not self.handle.is_committed(name):
-            rows, failures = self.worker.process(unit)
-        part = self.handle.commit(name, rows, failures)
+            rows, failures = self.worker.process(unit.inputs)
+        counts = {} if rows is None else {"rows": rows.num_rows, "failed": failures.num_rows}
         shown = describe_failures(failures) if failures is not None else []
-        return {"rows": part.rows, "failed": part.failures, "bytes": part.bytes, "failures": shown}
+        if rows is not None and unit.replaces:
+            rows, failures = self.with_others(unit, rows, failures)
+        part = self.handle.commit(name, rows, failures, [unit.replaces.name] if unit.replaces else [])
+        return {"rows": part.rows, "failed": part.failures, **counts, "bytes": part.bytes, "failures": shown}
+
+    def with_others(self, unit: Unit, rows: pa.Table, failures: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """With what the part that is replaced has of other inputs."""
+        old = self.handle.snapshot([unit.replaces])
+        others = pa.Table.from_batches(old.scan(), old.schema)
+        others = others.filter(pc.invert(pc.is_in(others[old.id_column], value_set=unit.inputs[0])))
+        kept = [] if unit.failures is None else [unit.failures]
+        rows = pa.Table.from_arrays([rows[name] for name in old.schema.names], schema=old.schema)
+        return pa.concat_tables([rows, others]), pa.concat_tables([failures, *kept])
 
 
 SUMMARY = pa.schema(
@@ -278,9 +218,3 @@ SUMMARY = pa.schema(
         ("error", pa.string()),
     ]
 )
-
-
-def describe_failures(failures: pa.Table) -> list[str]:
-    """The first failed inputs, for the eye."""
-    rows = failures.slice(0, EXAMPLES).to_pylist()
-    return [f"{row[failures.column_names[0]]}: {row['stage']}: {row['reason']}" for row in rows]

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from feature_store import Store, to_numpy
@@ -206,7 +207,8 @@ def unit_of(folder, colours):
     for name, colour in zip(names, colours, strict=True):
         Image.new("RGB", (2, 2), (colour, 0, 0)).save(folder / name)
     columns = {"image_id": names, "uri": [str(folder / name) for name in names]}
-    return pa.table({**columns, "version": pa.nulls(len(names), pa.string()), "tries": [0] * len(names)})
+    nothing = pa.nulls(len(names), pa.string())
+    return pa.table({**columns, "version": nothing, "problem": nothing, "tries": [0] * len(names)})
 
 
 def test_one_image_that_cannot_be_computed_costs_no_other(tmp_path):
@@ -223,6 +225,22 @@ def test_one_image_that_cannot_be_computed_costs_no_other(tmp_path):
         ("2.png", "compute", "ValueError: thirteen"),
         ("5.png", "compute", "features beyond the range of float16"),
     ]
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_costs_no_image(tmp_path):
+    class Small(Fragile):
+        def __call__(self, pictures):
+            if len(pictures) > 2:
+                self.batches.append([])
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(pictures)
+
+    network, failures = Small(), reading.Failures()
+    batches = list(reading.Featuriser(network, 8, 2)(unit_of(tmp_path, [1, 2, 3, 13, 5, 6]), failures))
+    assert [image.image_id for images, _ in batches for image in images] == [f"{at}.png" for at in (0, 1, 2, 4, 5)]
+    assert [float(value[0]) for _, outputs in batches for value in outputs["pooled"]] == [1, 2, 3, 5, 6]
+    assert [row["reason"] for row in failures.rows] == ["ValueError: thirteen"]
+    assert network.batches.count([]) == 2  # 8, 4: then it knows
 
 
 def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
@@ -246,24 +264,3 @@ def test_a_network_that_cannot_compute_at_all_is_no_images_fault():
 
     with pytest.raises(ValueError, match="thirteen"):
         reading.Featuriser(Broken(), 4, 1)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "not a file"),
-        (lambda path: path.write_bytes(bytes(11)), "11 bytes, more than 10"),
-    ],
-    ids=["missing", "folder", "large"],
-)
-def test_what_cannot_be_read(tmp_path, make, reason, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_BYTES", 10)
-    make(tmp_path / "x")
-    with pytest.raises(reading.ReadError, match=reason):
-        reading.read(str(tmp_path / "x"))
-
-
-def test_the_version_is_that_of_the_file_that_was_read(tmp_path):
-    (tmp_path / "x").write_bytes(b"abc")
-    assert reading.read(str(tmp_path / "x")) == (f"3-{(tmp_path / 'x').stat().st_mtime_ns}", b"abc")

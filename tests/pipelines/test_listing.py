@@ -2,21 +2,23 @@ import json
 import os
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import listing
+from pipelines import listing, places
 from pipelines.console import UserError
-from pipelines.listing import Listing, locate
+from pipelines.listing import Listing
+from pipelines.listing_files import SCHEMA, Seen, saving
+from pipelines.places import locate
 
 
 def rows(images) -> list[dict]:
     chunks = list(Listing(str(images)).chunks())
-    assert all(chunk.schema == listing.SCHEMA for chunk in chunks)
+    assert all(chunk.schema == SCHEMA for chunk in chunks)
     found = [row for chunk in chunks for row in chunk.to_pylist()]
-    ids = [row["image_id"] for row in found]
-    assert ids == sorted(set(ids))
+    assert len({row["image_id"] for row in found}) == len(found)
     return found
 
 
@@ -65,10 +67,42 @@ def test_links(tree):
     assert len(found) == 8
 
 
-def test_what_is_no_file_is_passed_over(tree):
+def test_a_folder_is_no_picture_and_a_pipe_named_as_one_is_listed(tree):
     os.mkfifo(tree / "pipe.jpg")
     (tree / "folder.jpg").mkdir()
-    assert len(rows(tree)) == 5
+    (tree / "itself.jpg").symlink_to("itself.jpg")
+    found = rows(tree)
+    assert len(found) == 7
+    assert [(row["image_id"], row["version"]) for row in found[4:]] == [
+        ("b.jpg", found[4]["version"]), ("itself.jpg", None), ("pipe.jpg", None)
+    ]  # fmt: skip
+
+
+def test_a_large_folder_comes_in_stretches(tree, monkeypatch):
+    monkeypatch.setattr(places, "SORTED_AT_ONCE", 2)
+    assert sorted(ids(tree)) == ["a-b.jpeg", "a.jpg", "a/1.webp", "a/2.PNG", "b.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_listed_is_a_problem_of_its_own(tree):
+    (tree / "a").chmod(0)
+    found = {row["image_id"]: row["problem"] for row in rows(tree)}
+    (tree / "a").chmod(0o700)
+    assert len(found) == 4 and "cannot list" in found["a/"]
+
+
+def test_a_folder_that_goes_while_it_is_walked(tree, monkeypatch):
+    real = places._local_children
+
+    def children(root):
+        if root.endswith("/a"):
+            raise PermissionError(13, "Permission denied")
+        return real(root)
+
+    monkeypatch.setattr(places, "_local_children", children)
+    found = {row["image_id"]: row["problem"] for row in rows(tree)}
+    assert found.pop("a/") == "cannot list the folder: [Errno 13] Permission denied"
+    assert sorted(found) == ["a-b.jpeg", "a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +131,10 @@ def test_one_picture(tree):
 
 def test_listings(tree):
     listed = [{"image_id": "two", "file": "b.jpg"}, {"image_id": "one", "file": "a/1.webp"}]
+    nothing = {"version": None, "problem": None}
     expected = [
-        {"image_id": "one", "uri": str(tree / "a/1.webp"), "version": None},
-        {"image_id": "two", "uri": str(tree / "b.jpg"), "version": None},
+        {"image_id": "two", "uri": str(tree / "b.jpg"), **nothing},
+        {"image_id": "one", "uri": str(tree / "a/1.webp"), **nothing},
     ]
     (tree / "l.jsonl").write_text("\n".join(json.dumps({**row, "captions": ["x"]}) for row in listed) + "\n\n")
     (tree / "l.csv").write_text("image_id,split,file\ntwo,train,b.jpg\none,val,a/1.webp\n")
@@ -120,7 +155,7 @@ def test_listing_of_lines(tree, tmp_path):
 
 def test_a_line_for_each_caption_names_a_picture_once(tree):
     (tree / "l.csv").write_text("file,caption\nb.jpg,one\nb.jpg,two\na.jpg,three\n")
-    assert ids(tree / "l.csv") == ["a.jpg", "b.jpg"]
+    assert ids(tree / "l.csv") == ["b.jpg", "a.jpg"]
 
 
 def test_a_byte_order_mark_and_a_spreadsheets_blanks(tree):
@@ -163,7 +198,7 @@ def make_wrong(folder):
         ("missing", "no file or folder .*missing"),
         ("empty", "no picture in .*empty"),
         ("none", r"no picture in .*; 1 other files are there.*\.jpg"),
-        ("data.bin", "neither a folder, nor a picture .* nor a listing"),
+        ("data.bin", "neither a folder, nor a picture .* nor a listing or shard"),
         ("missing/*.jpg", "matches nothing, there is no folder"),
         ("none/*.jpg", "no picture in"),
         ("twice.csv", "gives image_id 'x' to several files"),
@@ -184,10 +219,68 @@ def test_mistakes(tmp_path, name, message):
 def test_a_name_that_is_not_utf8(tree):
     with open(os.fsencode(tree) + b"/\xff.jpg", "wb"):
         pass
-    with pytest.raises(UserError, match=r"xff\.jpg.* is not UTF-8"):
-        rows(tree)
+    problems = {row["image_id"]: row["problem"] for row in rows(tree) if row["problem"]}
+    assert problems == {r"\xff.jpg": "the name is not UTF-8; rename the file"}
 
 
 def test_an_address_of_no_file_system():
     with pytest.raises(UserError, match="nope"):
         rows("nope://bucket/x")
+
+
+# Many rows
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+def test_seen_is_a_set(size):
+    numbers = np.random.default_rng(0).integers(0, 40, 100).tolist()
+    seen, found = Seen(), []
+    for start in range(0, 100, size):
+        names = [str(number) for number in numbers[start : start + size]]
+        chunk = pa.table([names, [f"/{name}" for name in names], *[[None] * len(names)] * 2], schema=SCHEMA)
+        found += seen.new(chunk)["image_id"].to_pylist()
+    assert found == list(dict.fromkeys(map(str, numbers)))
+    assert sum(map(len, seen.runs)) == len(found)
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 100])
+def test_an_id_of_two_files_far_apart(tmp_path, rows_a_chunk, monkeypatch):
+    monkeypatch.setattr(listing, "CHUNK_ROWS", rows_a_chunk)
+    lines = ["image_id,file", *(f"{number},{number}.jpg" for number in range(20)), "3,other.jpg"]
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="gives image_id '3' to several files"):
+        rows(tmp_path / "l.csv")
+
+
+def test_a_listing_is_saved_and_reused(tree, tmp_path):
+    (tree / "gone.jpg").symlink_to("nowhere.jpg")
+    saved = tmp_path / "deep" / "listing.parquet"
+    saved.parent.mkdir()
+    expected = rows(tree)
+    chunks = saving(Listing(str(tree)).chunks(), str(saved))
+    next(chunks)
+    assert not saved.exists()
+    assert list(chunks) == []
+    assert rows(saved) == expected
+    (tree / "a.jpg").unlink()
+    assert rows(saved) == expected
+
+
+def test_a_listing_that_was_not_finished_is_not_saved(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 2)
+    chunks = saving(Listing(str(tree)).chunks(), str(tmp_path / "l.parquet"))
+    next(chunks)
+    chunks.close()
+    assert not list(tmp_path.glob("l.parquet*"))
+
+
+def test_a_listing_is_saved_as_what_it_can_be_read_as(tmp_path):
+    with pytest.raises(UserError, match="ends in"):
+        saving([], str(tmp_path / "l.csv"))
+
+
+def test_a_listing_may_say_versions(tree):
+    (tree / "l.csv").write_text("file,version\nb.jpg,7\na.jpg,\n")
+    (tree / "l.jsonl").write_text('{"file": "b.jpg", "version": 7}\n{"file": "a.jpg"}')
+    for name in ("l.csv", "l.jsonl"):
+        assert [row["version"] for row in rows(tree / name)] == ["7", None]

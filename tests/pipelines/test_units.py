@@ -1,21 +1,23 @@
 import os
 import sys
+import time
 from functools import partial
 
 import pyarrow as pa
 import pytest
 
-from feature_store import Store, StoreError, failure_schema
+from feature_store import Store, StoreError, failure_schema, verify
 from pipelines import units
-from pipelines.console import Progress
-from pipelines.listing import SCHEMA
-from pipelines.units import Options, Totals, choose_rows, find_pending
+from pipelines.console import Progress, UserError
+from pipelines.listing_files import SCHEMA
+from pipelines.unit import Unit, cut
+from pipelines.units import Options, choose_rows
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
 
 
 def chunk(*ids: str) -> pa.Table:
-    return pa.table([ids, [f"/{id_}" for id_ in ids], [None] * len(ids)], schema=SCHEMA)
+    return pa.table([ids, [f"/{id_}" for id_ in ids], *[[None] * len(ids)] * 2], schema=SCHEMA)
 
 
 def dataset_at(folder):
@@ -39,34 +41,6 @@ def half_done(tmp_path):
     return dataset
 
 
-def test_pending(half_done):
-    totals = Totals()
-    chunks = [chunk("a", "b"), chunk("c"), chunk("d", "e")]
-    (left,) = find_pending(chunks, half_done.snapshot(), False, totals)
-    assert left.select(["image_id", "tries"]).to_pylist() == [
-        {"image_id": "d", "tries": 0},
-        {"image_id": "e", "tries": 0},
-    ]
-    assert (totals.listed, totals.done_before, totals.failed_before) == (5, 2, 1)
-    assert totals.failures == ["b: read: bad"]
-
-
-def test_pending_with_failures_tried_again(half_done):
-    totals = Totals()
-    tables = list(find_pending([chunk("a", "b"), chunk("c"), chunk("d")], half_done.snapshot(), True, totals))
-    assert [table.select(["image_id", "tries"]).to_pylist() for table in tables] == [
-        [{"image_id": "b", "tries": 2}],
-        [{"image_id": "d", "tries": 0}],
-    ]
-    assert (totals.listed, totals.done_before, totals.failed_before) == (4, 2, 0)
-
-
-def test_failures_of_other_inputs_do_not_count(half_done):
-    totals = Totals()
-    list(find_pending([chunk("x")], half_done.snapshot(), False, totals))
-    assert (totals.listed, totals.failed_before, totals.failures) == (1, 0, [])
-
-
 @pytest.mark.parametrize(
     ("row_bytes", "count", "workers", "expected"),
     [
@@ -81,15 +55,26 @@ def test_rows_of_a_unit(row_bytes, count, workers, expected):
     assert choose_rows(row_bytes, count, workers) == expected
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize(("sizes", "rows", "expected"), [([10, 3], 4, [4, 4, 2, 3]), ([9], 5, [5, 4]), ([4], 9, [4])])
-def test_cut(ray_cluster, sizes, rows, expected):
-    import ray
+@pytest.mark.parametrize(("size", "rows", "expected"), [(10, 4, [4, 4, 2]), (3, 4, [3]), (9, 5, [5, 4])])
+def test_cut(size, rows, expected):
+    table = chunk(*map(str, range(size)))
+    units_ = list(cut(table, rows))
+    assert [unit.inputs.num_rows for unit in units_] == expected
+    assert pa.concat_tables([unit.inputs for unit in units_]).equals(table)
 
-    tables = [chunk(*(f"{at}-{index}" for index in range(size))) for at, size in enumerate(sizes)]
-    cut = [ray.get(ref) for ref in units.cut([ray.put(table) for table in tables], rows)]
-    assert [table.num_rows for table in cut] == expected
-    assert pa.concat_tables(cut).equals(pa.concat_tables(tables))
+
+def test_a_unit_is_packed_in_one_row():
+    unit = Unit(chunk("a", "b"), None, failure_rows("c"))
+    assert unit.pack().num_rows == 1
+    assert Unit.unpack(unit.pack()) == unit
+
+
+def test_look_ahead_takes_no_more_than_it_needs():
+    taken = []
+    chunks = (taken.append(number) or chunk(f"{number}a", f"{number}b") for number in range(10))
+    known, whole = units.look_ahead(chunks, 3)
+    assert (len(known), taken) == (2, [0, 1])
+    assert sum(map(units.count, whole)) == 20
 
 
 @pytest.fixture
@@ -127,9 +112,11 @@ class TooWide(Pids):
         return rows.append_column("extra", rows["pid"]), failures
 
 
-def run(dataset, chunks, worker):
+def run(dataset, chunks, worker, **options):
     progress = Progress("test", "inputs", None)
-    return units.run(dataset, chunks, lambda plan: worker, progress, 8, Options(rows_per_part=2))
+    totals = units.run(dataset, chunks, lambda plan: worker, progress, 8, Options(rows_per_part=2, **options))
+    assert progress.total in (None, totals.rows + totals.failed)
+    return totals
 
 
 @pytest.mark.ray
@@ -165,3 +152,85 @@ def test_a_commit_that_fails_stops_the_run_with_its_reason(cluster_that_knows_th
 def test_nothing_to_do_starts_no_worker(ray_cluster, half_done):
     totals = run(half_done, [chunk("a"), chunk("c")], None)
     assert (totals.done_before, totals.rows, totals.plan) == (2, 0, None)
+
+
+@pytest.mark.ray
+def test_a_listing_that_turns_out_wrong_ends_the_run_and_keeps_what_is_done(cluster_that_knows_this_file, tmp_path):
+    def chunks():
+        yield chunk("a", "b")
+        raise UserError("line 3: nonsense")
+
+    dataset = dataset_at(tmp_path)
+    with pytest.raises(UserError, match="line 3"):
+        run(dataset, chunks(), partial(Pids, str(tmp_path)))
+    totals = run(dataset, [chunk("a", "b", "c")], partial(Pids, str(tmp_path)))
+    assert totals.done_before + totals.rows == 3
+
+
+@pytest.mark.ray
+def test_work_begins_before_the_listing_ends(cluster_that_knows_this_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "MAX_ROWS", 1)
+
+    def chunks():
+        for number in range(30):
+            yield chunk(f"{number}a", f"{number}b")
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "0a").exists():
+            assert time.monotonic() < deadline, "no unit is done while the listing goes on"
+            time.sleep(0.05)
+        yield chunk("last")
+
+    assert run(dataset_at(tmp_path), chunks(), partial(Pids, str(tmp_path))).rows == 61
+
+
+class Versions:
+    """A row has the version that was listed; what begins with "bad" fails."""
+
+    def process(self, unit):
+        good = [row for row in unit.to_pylist() if row["version"] != "bad"]
+        bad = [row["image_id"] for row in unit.to_pylist() if row["version"] == "bad"]
+        columns = {name: [row[name] for row in good] for name in VERSIONED.names}
+        return pa.table(columns, schema=VERSIONED), failure_rows(*bad)
+
+
+VERSIONED = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("version", pa.string())])
+
+
+def versioned(**versions) -> pa.Table:
+    ids = list(versions)
+    return pa.table([ids, [f"/{id_}" for id_ in ids], list(versions.values()), [None] * len(ids)], schema=SCHEMA)
+
+
+@pytest.mark.ray
+def test_changed_inputs(cluster_that_knows_this_file, tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
+
+    def rows():
+        found = pa.Table.from_batches(dataset.snapshot().scan(), VERSIONED).to_pylist()
+        assert verify(dataset).problems == []
+        return {row["image_id"]: row["version"] for row in found}, dataset.snapshot().failures()[0].to_pylist()
+
+    run(dataset, [versioned(a="1", b="bad", c="1", d="1", e=None, f="1")], Versions)
+    now = versioned(a="2", b="bad", c="1", d="bad", e="2", f="1", g="1")
+    told = run(dataset, [now], Versions)
+    assert (told.changed, told.done_before, told.rows) == (2, 5, 1)
+    assert "2 have changed" in told.hint(False)
+    assert rows()[0] == {"a": "1", "c": "1", "d": "1", "e": None, "f": "1", "g": "1"}
+
+    redone = run(dataset, [now], Versions, redo_changed=True)
+    assert (redone.changed, redone.done_before, redone.rows, redone.failed) == (2, 4, 1, 1)
+    assert rows() == ({"a": "2", "c": "1", "e": None, "f": "1", "g": "1"}, ["b", "d"])
+
+    again = run(dataset, [now], Versions, redo_changed=True)
+    assert (again.changed, again.done_before, again.failed_before, again.rows) == (0, 5, 2, 0)
+
+
+@pytest.mark.ray
+def test_changed_inputs_and_failed_ones_in_one_part(cluster_that_knows_this_file, tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
+    run(dataset, [versioned(a="1", b="bad")], Versions)
+    totals = run(dataset, [versioned(a="2", b="3")], Versions, redo_changed=True, retry_failed=True)
+    assert (totals.rows, totals.failed) == (2, 0)
+    snapshot = dataset.snapshot()
+    assert sorted(snapshot.ids(include_failures=False).to_pylist()) == ["a", "b"]
+    assert snapshot.failed == 0

@@ -1,0 +1,45 @@
+"""The bytes of a picture, wherever a listing says that it lies: a file, a stretch of one, or a cell of a table."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyarrow import fs
+
+from pipelines import shards
+from pipelines.console import UserError
+from pipelines.places import locate, version_of
+
+MAX_BYTES = 512 << 20
+"""Larger pictures are refused unread."""
+
+
+class ReadError(Exception):
+    """A picture could not be read."""
+
+
+def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
+    """A picture's version and contents.
+
+    Args:
+        version: as it was listed; that of a whole file is looked at again.
+
+    Raises:
+        ReadError: no file, no permission, a failing network; too large.
+    """
+    try:
+        address, place = shards.parse(uri) or ("", uri)
+        filesystem, path = locate(place)
+        if address:
+            size = shards.size_of(address)
+            if size and size > MAX_BYTES:
+                raise ReadError(f"{size:,} bytes, more than {MAX_BYTES:,}")
+            return version, shards.read_member(filesystem, path, address, version)
+        info = filesystem.get_file_info(path)  # opening a pipe would wait for ever
+        if info.type != fs.FileType.File:
+            raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
+        if info.size is not None and info.size > MAX_BYTES:
+            raise ReadError(f"{info.size:,} bytes, more than {MAX_BYTES:,}")
+        with filesystem.open_input_stream(path) as stream:
+            return version_of(filesystem, info), stream.read()
+    except (OSError, UserError, pa.ArrowException) as error:
+        raise ReadError(str(error)) from error

@@ -1,0 +1,161 @@
+"""Files that list pictures: text, CSV, JSON lines and Parquet to rows, one after the other, and saving what is listed.
+
+A reader takes an open file and gives ``Row``s as it goes. ValueError says what is wrong with the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.files import Files
+from feature_store.index import hash_texts
+from pipelines.console import UserError
+
+LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")
+FILE_COLUMNS = ("uri", "file", "path", "filename", "image")
+SAVED = {b"rnncond": b"listing"}
+"""In the schema of a listing that was saved: its ids are unique, its uris whole."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("problem", pa.string()),
+    ]
+)
+"""``version`` tells a content from another under the same name, where that is known without reading; ``problem`` says
+why the input cannot be had at all, and makes it a failure of stage ``list``."""
+
+
+class Row(NamedTuple):
+    image_id: str
+    file: str
+    version: str | None = None
+    problem: str | None = None
+
+
+def read_lines(file) -> Iterator[Row]:
+    for line in _text(file):
+        if line := line.strip():
+            yield Row(line, line)
+
+
+def read_csv(file) -> Iterator[Row]:
+    reader = csv.DictReader(_text(file), skipinitialspace=True)
+    column = _file_column(reader.fieldnames or ())
+    for row in reader:
+        if row[column]:
+            yield Row(row.get("image_id") or row[column], row[column], row.get("version") or None)
+
+
+def read_jsonl(file) -> Iterator[Row]:
+    for number, line in enumerate(_text(file), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not a mapping")
+            name = str(row[_file_column(row)])
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        version = row.get("version")
+        yield Row(str(row.get("image_id", name)), name, None if version is None else str(version))
+
+
+def read_parquet(file) -> Iterator[Row]:
+    parquet = pq.ParquetFile(file)
+    names = parquet.schema_arrow.names
+    column = _file_column(names)
+    wanted = [name for name in ("image_id", "version", "problem") if name in names]
+    for batch in parquet.iter_batches(columns=[column, *wanted]):
+        found = {name: batch[name].cast(pa.string()).to_pylist() for name in wanted}
+        files = batch[column].cast(pa.string()).to_pylist()
+        nothing = [None] * len(files)
+        ids, versions, problems = (found.get(name, nothing) for name in ("image_id", "version", "problem"))
+        for row in map(Row, ids, files, versions, problems):
+            if row.file is None:
+                raise ValueError(f"column {column} has an empty row")
+            yield row if row.image_id is not None else row._replace(image_id=row.file)
+
+
+READERS = {".txt": read_lines, ".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+
+
+def _text(file) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+
+
+def _file_column(columns) -> str:
+    for name in FILE_COLUMNS:
+        if name in columns:
+            return name
+    raise ValueError(f"has no {', '.join(FILE_COLUMNS[:3])}; it has {', '.join(map(str, columns)) or 'nothing'}")
+
+
+class Seen:
+    """The ids listed so far, 16 bytes each: a file may name a picture often, as one with a line per caption does."""
+
+    def __init__(self) -> None:
+        self.runs: list[np.ndarray] = []  # each sorted by the hash of the id; the largest first
+
+    def new(self, chunk: pa.Table) -> pa.Table:
+        """The rows of ``chunk`` (of ``SCHEMA``) whose id is new.
+
+        Raises:
+            ValueError: an id stands for two files.
+        """
+        pairs = np.stack([hash_texts(chunk[name])[:, 0] for name in ("image_id", "uri")], 1)
+        first = np.sort(np.unique(pairs[:, 0], return_index=True)[1])
+        run = pairs[first][np.argsort(pairs[first, 0])]
+        fresh = np.zeros(len(pairs), bool)
+        fresh[first] = True
+        for known in [*self.runs, run]:
+            at = np.minimum(np.searchsorted(known[:, 0], pairs[:, 0]), len(known) - 1)
+            there = known[at, 0] == pairs[:, 0]
+            other = there & (known[at, 1] != pairs[:, 1])
+            if other.any():
+                twice = chunk["image_id"][int(other.argmax())].as_py()
+                raise ValueError(f"gives image_id {twice!r} to several files; ids must be unique")
+            if known is not run:
+                fresh &= ~there
+        self._add(run[np.isin(run[:, 0], pairs[fresh, 0])])
+        return chunk.filter(pa.array(fresh))
+
+    def _add(self, run: np.ndarray) -> None:
+        # Runs of like size are merged, so that there are few and each row is moved seldom.
+        while self.runs and len(self.runs[-1]) <= 2 * len(run):
+            run = np.concatenate([self.runs.pop(), run])
+            run = run[np.argsort(run[:, 0], kind="stable")]
+        if len(run):
+            self.runs.append(run)
+
+
+def saving(chunks: Iterable[pa.Table], path: str) -> Iterator[pa.Table]:
+    """``chunks`` as they are, and a listing of them in the Parquet file ``path`` once the last one has passed.
+
+    Raises:
+        UserError: ``path`` has another suffix, and so could not be given as IMAGES.
+    """
+    if not path.endswith(".parquet"):
+        raise UserError(f"--save-listing {path}: expected a name that ends in .parquet")
+    return _saving(chunks, path)
+
+
+def _saving(chunks: Iterable[pa.Table], path: str) -> Iterator[pa.Table]:
+    folder, _, name = path.rpartition("/")
+    schema = SCHEMA.with_metadata(SAVED)
+    files = Files.at(folder or ("/" if path.startswith("/") else "."))
+    with files.create(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for chunk in chunks:
+            writer.write_table(chunk.cast(schema))
+            yield chunk

@@ -1,0 +1,146 @@
+"""Where files are: file systems of paths and uris, folders walked file by file, and what tells that a file changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+from typing import NamedTuple
+
+from pyarrow import fs
+
+from feature_store.errors import StoreError
+from feature_store.files import open_uri
+from pipelines.console import UserError
+
+SORTED_AT_ONCE = 65_536
+"""Entries of a folder that are put in order; a larger one comes in so many stretches, and is never held whole."""
+
+
+def locate(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or uri, and the path in it. No character of a name has a meaning of its own."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    host, slash, below = rest.partition("/")
+    filesystem, root = _file_system(f"{scheme}://{host}{slash if scheme == 'file' else ''}")
+    return filesystem, f"{root.rstrip('/')}/{below}".rstrip("/")
+
+
+@cache
+def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
+    # Kept, because finding a bucket's region takes a request.
+    try:
+        return open_uri(uri)
+    except (StoreError, OSError) as error:
+        raise UserError(f"images: {error}") from error
+
+
+def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
+    """Where a worker on any node finds ``path``: itself if local, else with the scheme of ``like``."""
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return path
+    return f"{like.partition('://')[0]}://{path}"
+
+
+def version_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
+    """Size and modification time, so that another content under the same name can be told.
+
+    Object storage tells the time to the millisecond in a listing and to the second of one object: seconds are common.
+    """
+    time = info.mtime_ns or 0
+    return f"{info.size}-{time if isinstance(filesystem, fs.LocalFileSystem) else time // 10**9}"
+
+
+def type_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
+    try:
+        return filesystem.get_file_info(path).type
+    except OSError as error:
+        raise UserError(f"images: cannot look at {path}: {error}") from error
+
+
+def suffix_of(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+class File(NamedTuple):
+    """``version`` is None where only reading can tell; ``problem`` says why it cannot be listed."""
+
+    path: str
+    version: str | None
+    problem: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """One that could not be listed."""
+        return self.path.endswith("/")
+
+
+class Folder(NamedTuple):
+    path: str
+
+
+def walk(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
+    """Everything below ``root`` that is no folder, in the order of paths (but see ``SORTED_AT_ONCE``).
+
+    Follows links, but not in circles. Pipes, devices and links that lead nowhere come too: reading them is what fails.
+    A folder below that cannot be listed is a File with a problem.
+
+    Raises:
+        UserError: ``root`` itself cannot be listed.
+    """
+    try:
+        yield from _walk(filesystem, root, frozenset())
+    except OSError as error:
+        raise UserError(f"images: cannot list {root}: {error}") from error
+
+
+def _walk(filesystem: fs.FileSystem, root: str, above: frozenset[str]) -> Iterator[File]:
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    real = os.path.realpath(root) if local else root
+    if real in above:
+        return
+    children = iter(_local_children(root) if local else _children(filesystem, root))
+    while some := list(islice(children, SORTED_AT_ONCE)):
+        # A folder sorts as its files' paths do: with the slash behind its name.
+        for child in sorted(some, key=lambda child: child.path + "/" * isinstance(child, Folder)):
+            if isinstance(child, File):
+                yield child
+                continue
+            try:
+                yield from _walk(filesystem, child.path, above | {real})
+            except OSError as error:
+                yield File(child.path + "/", None, f"cannot list the folder: {error}")
+
+
+def _children(filesystem: fs.FileSystem, root: str) -> Iterable[File | Folder]:
+    for info in filesystem.get_file_info(fs.FileSelector(root)):
+        if info.type == fs.FileType.Directory:
+            yield Folder(info.path)
+        elif info.type == fs.FileType.File:
+            yield File(info.path, version_of(filesystem, info))
+
+
+def _local_children(root: str) -> Iterable[File | Folder]:
+    # pyarrow passes over links that lead nowhere, and stops at names that are not UTF-8.
+    with os.scandir(root) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name).decode(errors="backslashreplace")
+            if name != entry.name:
+                yield File(f"{root}/{name}", None, "the name is not UTF-8; rename the file")
+                continue
+            try:
+                if entry.is_dir():
+                    yield Folder(entry.path)
+                else:
+                    yield File(entry.path, _local_version(entry))
+            except OSError:  # a link to itself
+                yield File(entry.path, None)
+
+
+def _local_version(entry: os.DirEntry) -> str | None:
+    if not entry.is_file():
+        return None
+    found = entry.stat()
+    return f"{found.st_size}-{found.st_mtime_ns}"

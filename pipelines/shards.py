@@ -1,0 +1,207 @@
+"""Pictures inside of larger files: members of tar shards (WebDataset), cells of Parquet tables.
+
+What is listed of one is an address of its bytes, so that a worker reads those alone:
+
+==========================================  =============================================
+``bytes://OFFSET+SIZE::URI``                a stretch of the file URI
+``cell://GROUP/ROW/COLUMN::URI``            row ROW of a row group of the Parquet file URI
+==========================================  =============================================
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+READ_AHEAD = 1 << 20
+"""Bytes fetched at once from object storage while the headers of a tar are read: small members need no request each."""
+WINDOW = 32
+"""Rows of a Parquet table decoded at once."""
+OPEN_TABLES = 4
+BYTES_COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
+
+
+class Member(NamedTuple):
+    """A file in a shard. ``address`` stands for ``URI::``; ``problem`` says why it, or what comes after, is lost."""
+
+    name: str
+    address: str
+    version: str | None
+    problem: str | None = None
+
+
+def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[Member]:
+    """Files of a tar in its order, read header by header. Names are only names, whatever they hold.
+
+    Where the file is cut off or broken the last member has the name "" and a problem; those before it are good.
+
+    Args:
+        version: of the shard; a member's own is its size and time, and this where the archive keeps no times.
+    """
+    seen: Counter[str] = Counter()
+    try:
+        with filesystem.open_input_file(path) as file:
+            size = file.size()
+            local = isinstance(filesystem, fs.LocalFileSystem)
+            buffered = io.BufferedReader(file, 4096 if local else READ_AHEAD)
+            for info in _headers(buffered):
+                if not info.isreg():
+                    continue
+                if info.offset_data + info.size > size and not info.issparse():
+                    raise tarfile.ReadError(f"the file has {size:,} bytes and ends inside of {info.name!r}")
+                seen[info.name] += 1
+                again = f" ({seen[info.name]})" if seen[info.name] > 1 else ""
+                known = f"{info.size}-{int(info.mtime)}" if info.mtime else f"{info.size}@{version}"
+                problem = "a sparse file, whose bytes do not lie together" if info.issparse() else None
+                yield Member(info.name + again, f"bytes://{info.offset_data}+{info.size}", known, problem)
+    except (tarfile.TarError, ValueError, OSError) as error:
+        yield Member("", "", version, f"not a whole tar archive, its members from here on are lost: {error}")
+
+
+def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+    """Every header up to the mark of the end. ``tarfile`` itself takes a broken header for the end."""
+    if not file.peek(1):
+        raise tarfile.ReadError("the file is empty")
+    with tarfile.TarFile(fileobj=file, encoding="utf-8", errors="backslashreplace") as tar:
+        tar.offset = 0
+        while True:
+            file.seek(tar.offset)
+            try:
+                yield tarfile.TarInfo.fromtarfile(tar)
+            except tarfile.EOFHeaderError:
+                return
+            except tarfile.EmptyHeaderError:
+                raise tarfile.ReadError("it ends without the mark of its end") from None
+
+
+def bytes_column(schema: pa.Schema) -> str | None:
+    """The column of a Parquet table that holds pictures, as ``parent.child`` in a struct (Hugging Face's way)."""
+    for name in BYTES_COLUMNS:
+        if name in schema.names:
+            kind = schema.field(name).type
+            if is_binary(kind):
+                return name
+            if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type):
+                return f"{name}.bytes"
+    return None
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def table_cells(file: pq.ParquetFile, column: str, version: str) -> Iterator[Member]:
+    """The pictures of a Parquet table in its order; the bytes stay unread. Named by ``image_id``, else by row."""
+    first = 0
+    named = "image_id" in file.schema_arrow.names
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        ids = file.read_row_group(group, ["image_id"])["image_id"].cast(pa.string()).to_pylist() if named else None
+        for row in range(rows):
+            name = ids[row] if ids and ids[row] is not None else f"{first + row:08d}"
+            yield Member(name, f"cell://{group}/{row}/{column}", version)
+        first += rows
+
+
+# Reading
+
+
+def parse(uri: str) -> tuple[str, str] | None:
+    """An address and the uri of the file that it lies in; None for the uri of a whole file."""
+    match = re.match(r"((?:bytes://\d+\+\d+)|(?:cell://\d+/\d+/[\w.]+))::(.+)", uri, re.DOTALL)
+    return (match[1], match[2]) if match else None
+
+
+def size_of(address: str) -> int | None:
+    """Bytes of what is at an address, where it tells."""
+    return int(address.rpartition("+")[2]) if address.startswith("bytes://") else None
+
+
+def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str | None) -> bytes:
+    """The bytes at an address in the file ``path``; ``version`` tells files of one name apart.
+
+    Raises:
+        OSError, pa.ArrowException: the file cannot be read, or is shorter.
+    """
+    scheme, _, where = address.partition("://")
+    if scheme == "bytes":
+        offset, size = map(int, where.split("+"))
+        with filesystem.open_input_file(path) as file:
+            data = file.read_at(size, offset)
+        if len(data) < size:
+            raise OSError(f"the file ends {size - len(data):,} bytes before the end of this member")
+        return data
+    group, row, column = where.split("/")
+    rows = TABLES.get((path, version, int(group), column), lambda: filesystem.open_input_file(path))
+    found = rows.row(int(row))
+    if found is None:
+        raise OSError("there are no bytes in this row")
+    return found
+
+
+class Rows:
+    """One column of one row group, read forwards in windows: going on costs what is new, going back starts again."""
+
+    def __init__(self, open_file: Callable[[], pa.NativeFile], group: int, column: str) -> None:
+        self.open_file, self.group, self.column = open_file, group, column
+        self.lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        file = pq.ParquetFile(self.open_file(), pre_buffer=False, buffer_size=READ_AHEAD)
+        name, *_ = self.column.split(".")
+        if name not in file.schema_arrow.names or self.group >= file.num_row_groups:
+            raise OSError(f"there is no column {self.column} or row group {self.group}: the file has changed")
+        self.batches = file.iter_batches(WINDOW, row_groups=[self.group], columns=[self.column])
+        self.windows: list[pa.Array] = []
+        self.first = 0
+
+    def row(self, index: int) -> bytes | None:
+        with self.lock:
+            if index < self.first:
+                self._start()
+            while index >= self.first + sum(map(len, self.windows)):
+                self._advance()
+            at = index - self.first
+            for window in self.windows:
+                if at < len(window):
+                    return window[at].as_py()
+                at -= len(window)
+
+    def _advance(self) -> None:
+        batch = next(self.batches, None)
+        if batch is None:
+            raise OSError(f"row group {self.group} has fewer rows: the file has changed")
+        values = batch.column(0)
+        self.windows.append(values.field("bytes") if pa.types.is_struct(values.type) else values)
+        if len(self.windows) > 2:  # threads that read ahead are a few rows apart
+            self.first += len(self.windows.pop(0))
+
+
+class Tables:
+    """The row groups that this process reads from, the ones used last."""
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple, Rows] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key: tuple[str, str | None, int, str], open_file: Callable[[], pa.NativeFile]) -> Rows:
+        with self.lock:
+            if key not in self.open:
+                self.open[key] = Rows(open_file, *key[2:])
+            self.open.move_to_end(key)
+            while len(self.open) > OPEN_TABLES:
+                self.open.popitem(last=False)
+            return self.open[key]
+
+
+TABLES = Tables()

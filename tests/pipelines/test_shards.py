@@ -1,0 +1,210 @@
+import io
+import re
+import tarfile
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import fetch, listing, shards
+from pipelines.console import UserError
+from pipelines.fetch import ReadError
+from pipelines.listing import Listing
+
+CONTENTS = {
+    "000.jpg": b"first",
+    "000.json": b"{}",
+    "deep/001.png": b"",
+    "../../etc/002.jpg": b"x" * 1500,
+    "/003.jpg": b"y",
+}
+
+
+def tar_of(contents=CONTENTS, mtime: int = 5, kind: int = tarfile.PAX_FORMAT) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=kind) as tar:
+        for name, data in contents.items() if isinstance(contents, dict) else contents:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), mtime
+            tar.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def listed(images) -> tuple[list[dict], int]:
+    found = Listing(str(images))
+    return [row for chunk in found.chunks() for row in chunk.to_pylist()], found.ignored
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_members_are_addressed_and_read(tmp_path, kind):
+    (tmp_path / "a.tar").write_bytes(tar_of(kind=kind))
+    rows, ignored = listed(tmp_path / "a.tar")
+    assert [row["image_id"] for row in rows] == [
+        "a.tar/000.jpg", "a.tar/deep/001.png", "a.tar/../../etc/002.jpg", "a.tar//003.jpg"
+    ]  # fmt: skip
+    assert ignored == 1
+    assert [fetch.read(row["uri"], row["version"]) for row in rows] == [
+        ("5-5", b"first"), ("0-5", b""), ("1500-5", b"x" * 1500), ("1-5", b"y")
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar"]
+
+
+def test_only_a_members_own_bytes_are_read(tmp_path, monkeypatch):
+    (tmp_path / "a.tar").write_bytes(tar_of())
+    rows, _ = listed(tmp_path / "a.tar")
+    read = []
+    monkeypatch.setattr(shards, "read_member", lambda filesystem, path, address, version: read.append(address))
+    fetch.read(rows[0]["uri"])
+    data = (tmp_path / "a.tar").read_bytes()
+    offset, size = map(int, read[0].removeprefix("bytes://").split("+"))
+    assert data[offset : offset + size] == b"first"
+
+
+def test_a_glob_of_shards(tmp_path):
+    for name in ("s/a.tar", "s/b.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(tar_of({"x.jpg": name.encode()}))
+    rows, _ = listed(tmp_path / "s" / "*.tar")
+    assert {row["image_id"]: fetch.read(row["uri"])[1] for row in rows} == {
+        "a.tar/x.jpg": b"s/a.tar", "b.tar/x.jpg": b"s/b.tar"
+    }  # fmt: skip
+
+
+def test_a_name_that_is_there_twice_stands_for_two(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar_of([("x.jpg", b"one"), ("x.jpg", b"two"), ("X.jpg", b"three")]))
+    rows, _ = listed(tmp_path / "a.tar")
+    assert {row["image_id"]: fetch.read(row["uri"])[1] for row in rows} == {
+        "a.tar/x.jpg": b"one", "a.tar/x.jpg (2)": b"two", "a.tar/X.jpg": b"three"
+    }  # fmt: skip
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ["\n.jpg", "a b#?%20::.jpg", "ü" * 120 + ".jpg", "x" * 250 + ".jpg"]
+    (tmp_path / "odd :: name#1.tar").write_bytes(tar_of({name: name.encode() for name in names}))
+    rows, _ = listed(tmp_path / "odd :: name#1.tar")
+    assert [row["image_id"] for row in rows] == [f"odd :: name#1.tar/{name}" for name in names]
+    assert [fetch.read(row["uri"])[1].decode() for row in rows] == names
+
+
+def test_an_archive_without_times_has_the_shards_version(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar_of({"x.jpg": b"123"}, mtime=0))
+    (row,), _ = listed(tmp_path / "a.tar")
+    found = (tmp_path / "a.tar").stat()
+    assert row["version"] == f"3@{found.st_size}-{found.st_mtime_ns}"
+
+
+WHOLE = tar_of({"a.jpg": b"a" * 600, "b.jpg": b"b" * 600, "c.jpg": b"c" * 600}, kind=tarfile.USTAR_FORMAT)
+MEMBER = 512 + 1024
+
+
+@pytest.mark.parametrize(
+    ("data", "good", "reason"),
+    [
+        (WHOLE[: 2 * MEMBER + 700], "ab", "ends inside of 'c.jpg'"),
+        (WHOLE[: 2 * MEMBER + 512 + 600], "abc", "without the mark of its end"),
+        (WHOLE[: 2 * MEMBER + 100], "ab", "truncated header"),
+        (WHOLE[: 2 * MEMBER], "ab", "without the mark of its end"),
+        (WHOLE[:MEMBER] + b"\xff" * 512 + WHOLE[MEMBER:], "a", "bad checksum|invalid"),
+        (b"no tar at all" * 100, "", "invalid header|truncated"),
+        (b"", "", "the file is empty"),
+    ],
+)
+def test_a_broken_tar_loses_its_tail_and_says_so(tmp_path, data, good, reason):
+    (tmp_path / "t.tar").write_bytes(data)
+    rows, _ = listed(tmp_path / "t.tar")
+    *members, last = rows
+    assert [row["image_id"] for row in members] == [f"t.tar/{letter}.jpg" for letter in good]
+    assert [fetch.read(row["uri"])[1] for row in members] == [letter.encode() * 600 for letter in good]
+    assert last["image_id"] == "t.tar"
+    assert re.search(reason, last["problem"])
+
+
+def test_a_shard_that_was_cut_after_it_was_listed(tmp_path):
+    (tmp_path / "a.tar").write_bytes(WHOLE)
+    rows, _ = listed(tmp_path / "a.tar")
+    (tmp_path / "a.tar").write_bytes(WHOLE[: MEMBER + 600])
+    assert fetch.read(rows[0]["uri"])[1] == b"a" * 600
+    with pytest.raises(ReadError, match="ends 512 bytes before the end of this member"):
+        fetch.read(rows[1]["uri"])
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(ReadError, match="No such file"):
+        fetch.read(rows[0]["uri"])
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "*.tar.gz"])
+def test_compressed_tars_are_refused(tmp_path, name):
+    (tmp_path / name.replace("*", "a")).write_bytes(b"")
+    with pytest.raises(UserError, match=r"compressed as a whole.* Unpack it"):
+        listed(tmp_path / name)
+
+
+def test_shards_in_object_storage():
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/shards/a.tar": tar_of(), "/shards/b.tar": tar_of({"x.jpg": b"b"})})
+    rows, ignored = listed("memory://shards/*.tar")
+    assert [fetch.read(row["uri"])[1] for row in rows] == [b"first", b"", b"x" * 1500, b"y", b"b"]
+    assert ignored == 1
+
+
+# Parquet
+
+
+def cells(count: int) -> list[bytes]:
+    return [bytes([number % 256]) * (number % 5 + 1) for number in range(count)]
+
+
+@pytest.mark.parametrize("column", ["image", "bytes", "struct"])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_bytes_in_parquet(tmp_path, column, kind):
+    values = pa.array(cells(100), kind)
+    paths = pa.array([f"{number}.jpg" for number in range(100)])
+    column, values = (
+        ("image", pa.StructArray.from_arrays([values, paths], ["bytes", "path"]))
+        if column == "struct"
+        else (column, values)
+    )
+    pq.write_table(pa.table({column: values, "label": [1] * 100}), tmp_path / "t.parquet", row_group_size=70)
+    rows, _ = listed(tmp_path / "t.parquet")
+    assert rows[71]["image_id"] == "t.parquet/00000071"
+    assert [fetch.read(row["uri"], row["version"])[1] for row in rows] == cells(100)
+    found = (tmp_path / "t.parquet").stat()
+    assert fetch.read(rows[0]["uri"], rows[0]["version"])[0] == f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def test_cells_in_any_order(tmp_path):
+    pq.write_table(pa.table({"bytes": cells(300)}), tmp_path / "t.parquet", row_group_size=200)
+    rows, _ = listed(tmp_path / "t.parquet")
+    for at in (0, 199, 120, 121, 60, 250, 3, 199, 299):
+        assert fetch.read(rows[at]["uri"])[1] == cells(300)[at]
+
+
+def test_ids_in_parquet(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 2)
+    pq.write_table(pa.table({"image_id": ["a", "b", "c"], "bytes": cells(3)}), tmp_path / "t.parquet")
+    assert [row["image_id"] for row in listed(tmp_path / "t.parquet")[0]] == ["a", "b", "c"]
+    pq.write_table(pa.table({"image_id": ["d", "c"], "bytes": cells(2)}), tmp_path / "u.parquet")
+    with pytest.raises(UserError, match="gives image_id 'c' to several files"):
+        listed(tmp_path / "*.parquet")
+
+
+def test_a_cell_without_bytes_and_a_table_that_changed(tmp_path):
+    pq.write_table(pa.table({"bytes": [b"x", None]}), tmp_path / "t.parquet")
+    rows, _ = listed(tmp_path / "t.parquet")
+    with pytest.raises(ReadError, match="no bytes in this row"):
+        fetch.read(rows[1]["uri"], "1")
+    pq.write_table(pa.table({"bytes": [b"x"]}), tmp_path / "t.parquet")
+    with pytest.raises(ReadError, match="the file has changed"):
+        fetch.read(rows[1]["uri"], "2")
+
+
+def test_a_glob_of_tables_with_uris(tmp_path):
+    for name in "ab":
+        pq.write_table(pa.table({"uri": [f"{name}.jpg", f"/abs/{name}.jpg"]}), tmp_path / f"{name}.parquet")
+    rows, _ = listed(tmp_path / "*.parquet")
+    assert [row["uri"] for row in rows] == [
+        str(tmp_path / "a.jpg"),
+        "/abs/a.jpg",
+        str(tmp_path / "b.jpg"),
+        "/abs/b.jpg",
+    ]
