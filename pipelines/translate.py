@@ -4,7 +4,7 @@ The output is a set of kind ``translations`` in the store OUT, one row a sentenc
 
 =============  ====================================================================================
 id             of the corpus: its own, or the number of the line
-source         the sentence as it was given
+source         the sentence as it was given; ``version`` is a hash of it
 translation    the best; empty where the sentence has no word
 score          log P / length penalty + coverage penalty, as the search was asked; ``log_prob`` is log P alone
 nbest          list of (translation, score), best first, the translation itself included
@@ -16,19 +16,18 @@ attention      with --attention: float16, pieces x source pieces
 =============  ====================================================================================
 
 The set's fingerprint is that of models and search, and of the corpus where its ids are no more than numbers of lines:
-line 7 of another file is another sentence. A corpus with ids of its own may grow, and only what is new is translated.
+line 7 of another file is another sentence. A corpus with ids of its own may grow, and only what is new is translated;
+a sentence that has changed under its id is noticed by its version.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterator
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -38,9 +37,10 @@ import typer
 from feature_store import Dataset, Store, failure_schema
 from pipelines import units
 from pipelines.cluster import Plan
-from pipelines.console import Outcome, Progress, UserError
+from pipelines.console import Outcome, Progress
 from pipelines.corpus import DIGITS, FIELDS, Corpus
 from pipelines.models import locate
+from pipelines.translation_lines import refuse_unwritable, write_lines
 from pipelines.translation_search import TooLong, Translator, prepare
 from rnncond import checkpoint
 
@@ -151,12 +151,18 @@ def run(
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
     make_worker = partial(TranslationWorker.on, translator, text, dataset.schema)
-    chunks = (chunk.select(["id", "source"]) for chunk in corpus.chunks())
+    chunks = map(with_version, corpus.chunks())
     row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
     totals = units.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
         write_lines(corpus, dataset, lines)
     return outcome(dataset, translator, totals, lines)
+
+
+def with_version(chunk: pa.Table) -> pa.Table:
+    """What is listed of a corpus's sentences: id, source and version."""
+    versions = [hashlib.sha256(source.encode()).hexdigest()[:16] for source in chunk["source"].to_pylist()]
+    return chunk.select(["id", "source"]).append_column("version", pa.array(versions, pa.string()))
 
 
 def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
@@ -179,8 +185,9 @@ def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
 def schema_of(attention: bool) -> pa.Schema:
     best = pa.struct([pa.field("translation", pa.string()), pa.field("score", pa.float64())])
     kinds = {
-        "id": pa.string(), "source": pa.string(), "translation": pa.string(), "score": pa.float64(),
-        "log_prob": pa.float64(), "nbest": pa.list_(best), "model": pa.string(), "cut": pa.bool_(),
+        "id": pa.string(), "source": pa.string(), "version": pa.string(), "translation": pa.string(),
+        "score": pa.float64(), "log_prob": pa.float64(), "nbest": pa.list_(best), "model": pa.string(),
+        "cut": pa.bool_(),
     }  # fmt: skip
     if attention:
         words = pa.list_(pa.string())
@@ -219,46 +226,9 @@ class TranslationWorker:
         inputs = unit.to_pylist()
         for given, said in zip(inputs, self.translator([row["source"] for row in inputs]), strict=True):
             if isinstance(said, str):
-                failed = {"id": given["id"], "uri": self.uri, "version": None, "stage": "compute", "reason": said}
-                failures.append(failed | {"tries": given["tries"] + 1})
+                failed = {"id": given["id"], "version": given["version"], "tries": given["tries"] + 1}
+                failures.append(failed | {"uri": self.uri, "stage": "compute", "reason": said})
             else:
-                rows.append({"id": given["id"], "source": given["source"]} | said)
+                rows.append({name: given[name] for name in ("id", "source", "version")} | said)
         failed_rows = pa.Table.from_pylist(failures, schema=failure_schema("id"))
         return pa.Table.from_pylist(rows, schema=self.schema), failed_rows
-
-
-def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
-    """The translations in the corpus's order, chunk by chunk; "" of what failed."""
-    snapshot = dataset.snapshot()
-    failed = snapshot.failures()["id"].combine_chunks()
-    for chunk in corpus.chunks():
-        gone = pc.is_in(chunk["id"], value_set=failed)
-        there = chunk["id"].filter(pc.invert(gone)).combine_chunks()
-        said = iter(snapshot.take(there, ["translation"])["translation"].to_pylist())
-        yield ["" if is_gone else next(said) for is_gone in gone.to_pylist()]
-
-
-def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
-    """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
-    fresh = path if "://" in path else f"{path}.part"
-    packing = fsspec.utils.infer_compression(path)
-    try:
-        with fsspec.open(fresh, "wt", encoding="utf-8", newline="\n", compression=packing) as file:
-            for some in translated(corpus, dataset):
-                file.writelines(f"{line}\n" for line in some)
-        if fresh != path:
-            os.replace(fresh, path)
-    except OSError as error:
-        raise UserError(
-            f"The lines cannot be written to {path}: {error}. The translations are in {dataset.store.files.shown}; run "
-            "the same command with --text ANOTHER."
-        ) from None
-
-
-def refuse_unwritable(path: str | None) -> None:
-    """Before hours of work, not after them."""
-    if path is None or "://" in path:
-        return
-    parent = Path(path).absolute().parent
-    if not parent.is_dir() or Path(path).is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"--text {path}: no file can be written there; expected a name in a folder that is there.")

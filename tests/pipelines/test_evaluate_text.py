@@ -95,7 +95,7 @@ def output(folder):
     translator = prepare([checkpoint.load(folder / "run" / "best")], ["m"], attention=True)
     recipe = translate.recipe_of(translator, Corpus.open(str(folder / "val.en")))
     dataset = Store(folder / "out").dataset("translations", recipe, translate.schema_of(True), id_column="id")
-    given = [{"id": f"{number:09d}", "source": sentence} for number, sentence in enumerate(SOURCES)]
+    given = [{"id": f"{number:09d}", "source": sentence, "version": ""} for number, sentence in enumerate(SOURCES)]
     rows = [row | said for row, said in zip(given, translator(SOURCES), strict=True)]
     failed = {
         "id": rows.pop(3)["id"],

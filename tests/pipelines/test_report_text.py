@@ -112,7 +112,10 @@ def test_what_translate_wrote_with_references_beside(tmp_path, capsys):
     recipe = translate.recipe_of(translator, Corpus.open(str(corpus)))
     dataset = Store(tmp_path / "out").dataset("translations", recipe, translate.schema_of(True), id_column="id")
     said = translator(list(world.PAIRS))
-    rows = [{"id": f"{n:09d}", "source": s} | one for n, (s, one) in enumerate(zip(world.PAIRS, said, strict=True))]
+    rows = [
+        {"id": f"{n:09d}", "source": s, "version": ""} | one
+        for n, (s, one) in enumerate(zip(world.PAIRS, said, strict=True))
+    ]
     failed = {"id": "000000005", "uri": "x", "version": None, "stage": "compute", "reason": "too long", "tries": 1}
     with dataset.begin() as term:
         failures = pa.Table.from_pylist([failed], schema=failure_schema("id"))

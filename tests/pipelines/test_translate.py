@@ -14,6 +14,7 @@ import translator_world as world
 
 from feature_store import Store
 from pipelines import caption, console, translate, units
+from pipelines.cluster import Plan
 from pipelines.console import UserError
 from pipelines.corpus import Corpus
 from pipelines.translation_search import prepare
@@ -76,17 +77,25 @@ def test_refused_sentences_are_failures_that_can_be_tried_again(ray_cluster, tmp
     out, lines = str(tmp_path / "out"), tmp_path / "test.de"
     asked = {"too_long": "refuse", "beam": 1, "lines": str(lines)}
     first = translate.run(corpus, model, out, **asked)
-    (failure,) = dataset_of(out).snapshot().failures().to_pylist()
-    assert (first.failed, first.summary["computed"], failure["id"]) == (1, 24, "000000020")
-    assert "14 tokens, more than --max-source-length 12" in first.failures[0]
-    assert (failure["stage"], failure["tries"], failure["uri"]) == ("compute", 1, corpus)
+    assert dataset_of(out).snapshot().failures()["id"].to_pylist() == ["000000020"]
+    assert (first.failed, first.summary["computed"]) == (1, 24)
+    assert "000000020: compute: 14 tokens, more than --max-source-length 12" in first.failures[0]
     said = lines.read_text().split("\n")
     assert len(said) == 26 and said[20] == "" and said[21] != ""
     again = translate.run(corpus, model, out, **asked)
     assert (again.failed, again.summary["already_done"]) == (1, 24) and "--retry-failed" in again.hint
-    retried = translate.run(corpus, model, out, options=units.Options(retry_failed=True), **asked)
-    assert retried.failed == 1
-    assert dataset_of(out).snapshot().failures()["tries"].to_pylist() == [2]
+
+
+@pytest.mark.ray
+def test_a_unit_gives_rows_and_failures_that_count_their_tries(ray_cluster, model):
+    translator = prepare([checkpoint.load(model)], ["m"], too_long="refuse")
+    worker = translate.TranslationWorker.on(translator, "test.en", translate.schema_of(False), Plan(1, 1, 0))()
+    unit = {"id": ["a", "b"], "source": ["a dog", SENTENCES[20]], "version": ["1", "2"], "tries": [0, 3]}
+    rows, failures = worker.process(pa.table(unit))
+    assert rows.select(["id", "source", "version"]).to_pylist() == [{"id": "a", "source": "a dog", "version": "1"}]
+    (failure,) = failures.to_pylist()
+    assert failure.pop("reason").startswith("14 tokens")
+    assert failure == {"id": "b", "uri": "test.en", "version": "2", "stage": "compute", "tries": 4}
 
 
 @pytest.mark.ray
@@ -103,19 +112,6 @@ def test_a_corpus_with_ids_may_grow_and_keeps_them(ray_cluster, tmp_path, model)
     assert (tmp_path / "lines").read_text().splitlines() == [rows[name] for name in "bzaq"]
 
 
-@pytest.mark.ray
-def test_line_seven_of_another_file_is_another_sentence(ray_cluster, tmp_path, model, corpus):
-    out = str(tmp_path / "out")
-    table = pa.table({"source": SENTENCES})
-    pq.write_table(table, tmp_path / "other.parquet")
-    one = translate.run(corpus, model, out, beam=1)
-    other = translate.run(str(tmp_path / "other.parquet"), model, out, beam=1)
-    assert one.summary["set"] != other.summary["set"] and other.summary["already_done"] == 0
-    assert [row["translation"] for row in rows_of(out, one.summary["set"])] == [
-        row["translation"] for row in rows_of(out, other.summary["set"])
-    ]
-
-
 def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):
     trained = checkpoint.load(model)
     other = world.make_translator(None, seed=3)
@@ -129,6 +125,17 @@ def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):
     (tmp_path / "copy").mkdir()
     same = Corpus.open(str(world.write_text(tmp_path / "copy" / "test.en", SENTENCES)))
     assert translate.recipe_of(prepare([trained], ["m"]), same) == recipes[0]
+
+
+def test_line_seven_of_another_file_is_another_sentence(model, corpus, tmp_path):
+    translator = prepare([checkpoint.load(model)], ["m"])
+    other = world.write_text(tmp_path / "other.en", [*SENTENCES[:-1], "two cats"])
+    named = [world.write_text(tmp_path / f"{n}.jsonl", [f'{{"id": "{n}", "source": "a"}}']) for n in range(2)]
+    one, two, three, four = (
+        translate.recipe_of(translator, Corpus.open(str(path)))["corpus"] for path in (corpus, other, *named)
+    )
+    assert one.startswith("test.en ") and two.startswith("other.en ") and one.split()[1] != two.split()[1]
+    assert three == four == "by id"
 
 
 @pytest.mark.parametrize(
