@@ -151,11 +151,7 @@ class SelfCritical(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if baseline not in get_args(Baseline):
-            raise ValueError(f"baseline is {baseline!r}; it can be {', '.join(get_args(Baseline))}")
-        lowest = 2 if baseline == "others" else 1
-        if samples < lowest:
-            raise ValueError(f"samples is {samples}; the baseline {baseline!r} needs at least {lowest}")
+        check_samples(samples, baseline)
         self.system, self.reward, self.baseline = system, reward, baseline
         self.samples, self.max_length, self.cross_entropy = samples, max_length, cross_entropy
         self.forcing = TeacherForcing(system, smoothing)
@@ -201,6 +197,15 @@ class SelfCritical(nn.Module):
         logits = forced.logits.index_fill(1, torch.tensor(NEVER, device=said.device), -torch.inf)
         _, log_probs = cross_entropy(logits, forced.labels)
         return forced.spread(log_probs).sum(1).view(said.shape[:2])
+
+
+def check_samples(samples: int, baseline: str) -> None:
+    """Raises ValueError where there are too few samples for the baseline, or no such baseline."""
+    if baseline not in get_args(Baseline):
+        raise ValueError(f"baseline is {baseline!r}; it can be {', '.join(get_args(Baseline))}")
+    lowest = 2 if baseline == "others" else 1
+    if samples < lowest:
+        raise ValueError(f"samples is {samples}; the baseline {baseline!r} needs at least {lowest}")
 
 
 @contextmanager
