@@ -303,3 +303,17 @@ def test_too_few_samples_for_a_baseline_are_refused():
         SelfCritical(Chain(), worth, samples=0)
     with pytest.raises(ValueError, match="baseline is 'mean'; it can be greedy, others"):
         SelfCritical(Chain(), worth, baseline="mean")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_distributed_data_parallel_gives_the_same_gradients(tmp_path, weight):
+    module = SelfCritical(captioner(), gleu, cross_entropy=weight)
+    found, expected = gradients(module, pictures(), GOLD)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        again, grads = gradients(nn.parallel.DistributedDataParallel(module), pictures(), GOLD)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert again == found
+    assert all(torch.equal(one, other) for one, other in zip(grads, expected, strict=True))
