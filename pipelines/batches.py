@@ -59,13 +59,13 @@ class Split:
 @dataclass(frozen=True)
 class Batch:
     """Attributes:
-    images: (B,) positions in the split.
-    source: their features.
+    examples: (B,) positions in the split: pictures, or pairs of sentences.
+    source: their features, or their words.
     tokens: (N, T + 1) int64, to the length of the longest.
     words: labels to be learnt, EOS included.
     """
 
-    images: np.ndarray
+    examples: np.ndarray
     source: Source
     tokens: torch.Tensor
     words: int

@@ -154,18 +154,19 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 def lines_of(path: str) -> Iterator[str]:
     """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
     filesystem, inside = locate(path)
-    number = 0
+    number = 1
     try:
         with filesystem.open_input_stream(inside) as packed:
-            for number, line in enumerate(io.BufferedReader(packed), 1):
+            for line in io.BufferedReader(packed):
                 yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+                number += 1
     except UnicodeDecodeError as error:
         raise UserError(
             f"text: line {number:,} of {path} is not UTF-8 ({error.reason}); convert the file first, for example with "
             "iconv"
         ) from None
     except OSError as error:
-        raise UserError(f"text: {path} cannot be read behind line {number:,}: {error}") from None
+        raise UserError(f"text: {path} cannot be read at line {number:,}: {error}") from None
 
 
 def from_lines(path: str, columns: tuple[str, str]) -> Iterator[Row]:

@@ -20,10 +20,8 @@ import torch
 from torch import Tensor
 
 from pipelines import ranks
-from pipelines.batches import Batches
 from pipelines.console import UserError
 from pipelines.journal import Folder
-from pipelines.scores import caption_scores
 from pipelines.task import Task
 from rnncond import systems
 from rnncond.checkpoint import Trained, pack
@@ -89,23 +87,15 @@ class Learner:
         self.task, self.desk, self.device, self.report = task, desk, torch.device(device), report
         self.recipe, self.settings = task.recipe, task.recipe.training
         self.vocabulary = Vocabulary.from_json(task.vocabulary)
-        self.train, self.validation = self.batches()
+        self.train, self.validation = task.batches(ranks.rank(), ranks.count())
         torch.manual_seed(self.recipe.seed)
-        sizes = {"vocab_size": len(self.vocabulary), "feature_size": self.train.feature_shape[-1]}
+        sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
         self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)
         self.optimiser = make_optimiser(self.model, self.settings)
         self.position = Position(ranks=ranks.count())
         self.restore(ranks.share(desk.checkpoint() if ranks.rank() == 0 else None))
         self.objective = ranks.wrap(TeacherForcing(self.model, self.settings.label_smoothing), self.device)
         self.noted = 0.0
-
-    def batches(self) -> tuple[Batches, Batches]:
-        data = self.recipe.data
-        place = {"rank": ranks.rank(), "ranks": ranks.count(), "memory": data.memory_gb * 2**30}
-        images, captions = self.settings.images_per_batch, self.settings.captions_per_image
-        train = Batches(self.task.snapshot, self.task.train, data.output, images, captions, self.recipe.seed, **place)
-        validation = Batches(self.task.snapshot, self.task.validation, data.output, images, **place)
-        return train, validation
 
     def run(self) -> Position:
         while self.position.epoch < self.settings.epochs and not self.position.finished:
@@ -177,33 +167,27 @@ class Learner:
         self.report(line)
 
     def validate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Loss and scores of the validation split, the same on every rank; and some captions."""
+        """Loss and scores of the validation split, the same on every rank; and some of the sentences."""
         self.objective.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        captions: dict[int, str] = {}
+        said: dict[int, str] = {}
         with torch.no_grad():
             for batch in self.validation.epoch():
                 found = TeacherForcing(self.model)(batch.source.to(self.device), batch.tokens.to(self.device))
                 sums += torch.stack([found.loss.double(), found.words.double()])
-                captions |= zip(batch.images.tolist(), self.captions(batch), strict=False)
+                said |= zip(batch.examples.tolist(), self.say(batch), strict=False)
         loss, words = ranks.total(sums).tolist()
-        for others in ranks.gather(captions):
-            captions |= others
-        split = self.task.validation
+        for others in ranks.gather(said):
+            said |= others
         scores: dict[str, float] = {}
         if ranks.rank() == 0:
-            ids = split.image_ids
-            hypotheses = {ids[image]: captions[image] for image in range(len(ids))}
-            found = caption_scores(hypotheses, dict(zip(ids, split.references, strict=True)))
+            found = self.task.scores(said)
             scores = {"val_loss": loss / words} | {name: float(value) for name, value in found.items()}
-        chosen = np.linspace(0, len(split.image_ids) - 1, min(self.settings.samples, len(split.image_ids)), dtype=int)
-        samples = [
-            {"image_id": split.image_ids[image], "caption": captions[image], "references": split.references[image]}
-            for image in chosen
-        ]
-        return ranks.share(scores), samples
+        count = self.task.count()
+        chosen = np.linspace(0, count - 1, min(self.settings.samples, count), dtype=int).tolist()
+        return ranks.share(scores), [self.task.sample(example, said[example]) for example in chosen]
 
-    def captions(self, batch) -> list[str]:
+    def say(self, batch) -> list[str]:
         memory = self.model.encode(batch.source.to(self.device))
         found = search(self.model.step, memory, self.model.init_state(memory), SearchOptions(**self.recipe.search))
         return [self.vocabulary.decode(words) for words in found.tokens[:, 0].tolist()]
@@ -251,7 +235,8 @@ class Learner:
 
     def trained(self, line: dict[str, Any]) -> Trained:
         info = {"recipe": self.recipe.model_dump(), **line}
-        return Trained(self.recipe.system, self.model, self.vocabulary, features=self.task.features, info=info)
+        source = self.task.source_vocabulary and Vocabulary.from_json(self.task.source_vocabulary)
+        return Trained(self.recipe.system, self.model, self.vocabulary, source, self.task.features, info)
 
     def note(self, sums: Tensor) -> None:
         """Tell the terminal how far the epoch is, now and then."""

@@ -14,13 +14,12 @@ import typing
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -29,142 +28,42 @@ from pydantic import (
 )
 
 from pipelines.console import UserError
+from pipelines.sections import (
+    CaptionText,
+    CaptionTraining,
+    Cluster,
+    Pairs,
+    PairText,
+    PairTraining,
+    Pictures,
+    Section,
+    Text,
+    Tracking,
+    Training,
+    Whole,
+    no_bool,
+)
 from rnncond import systems
 from rnncond.search import SearchOptions
-from rnncond.text import Level, Punctuation
 
-FILLED = frozenset({"vocab_size", "feature_size"})
+FILLED = frozenset({"vocab_size", "source_vocab_size", "feature_size"})
 """Fields of a system's Config that the data determine; a recipe does not have them."""
-OF_CAPTIONING = frozenset(
+OF_DECODING = frozenset(
     {"nbest", "coverage_beta", "blocked", "samples", "temperature", "top_k", "top_p", "seed", "attention"}
 )
 """Fields of SearchOptions that validation has no use for."""
 
 
-def no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("found true or false, expected a number")
-    return value
-
-
-Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1)]
-Whole = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
-Positive = Annotated[float, BeforeValidator(no_bool), Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, BeforeValidator(no_bool), Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(no_bool), Field(ge=0, lt=1)]
-Split = Literal["train", "val", "test"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(Section):
-    """Pictures and their captions."""
-
-    store: str
-    """The feature store."""
-    captions: str
-    """captions.jsonl, COCO JSON, Karpathy's JSON or Flickr's token file."""
-    output: Literal["pooled", "grid"]
-    """Which of the features the system is given."""
-    fingerprint: str | None = None
-    """Which set of the store; may be left out where the store has one."""
-    train: Split = "train"
-    validation: Split = "val"
-    validation_images: Count | None = None
-    """Validate on the first so many images only."""
-    memory_gb: NotNegative = 2.0
-    """Features that need no more than this, per worker, are kept in memory; others stream at every epoch."""
-
-
-class Text(Section):
-    """The vocabulary, trained on the captions of the training split."""
-
-    level: Level = "word"
-    size: Count | None = None
-    """At most so many entries; null: all words, or 10,000 subwords."""
-    min_count: Count = 1
-    """Words that are rarer become UNK."""
-    lowercase: bool = True
-    punctuation: Punctuation = "split"
-    """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
-    max_length: Count = 20
-    """Longer captions are cut to so many tokens in training."""
-
-
-class Schedule(Section):
-    """The learning rate over the run."""
-
-    kind: Literal["constant", "cosine", "plateau"] = "constant"
-    warmup_steps: Whole = 0
-    """Rises linearly from nothing over so many steps."""
-    patience: Whole = 1
-    """``plateau``: validations without a lower loss before the rate is multiplied by ``factor``."""
-    factor: Annotated[float, BeforeValidator(no_bool), Field(gt=0, lt=1)] = 0.5
-    """``plateau`` only; ``cosine`` falls to nothing at the last epoch."""
-
-
-class EarlyStopping(Section):
-    """When to end before ``epochs``, and which epoch is the best."""
-
-    metric: Literal["CIDEr", "BLEU-4", "loss"] = "CIDEr"
-    patience: Count | None = None
-    """Validations without a better value before training ends; null: never."""
-
-
-class Training(Section):
-    epochs: Count
-    images_per_batch: Count = 64
-    """Of each worker."""
-    captions_per_image: Count = 5
-    """Captions of one image that share a batch; an image with more comes again in the same epoch."""
-    learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
-    clip_norm: Positive | None = 5.0
-    """Gradients are scaled down to this norm."""
-    label_smoothing: Share = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_steps: Count | None = None
-    """Also checkpoint every so many steps within an epoch."""
-    validate_every: Count = 1
-    """Epochs between validations; the last epoch is always validated."""
-    samples: Whole = 8
-    """Validation images whose captions are kept at every validation."""
-    schedule: Schedule = Schedule()
-    early_stopping: EarlyStopping = EarlyStopping()
-
-
-class Cluster(Section):
-    """What the run asks of Ray; null where the run takes what there is."""
-
-    workers: Count = 1
-    cpus_per_worker: Positive | None = None
-    gpus_per_worker: NotNegative | None = None
-    threads: Count | None = None
-    """Of torch in each worker; null: one for each whole CPU of its own."""
-    max_failures: Whole = 3
-    """Times that lost workers are replaced; training goes on from the last checkpoint."""
-
-
-class Tracking(Section):
-    """MLflow."""
-
-    uri: str | None = None
-    """null: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db."""
-    experiment: str = "rnncond"
-    registered_model: str | None = None
-    """Register the best model under this name."""
-
-
 class Recipe(Section):
+    """What both halves have."""
+
     system: str
     seed: Whole = 1
-    data: Data
+    data: Any
     text: Text = Text()
-    model: Any = {}
+    model: Any = Field(default_factory=dict)
     training: Training
-    search: Any = {}
+    search: Any = Field(default_factory=dict)
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
     out: str | None = None
@@ -176,15 +75,33 @@ class Recipe(Section):
         systems.find(system)
         return system
 
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+class CaptionRecipe(Recipe):
+    data: Pictures
+    text: CaptionText = CaptionText()
+    training: CaptionTraining
+
     @model_validator(mode="after")
-    def system_takes_output(self) -> Recipe:
+    def system_takes_output(self) -> CaptionRecipe:
         takes = systems.find(self.system).Model.takes
         if self.data.output not in takes:
             raise ValueError(f"data.output is {self.data.output!r}, but {self.system} takes {' or '.join(takes)}")
         return self
 
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+class TranslationRecipe(Recipe):
+    data: Pairs
+    text: PairText = PairText()
+    training: PairTraining
+
+    @model_validator(mode="after")
+    def shared_words_are_of_one_vocabulary(self) -> TranslationRecipe:
+        if dict(self.model).get("share_embeddings") and not self.text.joint:
+            raise ValueError("model.share_embeddings is true, which needs one vocabulary: text.joint=true")
+        return self
 
 
 def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Section]:
@@ -209,15 +126,18 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
 
 @cache
 def recipe_type(system: str | None) -> type[Recipe]:
-    """Recipe with the ``model`` section of a system, or with any such section where there is no such system."""
-    search = section_of(SearchOptions, OF_CAPTIONING)
+    """The recipe of a system, with its ``model`` section; with any such section where there is no such system."""
+    search = section_of(SearchOptions, OF_DECODING)
     sections: dict[str, Any] = {"search": (search, search())}
+    base: type[Recipe] = CaptionRecipe
     try:
-        model = section_of(systems.find(system or "").Config, FILLED)
+        found = systems.find(system or "")
+        model = section_of(found.Config, FILLED)
         sections["model"] = (model, Field(default_factory=dict, validate_default=True))
+        base = TranslationRecipe if "tokens" in found.Model.takes else CaptionRecipe
     except (ValueError, TypeError, ImportError):
         pass
-    return create_model("Recipe", __base__=Recipe, **sections)
+    return create_model("Recipe", __base__=base, **sections)
 
 
 def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: str | None = None) -> Recipe:
@@ -236,6 +156,7 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
         values["out"] = out
     system = values.get("system")
     kind = recipe_type(system if isinstance(system, str) else None)
+    refuse_other_half(values, kind, where)
     try:
         recipe = kind.model_validate(values)
     except ValidationError as error:
@@ -243,10 +164,39 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     if problems:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems))
-    resolved = recipe.model_dump()
-    resolved["data"] |= {key: absolute(resolved["data"][key]) for key in ("store", "captions")}
+    resolved = recipe.model_dump(mode="json")
+    resolved["data"] |= {key: absolute(path) for key, path in resolved["data"].items() if key in PATHS and path}
     resolved["out"] = recipe.out or f"runs/{Path(source).stem if is_file(source) else source}"
-    return Recipe(**resolved)
+    return (TranslationRecipe if issubclass(kind, TranslationRecipe) else CaptionRecipe)(**resolved)
+
+
+PATHS = ("store", "captions", "source", "target", "validation_source", "validation_target")
+"""Keys of ``data`` that name files."""
+
+
+def refuse_other_half(values: dict, kind: type[Recipe], where: str) -> None:
+    """Text for a captioner, or pictures for a translator: one mistake, not one for every key."""
+    data = values.get("data")
+    if not isinstance(data, dict):
+        return
+    system = values.get("system", "the system")
+    if issubclass(kind, TranslationRecipe) and data.keys() & {"captions", "output"}:
+        raise UserError(
+            f"{where} gives pictures (data.{min(data.keys() & {'captions', 'output'})}) to {system}, which translates "
+            "text. Expected data.source, data.target, data.validation_source and data.validation_target; or another "
+            f"system: {', '.join(takers(tokens=False))}."
+        )
+    if issubclass(kind, CaptionRecipe) and data.keys() & {"source", "target", "validation_source"}:
+        raise UserError(
+            f"{where} gives text (data.{min(data.keys() & {'source', 'target', 'validation_source'})}) to {system}, "
+            "which describes pictures. Expected data.store, data.captions and data.output; or another system: "
+            f"{', '.join(takers(tokens=True))}."
+        )
+
+
+def takers(tokens: bool) -> list[str]:
+    """The systems that translate, or those that describe pictures."""
+    return [name for name in systems.names() if ("tokens" in systems.find(name).Model.takes) == tokens]
 
 
 def names() -> list[str]:

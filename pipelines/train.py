@@ -49,6 +49,8 @@ EXAMPLES = (
     "rnncond train show_tell.small data.store=features data.captions=captions.jsonl\n\n"
     "rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl training.epochs=20 "
     "--out runs/attend\n\n"
+    "rnncond train encdec_bidirectional.small data.source=train.en.gz data.target=train.de.gz "
+    "data.validation_source=val.en.gz data.validation_target=val.de.gz\n\n"
     "rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)\n\n"
     "rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5"
 )
@@ -62,7 +64,7 @@ def main(
     address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
 ) -> Outcome:
-    """Train a captioner on the features of a store and a file of captions.
+    """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
 
     A run that was interrupted goes on when the same command is given again. OUT has best/ and last/ (models), the
     resolved recipe, metrics.jsonl and samples.jsonl.
@@ -87,7 +89,7 @@ def run(
         if known["status"] == "finished" and "training.epochs" not in changed:
             tell(f"The run in {folder} is finished; --restart would begin it again.")
             return summary(folder)
-    task, about = prepare(resolved)
+    task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise UserError(
             f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
@@ -117,7 +119,7 @@ def run(
 
 def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
     metric = task.recipe.training.early_stopping.metric
-    tell(f"{share.describe()}; {len(task.train.image_ids):,} images with {len(task.train.tokens):,} captions")
+    tell(f"{share.describe()}; {task.describe()}")
     with Watch(task, journal, tracking, folder):
         fit(task, journal, share, folder)
     best = best_of(read_lines(folder / "metrics.jsonl"), metric)
@@ -290,7 +292,7 @@ class Watch(threading.Thread):
 
 COLUMNS = (
     ("train_loss", "loss", 3), ("val_loss", "validation", 3), ("CIDEr", "CIDEr", 1), ("BLEU-4", "BLEU-4", 1),
-    ("seconds", "seconds", 1),
+    ("BLEU", "BLEU", 1), ("chrF", "chrF", 1), ("seconds", "seconds", 1),
 )  # fmt: skip
 
 
@@ -315,7 +317,7 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
 def summary(folder: Path) -> Outcome:
     run, lines = read_run(folder), read_lines(folder / "metrics.jsonl")
     best = run["best"]
-    scores = {key: round(best[key], 3) for key in ("val_loss", "CIDEr", "BLEU-4")}
+    scores = {key: round(best[key], 3) for key in SCORES if key in best}
     return Outcome(
         {
             "epochs": lines[-1]["epoch"],
@@ -325,8 +327,12 @@ def summary(folder: Path) -> Outcome:
             "model": str(folder / "best"),
             "mlflow_run": run["mlflow_run_id"],
         },
-        hint=f"Next: rnncond caption IMAGES --model {folder / 'best'} --out captioned",
+        hint=f"Next: rnncond {NEXT['BLEU' in best]} --model {folder / 'best'} --out {folder.name}-output",
     )
+
+
+NEXT = {False: "caption IMAGES", True: "translate TEXT"}
+SCORES = ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF")
 
 
 def versions() -> dict[str, str]:

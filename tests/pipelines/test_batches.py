@@ -57,7 +57,7 @@ def test_each_caption_is_there_once_an_epoch_with_its_own_features(task, make, r
         steps.add(len(own))
         for batch in own:
             words += batch.words
-            for image, values, texts in zip(batch.images, batch.source.values, sentences(task, batch), strict=False):
+            for image, values, texts in zip(batch.examples, batch.source.values, sentences(task, batch), strict=False):
                 index = index_of(task, image)
                 assert values.tolist() == features_of(index)[0].tolist()
                 seen.update((index, text) for text in texts)
@@ -82,7 +82,7 @@ def test_goes_on_from_any_step_as_if_never_stopped(make, memory):
 @pytest.mark.parametrize("memory", [0, ALL])
 def test_the_order_is_a_function_of_seed_and_epoch(make, memory):
     def order(seed, epoch):
-        return [image for batch in make(seed=seed, memory=memory).epoch(epoch) for image in batch.images]
+        return [image for batch in make(seed=seed, memory=memory).epoch(epoch) for image in batch.examples]
 
     assert order(1, 1) == order(1, 1)
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
@@ -90,14 +90,14 @@ def test_the_order_is_a_function_of_seed_and_epoch(make, memory):
 
 def test_without_a_seed_images_come_in_order_with_all_their_captions(task, make):
     found = list(make(seed=None, captions=None).epoch())
-    assert [image for batch in found for image in batch.images] == list(range(IMAGES))
+    assert [image for batch in found for image in batch.examples] == list(range(IMAGES))
     assert [texts for batch in found for texts in sentences(task, batch)] == list(map(captions_of, range(IMAGES)))
 
 
 def test_a_grid_comes_as_places_in_row_major_order(task, make):
     batch = next(make(output="grid").epoch(1))
     assert batch.source.values.dtype == torch.float16
-    for image, places in zip(batch.images, batch.source.values, strict=True):
+    for image, places in zip(batch.examples, batch.source.values, strict=True):
         pooled = features_of(index_of(task, image))[0]
         assert places.tolist() == [pooled.tolist(), (2 * pooled).tolist()]
 
@@ -132,7 +132,7 @@ def test_what_fits_in_memory_is_read_once_and_shuffled_as_a_whole(task, make, mo
 
 
 def test_batches_of_a_share_differ_by_at_most_one_image(make):
-    sizes = [len(batch.images) for batch in make(images=5, captions=None).epoch(1)]
+    sizes = [len(batch.examples) for batch in make(images=5, captions=None).epoch(1)]
     assert len(sizes) == 5
     assert max(sizes) - min(sizes) <= 1
     assert sum(sizes) == IMAGES
@@ -145,7 +145,7 @@ def test_a_rank_without_images_keeps_step_with_nothing_to_learn(task):
     (idle,) = [own[0] for own in found if own[0].words == 0]
     assert idle.tokens.eq(PAD).all()
     assert idle.source.values.shape == (1, 6)
-    assert len(idle.images) == 0
+    assert len(idle.examples) == 0
 
 
 def test_statistics_are_those_of_the_training_images(make):

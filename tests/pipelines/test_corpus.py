@@ -111,5 +111,5 @@ def test_what_cannot_be_read(tmp_path):
 
 def test_pairs_need_both_sides(tmp_path):
     path = lines(tmp_path / "x.tsv", ["a\tb", "c"])
-    with pytest.raises(UserError, match="row 2 .* has no 'target'"):
+    with pytest.raises(UserError, match=r"row 2 .* has no 'target'"):
         list(Corpus.open(str(path)).pairs())

@@ -8,7 +8,7 @@ from training_world import make_world, tiny_recipe
 from pipelines.console import UserError
 from pipelines.journal import Journal, read_lines
 from pipelines.learn import Learner, Position, best_of, decide, factor
-from pipelines.recipe import EarlyStopping, Schedule, Training
+from pipelines.sections import EarlyStopping, Schedule, Training
 from pipelines.task import prepare
 from rnncond.checkpoint import load
 from rnncond.contract import Source
@@ -124,7 +124,7 @@ def test_beam_search_is_what_the_recipe_says(world, tmp_path):
     made = learner(world, tmp_path, "search.beam=3", "search.max_length=1")
     batch = next(made.validation.epoch())
     made.model.eval()
-    assert all(len(caption.split()) <= 1 for caption in made.captions(batch))
+    assert all(len(caption.split()) <= 1 for caption in made.say(batch))
     assert made.model.step(torch.ones(3, dtype=torch.long), *three(made)).logits.shape[0] == 3
 
 

@@ -6,12 +6,16 @@ import pytest
 import yaml
 
 from pipelines.console import UserError
-from pipelines.recipe import Recipe, flat, names, read_recipe, recipe_type
+from pipelines.recipe import CaptionRecipe, TranslationRecipe, flat, load, names, read_recipe, recipe_type
+from rnncond import systems
 
 DATA = ("data.store=features", "data.captions=captions.jsonl")
+TEXT = ("data.source=train.en", "data.target=train.de", "data.validation_source=val.en")
 OF_NONE = {
     "data.fingerprint": "0123456789abcdef",
     "data.validation_images": 9,
+    "data.validation_lines": 9,
+    "data.validation_target": "val.de",
     "text.size": 500,
     "training.checkpoint_steps": 7,
     "training.clip_norm": 2.0,
@@ -22,16 +26,29 @@ OF_NONE = {
     "tracking.uri": "sqlite:///x.db",
     "tracking.registered_model": "captioner",
 }
+TIES = ("model.share_embeddings", "model.tie_embeddings")
+"""With these on, one size cannot change alone."""
+JOINED = {*TIES, "model.score", "model.input_feeding"}
+"""Keys that cannot change alone."""
+
+
+def translates(name: str) -> bool:
+    return "tokens" in systems.find(load(name)[0]["system"]).Model.takes
+
+
+def data_of(name: str) -> tuple[str, ...]:
+    """What a recipe that comes with the project leaves to its user."""
+    return TEXT if translates(name) else DATA
 
 
 def values_of(name: str, *overrides: str) -> dict[str, Any]:
     """Every key of a recipe that comes with the project, defaults included."""
-    return dict(flat(read_recipe(name, [*DATA, *overrides]).model_dump()))
+    return dict(flat(read_recipe(name, [*data_of(name), *overrides]).model_dump()))
 
 
 def other(name: str, key: str, value: Any) -> Any:
     """A valid value of ``key`` that is not ``value``."""
-    kind = recipe_type(read_recipe(name, DATA).system)
+    kind = recipe_type(load(name)[0]["system"])
     *sections, last = key.split(".")
     for section in sections:
         kind = kind.model_fields[section].annotation
@@ -44,6 +61,8 @@ def other(name: str, key: str, value: Any) -> Any:
         return not value
     if isinstance(value, int):
         return value + 1
+    if isinstance(value, list | tuple):
+        return list(value[::-1])
     return value / 2 + 0.01 if isinstance(value, float) else f"{value}2"
 
 
@@ -56,7 +75,7 @@ def test_there_are_recipes_to_test():
 def test_every_misspelt_key_is_named_with_the_nearest(name):
     keys = list(values_of(name))
     with pytest.raises(UserError) as caught:
-        read_recipe(name, [*DATA, *(f"{key}x=1" for key in keys)])
+        read_recipe(name, [*data_of(name), *(f"{key}x=1" for key in keys)])
     lines = str(caught.value).splitlines()
     for key in keys:
         (line,) = [line for line in lines if line.startswith(f"  {key}x: no such key")]
@@ -66,13 +85,14 @@ def test_every_misspelt_key_is_named_with_the_nearest(name):
 
 @pytest.mark.parametrize("name", names())
 def test_a_changed_value_changes_the_resolved_recipe_there_and_nowhere_else(name):
-    before = values_of(name)
-    for key in before.keys() - {"system", "data.output"}:
-        after = values_of(name, f"{key}={other(name, key, before[key])}")
+    untied = [f"{key}=false" for key in TIES if translates(name)]
+    before = values_of(name, *untied)
+    for key in before.keys() - {"system", "data.output"} - JOINED:
+        after = values_of(name, *untied, f"{key}={other(name, key, before[key])}")
         assert {changed for changed in after if after[changed] != before[changed]} == {key}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in names() if not translates(name)])
 def test_a_system_and_its_output_must_fit(name):
     output = other(name, "data.output", values_of(name)["data.output"])
     unfit = "mrnn" if output == "pooled" else "top_down"
@@ -156,8 +176,23 @@ def test_local_paths_are_made_absolute_and_uris_stay(tmp_path, monkeypatch):
 
 def test_a_recipe_can_be_sent_to_workers():
     recipe = read_recipe("show_tell.small", DATA)
-    assert type(recipe) is Recipe
+    assert type(recipe) is CaptionRecipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
+    recipe = read_recipe("encdec.small", TEXT)
+    assert type(recipe) is TranslationRecipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_text_for_a_captioner_and_pictures_for_a_translator_are_one_mistake():
+    with pytest.raises(UserError, match=r"gives text \(data\.source\) to show_tell, .* encdec, "):
+        read_recipe("show_tell.small", TEXT)
+    with pytest.raises(UserError, match=r"gives pictures \(data\.captions\) to gnmt, .* show_tell"):
+        read_recipe("gnmt.small", DATA)
+
+
+def test_shared_embeddings_need_a_joint_vocabulary():
+    with pytest.raises(UserError, match=r"share_embeddings is true, which needs one vocabulary: text\.joint=true"):
+        read_recipe("encdec.small", [*TEXT, "text.joint=false"])
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from pipelines.cluster import Cluster, Node
 from pipelines.console import UserError
 from pipelines.journal import Journal, read_lines, read_run
 from pipelines.learn import Learner
-from pipelines.recipe import Cluster as Asked
+from pipelines.sections import Cluster as Asked
 from pipelines.task import prepare
 from rnncond.checkpoint import load
 

@@ -1,0 +1,102 @@
+"""The training loop on text: it learns, goes on where it was killed, and keeps both vocabularies in the model."""
+
+import pytest
+import torch
+from test_learn import Killed, Mortal, without_clock
+from translation_world import TINY, make_text, reverse
+
+from pipelines.console import UserError
+from pipelines.journal import read_lines
+from pipelines.learn import Learner
+from pipelines.recipe import read_recipe
+from pipelines.task import prepare
+from rnncond.checkpoint import load
+from rnncond.contract import Source
+from rnncond.search import SearchOptions, search
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, ray_cluster):
+    return make_text(tmp_path_factory.mktemp("text"), pairs=300)
+
+
+def learner(world, out, *overrides, recipe="encdec_bidirectional.small") -> Learner:
+    resolved = read_recipe(recipe, [*world, *TINY, *overrides], str(out))
+    journal = Mortal(out)
+    journal.open(resolved.to_yaml(), {})
+    return Learner(prepare(resolved)[0], journal)
+
+
+@pytest.mark.parametrize("lives", [1, 2, 4])
+def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, lives):
+    settings = ("training.checkpoint_steps=20", "data.memory_gb=0.000001")
+    whole = learner(world, tmp_path / "whole", *settings)
+    assert len(whole.train.windows) > 1
+    whole.run()
+    broken = learner(world, tmp_path / "broken", *settings)
+    broken.desk.lives = lives
+    with pytest.raises(Killed):
+        broken.run()
+    broken.desk.close()
+    resumed = learner(world, tmp_path / "broken", *settings)
+    assert resumed.position.steps > 0
+    resumed.run()
+    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        lines, expected = (read_lines(tmp_path / folder / name) for folder in ("broken", "whole"))
+        assert without_clock(lines) == without_clock(expected)
+
+
+def test_it_learns_and_the_model_has_both_vocabularies(world, tmp_path):
+    sizes = ["model.embedding=32", "model.hidden=32", "model.attention=32", "model.readout=32", "model.dropout=0"]
+    longer = ["training.epochs=15", "training.tokens_per_batch=80", "training.label_smoothing=0"]
+    made = learner(world, tmp_path, *sizes, *longer)
+    made.run()
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert lines[-1]["BLEU"] > 30 > lines[0]["BLEU"]
+    assert lines[-1]["chrF"] > lines[0]["chrF"]
+    sample = read_lines(tmp_path / "samples.jsonl")[-1]
+    assert sample["references"] == [reverse(sample["source"])]
+    trained = load(tmp_path / "best")
+    assert trained.features is None
+    source = Source(torch.tensor([[*trained.source_vocabulary.encode("c a"), 2]]))
+    memory = trained.model.encode(source)
+    found = search(trained.model.step, memory, trained.model.init_state(memory), SearchOptions(max_length=9))
+    assert trained.vocabulary.decode(found.tokens[0, 0].tolist()) == "a c"
+
+
+@pytest.mark.parametrize("system", ["encdec", "encdec_attention", "encdec_residual", "gnmt"])
+def test_the_other_translators_train(world, tmp_path, system):
+    tiny = [
+        setting for setting in TINY if system != "encdec" or ("attention" not in setting and "readout" not in setting)
+    ]
+    tiny = [setting for setting in tiny if system != "gnmt" or "readout" not in setting]
+    resolved = read_recipe(f"{system}.small", [*world, *tiny, "training.epochs=2"], str(tmp_path))
+    journal = Mortal(tmp_path)
+    journal.open(resolved.to_yaml(), {})
+    Learner(prepare(resolved)[0], journal).run()
+    first, last = read_lines(tmp_path / "metrics.jsonl")
+    assert last["train_loss"] < first["train_loss"]
+
+
+def test_separate_vocabularies_and_another_run_share_the_store(world, tmp_path):
+    apart = ("text.joint=false", "model.share_embeddings=false", "model.tie_embeddings=false", "training.epochs=1")
+    made = learner(world, tmp_path, *apart)
+    again = learner(world, tmp_path / "again", *apart)
+    assert made.task.data_id == again.task.data_id
+    assert made.task.vocabulary != made.task.source_vocabulary or made.task.sizes()["source_vocab_size"] == 12
+    made.run()
+    assert load(tmp_path / "last").source_vocabulary is not None
+
+
+def test_what_cannot_be_learnt_from(world, tmp_path):
+    files = dict(override.split("=") for override in world)
+    other = [f"data.source={files['data.source']}", f"data.target={files['data.validation_target']}"]
+    with pytest.raises(UserError, match="has 300 lines and .* has 9"):
+        learner([*world, *other], tmp_path)
+    with pytest.raises(UserError, match="there is no file"):
+        learner([*world, "data.source=nowhere.en"], tmp_path / "b")
+    with pytest.raises(UserError, match="No pair of .* all 300 have"):
+        learner([*world, "text.max_length=1", "data.target=" + files["data.source"]], tmp_path / "c")
