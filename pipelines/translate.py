@@ -17,7 +17,7 @@ attention      with --attention: float16, pieces x source pieces
 
 The set's fingerprint is that of models and search, and of the corpus where its ids are no more than numbers of lines:
 line 7 of another file is another sentence. A corpus with ids of its own may grow, and only what is new is translated;
-a sentence that has changed under its id is noticed by its version.
+a sentence that has changed under its id is noticed by its version, and done again with --redo-changed.
 """
 
 from __future__ import annotations
@@ -108,13 +108,16 @@ def command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="try sentences again that failed before")
     ] = False,
+    redo_changed: Annotated[
+        bool, typer.Option("--redo-changed", help="do sentences again that have changed under their ids")
+    ] = False,
     takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
     address: Annotated[
         str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
 ) -> Outcome:
     """Translate the sentences of TEXT that OUT has no translation of yet."""
-    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address)
+    options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
     asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty, "alpha": alpha,
              "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -156,7 +159,7 @@ def run(
     totals = units.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
         write_lines(corpus, dataset, lines)
-    return outcome(dataset, translator, totals, lines)
+    return outcome(dataset, translator, totals, lines, options.redo_changed)
 
 
 def with_version(chunk: pa.Table) -> pa.Table:
@@ -195,7 +198,9 @@ def schema_of(attention: bool) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
-def outcome(dataset: Dataset, translator: Translator, totals: units.Totals, lines: str | None) -> Outcome:
+def outcome(
+    dataset: Dataset, translator: Translator, totals: units.Totals, lines: str | None, redo_changed: bool
+) -> Outcome:
     summary = totals.summary("sentences")
     if translator.too_long == "cut":
         summary["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
@@ -203,9 +208,7 @@ def outcome(dataset: Dataset, translator: Translator, totals: units.Totals, line
     summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
     if lines is not None:
         summary["lines"] = lines
-    hint = f"rnncond report {dataset.store.files.shown}"
-    if totals.failed_before:
-        hint = f"{totals.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
+    hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
     return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
 
 

@@ -12,6 +12,7 @@ from tokenizers import Encoding
 
 from pipelines.console import UserError
 from pipelines.decode import pieces, search_options
+from pipelines.halving import Halving
 from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
 from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
@@ -96,9 +97,10 @@ class Translator:
             elif one.tokens:
                 lengths[place] = len(one.tokens) + 1
         for batch in by_length(lengths, *BATCH[self.device.type]):
-            found = self.search([[*read[place].tokens, EOS] for place in batch], self.options)
-            for b, place in enumerate(batch):
-                answers[place] = self.row(found, b, read[place])
+            # Anew for each batch: how many sentences memory holds depends on how long they are.
+            for some, found in Halving()(lambda places: self.search_read(read, places), batch):
+                for b, place in enumerate(some):
+                    answers[place] = self.row(found, b, read[place])
         return answers
 
     def read(self, sentences: Sequence[str]) -> list[Read]:
@@ -111,6 +113,9 @@ class Translator:
             )
             for sentence, one in zip(sentences, encoded, strict=True)
         ]
+
+    def search_read(self, read: Sequence[Read], places: Sequence[int]) -> Hypotheses:
+        return self.search([[*read[place].tokens, EOS] for place in places], self.options)
 
     @torch.no_grad()
     def search(self, tokens: Sequence[Sequence[int]], options: SearchOptions) -> Hypotheses:

@@ -105,11 +105,14 @@ def test_a_corpus_with_ids_may_grow_and_keeps_them(ray_cluster, tmp_path, model)
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     asked = {"beam": 1, "column": "text"}
     translate.run(str(path), model, out, **asked)
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in [{"id": "b", "text": "two birds"}, *entries]))
-    grown = translate.run(str(path), model, out, lines=str(tmp_path / "lines"), **asked)
-    assert (grown.summary["already_done"], grown.summary["computed"]) == (3, 1)
-    rows = {row["id"]: row["translation"] for row in rows_of(out)}
-    assert (tmp_path / "lines").read_text().splitlines() == [rows[name] for name in "bzaq"]
+    entries = [{"id": "b", "text": "two birds"}, *entries[:2], {"id": "q", "text": "the dog is red"}]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    options = units.Options(redo_changed=True)
+    grown = translate.run(str(path), model, out, lines=str(tmp_path / "lines"), options=options, **asked)
+    assert [grown.summary[name] for name in ("already_done", "computed", "changed")] == [2, 2, 1]
+    rows = {row["id"]: row for row in rows_of(out)}
+    assert {name: row["source"] for name, row in rows.items()} == {entry["id"]: entry["text"] for entry in entries}
+    assert (tmp_path / "lines").read_text().splitlines() == [rows[name]["translation"] for name in "bzaq"]
 
 
 def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):

@@ -51,6 +51,23 @@ def test_the_batch_does_not_matter(trained, monkeypatch):
         assert one["score"] == pytest.approx(alone["score"], rel=1e-5)
 
 
+def test_a_batch_that_memory_does_not_hold_is_done_in_halves(trained, monkeypatch):
+    translator = prepare([trained], ["m"])
+    expected, search_all, sizes = translator(list(world.PAIRS)), translator.search, []
+
+    def search_few(tokens, options):
+        sizes.append(len(tokens))
+        if len(tokens) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate more")
+        return search_all(tokens, options)
+
+    monkeypatch.setattr(translator, "search", search_few)
+    for one, other in zip(translator(list(world.PAIRS)), expected, strict=True):
+        assert one["translation"] == other["translation"]
+        assert one["score"] == pytest.approx(other["score"], rel=1e-5)
+    assert sizes == [5, 2, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("tokens", "sentences", "expected"),
     [
