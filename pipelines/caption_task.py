@@ -7,12 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from feature_store import Snapshot, Store
 from pipelines.batches import Batches, Split, places, split_of
 from pipelines.captions import Captioned, join, read_captions
 from pipelines.console import UserError
+from pipelines.objectives import REWARDS, start_of
 from pipelines.recipe import CaptionRecipe
 from pipelines.scores import caption_scores
+from rnncond.checkpoint import tensors_of
+from rnncond.rewards import CiderD, Reward
 from rnncond.text import Vocabulary
 
 
@@ -23,6 +30,7 @@ class CaptionTask:
     Attributes:
         vocabulary: as JSON, trained on the captions of the training split.
         features: what a model keeps of them: ``fingerprint``, ``recipe`` and ``output``.
+        start: weights to begin with, from ``training.start_from``, whose vocabulary it is then.
     """
 
     recipe: CaptionRecipe
@@ -31,6 +39,7 @@ class CaptionTask:
     validation: Split
     vocabulary: str
     features: dict[str, Any]
+    start: dict[str, Tensor] | None = None
     source_vocabulary: None = None
 
     @property
@@ -46,12 +55,22 @@ class CaptionTask:
     def batches(self, rank: int, ranks: int) -> tuple[Batches, Batches]:
         data, training = self.recipe.data, self.recipe.training
         place = {"rank": rank, "ranks": ranks, "memory": data.memory_gb * 2**30}
-        images, captions = training.images_per_batch, training.captions_per_image
+        images = training.images_per_batch
+        captions = None if training.objective.kind == "self_critical" else training.captions_per_image
         train = Batches(self.snapshot, self.train, data.output, images, captions, self.recipe.seed, **place)
         return train, Batches(self.snapshot, self.validation, data.output, images, **place)
 
     def sizes(self) -> dict[str, int]:
         return {"feature_size": self.snapshot.schema.field(self.recipe.data.output).type.shape[-1]}
+
+    def reward(self, device: torch.device) -> Reward:
+        """CIDEr-D knows how many training images have each n-gram."""
+        name = self.recipe.training.objective.reward
+        if name in REWARDS:
+            return REWARDS[name]
+        image = np.repeat(np.arange(len(self.train.image_ids)), np.diff(self.train.first))
+        words = self.train.tokens[:, 1:].astype(np.int64)
+        return CiderD(*(torch.from_numpy(part).to(device) for part in (words, image)))
 
     def count(self) -> int:
         return len(self.validation.image_ids)
@@ -92,14 +111,17 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
     joined = join(examples, there.image_ids)
     train, validation = (in_split(joined, name, data.captions) for name in (data.train, data.validation))
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
-    vocabulary = vocabulary_of(recipe, train)
+    features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output}
+    start = start_of(recipe, features)
+    vocabulary = start.vocabulary if start else vocabulary_of(recipe, train)
     task = CaptionTask(
         recipe=recipe,
         snapshot=snapshot,
         train=split_of(there, train, vocabulary, recipe.text.max_length),
         validation=split_of(there, validation, vocabulary, recipe.text.max_length),
         vocabulary=vocabulary.to_json(),
-        features={"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output},
+        features=features,
+        start=start and tensors_of(start.model),
     )
     about = {
         "images": len(train),

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from pipelines import ranks
 from pipelines.console import UserError
 from pipelines.journal import Folder
+from pipelines.objectives import TALLY, at_step, make_objective, means, tally
 from pipelines.task import Task
 from rnncond import systems
 from rnncond.checkpoint import Trained, pack
@@ -32,6 +33,7 @@ from rnncond.text import Vocabulary
 
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
+NOTHING = (0.0,) * len(TALLY)
 
 
 class Desk(Protocol):
@@ -53,7 +55,7 @@ class Position:
         waited: epochs validated since.
         rate: what the plateau schedule has made of the learning rate, as a factor.
         lowest, flat: lowest validation loss, and epochs since; for the plateau schedule.
-        loss, words: sums over this rank's steps of the epoch under way.
+        objective, loss, words, reward, baseline, examples: ``TALLY`` over this rank's steps of the epoch under way.
         seconds: spent on the epoch under way.
         finished: stopped early.
     """
@@ -68,10 +70,23 @@ class Position:
     rate: float = 1.0
     lowest: float = math.inf
     flat: int = 0
+    objective: float = 0.0
     loss: float = 0.0
-    words: int = 0
+    words: float = 0.0
+    reward: float = 0.0
+    baseline: float = 0.0
+    examples: float = 0.0
     seconds: float = 0.0
     finished: bool = False
+
+    @property
+    def sums(self) -> list[float]:
+        return [getattr(self, name) for name in TALLY]
+
+    @sums.setter
+    def sums(self, numbers: Sequence[float]) -> None:
+        for name, number in zip(TALLY, numbers, strict=True):
+            setattr(self, name, number)
 
 
 class Learner:
@@ -94,7 +109,8 @@ class Learner:
         self.optimiser = make_optimiser(self.model, self.settings)
         self.position = Position(ranks=ranks.count())
         self.restore(ranks.share(desk.checkpoint() if ranks.rank() == 0 else None))
-        self.objective = ranks.wrap(TeacherForcing(self.model, self.settings.label_smoothing), self.device)
+        reward = task.reward(self.device) if self.settings.objective.kind == "self_critical" else None
+        self.objective = ranks.wrap(make_objective(self.recipe, self.model, reward), self.device)
         self.noted = 0.0
 
     def run(self) -> Position:
@@ -106,52 +122,59 @@ class Learner:
     def train_epoch(self) -> None:
         at = self.position
         self.objective.train()
-        sums = torch.tensor([at.loss, at.words], dtype=torch.float64, device=self.device)
+        sums = self.tensor(at.sums)
         began = time.monotonic() - at.seconds
         for batch in self.train.epoch(at.epoch + 1, at.step):
-            loss = self.update(batch)
-            sums += torch.stack([loss.double(), loss.new_tensor(batch.words, dtype=torch.float64)])
+            sums += self.update(batch)
             at.step, at.steps = at.step + 1, at.steps + 1
             at.seconds = time.monotonic() - began
             self.note(sums)
             every = self.settings.checkpoint_steps
             if every and at.step % every == 0 and at.step < self.train.steps:
                 self.checkpoint(sums)
-        at.loss, at.words = sums.tolist()
+        at.sums = sums.tolist()
+
+    def tensor(self, numbers: Sequence[float]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float64, device=self.device)
 
     def update(self, batch) -> Tensor:
-        """One step; returns the loss summed over this rank's words."""
+        """One step; returns its ``TALLY`` on this rank."""
         at = self.position
         torch.manual_seed(mixed(self.recipe.seed, at.steps, ranks.rank()))
         rate = self.settings.learning_rate * factor(self.settings, at, self.train.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         words = ranks.total(torch.tensor(float(batch.words), device=self.device))
-        sums = self.forward(batch)
+        found = self.forward(batch)
         # DistributedDataParallel averages over ranks; together with this the objective is divided by all words once.
-        (sums.objective * ranks.count() / words).backward()
+        (found.objective * ranks.count() / words).backward()
         if self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        return sums.loss
+        return tally(found, batch.words)
 
     def forward(self, batch):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            return self.objective(batch.source.to(self.device), batch.tokens.to(self.device, non_blocking=True))
+            return self.objective(
+                batch.source.to(self.device),
+                batch.tokens.to(self.device, non_blocking=True),
+                *at_step(self.settings, self.position.steps),
+            )
 
     def end_epoch(self) -> None:
         """Validate, decide, and hand in what the epoch brought."""
         at = self.position
         at.epoch, at.step = at.epoch + 1, 0
-        loss, words = ranks.total(torch.tensor([at.loss, at.words], dtype=torch.float64, device=self.device)).tolist()
-        if not math.isfinite(loss):
+        sums = ranks.total(self.tensor(at.sums))
+        objective, words = (sums[TALLY.index(name)].item() for name in ("objective", "words"))
+        if not math.isfinite(objective):
             raise UserError(
-                f"The loss of epoch {at.epoch} is {loss}. Lower training.learning_rate (now "
+                f"The loss of epoch {at.epoch} is {objective}. Lower training.learning_rate (now "
                 f"{self.settings.learning_rate:g}) or set training.clip_norm."
             )
         rate = self.settings.learning_rate * factor(self.settings, at, self.train.steps)
-        line = {"epoch": at.epoch, "step": at.steps, "train_loss": loss / words, "learning_rate": rate}
+        line = {"epoch": at.epoch, "step": at.steps, **means(self.settings, sums), "learning_rate": rate}
         samples: list[dict[str, Any]] = []
         improved = False
         if at.epoch % self.settings.validate_every == 0 or at.epoch == self.settings.epochs:
@@ -159,7 +182,7 @@ class Learner:
             line |= scores
             improved = decide(at, self.settings, scores)
         line |= {"seconds": at.seconds, "words_per_second": words / max(at.seconds, 1e-9)}
-        at.loss, at.words, at.seconds = 0.0, 0, 0.0
+        at.sums, at.seconds = NOTHING, 0.0
         if ranks.rank() == 0:
             self.desk.epoch(line, samples)
             last = pack(self.trained(line))
@@ -195,9 +218,9 @@ class Learner:
     def checkpoint(self, sums: Tensor) -> None:
         """The state in the middle of an epoch. The epoch's sums so far are kept by rank 0 for all ranks."""
         at = self.position
-        loss, words = ranks.total(sums.clone()).tolist()
+        total = ranks.total(sums.clone()).tolist()
         if ranks.rank() == 0:
-            self.desk.keep(at.steps, self.state(loss=loss, words=words))
+            self.desk.keep(at.steps, self.state(**dict(zip(TALLY, total, strict=True))))
 
     def state(self, **changes: Any) -> Folder:
         """Weights, optimiser and position as the files of a checkpoint."""
@@ -209,7 +232,10 @@ class Learner:
         return {"state.safetensors": safetensors.torch.save(tensors), "position.json": json.dumps(position).encode()}
 
     def restore(self, state: Folder | None) -> None:
-        """Go on from ``state``; without one, take the measure of the features and begin."""
+        """Go on from ``state``; without one begin, with the start's weights or the measure of the features."""
+        if state is None and self.task.start is not None:
+            self.model.load_state_dict(self.task.start)
+            return
         if state is None:
             measures = [module for module in self.model.modules() if isinstance(module, Standardise)]
             found = ranks.share(self.train.statistics() if ranks.rank() == 0 and measures else None)
@@ -229,9 +255,10 @@ class Learner:
         self.position = Position(**json.loads(state["position.json"]))
         if self.position.ranks != ranks.count():
             # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
-            self.position = dataclasses.replace(self.position, ranks=ranks.count(), step=0, loss=0.0, words=0)
+            self.position = dataclasses.replace(self.position, ranks=ranks.count(), step=0)
+            self.position.sums = NOTHING
         if ranks.rank() > 0:
-            self.position = dataclasses.replace(self.position, loss=0.0, words=0)
+            self.position.sums = NOTHING
 
     def trained(self, line: dict[str, Any]) -> Trained:
         info = {"recipe": self.recipe.model_dump(), **line}
@@ -243,8 +270,7 @@ class Learner:
         at = self.position
         if ranks.rank() == 0 and time.monotonic() - self.noted >= PROGRESS_SECONDS:
             self.noted = time.monotonic()
-            loss, words = sums.tolist()
-            self.desk.progress(epoch=at.epoch + 1, step=at.step, of=self.train.steps, loss=loss / max(words, 1))
+            self.desk.progress(epoch=at.epoch + 1, step=at.step, of=self.train.steps, **means(self.settings, sums))
 
 
 def make_optimiser(model: torch.nn.Module, settings) -> torch.optim.Optimizer:

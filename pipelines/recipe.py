@@ -29,6 +29,7 @@ from pydantic import (
 
 from pipelines.console import UserError
 from pipelines.sections import (
+    OBJECTIVES,
     CaptionText,
     CaptionTraining,
     Cluster,
@@ -166,6 +167,9 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
         raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems))
     resolved = recipe.model_dump(mode="json")
     resolved["data"] |= {key: absolute(path) for key, path in resolved["data"].items() if key in PATHS and path}
+    start = resolved["training"]["start_from"]
+    if start and not start.startswith(("runs:/", "models:/")):
+        resolved["training"]["start_from"] = absolute(start)
     resolved["out"] = recipe.out or f"runs/{Path(source).stem if is_file(source) else source}"
     return (TranslationRecipe if issubclass(kind, TranslationRecipe) else CaptionRecipe)(**resolved)
 
@@ -268,14 +272,16 @@ def apply(values: dict, override: str) -> str | None:
 def describe(error: dict, recipe: type[BaseModel]) -> str:
     """One of pydantic's errors in a line: path, what was found, what is allowed."""
     loc = [str(part) for part in error["loc"]]
-    path, found, what = ".".join(loc), error["input"], error["msg"]
+    path, found, what = ".".join(keys_in(loc)), error["input"], error["msg"]
     if error["type"] == "extra_forbidden":
         keys = keys_of(recipe, loc[:-1])
         return f"{path}: no such key; there are {', '.join(keys)}.{near(loc[-1], keys)}"
     if error["type"] == "missing":
         return f"{path}: missing; the recipe must say it, or add {path}=VALUE to the command"
-    if error["type"] == "literal_error":
-        allowed = error["ctx"]["expected"]
+    if error["type"] == "union_tag_invalid":
+        path, found = f"{path}.kind", found["kind"]
+    if error["type"] in ("literal_error", "union_tag_invalid"):
+        allowed = error["ctx"].get("expected") or error["ctx"]["expected_tags"]
         options = [option.strip("' ") for option in allowed.replace(" or ", ", ").split(",")]
         return f"{path}: found {found!r}, expected {allowed}.{near(str(found), options)}"
     what = what.removeprefix("Value error, ").removeprefix("Input should be ")
@@ -284,10 +290,15 @@ def describe(error: dict, recipe: type[BaseModel]) -> str:
     return f"{path}: found {found!r}, expected {what}"
 
 
+def keys_in(loc: list[str]) -> list[str]:
+    """Pydantic's path without the kind that it has behind ``objective``."""
+    return [part for part in loc if part not in OBJECTIVES]
+
+
 def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
     """The keys of the section at ``loc``."""
     for part in loc:
-        model = model.model_fields[part].annotation
+        model = OBJECTIVES.get(part) or model.model_fields[part].annotation
     return list(model.model_fields)
 
 

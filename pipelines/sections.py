@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from rnncond import objectives
+from rnncond.objectives import Baseline, DecayKind
 from rnncond.text import Level, Punctuation
 
 
@@ -115,8 +117,89 @@ class PairEarlyStopping(EarlyStopping):
     metric: Literal["BLEU", "chrF", "loss"] = "BLEU"
 
 
+class CrossEntropy(Section):
+    """The words of people."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+
+class Decay(Section):
+    """The probability that a word of people is fed, over the training steps: ``rnncond.objectives.Decay``."""
+
+    kind: DecayKind = "linear"
+    k: Positive = 1.0
+    c: Positive | None = None
+    """``linear`` only: what a step takes off."""
+    lowest: Share = 0.0
+
+    @model_validator(mode="after")
+    def possible(self) -> Decay:
+        objectives.Decay(**self.model_dump())
+        return self
+
+
+class ScheduledSampling(Section):
+    """The words of people, after the model's own words as often as not."""
+
+    kind: Literal["scheduled_sampling"]
+    decay: Decay
+
+
+class SelfCritical(Section):
+    """What the model's own sentences are worth, beside all captions of the image."""
+
+    kind: Literal["self_critical"]
+    reward: Literal["CIDEr-D", "GLEU", "BLEU"] = "CIDEr-D"
+    """Of tokens, EOS included."""
+    samples: Count = 5
+    """Sentences drawn for each example."""
+    baseline: Baseline = "greedy"
+    """What a sample is compared with: the greedy sentence, or the mean of the other samples."""
+    cross_entropy: NotNegative = 0.0
+    """Weight of the cross-entropy that is added."""
+
+    @model_validator(mode="after")
+    def possible(self) -> SelfCritical:
+        objectives.check_samples(self.samples, self.baseline)
+        return self
+
+
+class PairSelfCritical(SelfCritical):
+    """What the model's own translations are worth."""
+
+    reward: Literal["GLEU", "BLEU"] = "GLEU"
+
+
+OBJECTIVES = {"cross_entropy": CrossEntropy, "scheduled_sampling": ScheduledSampling, "self_critical": SelfCritical}
+"""By kind; translation's have the same keys."""
+
+
+def kind_of(objective: Any) -> Any:
+    """By which a recipe's objective is told from the others; cross-entropy where it says nothing."""
+    if isinstance(objective, dict):
+        return objective.get("kind", "cross_entropy")
+    return getattr(objective, "kind", None)
+
+
+Objective = Annotated[
+    Annotated[CrossEntropy, Tag("cross_entropy")]
+    | Annotated[ScheduledSampling, Tag("scheduled_sampling")]
+    | Annotated[SelfCritical, Tag("self_critical")],
+    Discriminator(kind_of),
+]
+PairObjective = Annotated[
+    Annotated[CrossEntropy, Tag("cross_entropy")]
+    | Annotated[ScheduledSampling, Tag("scheduled_sampling")]
+    | Annotated[PairSelfCritical, Tag("self_critical")],
+    Discriminator(kind_of),
+]
+
+
 class Training(Section):
     epochs: Count
+    objective: Objective = CrossEntropy()
+    start_from: str | None = None
+    """A trained model whose weights and vocabulary to begin with: MODEL as ``rnncond caption`` takes it."""
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 0.0
     clip_norm: Positive | None = 5.0
@@ -132,17 +215,33 @@ class Training(Section):
     schedule: Schedule = Schedule()
     early_stopping: EarlyStopping = EarlyStopping()
 
+    @model_validator(mode="after")
+    def objective_is_possible(self) -> Training:
+        if self.objective.kind == "self_critical" and self.start_from is None:
+            raise ValueError(
+                "objective.kind is self_critical, but start_from names no model. Sentences of an untrained model are "
+                "worth nothing, so there is nothing to learn from: train with cross_entropy first, and give that run"
+            )
+        if self.objective.kind == "self_critical" and self.label_smoothing and not self.objective.cross_entropy:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing}, but self_critical has labels to smooth only with "
+                "objective.cross_entropy above 0. Set one of the two"
+            )
+        return self
+
 
 class CaptionTraining(Training):
     images_per_batch: Count = 64
     """Of each worker."""
     captions_per_image: Count = 5
-    """Captions of one image that share a batch; an image with more comes again in the same epoch."""
+    """Captions of one image that share a batch; an image with more comes again in the same epoch. Self-critical
+    training takes all of them at once."""
 
 
 class PairTraining(Training):
     tokens_per_batch: Count = 4000
     """Of each worker and of the longer side, padding and EOS included."""
+    objective: PairObjective = CrossEntropy()
     early_stopping: PairEarlyStopping = PairEarlyStopping()
 
 

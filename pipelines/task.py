@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
 from pipelines import caption_task, translation_task
 from pipelines.batches import Batch
 from pipelines.recipe import Recipe, TranslationRecipe
+from rnncond.rewards import Reward
 
 
 class Batches(Protocol):
@@ -24,6 +28,7 @@ class Task(Protocol):
     Attributes:
         vocabulary, source_vocabulary: as JSON; the second is None for captions.
         features: what a model keeps of its features; None for translations.
+        start: weights to begin with, from ``training.start_from``.
         data_id: changes with anything that the order or the content of batches depends on, but for the recipe.
     """
 
@@ -31,6 +36,7 @@ class Task(Protocol):
     vocabulary: str
     source_vocabulary: str | None
     features: dict[str, Any] | None
+    start: dict[str, Tensor] | None
 
     @property
     def data_id(self) -> str: ...
@@ -39,6 +45,9 @@ class Task(Protocol):
 
     def sizes(self) -> dict[str, int]:
         """Fields of the system's Config that the data determine, beside ``vocab_size``."""
+
+    def reward(self, device: torch.device) -> Reward:
+        """Of self-critical training."""
 
     def count(self) -> int:
         """Validation examples."""

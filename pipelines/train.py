@@ -283,7 +283,8 @@ class Watch(threading.Thread):
         if entry.pop("kind") == "progress":
             progress.total = entry["of"] * self.training.epochs
             now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
-            progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, loss {entry['loss']:.3f}")
+            key, name = ("train_loss", "loss") if "train_loss" in entry else ("reward", "reward")
+            progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, {name} {entry[key]:.3f}")
             return
         shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
         (progress.bar.console.print if progress.bar else tell)(f"epoch {entry['epoch']:>3}  {shown}")
@@ -291,7 +292,8 @@ class Watch(threading.Thread):
 
 
 COLUMNS = (
-    ("train_loss", "loss", 3), ("val_loss", "validation", 3), ("CIDEr", "CIDEr", 1), ("BLEU-4", "BLEU-4", 1),
+    ("train_loss", "loss", 3), ("reward", "reward", 3), ("baseline", "baseline", 3),
+    ("val_loss", "validation", 3), ("CIDEr", "CIDEr", 1), ("BLEU-4", "BLEU-4", 1),
     ("BLEU", "BLEU", 1), ("chrF", "chrF", 1), ("seconds", "seconds", 1),
 )  # fmt: skip
 

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from feature_store import Snapshot, Store
 from pipelines.console import UserError
 from pipelines.corpus import Corpus
+from pipelines.objectives import REWARDS, start_of
 from pipelines.recipe import TranslationRecipe
 from pipelines.token_batches import Pairs, TokenBatches, pairs_of
 from pipelines.tokens import tokenise, vocabularies
+from rnncond.checkpoint import tensors_of
+from rnncond.rewards import Reward
 from rnncond.text import Vocabulary
 
 
@@ -22,6 +27,7 @@ class TranslationTask:
     """Sent to every worker: all of the data but the tokens. A ``Task``.
 
     Attributes:
+        start: weights to begin with, from ``training.start_from``, whose vocabularies they are then.
         sources, references: the validation sentences as text; the sources as their tokens spell them.
     """
 
@@ -35,6 +41,7 @@ class TranslationTask:
     vocabulary: str
     source_vocabulary: str
     data_id: str
+    start: dict[str, Tensor] | None = None
     features: None = None
 
     def batches(self, rank: int, ranks: int) -> tuple[TokenBatches, TokenBatches]:
@@ -45,6 +52,9 @@ class TranslationTask:
 
     def sizes(self) -> dict[str, int]:
         return {"source_vocab_size": len(Vocabulary.from_json(self.source_vocabulary))}
+
+    def reward(self, device: torch.device) -> Reward:
+        return REWARDS[self.recipe.training.objective.reward]
 
     def count(self) -> int:
         return len(self.references)
@@ -82,7 +92,11 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
     train = Corpus.open(data.source, data.target, data.columns)
     validation = Corpus.open(data.validation_source, data.validation_target, data.columns)
     store = Store(data.store)
-    source, target = vocabularies(store, train, recipe.text)
+    start = start_of(recipe)
+    if start:
+        source, target = start.source_vocabulary, start.vocabulary
+    else:
+        source, target = vocabularies(store, train, recipe.text)
     sets = [tokenise(store, corpus, source, target, address).snapshot() for corpus in (train, validation)]
     pairs = pairs_of(sets[0], recipe.text.max_length), pairs_of(sets[1], first=data.validation_lines)
     if not len(pairs[0].row):
@@ -103,6 +117,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         references=shown["reference"].to_pylist(),
         vocabulary=target.to_json(),
         source_vocabulary=source.to_json(),
+        start=start and tensors_of(start.model),
         data_id=hashlib.sha256(str(identity).encode()).hexdigest()[:16],
     )
     about = {

@@ -1,15 +1,13 @@
 import dataclasses
-import math
 
 import pytest
 import torch
-from training_world import make_world, tiny_recipe
+from training_world import Killed, learner, make_world, without_clock
 
 from pipelines.console import UserError
-from pipelines.journal import Journal, read_lines
-from pipelines.learn import Learner, Position, best_of, decide, factor
+from pipelines.journal import read_lines
+from pipelines.learn import Position, best_of, decide, factor
 from pipelines.sections import EarlyStopping, Schedule, Training
-from pipelines.task import prepare
 from rnncond.checkpoint import load
 from rnncond.contract import Source
 
@@ -17,33 +15,6 @@ from rnncond.contract import Source
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
-
-
-class Killed(Exception):
-    pass
-
-
-class Mortal(Journal):
-    """A journal whose learner dies when it has kept ``lives`` checkpoints."""
-
-    lives = math.inf
-
-    def keep(self, *args, **kwargs):
-        super().keep(*args, **kwargs)
-        self.lives -= 1
-        if self.lives == 0:
-            raise Killed
-
-
-def learner(world, out, *overrides, **settings) -> Learner:
-    recipe = tiny_recipe(world, out, *overrides, **settings)
-    journal = Mortal(out)
-    journal.open(recipe.to_yaml(), {})
-    return Learner(prepare(recipe)[0], journal)
-
-
-def without_clock(lines):
-    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
 
 
 DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedule.kind=cosine")

@@ -7,6 +7,7 @@ import yaml
 
 from pipelines.console import UserError
 from pipelines.recipe import CaptionRecipe, TranslationRecipe, flat, load, names, read_recipe, recipe_type
+from pipelines.sections import OBJECTIVES
 from rnncond import systems
 
 DATA = ("data.store=features", "data.captions=captions.jsonl")
@@ -20,6 +21,7 @@ OF_NONE = {
     "training.checkpoint_steps": 7,
     "training.clip_norm": 2.0,
     "training.early_stopping.patience": 4,
+    "training.start_from": "models:/first@champion",
     "cluster.cpus_per_worker": 0.5,
     "cluster.gpus_per_worker": 1.0,
     "cluster.threads": 2,
@@ -28,7 +30,7 @@ OF_NONE = {
 }
 TIES = ("model.share_embeddings", "model.tie_embeddings")
 """With these on, one size cannot change alone."""
-JOINED = {*TIES, "model.score", "model.input_feeding"}
+JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind"}
 """Keys that cannot change alone."""
 
 
@@ -46,12 +48,16 @@ def values_of(name: str, *overrides: str) -> dict[str, Any]:
     return dict(flat(read_recipe(name, [*data_of(name), *overrides]).model_dump()))
 
 
+def objective_of(name: str) -> type:
+    return OBJECTIVES[load(name)[0]["training"].get("objective", {"kind": "cross_entropy"})["kind"]]
+
+
 def other(name: str, key: str, value: Any) -> Any:
     """A valid value of ``key`` that is not ``value``."""
     kind = recipe_type(load(name)[0]["system"])
     *sections, last = key.split(".")
     for section in sections:
-        kind = kind.model_fields[section].annotation
+        kind = objective_of(name) if section == "objective" else kind.model_fields[section].annotation
     annotation = kind.model_fields[last].annotation
     if typing.get_origin(annotation) is typing.Literal:
         return next(choice for choice in typing.get_args(annotation) if choice != value)
@@ -86,6 +92,8 @@ def test_every_misspelt_key_is_named_with_the_nearest(name):
 @pytest.mark.parametrize("name", names())
 def test_a_changed_value_changes_the_resolved_recipe_there_and_nowhere_else(name):
     untied = [f"{key}=false" for key in TIES if translates(name)]
+    if "training.objective.cross_entropy" in values_of(name):
+        untied.append("training.objective.cross_entropy=0.1")
     before = values_of(name, *untied)
     for key in before.keys() - {"system", "data.output"} - JOINED:
         after = values_of(name, *untied, f"{key}={other(name, key, before[key])}")
