@@ -53,7 +53,7 @@ class Feed:
 
     def __exit__(self, *_) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=10)  # a listing that hangs must not keep the verb from ending
         self.queue.shutdown(force=True)
 
     def dataset(self) -> ray.data.Dataset:

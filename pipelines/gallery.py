@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 from PIL import Image
 
+from pipelines import fetch
 from pipelines.images import DecodeError, Preprocess, decode
 
 LONGEST_SIDE = 480
@@ -113,10 +113,9 @@ def show(card: Card, uris: Sequence[str], preprocess: Preprocess | None) -> Card
     problems = []
     for uri in uris:
         try:
-            with fsspec.open(uri, "rb") as file:
-                image, width, height = decode(file.read(), needed=LONGEST_SIDE)
-        except (OSError, DecodeError, ValueError, ImportError) as error:
-            problems.append(f"{uri}: {getattr(error, 'strerror', None) or error}")
+            image, width, height = decode(fetch.read(uri)[1], needed=LONGEST_SIDE)
+        except (fetch.ReadError, DecodeError) as error:
+            problems.append(f"{uri}: {error}")
             continue
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
         card.picture = data_uri(image, "JPEG", quality=82, optimize=True)

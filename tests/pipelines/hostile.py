@@ -13,7 +13,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageCms
+
+from pipelines.images import Preprocess
+from pipelines.listing import Listing
+from pipelines.reading import Failures, Featuriser
 
 Expected = dict[str, tuple[str, str] | None]
 
@@ -150,6 +155,11 @@ FAILED: dict[str, tuple[bytes, str]] = {
 }
 
 
+CONTENTS = SHOWN | {name: data for name, (data, _) in FAILED.items()}
+EXPECTED: Expected = dict.fromkeys(SHOWN) | {name: ("decode", reason) for name, (_, reason) in FAILED.items()}
+"""What any store of files holds, whatever it is; links and pipes are only in folders."""
+
+
 def make(folder: Path) -> Expected:
     folder.mkdir(parents=True)
     expected: Expected = dict.fromkeys(SHOWN)
@@ -179,3 +189,35 @@ def make(folder: Path) -> Expected:
         (folder / "secret.jpg").chmod(0)
         expected["secret.jpg"] = ("read", "ermission")
     return expected
+
+
+class Mean:
+    """A network that says how bright a picture is."""
+
+    preprocess = Preprocess((8, 8), (9, 9), "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+    def example(self, count):
+        return np.zeros((count, 8, 8, 3), np.uint8)
+
+    def __call__(self, pictures):
+        return {"pooled": pictures.mean((1, 2, 3))[:, None].astype(np.float16)}
+
+
+def outcome_of(listing: Listing) -> Expected:
+    """What becomes of the listed pictures, as ``make`` says what should."""
+    inputs = pa.concat_tables(listing.chunks())
+    failures = Failures()
+    featuriser = Featuriser(Mean(), 4, 2)
+    done = [image.image_id for images, _ in featuriser(inputs, failures) for image in images]
+    featuriser.pool.shutdown()
+    assert sorted(done + [row["image_id"] for row in failures.rows]) == sorted(inputs["image_id"].to_pylist())
+    return dict.fromkeys(done) | {row["image_id"]: (row["stage"], row["reason"]) for row in failures.rows}
+
+
+def assert_as_expected(found: Expected, expected: Expected) -> None:
+    assert found.keys() == expected.keys()
+    assert len(found) >= 30
+    for name, (stage, reason) in ((name, what) for name, what in expected.items() if what):
+        assert found[name] is not None, name
+        assert found[name][0] == stage and reason in found[name][1], name
+    assert not {name: found[name] for name, what in expected.items() if what is None and found[name]}

@@ -115,6 +115,31 @@ def test_the_command(ray_cluster, make_photos, tmp_path, capsys):
     assert the_set(tmp_path / "store").schema.names[-2:] == ["pooled", "grid"]
 
 
+@pytest.mark.ray
+def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_photos, tmp_path, capsys):
+    folder, listing, store = make_photos(4), tmp_path / "listing.parquet", tmp_path / "store"
+    options = ["--store", store, "--backbone", NAME, "--weights", "random", "--outputs", "pooled", "--workers", 1]
+
+    def run(*arguments) -> tuple[dict, str]:
+        assert command(*arguments, *options, "--json") == 0
+        shown = capsys.readouterr()
+        return json.loads(shown.out), " ".join(shown.err.split())
+
+    assert run(folder, "--save-listing", listing)[0]["computed"] == 4
+    before = the_set(store).take(["00000.jpg", "00001.jpg"], ["pooled"])["pooled"].to_pylist()
+    Image.new("RGB", (64, 64), (200, 10, 10)).save(folder / "00001.jpg")
+    assert run(listing)[0]["changed"] == 0  # it tells what there was
+    told, shown = run(folder)
+    assert (told["computed"], told["changed"]) == (0, 1)
+    assert "1 have changed since they were read; --redo-changed" in shown
+    redone, _ = run(folder, "--redo-changed")
+    assert (redone["computed"], redone["already_done"]) == (1, 3)
+    after = the_set(store).take(["00000.jpg", "00001.jpg"], ["pooled"])["pooled"].to_pylist()
+    assert after[0] == before[0] and after[1] != before[1]
+    assert the_set(store).rows == 4
+    assert run(folder, "--redo-changed")[0]["changed"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -107,3 +107,13 @@ def test_a_store(bucket):
         term.handle.commit(term.handle.part_name("c"), pa.table({"image_id": ["c"]}, schema=schema))
     assert verify(dataset).problems == []
     assert (Index.of(dataset.snapshot()).find(pa.chunked_array([["a", "x", "c"]])) >= 0).tolist() == [True, False, True]
+
+
+def test_hostile_pictures_in_a_bucket(bucket):
+    uri, put = bucket
+    # No server takes a line feed or a backslash in a key as it is, nor pyarrow an empty part of a path.
+    names = [name for name in hostile.CONTENTS if not set(name) & set("\n\t\\")]
+    for name in names:
+        put(f"h/{name}", hostile.CONTENTS[name])
+    found = hostile.outcome_of(Listing(f"{uri}/h"))
+    hostile.assert_as_expected(found, {name: hostile.EXPECTED[name] for name in names})
