@@ -60,7 +60,7 @@ def histogram(values: Sequence[float], bins: int = 16, across: str = "CIDEr", un
     return svg(parts, f"{len(values)} {unit} by {across}")
 
 
-CELL, LETTER, LONGEST_LABEL = 20, 6.6, 16
+CELL, LETTER, LONGEST_LABEL = 20, 7.2, 16
 """Pixels of a cell of a matrix and of a letter, and letters of a label."""
 
 

@@ -63,7 +63,6 @@ def from_model(trained: Trained, model: str, source: str | None, references: Seq
     meant = read_references(references or [source], columns, most)
     check_lengths(len(given), source, len(meant), references or [source])
     translator = prepare([trained], [model], beam=beam, nbest=min(3, beam))
-    translator.to(str(next(trained.model.parameters()).device))
 
     found = Translations([], translator.vocabulary.text.lowercase)
     sentences = {row["id"]: row["source"] for row in given}

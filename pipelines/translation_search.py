@@ -63,7 +63,7 @@ class Translator:
         self.vocabulary, self.source_vocabulary = trained[0].vocabulary, trained[0].source_vocabulary
         self.model_id = "+".join(one.model_id for one in trained)
         self.system = " + ".join(one.system for one in trained)
-        self.device = torch.device("cpu")
+        self.device = next(trained[0].model.parameters()).device
 
     def to(self, device: str) -> Translator:
         self.device = torch.device(device)
