@@ -17,7 +17,7 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.util.queue import Full, Queue
 
-from pipelines.unit import Unit, cut
+from pipelines.unit import Unit, cut, merge
 
 BEGIN = "begin"
 LOOK_AHEAD = 64
@@ -65,7 +65,7 @@ class Feed:
     def _list(self) -> None:
         total = 0
         try:
-            for chunk in self.chunks:
+            for chunk in merge(self.chunks, self.rows):
                 total += (chunk.inputs if isinstance(chunk, Unit) else chunk).num_rows
                 self._put([ray.put(chunk)])
                 if self._stop.is_set():

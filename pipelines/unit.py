@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -53,6 +53,21 @@ def to_bytes(table: pa.Table) -> bytes:
 def from_bytes(content: bytes) -> pa.Table:
     with pa.ipc.open_stream(content) as reader:
         return reader.read_all()
+
+
+def merge(chunks: Iterable[pa.Table | Unit], rows: int) -> Iterator[pa.Table | Unit]:
+    """Tables of at least ``rows``, but for the last one: few new inputs among many are no reason for small parts."""
+    held: list[pa.Table] = []
+    for chunk in chunks:
+        if isinstance(chunk, Unit):
+            yield chunk
+            continue
+        held.append(chunk)
+        if sum(table.num_rows for table in held) >= rows:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
 def cut(chunk: pa.Table, rows: int) -> Iterator[Unit]:

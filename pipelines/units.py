@@ -106,6 +106,7 @@ def run(
             known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
             rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
             units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
+            del known  # the feed alone holds what is not done yet
             with Feed(inputs, rows) as feed, progress:
                 for summary in stream(feed, make_worker(plan), term.handle, plan, min(plan.workers, units)):
                     totals.add(summary)

@@ -10,7 +10,7 @@ from feature_store import Store, StoreError, failure_schema, verify
 from pipelines import units
 from pipelines.console import Progress, UserError
 from pipelines.listing_files import SCHEMA
-from pipelines.unit import Unit, cut
+from pipelines.unit import Unit, cut, merge
 from pipelines.units import Options, choose_rows
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
@@ -61,6 +61,13 @@ def test_cut(size, rows, expected):
     units_ = list(cut(table, rows))
     assert [unit.inputs.num_rows for unit in units_] == expected
     assert pa.concat_tables([unit.inputs for unit in units_]).equals(table)
+
+
+def test_small_chunks_are_merged():
+    unit = Unit(chunk("u"))
+    found = list(merge([chunk("a"), unit, chunk("b", "c"), chunk(*"defgh"), chunk("i")], 3))
+    assert found[0] is unit
+    assert [table["image_id"].to_pylist() for table in found[1:]] == [list("abc"), list("defgh"), ["i"]]
 
 
 def test_a_unit_is_packed_in_one_row():
