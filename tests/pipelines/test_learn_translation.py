@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_learn import Killed, Mortal, without_clock
+from training_world import Killed, Mortal, without_clock
 from translation_world import TINY, make_text, reverse
 
 from pipelines.console import UserError
