@@ -168,7 +168,7 @@ def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
     """All that the captions depend on; ``places`` is (rows, columns) of a grid and empty without places."""
     trained, options = describer.trained, describer.options
     return {
-        "model": trained.model_id,
+        "model": describer.model_id,
         "system": trained.system,
         "search": dataclasses.asdict(options) | {"blocked": list(options.blocked)},
         "features": trained.features,
@@ -210,6 +210,7 @@ class Describer:
 
     def __init__(self, trained: Trained, options: SearchOptions) -> None:
         self.trained, self.options, self.halving = trained, options, Halving()
+        self.model_id = trained.model_id  # a hash of all weights, not to be taken for every image
         self.device = torch.device("cpu")
 
     def to(self, device: str) -> Describer:
@@ -251,7 +252,7 @@ class Describer:
             if length
         ]
         row = {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item(), "nbest": nbest}
-        row |= {"caption": said[0], "model": self.trained.model_id}
+        row |= {"caption": said[0], "model": self.model_id}
         if found.attention is not None:
             words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
             row["pieces"] = pieces(self.trained.vocabulary, words.tolist())

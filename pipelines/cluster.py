@@ -14,6 +14,8 @@ import ray
 
 from pipelines.console import UserError
 
+ATTEMPTS = 3
+"""To start Ray here."""
 CONNECT_SECONDS = 10
 
 
@@ -77,14 +79,28 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     refuse_if_nobody_answers(address)
     options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
     try:
-        with silence():
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        start(address, options)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
     try:
         yield running()
     finally:
         ray.shutdown()
+
+
+def start(address: str, options: dict) -> None:
+    """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with silence():
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            return
+        except Exception as error:  # Ray has no class for this
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == ATTEMPTS:
+                raise UserError(f"Ray did not start: {error} The machine is too busy; try again later.") from None
 
 
 def refuse_if_nobody_answers(address: str) -> None:

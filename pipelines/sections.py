@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from rnncond import objectives
 from rnncond.objectives import Baseline, DecayKind
-from rnncond.text import Level, Punctuation
+from rnncond.text import Level, Normalise, Punctuation
 
 
 def no_bool(value: Any) -> Any:
@@ -76,6 +76,8 @@ class Text(Section):
     min_count: Count = 1
     """Words that are rarer become UNK."""
     lowercase: bool = True
+    normalise: Normalise = "none"
+    """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them."""
     punctuation: Punctuation = "split"
     """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
 

@@ -19,8 +19,8 @@ from pipelines.learn import value_of
 from pipelines.models import LOCAL_TRACKING
 from pipelines.recipe import Recipe, flat
 
-PATIENCE = 25
-"""Seconds that a tracking server has for its first answer."""
+PATIENCE, PATIENCE_HERE = 25, 300
+"""Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is."""
 CHAMPION = "champion"
 
 
@@ -39,9 +39,10 @@ class Tracking:
         self.uri = absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
         self.behind = False
         try:
-            within(PATIENCE, lambda: self.connect(name, run_id))
+            patience = PATIENCE_HERE if self.uri.startswith("sqlite:") else PATIENCE
+            within(patience, lambda: self.connect(name, run_id))
         except TimeoutError:
-            raise UserError(self.trouble(f"no answer within {PATIENCE} seconds")) from None
+            raise UserError(self.trouble(f"no answer within {patience} seconds")) from None
         except Exception as error:  # whatever its database or its server raises
             raise UserError(self.trouble(str(error).strip().split("\n")[0][:300])) from None
 

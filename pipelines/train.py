@@ -23,7 +23,6 @@ from typing import Annotated, Any
 import ray
 import torch
 import typer
-import yaml
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -304,7 +303,8 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
     Raises:
         UserError: others differ as well.
     """
-    before = dict(flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
+    # Read as a recipe, which fills in what an earlier version did not write.
+    before = dict(flat(read_recipe(str(folder / "recipe.yaml")).model_dump()))
     after = dict(flat(recipe.model_dump()))
     changed = [key for key in after if before.get(key) != after[key] and key != "out"]
     wrong = [key for key in changed if not key.startswith(MAY_CHANGE)]
