@@ -166,7 +166,7 @@ def by_length(source: np.ndarray, target: np.ndarray, ties: np.ndarray) -> np.nd
     """The order of pairs by the longer side, and of equals by the shorter one.
 
     Up and down in turns, so that the last of one length are like the first of the next: on Multi30k at 4,000 tokens
-    2.8% of a batch is padding, against 6.4% where it always goes up.
+    3.0% of a batch is padding, against 3.8% where it always goes up.
     """
     width = np.maximum(source, target + 1)
     difference = source.astype(np.int64) - target
