@@ -17,6 +17,7 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.util.queue import Full, Queue
 
+from pipelines.console import UserError
 from pipelines.unit import Unit, cut, merge
 
 BEGIN = "begin"
@@ -103,7 +104,7 @@ class Units(ray.data.Datasource):
 def drain(queue: Queue, rows: int) -> Iterator[pa.Table]:
     if queue.get() != BEGIN:
         # Done again it finds other units in the queue than the first time, and some inputs would be in two.
-        raise RuntimeError("the task that hands out the work has died; run the same command again to go on")
+        raise UserError("The task that hands out the work has died. Run the same command again to go on.")
     while (item := queue.get()) is not None:
         (chunk,) = ray.get(item)
         yield from (unit.pack() for unit in ([chunk] if isinstance(chunk, Unit) else cut(chunk, rows)))
