@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,12 @@ def region_fields(size: int) -> list[pa.Field]:
     ]
 
 
+def shape_of(field: pa.Field) -> tuple[int, ...]:
+    """The shape of one image's features in a column of features; of one region's where the column has regions."""
+    kind = field.type
+    return tuple(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else (kind.value_type.list_size,)
+
+
 def failure_schema(id_column: str = "image_id") -> pa.Schema:
     """Columns of inputs that gave no row. ``stage`` is list, read, decode or compute."""
     return pa.schema(
@@ -98,6 +104,30 @@ def to_numpy(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
         raise StoreError(f"a tensor column has {column.null_count} nulls; it must have none")
     flat = column.storage.flatten().to_numpy(zero_copy_only=True)
     return flat.reshape(len(column), *column.type.shape)
+
+
+def from_arrays(arrays: Sequence[np.ndarray]) -> pa.ListArray:
+    """A column of lists of different lengths: of numbers from arrays (L,), of vectors from arrays (L, D)."""
+    values = np.concatenate(arrays)
+    offsets = pa.array(np.cumsum([0, *map(len, arrays)]), pa.int32())
+    flat = pa.array(values.reshape(-1))
+    if values.ndim > 1:
+        flat = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.ListArray.from_arrays(offsets, flat)
+
+
+def to_arrays(column: pa.ListArray | pa.ChunkedArray) -> list[np.ndarray]:
+    """A column of lists as an array (L,) or (L, D) for each row, read-only views."""
+    if isinstance(column, pa.ChunkedArray):
+        return [array for chunk in column.chunks for array in to_arrays(chunk)]
+    if column.null_count:
+        raise StoreError(f"a column of lists has {column.null_count} nulls; it must have none")
+    flat = column.flatten()
+    if pa.types.is_fixed_size_list(flat.type):
+        values = flat.flatten().to_numpy(zero_copy_only=True).reshape(-1, flat.type.list_size)
+    else:
+        values = flat.to_numpy(zero_copy_only=True)
+    return np.split(values, np.cumsum(np.diff(column.offsets.to_numpy()))[:-1]) if len(column) else []
 
 
 def empty(kind: pa.DataType) -> pa.Array:

@@ -14,25 +14,28 @@ mobilenet*, efficientnet*, ...      last feature map              mean over the 
 
 With timm/NAME the grid is ``forward_features`` (the patch tokens of a transformer, in their places) and pooled is
 what timm hands to the classifier, ``forward_head(pre_logits=True)``.
+
+torchvision/fasterrcnn_* are detectors, which give ``regions``: ``pipelines.detectors``.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines import images
+from pipelines import detectors, images
 from pipelines.console import UserError
+from pipelines.detectors import Detector
 from pipelines.images import Preprocess
+from pipelines.weights import as_json, download, fingerprint_weights, load_strictly, read_weights, release_of, seeded
 
 VERSION = 1
 """Of the code between pixels and features: part of every fingerprint, raised when a change alters the numbers."""
@@ -58,6 +61,7 @@ class Backbone:
     Attributes:
         preprocess: from a picture to this network's input.
         shapes: of one image's outputs: pooled (D,), grid (rows, columns, D).
+        row_bytes: what an image's outputs take.
         recipe: everything that the numbers depend on; the fingerprint of a set of features is its hash. A GPU
             computes in float16, to which features are rounded anyway, so the device is no part of it.
     """
@@ -67,6 +71,7 @@ class Backbone:
         self.trunk = trunk.eval().requires_grad_(False)
         self.to("cpu")
         self.shapes = {output: array.shape[1:] for output, array in self(self.example(1)).items()}
+        self.row_bytes = 2 * sum(prod(shape) for shape in self.shapes.values())
         self.recipe: dict[str, Any] = {
             "backbone": name,
             "weights": fingerprint_weights(trunk.network.state_dict()),
@@ -89,9 +94,9 @@ class Backbone:
         return np.zeros((count, *self.preprocess.crop, 3), np.uint8)
 
     @torch.inference_mode()
-    def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 (B, height, width, 3) to float16: ``pooled`` (B, D) and ``grid`` (B, rows, columns, D)."""
-        inputs = torch.from_numpy(pictures)
+    def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """B of (height, width, 3) uint8 to float16: ``pooled`` (B, D) and ``grid`` (B, rows, columns, D)."""
+        inputs = torch.from_numpy(np.stack(pictures))
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             inputs = inputs.pin_memory().to(self.device, non_blocking=True)
@@ -102,48 +107,51 @@ class Backbone:
         return {output: computed[output].half().contiguous().cpu().numpy() for output in self.outputs}
 
 
-def load(name: str, weights: str = "pretrained", outputs: tuple[str, ...] = OUTPUTS) -> Backbone:
+def load(
+    name: str,
+    weights: str = "pretrained",
+    outputs: tuple[str, ...] | None = None,
+    regions: Mapping[str, Any] | None = None,
+) -> Backbone | Detector:
     """Build a backbone.
 
     Args:
         name: ``timm/NAME`` or ``torchvision/NAME``.
         weights: a file (.safetensors, or .pth, .pt with tensors only), ``pretrained`` (downloaded by name) or
             ``random`` (the same random numbers each time).
-        outputs: any of ``pooled`` and ``grid``; what is not asked for is not computed.
+        outputs: any of ``pooled`` and ``grid``, or ``regions`` of a detector; None for all that the network gives.
+            What is not asked for is not computed.
+        regions: fields of ``detectors.Regions`` that are not as by default; of a detector only.
 
     Raises:
-        UserError: no such name or file, no network to download from, or weights of another network.
+        UserError: no such name or file, no network to download from, weights of another network, or outputs that
+            this network does not give.
     """
-    outputs = check_outputs(outputs)
     library, _, model = name.partition("/")
+    if library == "torchvision" and model in detectors.names():
+        check_outputs(outputs, detectors.OUTPUTS, name)
+        return detectors.load(name, weights, detectors.Regions(**(regions or {})))
+    outputs = check_outputs(outputs, OUTPUTS, name)
     if library not in LIBRARIES or not LIBRARIES[library]["knows"](model):
         raise UserError(_no_such_backbone(name))
+    if regions:
+        raise UserError(f"backbone: {name} is no detector, and has no regions to choose from; {DETECTORS}")
     trunk, preprocess = LIBRARIES[library]["build"](model, weights, outputs)
     return Backbone(name, trunk, preprocess, outputs)
 
 
-def check_outputs(outputs: tuple[str, ...]) -> tuple[str, ...]:
-    """The outputs asked for, once each and in the order of ``OUTPUTS``."""
-    if wrong := set(outputs) - set(OUTPUTS):
-        raise UserError(f"outputs: {', '.join(sorted(wrong))!r} is not among {', '.join(OUTPUTS)}")
+DETECTORS = "regions are of a detector, such as torchvision/fasterrcnn_resnet50_fpn_v2"
+
+
+def check_outputs(outputs: tuple[str, ...] | None, there: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The outputs asked for, once each and in the order of ``there``, which are those of the network ``name``."""
+    outputs = there if outputs is None else outputs
+    if wrong := sorted(set(outputs) - set(there)):
+        hint = f"; {DETECTORS}" if "regions" in wrong else ""
+        raise UserError(f"outputs: {', '.join(wrong)!r} is not among {', '.join(there)}, which {name} gives{hint}")
     if not outputs:
-        raise UserError(f"outputs: none given; choose from {', '.join(OUTPUTS)}")
-    return tuple(output for output in OUTPUTS if output in outputs)
-
-
-def as_json(values: Any) -> Any:
-    """``values`` as they will be read back: tuples are lists."""
-    return json.loads(json.dumps(values))
-
-
-def fingerprint_weights(state: dict[str, Tensor]) -> str:
-    """SHA-256 of the weights that are used, whatever the file that held them: names, shapes, values as float32."""
-    digest = hashlib.sha256()
-    for key in sorted(key for key in state if not key.endswith("num_batches_tracked")):
-        values = state[key].detach().cpu().float().contiguous().numpy()
-        digest.update(f"{key}{values.shape}".encode())
-        digest.update(values.data)
-    return digest.hexdigest()
+        raise UserError(f"outputs: none given; choose from {', '.join(there)}")
+    return tuple(output for output in there if output in outputs)
 
 
 # torchvision
@@ -194,16 +202,16 @@ def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tupl
 
     # transform_input undoes the usual normalisation for weights that were trained with another.
     options = {"aux_logits": False, "init_weights": False, "transform_input": True} if name == "googlenet" else {}
-    network = _seeded(lambda: models.get_model(name, weights=None, **options))
+    network = seeded(lambda: models.get_model(name, weights=None, **options))
     known = set(network.state_dict())
     trunk = TorchvisionTrunk(name, network, outputs)
-    release = _release(models.get_model_weights(name), weights)
+    release = release_of(models.get_model_weights(name), weights)
     if weights != "random":
         if weights == "pretrained":
-            state = _download(name, lambda: release.get_state_dict(progress=False, check_hash=True))
+            state = download(name, lambda: release.get_state_dict(progress=False, check_hash=True))
         else:
             state = read_weights(weights)
-        _load_strictly(trunk.network, state, known | {"aux1", "aux2"}, f"torchvision/{name}", weights)
+        load_strictly(trunk.network, state, known | {"aux1", "aux2"}, f"torchvision/{name}", weights)
     transform = release.transforms()
     return trunk, Preprocess(
         crop=(transform.crop_size[0],) * 2,
@@ -212,12 +220,6 @@ def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tupl
         mean=tuple(transform.mean),
         std=tuple(transform.std),
     )
-
-
-def _release(releases, weights: str):
-    """The weights that a file is by its name, else torchvision's default; they fix the preprocessing."""
-    named = [release for release in releases if release.url.endswith("/" + Path(weights).name)]
-    return named[0] if named else releases.DEFAULT
 
 
 # timm
@@ -254,14 +256,14 @@ def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Mo
     import timm
 
     if weights == "pretrained":
-        network = _download(name, lambda: timm.create_model(name, pretrained=True))
+        network = download(name, lambda: timm.create_model(name, pretrained=True))
     else:
-        network = _seeded(lambda: timm.create_model(name))
+        network = seeded(lambda: timm.create_model(name))
     data = timm.data.resolve_data_config({}, model=network)
     known = set(network.state_dict())
     trunk = TimmTrunk(network, outputs)
     if weights not in ("pretrained", "random"):
-        _load_strictly(trunk.network, read_weights(weights), known, f"timm/{name}", weights)
+        load_strictly(trunk.network, read_weights(weights), known, f"timm/{name}", weights)
     if data["crop_mode"] not in ("center", "squash"):
         raise UserError(f"timm/{name} pads its pictures ({data['crop_mode']}), which is not supported; take another")
     height, width = data["input_size"][1:]
@@ -284,7 +286,7 @@ LIBRARIES = {
 def _no_such_backbone(name: str) -> str:
     import timm
 
-    names = [f"torchvision/{model}" for model in torchvision_names()] + [
+    names = [f"torchvision/{model}" for model in torchvision_names() + detectors.names()] + [
         f"timm/{model}" for model in timm.list_models()
     ]
     model = name.rpartition("/")[2]
@@ -292,64 +294,3 @@ def _no_such_backbone(name: str) -> str:
     near = near or difflib.get_close_matches(name, names, n=4, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"backbone: there is no {name!r}; a name is timm/NAME or torchvision/NAME.{hint}"
-
-
-# weights
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """The tensors in a weights file, by name; nothing in the file is run."""
-    if not Path(path).is_file():
-        raise UserError(f"weights: there is no file {path}; give a file, or `pretrained`, or `random`")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"weights: {path} is no .safetensors, and no .pth or .pt of tensors only: {reason}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def _load_strictly(network: nn.Module, state: dict[str, Tensor], known: set[str], name: str, path: str) -> None:
-    """Every weight of ``network`` must be there in its shape; only parts that it no longer uses may be left over."""
-    wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unused = {key.split(".")[0] for key in known} - {key.split(".")[0] for key in wanted}
-    foreign = [key for key in state if key not in known and key.split(".")[0] not in unused]
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    found = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
-    if any(found.values()):
-        listed = "; ".join(
-            f"{len(keys):,} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-            for what, keys in found.items()
-            if keys
-        )
-        raise UserError(f"weights: {path} is not of {name}: {listed}")
-    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
-
-
-def _seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
-
-
-def _download(name: str, fetch):
-    try:
-        return fetch()
-    except Exception as error:  # urllib, requests, huggingface_hub and timm all have their own
-        raise UserError(
-            f"weights: could not download those of {name} ({type(error).__name__}: {error}); "
-            "give a file with --weights FILE, or check the network"
-        ) from error

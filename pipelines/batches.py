@@ -7,6 +7,8 @@ not see; one with more comes again in the same epoch, so each caption is there e
 Features that fit in memory are read once and shuffled as a whole. Others stream: an epoch shuffles the row groups, and
 then the pictures within windows of several row groups, so that each row group is read once and little is held. The
 ranks divide that one order into runs of equal length, and each takes the same number of steps.
+
+Regions, of which each picture has its own number, are kept as a list of arrays, and padded in a batch to its longest.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil, prod
 
 import numpy as np
 import torch
 
-from feature_store import Snapshot, to_numpy
+from feature_store import Snapshot, shape_of
 from pipelines.captions import Captioned
+from pipelines.values import Values, of_column, pad_regions
 from rnncond.contract import BOS, EOS, PAD, Source
 from rnncond.text import Vocabulary
 
@@ -32,6 +36,8 @@ SAMPLE = 2000
 """Pictures that the statistics of the features are taken from."""
 AHEAD = 4
 """Batches made ahead of the training step."""
+
+Kept = torch.Tensor | list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -151,9 +157,10 @@ class Batches:
         self.item_first = split.first[self.item_image] + nth * self.captions
         self.lengths = (split.tokens != PAD).sum(1)
         self.steps = ceil(ceil(len(self.item_image) / ranks) / images)
-        shape = snapshot.schema.field(output).type.shape
-        self.feature_shape = (shape[0],) if len(shape) == 1 else (prod(shape[:-1]), shape[-1])
-        self.image_bytes = 2 * prod(shape)
+        shape = shape_of(snapshot.schema.field(output))
+        self.places = self.mean_regions() if output == "regions" else prod(shape[:-1])
+        self.feature_shape = shape if len(shape) == 1 else (self.places, shape[-1])
+        self.image_bytes = round(2 * self.places * shape[-1])
         self.resident = len(counts) * self.image_bytes <= memory
         self.everything: Features | None = None
 
@@ -187,38 +194,52 @@ class Batches:
         ends = np.flatnonzero(np.diff(window[of_item[items]])) + 1
         return [shuffle(part) for part in np.split(items, ends)]
 
-    def batch(self, items: np.ndarray, values: torch.Tensor) -> Batch:
+    def mean_regions(self) -> float:
+        """Regions of a picture, as the first row group has them."""
+        scores = of_column(self.snapshot.read_row_group(*self.groups[0][:2], columns=["scores"])["scores"])
+        return sum(map(len, scores)) / len(scores)
+
+    def batch(self, items: np.ndarray, values: Kept) -> Batch:
         """``items`` and their features together. A rank without items has one of PAD alone, to keep step."""
         rows = self.item_first[items][:, None] + np.arange(self.captions)
         rows = np.where(rows < self.split.first[self.item_image[items] + 1][:, None], rows, -1).reshape(-1)
         if not len(items):
-            values, rows = torch.zeros(1, *self.feature_shape), np.full(self.captions, -1)
+            rows, nothing = np.full(self.captions, -1), torch.zeros(1, *self.feature_shape)
+            values = [nothing.numpy()] if self.output == "regions" else nothing
         longest = max(2, self.lengths[rows[rows >= 0]].max(initial=0))
         tokens = np.where(rows[:, None] >= 0, self.split.tokens[rows, :longest], PAD).astype(np.int64)
         words = int((tokens[:, 1:] != PAD).sum())
-        return Batch(self.item_image[items], Source(values), torch.from_numpy(tokens), words)
+        source = pad_regions(values) if isinstance(values, list) else Source(values)
+        return Batch(self.item_image[items], source, torch.from_numpy(tokens), words)
 
     def features(self, images: np.ndarray) -> Features:
         """Of pictures by their positions in the split; each row group is read once."""
         images = np.unique(images)
+        if self.output == "regions":
+            return Features(images, [found[row].copy() for found, _, rows in self.read(images) for row in rows])
         values = torch.empty((len(images), *self.feature_shape), dtype=torch.float16)
+        for found, place, rows in self.read(images):
+            values[torch.from_numpy(place)] = torch.from_numpy(found[rows].reshape(len(place), *self.feature_shape))
+        return Features(images, values)
+
+    def read(self, images: np.ndarray) -> Iterator[tuple[Values, np.ndarray, np.ndarray]]:
+        """Of each row group that has some of ``images``, which ascend: its features, the positions in ``images`` of
+        those that it has, and their rows in it."""
         groups = self.split.group[images]
         for group in np.unique(groups):
             rows = self.snapshot.read_row_group(*self.groups[group][:2], columns=[self.output])
             place = np.flatnonzero(groups == group)
-            taken = to_numpy(rows[self.output])[self.split.row[images[place]]]
-            values[torch.from_numpy(place)] = torch.from_numpy(taken.reshape(len(place), *self.feature_shape))
-        return Features(images, values)
+            yield of_column(rows[self.output]), place, self.split.row[images[place]]
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation (D,) of each channel, over some ``SAMPLE`` pictures of whole row groups."""
         chosen = np.random.default_rng(self.seed or 0).permutation(np.unique(self.split.group))
         sums, squares, count = 0.0, 0.0, 0
         for group in chosen:
-            values = self.features(np.flatnonzero(self.split.group == group)).values.flatten(0, -2).float()
+            values = self.features(np.flatnonzero(self.split.group == group)).vectors().float()
             sums, squares = sums + values.sum(0).double(), squares + values.square().sum(0).double()
             count += len(values)
-            if count * self.feature_shape[-1] >= SAMPLE * prod(self.feature_shape):
+            if count >= SAMPLE * self.places:
                 break
         mean = sums / count
         return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
@@ -228,14 +249,23 @@ class Batches:
 class Features:
     """Attributes:
     images: (M,) positions in the split, ascending.
-    values: (M, D) or (M, L, D) float16.
+    values: (M, D) or (M, L, D) float16; of regions a list of M arrays (L, D).
     """
 
     images: np.ndarray
-    values: torch.Tensor
+    values: Kept
 
-    def of(self, images: np.ndarray) -> torch.Tensor:
-        return self.values.index_select(0, torch.from_numpy(np.searchsorted(self.images, images)))
+    def of(self, images: np.ndarray) -> Kept:
+        at = np.searchsorted(self.images, images)
+        if isinstance(self.values, list):
+            return [self.values[place] for place in at]
+        return self.values.index_select(0, torch.from_numpy(at))
+
+    def vectors(self) -> torch.Tensor:
+        """Every vector of every picture: (M * L, D)."""
+        if isinstance(self.values, list):
+            return torch.from_numpy(np.concatenate(self.values))
+        return self.values.flatten(0, -2)
 
 
 class Windows:
@@ -253,11 +283,13 @@ class Windows:
     def __exit__(self, *_) -> None:
         self.reader.shutdown(cancel_futures=True)
 
-    def of(self, items: np.ndarray, window: np.ndarray) -> torch.Tensor:
+    def of(self, items: np.ndarray, window: np.ndarray) -> Kept:
         """The features of ``items`` (B,), which lie in the windows ``window`` (B,), in their order."""
         images = self.batches.item_image[items]
         parts = [self.window(number).of(images[window == number]) for number in np.unique(window)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(0)
+        if len(parts) > 1:
+            return list(chain(*parts)) if isinstance(parts[0], list) else torch.cat(parts)
+        return parts[0] if parts else torch.empty(0)
 
     def window(self, number: int) -> Features:
         batches = self.batches

@@ -9,7 +9,9 @@ score       log P / length penalty + coverage penalty, as the search was asked; 
 nbest       list of (caption, score), best first, the caption itself included
 model       id of the model
 pieces      with --attention: the parts of the caption that the words of the vocabulary are
-attention   with --attention: float16, words x places, row-major over the ``places`` of the set's recipe
+attention   with --attention: float16, words x places, row-major over the ``places`` of the set's recipe, or words x
+            the image's own regions
+boxes       with --attention, of a model that reads regions: x1, y1, x2, y2 of each, pixels of the picture as shown
 ==========  =======================================================================================
 
 The set's fingerprint is that of model, search and features, whether these were computed on the way or read: either
@@ -34,13 +36,14 @@ from pipelines import units
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress, UserError
 from pipelines.decode import pieces, search_options
+from pipelines.detectors import Regions
 from pipelines.halving import Halving
 from pipelines.models import locate
 from pipelines.reading import Failures
-from pipelines.sources import FromImages, FromStore
+from pipelines.sources import Boxes, FromImages, FromStore
+from pipelines.values import Values, source_of
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
-from rnncond.contract import Source
 from rnncond.search import Hypotheses, SearchOptions, search
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
@@ -157,7 +160,9 @@ def run(
     )
     describer = Describer(trained, search_options(trained, **asked))
     describer.check(source.shape)
-    dataset = Store(out).dataset("captions", recipe_of(describer, source.shape), schema_of(describer.options))
+    dataset = Store(out).dataset(
+        "captions", recipe_of(describer, source.shape), schema_of(describer.options, describer.reads_regions)
+    )
     make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
     progress = Progress("caption", "images", None)
     totals = units.run(dataset, source.chunks(), make_worker, progress, describer.row_bytes(source.shape), options)
@@ -165,7 +170,7 @@ def run(
 
 
 def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
-    """All that the captions depend on; ``places`` is (rows, columns) of a grid and empty without places."""
+    """All that the captions depend on; ``places`` is (rows, columns) of a grid, else empty."""
     trained, options = describer.trained, describer.options
     return {
         "model": describer.model_id,
@@ -177,7 +182,7 @@ def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def schema_of(options: SearchOptions) -> pa.Schema:
+def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:
     best = pa.struct([pa.field("caption", pa.string()), pa.field("score", pa.float64())])
     fields = [
         pa.field("image_id", pa.string(), nullable=False),
@@ -192,6 +197,8 @@ def schema_of(options: SearchOptions) -> pa.Schema:
     if options.attention:
         fields.append(pa.field("pieces", pa.list_(pa.string()), nullable=False))
         fields.append(pa.field("attention", pa.list_(pa.list_(pa.float16())), nullable=False))
+    if options.attention and regions:
+        fields.append(pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4)), nullable=False))
     return pa.schema(fields)
 
 
@@ -211,6 +218,7 @@ class Describer:
     def __init__(self, trained: Trained, options: SearchOptions) -> None:
         self.trained, self.options, self.halving = trained, options, Halving()
         self.model_id = trained.model_id  # a hash of all weights, not to be taken for every image
+        self.reads_regions = trained.features["output"] == "regions"
         self.device = torch.device("cpu")
 
     def to(self, device: str) -> Describer:
@@ -220,31 +228,35 @@ class Describer:
 
     def row_bytes(self, shape: tuple[int, ...]) -> int:
         """About what an image adds to the store."""
-        return 200 * (1 + self.options.nbest) + self.options.attention * 2 * self.options.max_length * prod(shape[:-1])
+        places = Regions.most if self.reads_regions else prod(shape[:-1])
+        return 200 * (1 + self.options.nbest) + self.options.attention * 2 * self.options.max_length * places
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse what every image would fail at; ``shape`` is that of one image's features."""
-        found = self.search(np.zeros((1, *shape), np.float16))
+        """Refuse what every image would fail at; ``shape`` is that of one image's features, or of one region's."""
+        nothing = np.zeros((1, *shape), np.float16)
+        found = self.search([nothing] if self.reads_regions else nothing)
         if self.options.attention and found.attention is None:
             raise UserError(f"The model is a {self.trained.system}, which does not attend; leave out --attention.")
 
-    def __call__(self, values: np.ndarray) -> list[dict[str, Any] | None]:
-        """The columns from ``caption`` on for each of ``values`` (B, ...); None where there is nothing to say."""
-        return [
-            self.row(found, b) if found.lengths[b, 0] else None
+    def __call__(self, values: Values, boxes: Boxes = None) -> list[dict[str, Any] | None]:
+        """The columns from ``caption`` on for each image of ``values``; None where there is nothing to say."""
+        rows = [
+            self.row(found, b, len(some[b]) if self.reads_regions else None) if found.lengths[b, 0] else None
             for some, found in self.halving(self.search, values)
             for b in range(len(some))
         ]
+        if boxes is not None and self.options.attention:
+            rows = [row and row | {"boxes": own.tolist()} for row, own in zip(rows, boxes, strict=True)]
+        return rows
 
     @torch.no_grad()
-    def search(self, values: np.ndarray) -> Hypotheses:
-        features = torch.from_numpy(values.copy()).to(self.device).float()
-        source = Source(features.flatten(1, -2) if features.ndim > 2 else features)
-        memory = self.trained.model.encode(source)
+    def search(self, values: Values) -> Hypotheses:
+        memory = self.trained.model.encode(source_of(values).to(self.device))
         found = search(self.trained.model.step, memory, self.trained.model.init_state(memory), self.options)
         return Hypotheses(*(None if part is None else part.cpu() for part in found))
 
-    def row(self, found: Hypotheses, b: int) -> dict[str, Any]:
+    def row(self, found: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
+        """Of image ``b``; its attention over the first ``places``, which are not padding."""
         said = [self.trained.vocabulary.decode(tokens) for tokens in found.tokens[b].tolist()]
         nbest = [
             {"caption": caption, "score": score}
@@ -256,7 +268,7 @@ class Describer:
         if found.attention is not None:
             words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
             row["pieces"] = pieces(self.trained.vocabulary, words.tolist())
-            row["attention"] = list(found.attention[b, 0, : len(words)].half().numpy())
+            row["attention"] = list(found.attention[b, 0, : len(words), :places].half().numpy())
         return row
 
 
@@ -275,8 +287,8 @@ class CaptionWorker:
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures, rows = Failures.before(unit), []
-        for images, values in self.source(unit, failures):
-            for image, said in zip(images, self.describer(values), strict=True):
+        for images, *features in self.source(unit, failures):
+            for image, said in zip(images, self.describer(*features), strict=True):
                 if said is None:
                     failures.add(*image, "compute", "the search found no caption: its rules leave nothing to say")
                 else:

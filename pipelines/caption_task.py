@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feature_store import Snapshot, Store
+from feature_store import Snapshot, Store, shape_of
 from pipelines.batches import Batches, Split, places, split_of
 from pipelines.captions import Captioned, join, read_captions
 from pipelines.console import UserError
@@ -61,7 +61,7 @@ class CaptionTask:
         return train, Batches(self.snapshot, self.validation, data.output, images, **place)
 
     def sizes(self) -> dict[str, int]:
-        return {"feature_size": self.snapshot.schema.field(self.recipe.data.output).type.shape[-1]}
+        return {"feature_size": shape_of(self.snapshot.schema.field(self.recipe.data.output))[-1]}
 
     def reward(self, device: torch.device) -> Reward:
         """CIDEr-D knows how many training images have each n-gram."""
@@ -103,9 +103,11 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
     snapshot = dataset.snapshot()
     if data.output not in snapshot.schema.names:
         outputs = ", ".join(str(output) for output in dataset.recipe.get("outputs", snapshot.schema.names))
+        detector = " --backbone torchvision/fasterrcnn_resnet50_fpn_v2" if data.output == "regions" else ""
         raise UserError(
             f"data.output is {data.output!r}, but the features {dataset.fingerprint} in {data.store} have {outputs}. "
-            f"Make them: rnncond features IMAGES --store {data.store} --outputs {data.output}"
+            f"Make them: rnncond features IMAGES --store {data.store}{detector} --outputs {data.output}. "
+            "Where the store has them already in another set, name it in data.fingerprint."
         )
     there = places(snapshot)
     joined = join(examples, there.image_ids)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from math import prod
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import torch
 import typer
 
-from feature_store import Dataset, Store, feature_schema, from_numpy
+from feature_store import Dataset, Store, feature_schema
 from pipelines import backbones, console, units
-from pipelines.backbones import Backbone
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.listing import Listing
-from pipelines.reading import FORWARD, Failures, Featuriser, Loaded
+from pipelines.reading import FORWARD, Failures, Featuriser, Loaded, Network, Outputs
+from pipelines.values import as_column
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -28,6 +27,8 @@ Examples:
   rnncond features photos/ --store store --backbone torchvision/resnet50 --weights pretrained
 
   rnncond features captions.jsonl --store store --backbone torchvision/squeezenet1_0 --weights squeezenet1_0.safetensors
+
+  rnncond features photos/ --store store --backbone torchvision/fasterrcnn_resnet50_fpn_v2 --outputs regions
 
   rnncond features 's3://bucket/photos/' --store s3://bucket/store --backbone timm/resnet101 --address auto
 
@@ -46,7 +47,9 @@ def command(
     ],
     store: Annotated[str, typer.Option(help="the store's folder or uri; made if it is not there")],
     backbone: Annotated[str, typer.Option(help="timm/NAME or torchvision/NAME")] = "timm/resnet50",
-    outputs: Annotated[str, typer.Option(help="pooled, grid or both")] = "pooled,grid",
+    outputs: Annotated[
+        str | None, typer.Option(help="pooled, grid or both; regions of a detector; by default all that it gives")
+    ] = None,
     weights: Annotated[
         str,
         typer.Option(
@@ -54,7 +57,19 @@ def command(
             "`random` (for trying things out)"
         ),
     ] = "pretrained",
-    batch: Annotated[int | None, typer.Option(min=1, help="images a forward pass; by default 8, on a GPU 128")] = None,
+    regions_max: Annotated[
+        int | None, typer.Option(min=10, max=100, help="of a detector: regions kept of an image, 36 by default")
+    ] = None,
+    regions_min: Annotated[
+        int | None, typer.Option(min=1, help="of a detector: regions kept whatever their scores, 10 by default")
+    ] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="of a detector: what the others' scores must exceed, 0.2 by default")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="images a forward pass; by default 8, on a GPU 128; a detector takes one at a time"),
+    ] = None,
     rows_per_part: Annotated[
         int | None, typer.Option(min=1, help="images a part; by default by size and number")
     ] = None,
@@ -81,8 +96,10 @@ def command(
 ) -> Outcome:
     """Compute features of images that the store does not have yet."""
     options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
-    wanted = tuple(outputs.replace(" ", "").split(","))
-    return run(images, store, backbone, weights, wanted, batch, threads, options, save_listing)
+    wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
+    regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
+    regions = {name: value for name, value in regions.items() if value is not None}
+    return run(images, store, backbone, weights, wanted, batch, threads, options, save_listing, regions)
 
 
 def run(
@@ -90,28 +107,28 @@ def run(
     store: str,
     backbone: str,
     weights: str = "pretrained",
-    outputs: tuple[str, ...] = backbones.OUTPUTS,
+    outputs: tuple[str, ...] | None = None,
     batch: int | None = None,
     threads: int | None = None,
     options: units.Options = units.DEFAULTS,
     save_listing: str | None = None,
+    regions: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """The verb as a function; the arguments are the command's.
+    """The verb as a function; the arguments are the command's, and of ``backbones.load``.
 
     Raises:
         UserError, StoreError: a mistake of the user's, or another writer at work.
     """
     listing = Listing(images)
     chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
-    network = backbones.load(backbone, weights, outputs)
+    network = backbones.load(backbone, weights, outputs, regions)
     if weights == "random":
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
     dataset = Store(store).dataset(
         kind="features", recipe=network.recipe, schema=feature_schema(network.outputs, network.shapes)
     )
-    row_bytes = 2 * sum(prod(shape) for shape in network.shapes.values())
     make_worker = partial(FeatureWorker.on, network, dataset.schema, batch, threads)
-    totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), row_bytes, options)
+    totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), network.row_bytes, options)
     return describe(dataset, listing, totals, options.redo_changed)
 
 
@@ -124,7 +141,7 @@ class FeatureWorker:
         self.featurise = Featuriser(ray.get(network).to(plan.device), batch, threads)
 
     @classmethod
-    def on(cls, network: Backbone, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):
+    def on(cls, network: Network, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):
         """What makes a worker in an actor. The weights travel once, through the object store, so that workers on
         other nodes need no file."""
         batch = batch or FORWARD[plan.device]
@@ -135,9 +152,9 @@ class FeatureWorker:
         tables = [self._rows(*batch) for batch in self.featurise(unit, failures)]
         return pa.concat_tables(tables or [self.schema.empty_table()]), failures.table()
 
-    def _rows(self, images: list[Loaded], outputs: dict[str, np.ndarray]) -> pa.Table:
+    def _rows(self, images: list[Loaded], outputs: Outputs) -> pa.Table:
         columns = {name: [getattr(image, name) for image in images] for name in self.schema.names[:5]}
-        columns |= {name: from_numpy(values) for name, values in outputs.items()}
+        columns |= {name: as_column(values) for name, values in outputs.items()}
         return pa.table(columns, schema=self.schema)
 
 

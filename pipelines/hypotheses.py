@@ -2,7 +2,8 @@
 
 Wherever they come from, a caption is a row, an object of evaluated.jsonl: image_id and caption; uri, log_prob and
 others (the next best) where they are known; references, and the file as the captions of people name it; scores; and for
-some images attention: rows and columns of the grid, the pieces of the caption, and their weights (pieces x places).
+some images attention: rows and columns of the grid, or boxes of the regions, the pieces of the caption, and their
+weights (pieces x places).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from feature_store import Dataset, Snapshot, Store, to_numpy
+from feature_store import Dataset, Snapshot, Store
 from pipelines import console
 from pipelines.captions import Captioned, join, naming, read_captions
 from pipelines.console import UserError
+from pipelines.values import of_column
 from rnncond.checkpoint import Trained
 
 BATCH = 64
@@ -85,11 +87,12 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
 def describe(trained: Trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Rows by image id from features in a store; None where the search found nothing."""
     from pipelines.caption import Describer
+    from pipelines.sources import boxes_of
 
     describer = Describer(trained, options).to(str(next(trained.model.parameters()).device))
     for start in range(0, len(ids), BATCH):
-        table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", source.output])
-        said = describer(to_numpy(table[source.output]))
+        table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", *source.columns])
+        said = describer(of_column(table[source.output]), boxes_of(table))
         for image, row in zip(table.select(["image_id", "uri"]).to_pylist(), said, strict=True):
             yield image["image_id"], row and as_row(image | row, source.shape[:-1])
 
@@ -161,17 +164,20 @@ def ids_of(snapshot: Snapshot) -> list[str]:
 
 
 def as_row(said: Mapping[str, Any], places: Sequence[int]) -> dict[str, Any]:
-    """A row from the columns of ``rnncond caption``; attention where there is a grid to show it on."""
+    """A row from the columns of ``rnncond caption``; attention where there is a grid or there are boxes to show it
+    on."""
     row = {name: said[name] for name in ("image_id", "uri", "caption", "log_prob")}
     row["others"] = [other["caption"] for other in said["nbest"][1:]]
-    if said.get("attention") is not None and len(places) == 2:
-        weights = np.asarray(said["attention"], np.float64).reshape(len(said["pieces"]), -1)
-        row["attention"] = {
-            "rows": places[0],
-            "columns": places[1],
-            "pieces": said["pieces"],
-            "weights": weights.round(DECIMALS).tolist(),
-        }
+    if said.get("attention") is None:
+        return row
+    if said.get("boxes") is not None:
+        where = {"boxes": np.asarray(said["boxes"], np.float64).round(1).tolist()}
+    elif len(places) == 2:
+        where = {"rows": places[0], "columns": places[1]}
+    else:
+        return row
+    weights = np.asarray(said["attention"], np.float64).reshape(len(said["pieces"]), -1)
+    row["attention"] = where | {"pieces": said["pieces"], "weights": weights.round(DECIMALS).tolist()}
     return row
 
 

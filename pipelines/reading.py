@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,20 @@ import torch
 from feature_store import failure_schema
 from pipelines import images
 from pipelines.backbones import Backbone
+from pipelines.detectors import Detector, Fit
 from pipelines.fetch import ReadError, read
 from pipelines.halving import Halving
+from pipelines.values import Values, joined
+
+Network = Backbone | Detector
+Outputs = dict[str, Values]
+"""Of a batch of images, by name."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image ready for the network: ``pixels`` (height, width, 3) uint8 of the network's size; ``width`` and
-    ``height`` of the picture."""
+    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed; ``width`` and ``height`` of
+    the picture."""
 
     image_id: str
     uri: str
@@ -67,14 +73,14 @@ class Featuriser:
         threads: that read and decode while the network computes.
     """
 
-    def __init__(self, backbone: Backbone, batch: int, threads: int) -> None:
+    def __init__(self, backbone: Network, batch: int, threads: int) -> None:
         self.backbone, self.batch, self.halving = backbone, batch, Halving()
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self.ahead = 2 * batch + threads
         list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault
 
-    def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
-        """Batches of images with their outputs, each (B, ...) float16; what failed is in ``failures``."""
+    def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
+        """Batches of images with their outputs; what failed is in ``failures``."""
         loaded = self._read(unit, failures)
         while batch := list(islice(loaded, self.batch)):
             yield from self._compute(batch, failures)
@@ -103,11 +109,11 @@ class Featuriser:
             except Exception as error:  # whatever is wrong with this image, the others are not to blame
                 failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
 
-    def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], dict[str, np.ndarray]]]:
+    def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
         try:
-            pieces = list(self.halving(lambda some: self.backbone(np.stack([image.pixels for image in some])), batch))
-            outputs = {name: np.concatenate([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
+            pieces = list(self.halving(lambda some: self.backbone([image.pixels for image in some]), batch))
+            outputs = {name: joined([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
         except torch.AcceleratorError:
             raise  # the device is lost, and with it every image to come
         except Exception as error:
@@ -118,17 +124,27 @@ class Featuriser:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 yield from self._compute(half, failures)
             return
-        finite = np.all([np.isfinite(values).reshape(len(batch), -1).all(1) for values in outputs.values()], axis=0)
+        finite = np.all([[np.isfinite(one).all() for one in values] for values in outputs.values()], axis=0)
         for image in (image for image, good in zip(batch, finite, strict=True) if not good):
             failures.add(image.image_id, image.uri, image.version, "compute", "features beyond the range of float16")
         if not finite.all():
             batch = [image for image, good in zip(batch, finite, strict=True) if good]
-            outputs = {name: values[finite] for name, values in outputs.items()}
+            outputs = {name: chosen(values, finite) for name, values in outputs.items()}
+        if "boxes" in outputs:
+            outputs["boxes"] = [
+                boxes * np.array([image.width, image.height] * 2, np.float32)
+                for boxes, image in zip(outputs["boxes"], batch, strict=True)
+            ]
         if batch:
             yield batch, outputs
 
 
-def load(row: dict, preprocess: images.Preprocess) -> Loaded:
+def chosen(values: Values, which: np.ndarray) -> Values:
+    """Of an output the images at which ``which`` (B,) is True."""
+    return values[which] if isinstance(values, np.ndarray) else list(compress(values, which))
+
+
+def load(row: dict, preprocess: images.Preprocess | Fit) -> Loaded:
     """Read and decode one image of a listing."""
     version, data = read(row["uri"], row["version"])
     picture = images.decode(data, preprocess.needed)

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from feature_store import Snapshot, Store, fingerprint, to_numpy
+from feature_store import Snapshot, Store, fingerprint, shape_of
 from pipelines import backbones
-from pipelines.backbones import Backbone
 from pipelines.cluster import Plan
 from pipelines.console import UserError
 from pipelines.listing import CHUNK_ROWS, Listing
-from pipelines.reading import FORWARD, Failures, Featuriser, Loaded
+from pipelines.reading import FORWARD, Failures, Featuriser, Loaded, Network, Outputs
+from pipelines.values import Values, joined, of_column
 
 BATCH = 64
 """Images given at once."""
@@ -34,8 +34,10 @@ class Image(NamedTuple):
     version: str | None
 
 
-Batches = Iterator[tuple[list[Image], np.ndarray]]
-"""Images and their features, (B, ...) float16."""
+Boxes = list[np.ndarray] | None
+"""Of images with regions: (L, 4) x1, y1, x2, y2 of each."""
+Batches = Iterator[tuple[list[Image], Values, Boxes]]
+"""Images, their features in float16, and the boxes of their regions."""
 
 
 class FromStore:
@@ -43,7 +45,8 @@ class FromStore:
 
     def __init__(self, snapshot: Snapshot, output: str) -> None:
         self.snapshot, self.output = snapshot, output
-        self.shape = tuple(snapshot.schema.field(output).type.shape)
+        self.shape = shape_of(snapshot.schema.field(output))
+        self.columns = [output, "boxes"] if output == "regions" else [output]
 
     @classmethod
     def open(cls, store: str, features: Mapping[str, Any]) -> FromStore:
@@ -93,9 +96,11 @@ class FromStore:
         rows = [Image(**row) for row in unit.select(Image._fields).to_pylist()]
         for start in range(0, len(rows), READ_ROWS):
             some = rows[start : start + READ_ROWS]
-            values = to_numpy(self.snapshot.take([image.image_id for image in some], [self.output])[self.output])
+            table = self.snapshot.take([image.image_id for image in some], self.columns)
+            values, boxes = of_column(table[self.output]), boxes_of(table)
             for first in range(0, len(some), BATCH):
-                yield some[first : first + BATCH], values[first : first + BATCH]
+                these = slice(first, first + BATCH)
+                yield some[these], values[these], boxes and boxes[these]
 
     def remarks(self) -> dict[str, Any]:
         failed = self.snapshot.failed
@@ -105,7 +110,7 @@ class FromStore:
 class FromImages:
     """Images, and the backbone that turns them into features."""
 
-    def __init__(self, listing: Listing, chunks: Iterator[pa.Table], network: Backbone, output: str) -> None:
+    def __init__(self, listing: Listing, chunks: Iterator[pa.Table], network: Network, output: str) -> None:
         self.listing, self._chunks = listing, chunks
         self.network, self.output = network, output
         self.shape = tuple(network.shapes[output])
@@ -136,25 +141,30 @@ class FromImages:
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
         loaded: list[Loaded] = []
-        values: list[np.ndarray] = []
+        found: list[Outputs] = []
         for images, outputs in self.featurise(unit, failures):
             loaded += images
-            values.append(outputs[self.output])
+            found.append(outputs)
             if len(loaded) >= BATCH:
-                yield give(loaded, values)
-                loaded, values = [], []
+                yield self.give(loaded, found)
+                loaded, found = [], []
         if loaded:
-            yield give(loaded, values)
+            yield self.give(loaded, found)
+
+    def give(self, loaded: list[Loaded], found: list[Outputs]) -> tuple[list[Image], Values, Boxes]:
+        images = [Image(image.image_id, image.uri, image.version) for image in loaded]
+        boxes = joined([outputs["boxes"] for outputs in found]) if "boxes" in found[0] else None
+        return images, joined([outputs[self.output] for outputs in found]), boxes
 
     def remarks(self) -> dict[str, Any]:
         return {"other files ignored": self.listing.ignored} if self.listing.ignored else {}
 
 
-def give(loaded: list[Loaded], values: list[np.ndarray]) -> tuple[list[Image], np.ndarray]:
-    return [Image(image.image_id, image.uri, image.version) for image in loaded], np.concatenate(values)
+def boxes_of(table: pa.Table) -> Boxes:
+    return of_column(table["boxes"]) if "boxes" in table.column_names else None
 
 
-def rebuild(features: Mapping[str, Any], weights: str | None) -> Backbone:
+def rebuild(features: Mapping[str, Any], weights: str | None) -> Network:
     """The backbone whose features have the recipe that the model was trained on.
 
     Args:
@@ -183,8 +193,8 @@ def rebuild(features: Mapping[str, Any], weights: str | None) -> Backbone:
     return found
 
 
-def build(recipe: Mapping[str, Any], weights: str) -> Backbone:
-    return backbones.load(recipe["backbone"], weights, tuple(recipe["outputs"]))
+def build(recipe: Mapping[str, Any], weights: str) -> Network:
+    return backbones.load(recipe["backbone"], weights, tuple(recipe["outputs"]), recipe.get("regions"))
 
 
 def differences(found: Any, expected: Any, path: str = "") -> list[str]:

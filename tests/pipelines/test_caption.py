@@ -171,7 +171,7 @@ def test_a_model_whose_weights_cannot_be_had_asks_for_them(network, monkeypatch)
     def no_network(name, fetch):
         raise UserError("no network")
 
-    monkeypatch.setattr(backbones, "_download", no_network)
+    monkeypatch.setattr(backbones, "download", no_network)
     recipe = network.recipe | {"weights": "f" * 64}
     with pytest.raises(UserError, match=r"weights ffffffffffffffff\.\.\.; say where they are: --weights FILE"):
         sources.rebuild({"fingerprint": fingerprint(recipe), "recipe": recipe, "output": "grid"}, None)
