@@ -17,23 +17,27 @@ from pipelines.images import DecodeError, Preprocess, decode
 LONGEST_SIDE = 480
 """Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""
 DECIMALS = 4
+FINE = 96
+"""Pixels a side of a small map of regions."""
 HEAT, OPAQUE = (255, 138, 30), 235
 """RGB of attention laid over a picture, and the alpha of the greatest; the same as in pictures.js."""
 
 
 @dataclass
 class Attention:
-    """Weights of each word over the places of a grid.
+    """Weights of each word over the places of a grid, or over regions, which are a row of places with boxes.
 
     Attributes:
         pieces: the caption cut into what attended: ``"".join(pieces)`` is the caption.
         weights: (T, rows * columns), each row sums to 1; row-major places.
+        boxes: (columns, 4) x1, y1, x2, y2 of the regions in pixels of the picture; None of a grid.
     """
 
     rows: int
     columns: int
     pieces: list[str]
     weights: np.ndarray
+    boxes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.pieces), self.rows * self.columns)
@@ -41,6 +45,18 @@ class Attention:
             raise ValueError(f"attention is {self.weights.shape}; {len(self.pieces)} words over {self.rows} x "
                              f"{self.columns} places need {shape}")  # fmt: skip
         self.weights = self.weights / np.maximum(self.weights.sum(1, keepdims=True), 1e-12)
+
+    def heat(self, weights: np.ndarray, width: int, height: int) -> np.ndarray:
+        """``weights`` (rows * columns,) of a word as a map of a picture: of a grid (rows, columns), of regions
+        (``FINE``, ``FINE``), where the greatest of the boxes over a point counts."""
+        if self.boxes is None:
+            return weights.reshape(self.rows, self.columns)
+        heat = np.zeros((FINE, FINE))
+        for box, weight in zip(self.boxes / [width, height, width, height] * FINE, weights, strict=True):
+            left, top, right, bottom = box.round().astype(int)
+            part = heat[top : max(bottom, top + 1), left : max(right, left + 1)]
+            np.maximum(part, weight, out=part)
+        return heat
 
     @property
     def opacity(self) -> np.ndarray:
@@ -55,7 +71,8 @@ class Attention:
 
 @dataclass
 class Card:
-    """A picture with its caption and what belongs to it; ``picture`` is a data URI, None where it cannot be shown."""
+    """A picture with its caption and what belongs to it; ``picture`` is a data URI, None where it cannot be shown.
+    ``width`` and ``height`` are those of the embedded picture, ``seen_width`` and ``seen_height`` of the file's."""
 
     image_id: str
     caption: str
@@ -67,6 +84,8 @@ class Card:
     missing: str = ""
     width: int = 4
     height: int = 3
+    seen_width: int = 4
+    seen_height: int = 3
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     attention: Attention | None = None
 
@@ -75,7 +94,11 @@ class Card:
         if self.attention is None:
             return None
         a = self.attention
-        return {"rows": a.rows, "columns": a.columns, "weights": np.round(a.weights, DECIMALS).tolist()}
+        data = {"rows": a.rows, "columns": a.columns, "weights": np.round(a.weights, DECIMALS).tolist()}
+        if a.boxes is not None:
+            parts = a.boxes / [self.seen_width, self.seen_height, self.seen_width, self.seen_height]
+            data["boxes"] = np.round(parts, DECIMALS).tolist()
+        return data
 
     def facts(self) -> str:
         known = [f"{name.replace('_', '-')} {value:.1f}" for name, value in self.scores.items() if name != "CIDEr"]
@@ -89,7 +112,8 @@ class Card:
         a = self.attention
         scaled = a.weights / max(a.weights.max(), 1e-12)
         return [
-            (piece, heat_png(grid.reshape(a.rows, a.columns))) for piece, grid in zip(a.pieces, scaled, strict=True)
+            (piece, heat_png(a.heat(weights, self.seen_width, self.seen_height)))
+            for piece, weights in zip(a.pieces, scaled, strict=True)
         ]
 
 
@@ -120,6 +144,7 @@ def show(card: Card, uris: Sequence[str], preprocess: Preprocess | None) -> Card
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
         card.picture = data_uri(image, "JPEG", quality=82, optimize=True)
         card.width, card.height = image.size
+        card.seen_width, card.seen_height = width, height
         if preprocess is not None:
             card.crop = crop_box(preprocess, width, height)
         return card

@@ -39,7 +39,6 @@ def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict
 def card_of(row: Mapping[str, Any], known: Known) -> Card:
     image_id = row["image_id"]
     said = row.get("references") or (known[image_id].captions if image_id in known else ())
-    seen = row.get("attention")
     return Card(
         image_id,
         row["caption"],
@@ -47,8 +46,17 @@ def card_of(row: Mapping[str, Any], known: Known) -> Card:
         row.get("scores", {}),
         row.get("log_prob"),
         row.get("others", ()),
-        attention=seen and Attention(seen["rows"], seen["columns"], seen["pieces"], np.array(seen["weights"])),
+        attention=attention_of(row.get("attention")),
     )
+
+
+def attention_of(seen: Mapping[str, Any] | None) -> Attention | None:
+    if not seen:
+        return None
+    weights = np.array(seen["weights"])
+    if "boxes" in seen:
+        return Attention(1, len(seen["boxes"]), seen["pieces"], weights, np.array(seen["boxes"]))
+    return Attention(seen["rows"], seen["columns"], seen["pieces"], weights)
 
 
 def uris(row: Mapping[str, Any], found: Found, known: Known, images: str | None) -> list[str]:
@@ -64,7 +72,7 @@ def uris(row: Mapping[str, Any], found: Found, known: Known, images: str | None)
 
 def preprocess_of(evaluation: Mapping[str, Any]) -> Preprocess | None:
     recipe = (evaluation.get("features") or {}).get("recipe", {})
-    if "preprocessing" not in recipe:
+    if "crop" not in recipe.get("preprocessing", {}):  # a detector sees the whole picture
         return None
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe["preprocessing"].items()}
     return Preprocess(**values)

@@ -1,7 +1,7 @@
 "use strict";
 // Heat maps: pointing at a word of a caption lights what the model attended to, drawn from the card's JSON.
 // What a place has above an even share is shown, on one scale for the words of a caption that ends at the greatest
-// weight, or at twice an even share if none reaches that. The same as Attention.opacity in gallery.py.
+// weight, or at twice an even share if none reaches that; where the model attended to regions, their boxes. The same as Attention.opacity in gallery.py.
 const HEAT = [255, 138, 30], OPAQUE = 235, DIM = 0.5, STEP = 750;
 
 function prepare(card) {
@@ -19,6 +19,7 @@ function prepare(card) {
     const scale = window.devicePixelRatio || 1, box = canvas.parentElement.getBoundingClientRect();
     const w = canvas.width = Math.round(box.width * scale), h = canvas.height = Math.round(box.height * scale);
     const pen = canvas.getContext("2d"), small = cells.getContext("2d");
+    if (data.boxes) { drawBoxes(pen, weights, w, h, scale); return; }
     const image = small.createImageData(data.columns, data.rows);
     weights.forEach((weight, i) => image.data.set([...HEAT, OPAQUE * Math.max(0, weight - even) / range], 4 * i));
     small.putImageData(image, 0, 0);
@@ -29,6 +30,18 @@ function prepare(card) {
     pen.drawImage(cells, x, y, wide, high);
     pen.setLineDash([4 * scale, 4 * scale]); pen.lineWidth = scale; pen.strokeStyle = "rgba(255, 255, 255, .45)";
     pen.strokeRect(x + scale / 2, y + scale / 2, wide - scale, high - scale);
+  }
+
+  function drawBoxes(pen, weights, w, h, scale) {
+    pen.fillStyle = `rgba(12, 10, 8, ${DIM})`;
+    pen.fillRect(0, 0, w, h);
+    pen.lineWidth = 2 * scale;
+    data.boxes.forEach(([x1, y1, x2, y2], i) => {
+      const alpha = Math.max(0, weights[i] - even) / range;
+      pen.fillStyle = `rgba(${HEAT}, ${alpha / 3})`; pen.strokeStyle = `rgba(${HEAT}, ${alpha})`;
+      pen.fillRect(x1 * w, y1 * h, (x2 - x1) * w, (y2 - y1) * h);
+      pen.strokeRect(x1 * w, y1 * h, (x2 - x1) * w, (y2 - y1) * h);
+    });
   }
 
   function show(index) {

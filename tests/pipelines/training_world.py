@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store import Store, feature_schema, from_numpy
+from feature_store import Store, feature_schema, from_arrays, from_numpy
 from pipelines.journal import Journal
 from pipelines.learn import Learner
 from pipelines.recipe import Recipe, read_recipe
@@ -33,12 +33,28 @@ def captions_of(index: int) -> list[str]:
     return [f"a {colour} disc", f"one disc that is {colour}", f"{colour}"][: 1 + index % 3]
 
 
-def make_world(folder: Path, images: int = 24, validation: int = 6) -> list[str]:
+def regions_of(index: int) -> np.ndarray:
+    """One to three regions (L, 6) of image ``index``: its pooled features, once, twice and three times."""
+    return np.stack([n * features_of(index)[0] for n in range(1, 2 + index % 3)]).astype(np.float16)
+
+
+def region_columns(indices: range) -> dict[str, pa.Array]:
+    regions = [regions_of(index) for index in indices]
+    return {
+        "regions": from_arrays(regions),
+        "boxes": from_arrays([np.tile(np.float32([0, 0, 1, 1]), (len(one), 1)) for one in regions]),
+        "scores": from_arrays([np.ones(len(one), np.float32) for one in regions]),
+        "classes": from_arrays([np.ones(len(one), np.int32) for one in regions]),
+    }
+
+
+def make_world(folder: Path, images: int = 24, validation: int = 6, regions: bool = False) -> list[str]:
     """A store and captions of ``images``, the last ``validation`` of them to validate on; overrides for a recipe."""
     ids = [f"image{index:03d}" for index in range(images)]
     pooled, grid = map(np.stack, zip(*(features_of(index) for index in range(images)), strict=True))
-    schema = feature_schema(["pooled", "grid"], {"pooled": pooled.shape[1:], "grid": grid.shape[1:]})
-    recipe = {"backbone": "drawn", "outputs": ["pooled", "grid"]}
+    outputs = ["pooled", "grid", "regions"][: 2 + regions]
+    schema = feature_schema(outputs, {"pooled": pooled.shape[1:], "grid": grid.shape[1:], "regions": (6,)})
+    recipe = {"backbone": "drawn", "outputs": outputs}
     dataset = Store(folder / "store").dataset("features", recipe, schema)
     with dataset.begin() as term:
         for start in range(0, images, PER_PART):
@@ -53,6 +69,8 @@ def make_world(folder: Path, images: int = 24, validation: int = 6) -> list[str]
                 "pooled": from_numpy(pooled[part].astype(np.float16)),
                 "grid": from_numpy(grid[part].astype(np.float16)),
             }
+            if regions:
+                columns |= region_columns(range(start, start + size))
             term.handle.commit(term.handle.part_name(ids[part]), pa.table(columns, schema=schema))
     with open(folder / "captions.jsonl", "w") as file:
         for index, image_id in enumerate(ids):
