@@ -92,7 +92,7 @@ def measure(learner: Learner, rounds: int) -> dict[str, float]:
     steps = learner.train.steps
     warm_up = list(learner.train.epoch(0))
     for batch in warm_up[:3]:
-        learner.update(batch)
+        learner.update([batch])
     turns = []
     for number in range(1, rounds + 1):
         ready = list(learner.train.epoch(number))
@@ -112,7 +112,7 @@ def timed(learner: Learner, batches) -> tuple[float, float]:
     """Seconds on the clock and of the processors."""
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
-        learner.update(batch)
+        learner.update([batch])
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

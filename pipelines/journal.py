@@ -3,11 +3,13 @@
 ```
 OUT/
   recipe.yaml                  resolved: `rnncond train OUT/recipe.yaml --out ELSEWHERE` repeats the run
-  run.json                     status, best epoch and scores, MLflow run, versions, what was left out of the data
+  run.json                     status, best epoch and scores, scores of averaged/, MLflow run, versions, what was left
+                               out of the data
   metrics.jsonl                an object an epoch
   samples.jsonl                captions of some validation images at every validation
-  best/, last/                 models, as `rnncond caption --model` takes them
-  checkpoints/step-00001200/   the state to go on from, the newest only
+  best/, last/, averaged/      models, as `rnncond caption --model` takes them; averaged/ with training.average_last
+  history/step-00001200/       the models that averaged/ is the mean of
+  checkpoints/step-00001200/   the state to go on from, the two newest
 ```
 
 Training workers, wherever they run, send what they have to this one object on the machine of the driver, so the cluster
@@ -17,6 +19,7 @@ needs no shared file system. An epoch that is trained again after a failure is n
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -29,6 +32,10 @@ from rnncond.checkpoint import replace_folder
 
 Folder = dict[str, bytes]
 """A folder's files by name."""
+STATES = 2
+"""States that are kept: should the newest be damaged, there is the one before it."""
+SUMS = "sha256.json"
+"""In a state: SHA-256 of each of its files."""
 
 
 class Journal:
@@ -38,6 +45,7 @@ class Journal:
         self.out = Path(out)
         self.news: list[dict[str, Any]] = []
         self.told: str | None = None
+        self.damaged: set[str] = set()
 
     def open(self, recipe: str, about: dict[str, Any], restart: bool = False) -> dict[str, Any]:
         """Take the folder for this run; returns its run.json.
@@ -48,7 +56,7 @@ class Journal:
             restart: throw away the run that the folder has.
 
         Raises:
-            UserError: another run is writing here, or the folder cannot be written.
+            UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -66,6 +74,7 @@ class Journal:
             self.clear()
         if not (self.out / "run.json").exists():
             self.say(started=now(), **about)
+        self.checkpoint()
         self.write("recipe.yaml", recipe)
         self.say(status="running")
         return self.run()
@@ -75,7 +84,7 @@ class Journal:
         os.close(self.lock)
 
     def clear(self) -> None:
-        for name in ("best", "last", "checkpoints"):
+        for name in ("best", "last", "averaged", "history", "checkpoints"):
             shutil.rmtree(self.out / name, ignore_errors=True)
         for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("recipe.yaml")):
             path.unlink()
@@ -88,22 +97,53 @@ class Journal:
         self.write("run.json", json.dumps({**self.run(), **changes}, indent=1, ensure_ascii=False))
 
     def checkpoint(self) -> Folder | None:
-        """The newest state to go on from; None at the beginning."""
-        folders = sorted((self.out / "checkpoints").glob("step-*"))
-        return {path.name: path.read_bytes() for path in folders[-1].iterdir()} if folders else None
+        """The newest whole state to go on from; None at the beginning.
 
-    def keep(self, step: int, state: Folder, models: dict[str, Folder] | None = None) -> None:
+        Raises:
+            UserError: there are states, and all are damaged.
+        """
+        folders = sorted((self.out / "checkpoints").glob("step-*"), reverse=True)
+        for folder in folders:
+            state, trouble = read_state(folder)
+            if not trouble:
+                return state
+            if folder.name not in self.damaged:
+                self.damaged.add(folder.name)
+                self.note(f"The checkpoint {folder} is damaged ({trouble}); the run goes on from the one before it.")
+        if folders:
+            raise UserError(
+                f"No checkpoint in {self.out / 'checkpoints'} can be gone on from: {folders[0].name}: {trouble}. Put "
+                "back a copy of it, or give --restart to begin again; best/ and last/ are models of their own."
+            )
+        return None
+
+    def keep(
+        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
+    ) -> None:
         """Store the state after ``step`` steps, and the models (``best``, ``last``) that are new with it.
 
         The models come first: when the state is there, so is all that led to it.
+
+        Args:
+            history: how many of the models that were ``last`` to keep.
         """
-        for name, files in (models or {}).items():
+        models = models or {}
+        for name, files in models.items():
             replace_folder(self.out / name, files)
-        folder = self.out / "checkpoints" / f"step-{step:08d}"
-        replace_folder(folder, state)
-        for old in folder.parent.glob("step-*"):
-            if old != folder:
-                shutil.rmtree(old)
+        if history and "last" in models:
+            put(self.out / "history", step, models["last"], history)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
+        put(self.out / "checkpoints", step, {**state, SUMS: json.dumps(sums).encode()}, STATES)
+
+    def history(self) -> list[Folder]:
+        """The models that ``keep`` was to remember, the newest last."""
+        folders = sorted((self.out / "history").glob("step-*"))
+        return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+
+    def keep_average(self, model: Folder, line: dict[str, Any]) -> None:
+        """The mean of the models of ``history``, and its scores."""
+        replace_folder(self.out / "averaged", model)
+        self.say(averaged=line)
 
     def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Append an epoch's metrics and samples, unless the folder has them from before a failure."""
@@ -116,6 +156,10 @@ class Journal:
     def progress(self, **values: Any) -> None:
         """Something for the terminal only."""
         self.news.append({"kind": "progress", **values})
+
+    def note(self, message: str) -> None:
+        """Something that the user is to know."""
+        self.news.append({"kind": "note", "message": message})
 
     def trouble(self, message: str) -> None:
         """What only the user can put right."""
@@ -135,8 +179,31 @@ class Journal:
         fresh.replace(self.out / name)
 
 
-REMAINS = (".best.*", ".last.*", "checkpoints/.step-*", ".ray")
+REMAINS = (".best.*", ".last.*", ".averaged.*", "history/.step-*", "checkpoints/.step-*", ".ray")
 """Left by a run that was killed while it wrote."""
+
+
+def put(folder: Path, step: int, files: Folder, count: int) -> None:
+    """Write ``files`` as of ``step``; of the earlier ones ``count`` - 1 stay, and of later ones, left behind, none."""
+    fresh = folder / f"step-{step:08d}"
+    replace_folder(fresh, files)
+    earlier = sorted((path for path in folder.glob("step-*") if path.name <= fresh.name), reverse=True)
+    for old in set(folder.glob("step-*")) - set(earlier[:count]):
+        shutil.rmtree(old)
+
+
+def read_state(folder: Path) -> tuple[Folder, str]:
+    """The files of a state, and what is wrong with them; nothing is the empty string."""
+    state: Folder = {}
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        for name, digest in sums.items():
+            state[name] = (folder / name).read_bytes()
+            if hashlib.sha256(state[name]).hexdigest() != digest:
+                return {}, f"{name}, {len(state[name]):,} bytes, is not what was written"
+    except (OSError, ValueError, AttributeError) as error:
+        return {}, str(error)
+    return state, ""
 
 
 def read_run(out: str | Path) -> dict[str, Any]:

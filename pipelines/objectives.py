@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipelines.console import UserError
 from pipelines.models import locate
 from pipelines.recipe import FILLED, Recipe
-from pipelines.sections import ScheduledSampling, SelfCritical, Training
+from pipelines.training_sections import ScheduledSampling, SelfCritical, Training
 from rnncond import objectives
 from rnncond.checkpoint import Trained, load
 from rnncond.contract import System

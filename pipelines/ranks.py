@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -47,3 +48,8 @@ def wrap(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         return module
     ids = [device.index] if device.type == "cuda" else None
     return torch.nn.parallel.DistributedDataParallel(module, device_ids=ids)
+
+
+def apart(module: torch.nn.Module) -> AbstractContextManager:
+    """While the block runs, gradients of a module that ``wrap`` gave stay on their rank and add up there."""
+    return module.no_sync() if isinstance(module, torch.nn.parallel.DistributedDataParallel) else nullcontext()

@@ -29,21 +29,18 @@ from pydantic import (
 
 from pipelines.console import UserError
 from pipelines.sections import (
-    OBJECTIVES,
     CaptionText,
-    CaptionTraining,
     Cluster,
     Pairs,
     PairText,
-    PairTraining,
     Pictures,
     Section,
     Text,
     Tracking,
-    Training,
     Whole,
     no_bool,
 )
+from pipelines.training_sections import OBJECTIVES, SCHEDULES, CaptionTraining, PairTraining, Training
 from rnncond import systems
 from rnncond.search import SearchOptions
 
@@ -291,14 +288,17 @@ def describe(error: dict, recipe: type[BaseModel]) -> str:
 
 
 def keys_in(loc: list[str]) -> list[str]:
-    """Pydantic's path without the kind that it has behind ``objective``."""
-    return [part for part in loc if part not in OBJECTIVES]
+    """Pydantic's path without the kind that it has behind ``objective`` and ``schedule``."""
+    return [part for part in loc if part not in KINDS]
+
+
+KINDS = OBJECTIVES | SCHEDULES
 
 
 def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
     """The keys of the section at ``loc``."""
     for part in loc:
-        model = OBJECTIVES.get(part) or model.model_fields[part].annotation
+        model = KINDS.get(part) or model.model_fields[part].annotation
     return list(model.model_fields)
 
 

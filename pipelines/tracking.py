@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.console import UserError, tell
-from pipelines.learn import value_of
 from pipelines.models import LOCAL_TRACKING
+from pipelines.position import value_of
 from pipelines.recipe import Recipe, flat
 
 PATIENCE, PATIENCE_HERE = 25, 300

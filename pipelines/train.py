@@ -32,7 +32,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.cluster import Cluster, Node, connect
 from pipelines.console import Outcome, Progress, UserError, tell, user_message
 from pipelines.journal import Journal, now, read_lines, read_run
-from pipelines.learn import Learner, best_of
+from pipelines.learn import Learner
+from pipelines.optimise import check_precision
+from pipelines.position import best_of
 from pipelines.recipe import Recipe, flat, read_recipe
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
@@ -146,7 +148,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
 
     Raises:
-        UserError: the cluster will never hold what is asked for.
+        UserError: the cluster will never hold what is asked for, or the workers cannot train in that precision.
     """
     asked = recipe.cluster
     gpus = asked.gpus_per_worker
@@ -161,6 +163,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
             f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
             "cluster.gpus_per_worker; fractions are allowed."
         )
+    check_precision(recipe.training, "cuda" if gpus else "cpu")
     return Share(asked.workers, cpus, gpus, asked.threads or max(1, int(cpus)))
 
 
@@ -279,14 +282,19 @@ class Watch(threading.Thread):
                     self.show(entry, progress)
 
     def show(self, entry: dict[str, Any], progress: Progress) -> None:
-        if entry.pop("kind") == "progress":
+        say = progress.bar.console.print if progress.bar else tell
+        kind = entry.pop("kind")
+        if kind == "note":
+            say(entry["message"])
+            return
+        if kind == "progress":
             progress.total = entry["of"] * self.training.epochs
             now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
             key, name = ("train_loss", "loss") if "train_loss" in entry else ("reward", "reward")
             progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, {name} {entry[key]:.3f}")
             return
         shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
-        (progress.bar.console.print if progress.bar else tell)(f"epoch {entry['epoch']:>3}  {shown}")
+        say(f"epoch {entry['epoch']:>3}  {shown}")
         self.tracking.log(read_lines(self.metrics))
 
 
@@ -320,6 +328,7 @@ def summary(folder: Path) -> Outcome:
     run, lines = read_run(folder), read_lines(folder / "metrics.jsonl")
     best = run["best"]
     scores = {key: round(best[key], 3) for key in SCORES if key in best}
+    scores |= {f"averaged_{key}": round(value, 3) for key, value in run.get("averaged", {}).items() if key in SCORES}
     return Outcome(
         {
             "epochs": lines[-1]["epoch"],
@@ -327,6 +336,7 @@ def summary(folder: Path) -> Outcome:
             **scores,
             "training_seconds": round(sum(line["seconds"] for line in lines), 1),
             "model": str(folder / "best"),
+            **({"averaged_model": str(folder / "averaged")} if "averaged" in run else {}),
             "mlflow_run": run["mlflow_run_id"],
         },
         hint=f"Next: rnncond {NEXT['BLEU' in best]} --model {folder / 'best'} --out {folder.name}-output",

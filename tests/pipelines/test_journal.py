@@ -45,9 +45,60 @@ def test_the_newest_state_is_kept_with_the_models(journal):
     journal.keep(9, {"state": b"nine"}, {"last": {"model.json": b"9"}, "best": {"model.json": b"9"}})
     journal.keep(10, {"state": b"ten"}, {"last": {"model.json": b"10"}})
     assert journal.checkpoint() == {"state": b"ten"}
-    assert [path.name for path in (journal.out / "checkpoints").iterdir()] == ["step-00000010"]
+    journal.keep(11, {"state": b"eleven"})
+    assert sorted(path.name for path in (journal.out / "checkpoints").iterdir()) == ["step-00000010", "step-00000011"]
     assert (journal.out / "best" / "model.json").read_bytes() == b"9"
     assert (journal.out / "last" / "model.json").read_bytes() == b"10"
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def turned(path):
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {"cut": cut_short, "turned": turned, "gone": lambda path: path.unlink()}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("file", ["state", "sha256.json"])
+def test_a_damaged_state_is_told_once_and_the_one_before_is_used(journal, damage, file):
+    for step in (8, 9, 10):
+        journal.keep(step, {"state": str(step).encode(), "position": b"here"})
+    journal.take()
+    damage(journal.out / "checkpoints" / "step-00000010" / file)
+    for _ in range(2):
+        assert journal.checkpoint() == {"state": b"9", "position": b"here"}
+    (note,) = journal.take()
+    assert note["kind"] == "note"
+    assert "step-00000010 is damaged" in note["message"]
+    assert file in note["message"] or file == "sha256.json"
+
+
+def test_what_follows_a_damaged_state_takes_its_place(journal):
+    for step in (9, 10, 20):
+        journal.keep(step, {"state": str(step).encode()}, {"last": {"model": str(step).encode()}}, history=2)
+    cut_short(journal.out / "checkpoints" / "step-00000020" / "state")
+    journal.keep(15, {"state": b"15"}, {"last": {"model": b"15"}}, history=2)
+    assert journal.checkpoint() == {"state": b"15"}
+    assert sorted(path.name for path in (journal.out / "checkpoints").iterdir()) == ["step-00000010", "step-00000015"]
+    assert journal.history() == [{"model": b"10"}, {"model": b"15"}]
+
+
+def test_a_run_whose_states_are_all_damaged_does_not_begin_again_unasked(journal):
+    for step in (9, 10):
+        journal.keep(step, {"state": b"x"})
+        cut_short(journal.out / "checkpoints" / f"step-{step:08d}" / "state")
+    journal.close()
+    second = Journal(journal.out)
+    with pytest.raises(UserError, match=r"No checkpoint in .*--restart"):
+        second.open("", {})
+    second.close()
+    Journal(journal.out).open("", {}, restart=True)
 
 
 def test_an_epoch_that_comes_again_is_not_written_again(journal):
@@ -72,7 +123,7 @@ def test_a_line_cut_short_by_a_kill_is_written_anew(journal):
 
 
 def test_remains_of_a_killed_writer_are_swept(journal):
-    for name in (".best.abc", ".last.old.xyz", "checkpoints/.step-00000003.q"):
+    for name in (".best.abc", ".last.old.xyz", "checkpoints/.step-00000003.q", "history/.step-00000003.q"):
         (journal.out / name).mkdir(parents=True)
     journal.close()
     Journal(journal.out).open("", {})

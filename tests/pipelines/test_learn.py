@@ -5,10 +5,11 @@ import torch
 from training_world import Killed, learner, make_world, without_clock
 
 from pipelines.console import UserError
-from pipelines.journal import read_lines
-from pipelines.learn import Position, best_of, decide, factor
-from pipelines.sections import EarlyStopping, Schedule, Training
-from rnncond.checkpoint import load
+from pipelines.journal import read_lines, read_run
+from pipelines.optimise import factor
+from pipelines.position import Position, best_of, decide
+from pipelines.training_sections import EarlyStopping, Training
+from rnncond.checkpoint import load, tensors_of
 from rnncond.contract import Source
 
 
@@ -23,22 +24,127 @@ DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedul
 @pytest.mark.parametrize("system", ["show_tell.small", "show_attend_tell.small"])
 @pytest.mark.parametrize("lives", [1, 2, 3, 4, 5])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, system, lives):
-    whole = learner(world, tmp_path / "whole", *DROPOUT, recipe=system)
+    resumed_equals_unbroken(world, tmp_path, lives, *DROPOUT, recipe=system)
+
+
+@pytest.mark.parametrize("lives", [1, 4])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "accumulate=2",
+        "precision=bfloat16",
+        "ema=0.9",
+        "average_last=2",
+        "schedule={kind: gnmt, start_decay_steps: 4, decay_every: 2}",
+        "schedule={kind: inverse_sqrt, warmup_steps: 3}",
+    ],
+)
+def test_so_with_every_option(world, tmp_path, option, lives):
+    names = ("best", "last", "averaged") if option.startswith("average") else ("best", "last")
+    settings = ("model.dropout=0.5", "training.checkpoint_steps=2", f"training.{option}")
+    resumed_equals_unbroken(world, tmp_path, lives, *settings, names=names)
+
+
+def resumed_equals_unbroken(world, tmp_path, lives, *settings, recipe="show_tell.small", names=("best", "last")):
+    whole = learner(world, tmp_path / "whole", *settings, recipe=recipe)
     whole.run()
-    broken = learner(world, tmp_path / "broken", *DROPOUT, recipe=system)
+    broken = learner(world, tmp_path / "broken", *settings, recipe=recipe)
     broken.desk.lives = lives
     with pytest.raises(Killed):
         broken.run()
     broken.desk.close()
-    resumed = learner(world, tmp_path / "broken", *DROPOUT, recipe=system)
+    resumed = learner(world, tmp_path / "broken", *settings, recipe=recipe)
     assert resumed.position.steps > 0
     resumed.run()
     assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
     for name in ("metrics.jsonl", "samples.jsonl"):
         lines, expected = (read_lines(tmp_path / folder / name) for folder in ("broken", "whole"))
         assert without_clock(lines) == without_clock(expected)
-    for name in ("best", "last"):
+    for name in names:
         assert load(tmp_path / "broken" / name).model_id == load(tmp_path / "whole" / name).model_id
+
+
+def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):
+    whole = learner(world, tmp_path / "whole", *DROPOUT)
+    whole.run()
+    broken = learner(world, tmp_path / "broken", *DROPOUT)
+    broken.run()
+    broken.desk.close()
+    newest = max((tmp_path / "broken" / "checkpoints").iterdir()) / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    resumed = learner(world, tmp_path / "broken", *DROPOUT)
+    assert 0 < resumed.position.steps < whole.position.steps
+    resumed.run()
+    assert resumed.desk.checkpoint() | {"position.json": b""} == whole.desk.checkpoint() | {"position.json": b""}
+    lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("broken", "whole"))
+    assert without_clock(lines) == without_clock(expected)
+
+
+def test_accumulated_batches_are_the_step_of_one_that_is_as_big(world, tmp_path):
+    exact = ("model.dropout=0", "training.captions_per_image=3")
+    parts = learner(world, tmp_path / "parts", *exact, "training.images_per_batch=3", "training.accumulate=3")
+    whole = learner(world, tmp_path / "whole", *exact, "training.images_per_batch=9")
+    assert len({batch.words for batch in parts.train.epoch(1)}) > 1
+    assert parts.run().steps == whole.run().steps == 2 * 3
+    for name, tensor in parts.model.state_dict().items():
+        torch.testing.assert_close(tensor, whole.model.state_dict()[name], atol=2e-5, rtol=1e-3)
+    lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("parts", "whole"))
+    for line, other in zip(lines, expected, strict=True):
+        assert line["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+
+
+def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left(world, tmp_path):
+    made = learner(world, tmp_path, "training.images_per_batch=4", "training.accumulate=4", "training.epochs=1")
+    assert made.train.steps == 6
+    assert [len(batches) for batches in made.parts_of_steps()] == [4, 2]
+    made.position.step = 1
+    (left,) = made.parts_of_steps()
+    expected = list(made.train.epoch(1))[4:]
+    assert [batch.examples.tolist() for batch in left] == [batch.examples.tolist() for batch in expected]
+
+
+def test_the_average_is_of_the_last_models_and_has_scores(world, tmp_path):
+    ends = [learner(world, tmp_path / str(epochs), f"training.epochs={epochs}") for epochs in (2, 3)]
+    for made in ends:
+        made.run()
+    second, third = (tensors_of(made.model) for made in ends)
+    made = learner(world, tmp_path / "mean", "training.average_last=2")
+    made.run()
+    averaged = load(tmp_path / "mean" / "averaged")
+    for name, tensor in tensors_of(averaged.model).items():
+        torch.testing.assert_close(tensor, (second[name] + third[name]) / 2)
+    assert any(not torch.equal(tensor, third[name]) for name, tensor in second.items())
+    for name, tensor in tensors_of(made.model).items():
+        assert torch.equal(tensor, third[name])
+    made.model.load_state_dict(averaged.model.state_dict())
+    scores, _ = made.validate()
+    assert read_run(tmp_path / "mean")["averaged"] == {"epoch": 3, "averaged_epochs": 2, **scores}
+
+
+def test_the_moving_average_is_what_is_validated_and_saved(world, tmp_path):
+    plain = learner(world, tmp_path / "plain", "training.epochs=1")
+    expected = {name: weight.detach().clone() for name, weight in plain.model.named_parameters()}
+    plain.objective.train()
+    for steps, batches in enumerate(plain.parts_of_steps()):
+        plain.update(batches)
+        plain.position.steps += 1
+        decay = min(0.3, (1 + steps) / (10 + steps))
+        for name, weight in plain.model.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * weight.detach()
+    made = learner(world, tmp_path / "ema", "training.epochs=1", "training.ema=0.3")
+    made.run()
+    last = load(tmp_path / "ema" / "last").model
+    for name, weight in last.named_parameters():
+        torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=1e-5)
+    for name, weight in made.model.named_parameters():
+        assert torch.equal(weight, plain.model.get_parameter(name))
+    plain.model.load_state_dict(last.state_dict())
+    assert plain.validate()[0]["val_loss"] == pytest.approx(read_lines(tmp_path / "ema/metrics.jsonl")[0]["val_loss"])
+
+
+def test_float16_is_refused_without_a_gpu(world, tmp_path):
+    with pytest.raises(UserError, match=r"float16, but the workers have no GPU.*bfloat16"):
+        learner(world, tmp_path, "training.precision=float16")
 
 
 def test_a_finished_run_does_nothing_more(world, tmp_path):
@@ -129,19 +235,29 @@ def settings(**changes) -> Training:
     return Training(epochs=10, **changes)
 
 
+def rates_of(steps, **schedule):
+    return [factor(settings(schedule=schedule), Position(steps=step), 5) for step in steps]
+
+
 def test_constant_rate_after_a_linear_warm_up():
-    rates = [factor(settings(schedule=Schedule(warmup_steps=4)), Position(steps=step), 5) for step in range(6)]
-    assert rates == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert rates_of(range(6), warmup_steps=4) == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
 def test_cosine_falls_from_one_to_nothing():
-    cosine = settings(schedule=Schedule(kind="cosine"))
-    rates = [factor(cosine, Position(steps=step), 5) for step in (0, 25, 50)]
-    assert rates == pytest.approx([1, 0.5, 0], abs=1e-12)
+    assert rates_of((0, 25, 50), kind="cosine") == pytest.approx([1, 0.5, 0], abs=1e-12)
+
+
+def test_gnmt_halves_from_a_step_on():
+    rates = rates_of(range(9), kind="gnmt", warmup_steps=2, start_decay_steps=4, decay_every=2)
+    assert rates == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_inverse_square_root_after_a_linear_warm_up():
+    assert rates_of((0, 1, 3, 15, 63), kind="inverse_sqrt", warmup_steps=4) == [0.25, 0.5, 1, 0.5, 0.25]
 
 
 def test_plateau_lowers_the_rate_when_the_loss_does_not_fall():
-    plateau = settings(schedule=Schedule(kind="plateau", patience=2, factor=0.1))
+    plateau = settings(schedule={"kind": "plateau", "patience": 2, "factor": 0.1})
     at, rates = Position(), []
     for loss in (5, 4, 4, 4.5, 3, 3, 3):
         decide(at, plateau, {"val_loss": loss, "CIDEr": 0})

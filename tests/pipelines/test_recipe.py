@@ -7,7 +7,7 @@ import yaml
 
 from pipelines.console import UserError
 from pipelines.recipe import CaptionRecipe, TranslationRecipe, flat, load, names, read_recipe, recipe_type
-from pipelines.sections import OBJECTIVES
+from pipelines.training_sections import OBJECTIVES, SCHEDULES
 from rnncond import systems
 
 DATA = ("data.store=features", "data.captions=captions.jsonl")
@@ -19,8 +19,10 @@ OF_NONE = {
     "data.validation_target": "val.de",
     "text.size": 500,
     "training.checkpoint_steps": 7,
+    "training.average_last": 2,
     "training.clip_norm": 2.0,
     "training.early_stopping.patience": 4,
+    "training.ema": 0.9,
     "training.start_from": "models:/first@champion",
     "cluster.cpus_per_worker": 0.5,
     "cluster.gpus_per_worker": 1.0,
@@ -30,7 +32,7 @@ OF_NONE = {
 }
 TIES = ("model.share_embeddings", "model.tie_embeddings")
 """With these on, one size cannot change alone."""
-JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind"}
+JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind"}
 """Keys that cannot change alone."""
 
 
@@ -52,12 +54,17 @@ def objective_of(name: str) -> type:
     return OBJECTIVES[load(name)[0]["training"].get("objective", {"kind": "cross_entropy"})["kind"]]
 
 
+def schedule_of(name: str) -> type:
+    return SCHEDULES[load(name)[0]["training"].get("schedule", {"kind": "constant"})["kind"]]
+
+
 def other(name: str, key: str, value: Any) -> Any:
     """A valid value of ``key`` that is not ``value``."""
     kind = recipe_type(load(name)[0]["system"])
     *sections, last = key.split(".")
     for section in sections:
-        kind = objective_of(name) if section == "objective" else kind.model_fields[section].annotation
+        of_kind = {"objective": objective_of, "schedule": schedule_of}.get(section)
+        kind = of_kind(name) if of_kind else kind.model_fields[section].annotation
     annotation = kind.model_fields[last].annotation
     if typing.get_origin(annotation) is typing.Literal:
         return next(choice for choice in typing.get_args(annotation) if choice != value)
@@ -147,6 +154,15 @@ def test_all_mistakes_are_told_at_once():
         ("training.learning_rate=nan", "training.learning_rate: found"),
         ("training.schedule.kind.x=1", "kind is a value, not a section"),
         ("search.samples=3", "search.samples: no such key"),
+        ("training.schedule.patience=2", "training.schedule.patience: no such key; there are kind, warmup_steps."),
+        ("training.schedule.kind=gnm", "Did you mean 'gnmt'"),
+        ("training.schedule.kind=gnmt", "training.schedule.decay_every: missing"),
+        ("training.schedule={kind: inverse_sqrt, warmup_steps: 0}", "warmup_steps: found 0, expected"),
+        ("training.precision=half", "expected 'float32', 'bfloat16' or 'float16'"),
+        ("training.accumulate=0", "training.accumulate: found 0, expected"),
+        ("training.ema=1", "training.ema: found 1, expected"),
+        ("training.average_last=1", "training.average_last: found 1, expected"),
+        ("training.average_last=1000", "average_last is 1000, but there are only"),
         ("model.vocab_size=9", "model.vocab_size: no such key"),
         ("training=3", "training: found 3, expected"),
     ],
