@@ -101,6 +101,7 @@ def run(
     threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = place(resolved, cluster)
+        check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
             about |= {"data_id": task.data_id, "versions": versions()}
             begun = journal.open(resolved.to_yaml(), about, restart)
@@ -148,7 +149,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
 
     Raises:
-        UserError: the cluster will never hold what is asked for, or the workers cannot train in that precision.
+        UserError: the cluster will never hold what is asked for.
     """
     asked = recipe.cluster
     gpus = asked.gpus_per_worker
@@ -163,7 +164,6 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
             f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
             "cluster.gpus_per_worker; fractions are allowed."
         )
-    check_precision(recipe.training, "cuda" if gpus else "cpu")
     return Share(asked.workers, cpus, gpus, asked.threads or max(1, int(cpus)))
 
 

@@ -81,14 +81,16 @@ def learn_alone(world, out, *overrides) -> Learner:
 
 
 @pytest.mark.ray
-def test_two_workers_take_the_step_of_one_with_twice_the_batch(ray_cluster, world, tmp_path):
-    exact = ("model.dropout=0", "training.epochs=2", "training.captions_per_image=3")
-    train_tiny(world, *exact, *HALF, "training.images_per_batch=9")
+def test_two_workers_with_two_batches_each_take_the_step_of_one_with_all_of_them(ray_cluster, world, tmp_path):
+    exact = ("model.dropout=0", "training.epochs=2", "training.captions_per_image=3", "training.average_last=2")
+    train_tiny(world, *exact, *HALF, "training.images_per_batch=5", "training.accumulate=2")
     alone = learn_alone(world, tmp_path / "local", *exact, "training.images_per_batch=18")
     assert read_lines("run/metrics.jsonl")[-1]["step"] == alone.position.steps == 2
-    together, expected = load("run/last").model.state_dict(), load("local/last").model.state_dict()
-    for name, tensor in together.items():
-        torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)
+    for model in ("last", "averaged"):
+        together, expected = (load(f"{folder}/{model}").model.state_dict() for folder in ("run", "local"))
+        for name, tensor in together.items():
+            torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)
+    assert read_run("run")["averaged"]["val_loss"] == pytest.approx(read_run("local")["averaged"]["val_loss"], rel=1e-4)
     lines, alone_lines = read_lines("run/metrics.jsonl"), read_lines("local/metrics.jsonl")
     for line, other in zip(lines, alone_lines, strict=True):
         assert {key: line[key] for key in ("train_loss", "val_loss")} == pytest.approx(
