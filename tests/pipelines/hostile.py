@@ -200,7 +200,7 @@ class Mean:
         return np.zeros((count, 8, 8, 3), np.uint8)
 
     def __call__(self, pictures):
-        return {"pooled": pictures.mean((1, 2, 3))[:, None].astype(np.float16)}
+        return {"pooled": np.stack(pictures).mean((1, 2, 3))[:, None].astype(np.float16)}
 
 
 def outcome_of(listing: Listing) -> Expected:

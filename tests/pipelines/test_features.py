@@ -218,7 +218,7 @@ class Fragile:
         return np.zeros((count, 2, 2, 3), np.uint8)
 
     def __call__(self, pictures):
-        first = pictures[:, 0, 0, 0]
+        first = np.stack(pictures)[:, 0, 0, 0]
         self.batches.append(first.tolist())
         if (first == 13).any():
             raise ValueError("thirteen")
