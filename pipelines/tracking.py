@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from pipelines.recipe import Recipe, flat
 PATIENCE, PATIENCE_HERE = 25, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is."""
 CHAMPION = "champion"
+MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
+"""The tag by which MLflow shows a run under another."""
 
 
 class Tracking:
@@ -29,13 +31,24 @@ class Tracking:
 
     Args:
         run_id: of the run to go on with; None to begin one.
+        parent: id of the run that a new one is a child of.
+        tags: of a new run.
 
     Raises:
         UserError: MLflow does not answer, or refuses.
     """
 
-    def __init__(self, recipe: Recipe, name: str, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        name: str,
+        run_id: str | None = None,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.recipe = recipe
+        self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.uri = absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
         self.behind = False
         try:
@@ -72,7 +85,7 @@ class Tracking:
             number = experiment.experiment_id
         else:
             number = self.client.create_experiment(self.recipe.tracking.experiment)
-        self.run_id, self.logged = self.client.create_run(number, run_name=name).info.run_id, 0
+        self.run_id, self.logged = self.client.create_run(number, run_name=name, tags=self.tags).info.run_id, 0
         values = [Param(key, str(value)[:500]) for key, value in flat(self.recipe.model_dump())]
         self.client.log_batch(self.run_id, params=values)
         self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
@@ -120,7 +133,9 @@ class Tracking:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        # SystemExit is what Ray makes of SIGTERM.
+        killed = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
+        status = "FINISHED" if kind is None else "KILLED" if killed else "FAILED"
         try:
             self.client.set_terminated(self.run_id, status)
         except Exception as error:

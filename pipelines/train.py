@@ -111,7 +111,7 @@ def run(
                     journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
                     train(task, journal, tracking, share, folder)
                 status = "finished"
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
                 status = "interrupted"
                 raise
             finally:

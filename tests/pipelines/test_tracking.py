@@ -60,9 +60,19 @@ def test_a_run_that_goes_on_is_the_same_run_with_each_epoch_once(recipe):
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")] == [1, 2, 3]
 
 
-def test_an_interrupted_run_is_killed(recipe):
-    with pytest.raises(KeyboardInterrupt), Tracking(recipe, "run"):
-        raise KeyboardInterrupt
+def test_a_child_run_has_its_parent_and_tags(recipe):
+    with Tracking(recipe, "search") as parent, Tracking(recipe, "trial", parent=parent.run_id, tags={"trial": "7"}):
+        pass
+    _, found = runs(recipe)
+    child = next(run for run in found if run.info.run_name == "trial")
+    assert child.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert child.data.tags["trial"] == "7"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit(15)])
+def test_an_interrupted_run_is_killed(recipe, end):
+    with pytest.raises((KeyboardInterrupt, SystemExit)), Tracking(recipe, "run"):
+        raise end
     assert [run.info.status for run in runs(recipe)[1]] == ["KILLED"]
 
 
