@@ -19,6 +19,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
@@ -82,8 +83,9 @@ class Corpus:
     def paths(self) -> list[str]:
         return [self.source] if self.target is None else [self.source, self.target]
 
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of the files as they are, and of the columns' names."""
+        """SHA-256 of the files as they are, and of the columns' names; read once."""
         digest = hashlib.sha256(json.dumps(self.columns).encode())
         for path in self.paths:
             filesystem, inside = locate(path)

@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.util.queue import Full, Queue
 
 from pipelines.console import UserError
-from pipelines.unit import Unit, cut, merge
+from pipelines.unit import Unit, count, cut, merge
 
 BEGIN = "begin"
 LOOK_AHEAD = 64
@@ -67,7 +67,7 @@ class Feed:
         total = 0
         try:
             for chunk in merge(self.chunks, self.rows):
-                total += (chunk.inputs if isinstance(chunk, Unit) else chunk).num_rows
+                total += count(chunk)
                 self._put([ray.put(chunk)])
                 if self._stop.is_set():
                     return

@@ -60,7 +60,7 @@ def vocabularies(store: Store, corpus: Corpus, text: PairText) -> tuple[Vocabula
         UserError: the text makes no vocabulary of that size.
     """
     settings = text.model_dump(exclude={"max_length", "joint"})
-    key = json.dumps([corpus.digest(), text.joint, settings, VERSION], sort_keys=True)
+    key = json.dumps([corpus.digest, text.joint, settings, VERSION], sort_keys=True)
     path = f"vocabularies/{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     store.create()
     kept = store.files.read(path)
@@ -89,7 +89,7 @@ def tokenise(
     Raises:
         UserError, StoreError: the text is not what it should be, or the store cannot be written.
     """
-    recipe: dict[str, Any] = {"corpus": corpus.digest(), "version": VERSION}
+    recipe: dict[str, Any] = {"corpus": corpus.digest, "version": VERSION}
     recipe |= {"source_vocabulary": source.fingerprint, "target_vocabulary": target.fingerprint}
     dataset = store.dataset("tokens", recipe, SCHEMA, id_column="id")
     make_worker = partial(Tokeniser.on, source, target)

@@ -176,7 +176,7 @@ def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
         "model": translator.model_id,
         "system": translator.system,
         "search": dataclasses.asdict(translator.options) | {"blocked": list(translator.options.blocked)},
-        "corpus": f"{Path(corpus.source).name} {corpus.digest()[:16]}" if numbered else "by id",
+        "corpus": f"{Path(corpus.source).name} {corpus.digest[:16]}" if numbered else "by id",
         "max_source_length": translator.longest,
         "too_long": translator.too_long,
         "unk_replace": translator.unk_replace,

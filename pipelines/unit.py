@@ -43,6 +43,11 @@ class Unit(NamedTuple):
         )
 
 
+def count(chunk: pa.Table | Unit) -> int:
+    """Inputs of a table or of a unit."""
+    return (chunk.inputs if isinstance(chunk, Unit) else chunk).num_rows
+
+
 def to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -31,7 +31,7 @@ from pipelines.console import Progress
 from pipelines.feed import Feed
 from pipelines.pending import Pending
 from pipelines.totals import Totals, describe_failures
-from pipelines.unit import Unit
+from pipelines.unit import Unit, count
 
 PART_BYTES = 128 << 20
 MAX_ROWS = 4096
@@ -124,10 +124,6 @@ def look_ahead(
         known.append(chunk)
         total += count(chunk)
     return known, chain(known, inputs)
-
-
-def count(chunk: pa.Table | Unit) -> int:
-    return (chunk.inputs if isinstance(chunk, Unit) else chunk).num_rows
 
 
 def choose_rows(row_bytes: int, count: int, workers: int) -> int:

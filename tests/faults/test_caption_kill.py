@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from actors import await_actors
 
 from feature_store import Snapshot, Store, fingerprint, verify
 from pipelines import backbones
@@ -93,23 +94,7 @@ def kill_all(driver: subprocess.Popen) -> None:
 
 
 def kill_a_worker(driver: subprocess.Popen) -> None:
-    """One of the run's actors, as soon as there is one: a fast machine is done with the whole run soon after."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, "the run ended before a worker could be killed"
-        workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if is_worker(child)]
-        if workers:
-            workers[0].kill()
-            return
-        time.sleep(0.01)
-    raise AssertionError("no worker is at work")
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "MapWorker" in " ".join(process.cmdline())
-    except psutil.Error:  # it ended, or is about to
-        return False
+    await_actors(driver, lambda: psutil.Process(driver.pid).children(recursive=True))[0].kill()
 
 
 def committed(out: Path) -> Snapshot:

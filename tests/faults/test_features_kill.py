@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from actors import await_actors
 
 from feature_store import Store
 
@@ -72,25 +73,6 @@ def wait_for_parts(process: subprocess.Popen, store: Path, more: int) -> None:
         time.sleep(0.02)
 
 
-def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The run's actors, as soon as one is there: a fast machine is done with the whole run soon after."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"ended before it was killed: {process.communicate()}"
-        workers = [child for child in process.family() if is_worker(child)]
-        if workers:
-            return workers
-        time.sleep(0.02)
-    raise AssertionError("no actor is started")
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "ray::MapWorker" in " ".join(process.cmdline())
-    except psutil.Error:  # it ended, or is about to
-        return False
-
-
 def finished(process: subprocess.Popen) -> tuple[int, dict, str]:
     out, err = process.communicate(timeout=SECONDS)
     return process.returncode, json.loads(out.splitlines()[-1]), err
@@ -121,7 +103,7 @@ def kill_and_resume(start, photos: Path, store: Path, kills: int, seed: int) -> 
         kept = committed(store)
 
     process = start(photos, store)
-    chance.choice(workers_of(process)).kill()
+    chance.choice(await_actors(process, process.family)).kill()
     code, summary, err = finished(process)
     assert code == 0, err
     assert summary["already_done"] >= 4 * len(kept) > 0

@@ -71,8 +71,8 @@ def test_chunks_are_bounded(tmp_path):
 
 def test_the_digest_is_of_the_content(tmp_path):
     one, two = lines(tmp_path / "one", EN), lines(tmp_path / "two", DE)
-    assert Corpus(str(one)).digest() == Corpus(str(lines(tmp_path / "same", EN))).digest()
-    assert len({Corpus(str(one)).digest(), Corpus(str(two)).digest(), Corpus(str(one), str(two)).digest()}) == 3
+    assert Corpus(str(one)).digest == Corpus(str(lines(tmp_path / "same", EN))).digest
+    assert len({Corpus(str(one)).digest, Corpus(str(two)).digest, Corpus(str(one), str(two)).digest}) == 3
 
 
 def refused(*arguments, **settings) -> str:

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from training_world import Killed, learner, make_world, without_clock
+from training_world import Killed, learner, make_world, resumed_equals_unbroken, without_clock
 
 from pipelines.console import UserError
 from pipelines.journal import read_lines, read_run
@@ -24,7 +24,7 @@ DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedul
 @pytest.mark.parametrize("system", ["show_tell.small", "show_attend_tell.small"])
 @pytest.mark.parametrize("lives", [1, 2, 3, 4, 5])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, system, lives):
-    resumed_equals_unbroken(world, tmp_path, lives, *DROPOUT, recipe=system)
+    resumed_equals_unbroken(lambda out: learner(world, out, *DROPOUT, recipe=system), tmp_path, lives)
 
 
 @pytest.mark.parametrize("lives", [1, 4])
@@ -42,26 +42,7 @@ def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, sy
 def test_so_with_every_option(world, tmp_path, option, lives):
     names = ("best", "last", "averaged") if option.startswith("average") else ("best", "last")
     settings = ("model.dropout=0.5", "training.checkpoint_steps=2", f"training.{option}")
-    resumed_equals_unbroken(world, tmp_path, lives, *settings, names=names)
-
-
-def resumed_equals_unbroken(world, tmp_path, lives, *settings, recipe="show_tell.small", names=("best", "last")):
-    whole = learner(world, tmp_path / "whole", *settings, recipe=recipe)
-    whole.run()
-    broken = learner(world, tmp_path / "broken", *settings, recipe=recipe)
-    broken.desk.lives = lives
-    with pytest.raises(Killed):
-        broken.run()
-    broken.desk.close()
-    resumed = learner(world, tmp_path / "broken", *settings, recipe=recipe)
-    assert resumed.position.steps > 0
-    resumed.run()
-    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        lines, expected = (read_lines(tmp_path / folder / name) for folder in ("broken", "whole"))
-        assert without_clock(lines) == without_clock(expected)
-    for name in names:
-        assert load(tmp_path / "broken" / name).model_id == load(tmp_path / "whole" / name).model_id
+    resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, lives, names)
 
 
 def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from training_world import Killed, Mortal, without_clock
+from training_world import learner_of, resumed_equals_unbroken
 from translation_world import LETTERS, TINY, make_text, reverse, write
 
 from pipelines.console import UserError
 from pipelines.journal import read_lines
 from pipelines.learn import Learner
 from pipelines.recipe import read_recipe
-from pipelines.task import prepare
 from pipelines.tokens import source_tokens
 from rnncond.checkpoint import load
 from rnncond.contract import Source
@@ -24,30 +23,14 @@ def world(tmp_path_factory, ray_cluster):
 
 
 def learner(world, out, *overrides, recipe="encdec_bidirectional.small") -> Learner:
-    resolved = read_recipe(recipe, [*world, *TINY, *overrides], str(out))
-    journal = Mortal(out)
-    journal.open(resolved.to_yaml(), {})
-    return Learner(prepare(resolved)[0], journal)
+    return learner_of(read_recipe(recipe, [*world, *TINY, *overrides], str(out)))
 
 
 @pytest.mark.parametrize("lives", [1, 4])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, lives):
     settings = ("training.checkpoint_steps=8", "data.memory_gb=0.000001")
-    whole = learner(world, tmp_path / "whole", *settings)
+    whole, _ = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, lives)
     assert len(whole.train.windows) > 1
-    whole.run()
-    broken = learner(world, tmp_path / "broken", *settings)
-    broken.desk.lives = lives
-    with pytest.raises(Killed):
-        broken.run()
-    broken.desk.close()
-    resumed = learner(world, tmp_path / "broken", *settings)
-    assert resumed.position.steps > 0
-    resumed.run()
-    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        lines, expected = (read_lines(tmp_path / folder / name) for folder in ("broken", "whole"))
-        assert without_clock(lines) == without_clock(expected)
 
 
 def test_it_learns_and_the_model_has_both_vocabularies(world, tmp_path):
@@ -73,10 +56,7 @@ def test_it_learns_and_the_model_has_both_vocabularies(world, tmp_path):
 def test_the_other_translators_train(world, tmp_path, system):
     lacking = {"encdec": ("model.attention", "model.readout"), "gnmt": ("model.readout",)}.get(system, ("none",))
     tiny = [setting for setting in TINY if not setting.startswith(lacking)]
-    resolved = read_recipe(f"{system}.small", [*world, *tiny, "training.epochs=2"], str(tmp_path))
-    journal = Mortal(tmp_path)
-    journal.open(resolved.to_yaml(), {})
-    Learner(prepare(resolved)[0], journal).run()
+    learner_of(read_recipe(f"{system}.small", [*world, *tiny, "training.epochs=2"], str(tmp_path))).run()
     first, last = read_lines(tmp_path / "metrics.jsonl")
     assert last["train_loss"] < first["train_loss"]
 

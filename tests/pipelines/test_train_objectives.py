@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from training_world import TINY, Killed, learner, learner_of, make_world, tiny_recipe, without_clock
+from training_world import TINY, learner, learner_of, make_world, resumed_equals_unbroken, tiny_recipe
 from translator_world import PAIRS, write_text
 
 from pipelines.console import UserError
@@ -59,19 +59,7 @@ def overrides(kind, begun):
 @pytest.mark.parametrize("lives", [1, 4])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, begun, tmp_path, kind, lives):
     settings = overrides(kind, begun)
-    whole = learner(world, tmp_path / "whole", *settings)
-    whole.run()
-    broken = learner(world, tmp_path / "broken", *settings)
-    broken.desk.lives = lives
-    with pytest.raises(Killed):
-        broken.run()
-    broken.desk.close()
-    resumed = learner(world, tmp_path / "broken", *settings)
-    assert resumed.position.steps > 0
-    resumed.run()
-    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
-    lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("broken", "whole"))
-    assert without_clock(lines) == without_clock(expected)
+    _, lines = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, lives)
     assert ("train_loss" in lines[0]) == (kind != "self_critical")
     assert ("reward" in lines[0]) == ("baseline" in lines[0]) == (kind in ("self_critical", "mixed"))
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from feature_store import Store, feature_schema, from_arrays, from_numpy
-from pipelines.journal import Journal
+from pipelines.journal import Journal, read_lines
 from pipelines.learn import Learner
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.task import prepare
+from rnncond.checkpoint import load
 
 COLOURS = ("red", "green", "blue", "black")
 PER_PART = 5
@@ -126,3 +130,33 @@ def learner_of(recipe: Recipe) -> Learner:
 
 def without_clock(lines):
     return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+
+
+def resumed_equals_unbroken(
+    make: Callable[[Path], Learner], folder: Path, lives: int, names: tuple[str, ...] = ("best", "last")
+) -> tuple[Learner, list[dict[str, Any]]]:
+    """Hold a run that dies when it has kept ``lives`` checkpoints, and goes on, to the unbroken one, bit for bit.
+
+    Args:
+        make: a ``learner_of`` the same recipe, but for its folder.
+
+    Returns:
+        The unbroken learner, and the epochs of the broken run.
+    """
+    whole = make(folder / "whole")
+    whole.run()
+    broken = make(folder / "broken")
+    broken.desk.lives = lives
+    with pytest.raises(Killed):
+        broken.run()
+    broken.desk.close()
+    resumed = make(folder / "broken")
+    assert resumed.position.steps > 0
+    resumed.run()
+    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
+    for name in ("samples.jsonl", "metrics.jsonl"):
+        lines, expected = (read_lines(folder / run / name) for run in ("broken", "whole"))
+        assert without_clock(lines) == without_clock(expected)
+    for name in names:
+        assert load(folder / "broken" / name).model_id == load(folder / "whole" / name).model_id
+    return whole, lines
