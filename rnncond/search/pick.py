@@ -82,11 +82,12 @@ def draw_words(logits: Tensor, draws: Tensor, options: SearchOptions) -> Tensor:
     ids = None
     if options.top_k or options.top_p < 1:
         logits, ids = best_words(logits, options.top_k or logits.shape[1])
-    probabilities = (logits / options.temperature).softmax(-1, dtype=torch.double)
-    cumulative = probabilities.cumsum(-1)
+    # Sums in double: one in float32 loses the small probabilities that follow large ones. Exponentials need no double.
+    probabilities = (logits / options.temperature).softmax(-1)
+    cumulative = probabilities.cumsum(-1, dtype=torch.double)
     if options.top_p < 1:
         # A word stays while those before it hold less than top_p: the first always does.
         probabilities = probabilities.masked_fill(cumulative - probabilities >= options.top_p, 0)
-        cumulative = probabilities.cumsum(-1)
+        cumulative = probabilities.cumsum(-1, dtype=torch.double)
     chosen = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
     return chosen if ids is None else ids.gather(1, chosen)
