@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "score captions or translations against references",
     "report": "a self-contained page of captions or translations, attention, curves and scores",
     "store": "info, verify, compact, vacuum",
+    "submit": "run a verb as a job on a Ray cluster: start, status, logs, stop, list",
 }
 
 

@@ -11,12 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from pipelines.console import UserError
 
 ATTEMPTS = 3
 """To start Ray here."""
 CONNECT_SECONDS = 10
+NO_TOKEN = (
+    "address: {what} wants a token, and was given none or another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+    "RAY_AUTH_TOKEN_PATH to the cluster's token, or write that to ~/.ray/auth_token."
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
     try:
         start(address, options)
+    except AuthenticationError:
+        raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
     try:

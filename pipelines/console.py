@@ -35,18 +35,21 @@ class Outcome:
         failed: inputs that could not be done; any makes the exit code 3.
         failures: some of them, for the eye: "name: reason".
         hint: the command to try next.
+        code: the exit code, where ``failed`` does not say it.
     """
 
     summary: dict[str, Any]
     failed: int = 0
     failures: list[str] = field(default_factory=list)
     hint: str | None = None
+    code: int | None = None
 
 
 def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code."""
-    as_json = "--json" in arguments
-    arguments = [argument for argument in arguments if argument != "--json"]
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in own
+    arguments = [argument for argument in own if argument != "--json"] + arguments[len(own) :]
     command = typer.main.get_command(app)
     try:
         outcome = command.main(args=arguments, prog_name=name, standalone_mode=False)
@@ -66,7 +69,7 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     show(outcome)
     if as_json:
         print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
-    return 3 if outcome.failed else 0
+    return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
 
 
 def user_message(error: BaseException) -> str | None:
