@@ -75,8 +75,13 @@ def merge(chunks: Iterable[pa.Table | Unit], rows: int) -> Iterator[pa.Table | U
         yield pa.concat_tables(held)
 
 
+def count_units(chunk: pa.Table | Unit, rows: int) -> int:
+    """Units that a chunk is cut into."""
+    return 1 if isinstance(chunk, Unit) else math.ceil(chunk.num_rows / rows)
+
+
 def cut(chunk: pa.Table, rows: int) -> Iterator[Unit]:
     """A chunk in units of about equal size, at most ``rows``."""
-    size = math.ceil(chunk.num_rows / math.ceil(chunk.num_rows / rows))
+    size = math.ceil(chunk.num_rows / count_units(chunk, rows))
     for start in range(0, chunk.num_rows, size):
         yield Unit(chunk.slice(start, size))

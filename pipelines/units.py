@@ -4,9 +4,10 @@ An actor asks the ledger whether its unit is committed, computes it if not, and 
 through the driver or the object store; of each unit one small row comes back. Inputs are listed while the work goes on
 (``feed``), so the driver's memory does not grow with them, but for 28 bytes an image that is done (``pending``).
 
-Kill anything: a unit whose actor or node dies is done again on another, and the same command goes on where the last one
-stopped. What is lost is at most the units that were in work. Hence a unit's size: a part of ``PART_BYTES``, but at most
-``MAX_ROWS`` inputs and, in small runs, a ``UNITS_PER_WORKER``-th of a worker's share.
+Kill anything: a unit whose actor or node dies is done again on another, the task that hands out the units is begun
+anew, and after the death of the driver the same command goes on where the last one stopped. What is lost is at most the
+units that were in work. Hence a unit's size: a part of ``PART_BYTES``, but at most ``MAX_ROWS`` inputs and, in small
+runs, a ``UNITS_PER_WORKER``-th of a worker's share.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import ray.data
 from feature_store import Dataset, Handle, StoreError
 from pipelines import cluster
 from pipelines.cluster import Plan
-from pipelines.console import Progress
+from pipelines.console import Progress, UserError
 from pipelines.feed import Feed
 from pipelines.pending import Pending
 from pipelines.totals import Totals, describe_failures
@@ -37,6 +38,8 @@ PART_BYTES = 128 << 20
 MAX_ROWS = 4096
 MIN_ROWS = 16
 UNITS_PER_WORKER = 4
+ATTEMPTS = 5
+"""To hand out the work, where the task that does it dies."""
 
 
 class Worker(Protocol):
@@ -109,9 +112,10 @@ def run(
             del known  # the feed alone holds what is not done yet
             with Feed(inputs, rows) as feed, progress:
                 for summary in stream(feed, make_worker(plan), term.handle, plan, min(plan.workers, units)):
-                    totals.add(summary)
-                    progress.total = feed.total
-                    progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"])
+                    if feed.finish(summary["number"]):
+                        totals.add(summary)
+                        progress.total = feed.total
+                        progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"])
     return totals
 
 
@@ -135,16 +139,33 @@ def choose_rows(row_bytes: int, count: int, workers: int) -> int:
 def stream(
     feed: Feed, make_worker: Callable[[], Worker], handle: Handle, plan: Plan, workers: int
 ) -> Iterator[dict[str, Any]]:
-    """Units through actors; of each its ``SUMMARY``, in the order in which they are finished.
+    """Units through actors; of each its ``SUMMARY``, in the order in which they are finished. Some come twice, where
+    the task that hands them out has died.
 
     Raises:
         StoreError: a unit could not be committed.
-        UserError: the listing is wrong somewhere.
+        UserError: the listing is wrong somewhere, or that task dies again and again.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
+    for _ in range(ATTEMPTS):
+        yield from stream_once(feed, make_worker, handle, plan, workers)
+        if feed.error:
+            raise feed.error
+        if feed.done:
+            return
+        feed.restart()
+    raise UserError(
+        f"The task that hands out the work has died {ATTEMPTS} times. Is there too little memory on this machine? Run "
+        "the same command again to go on."
+    )
+
+
+def stream_once(
+    feed: Feed, make_worker: Callable[[], Worker], handle: Handle, plan: Plan, workers: int
+) -> Iterator[dict[str, Any]]:
     summaries = feed.dataset().map_batches(
         Actor,
         fn_constructor_args=(make_worker, handle),
@@ -160,9 +181,7 @@ def stream(
                 raise StoreError(summary["error"])
             yield summary
         if feed.error:
-            break
-    if feed.error:
-        raise feed.error
+            return
 
 
 class Actor:
@@ -178,6 +197,7 @@ class Actor:
         except StoreError as error:  # Ray would wrap it beyond recognition
             summary = {"error": str(error)}
         spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
+        spent["number"] = packed["number"][0].as_py()
         return pa.Table.from_pylist([{**summary, **spent}], SUMMARY)
 
     def do(self, unit: Unit) -> dict[str, Any]:
@@ -212,6 +232,7 @@ SUMMARY = pa.schema(
         ("cpu", pa.float64()),
         ("begun", pa.float64()),
         ("ended", pa.float64()),
+        ("number", pa.int64()),
         ("error", pa.string()),
     ]
 )

@@ -3,6 +3,7 @@ import sys
 import time
 from functools import partial
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -150,6 +151,45 @@ def test_a_worker_that_dies(cluster_that_knows_this_file, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("name", ["ray::ReadUnits", "ray::_QueueActor"])
+def test_the_task_that_hands_out_the_work_dies(cluster_that_knows_this_file, tmp_path, monkeypatch, name):
+    """Or the queue that it empties: units that were under way are handed out again, and each counts once."""
+    monkeypatch.setattr(units, "MAX_ROWS", 1)
+    killed = []
+
+    def chunks():
+        for number in range(5):
+            yield chunk(*(f"{number}{letter}" for letter in "abcd"))
+        wait_for(lambda: (tmp_path / "0a").exists())
+        victims = [one for one in psutil.Process().children(recursive=True) if name in title(one)]
+        for victim in victims:
+            victim.kill()
+            killed.append(victim)
+        yield chunk("last")
+
+    dataset = dataset_at(tmp_path)
+    totals = run(dataset, chunks(), partial(Pids, str(tmp_path)))
+    assert len(killed) == 1
+    assert (totals.listed, totals.rows, totals.units) == (21, 21, 11)
+    assert verify(dataset).problems == []
+    assert all(path.read_text() == "x" for path in tmp_path.glob("[0-9l]*"))
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.05)
+
+
+@pytest.mark.ray
 def test_a_commit_that_fails_stops_the_run_with_its_reason(cluster_that_knows_this_file, tmp_path):
     with pytest.raises(StoreError, match="extra"):
         run(dataset_at(tmp_path), [chunk(*"abcdef")], partial(TooWide, str(tmp_path)))
@@ -181,10 +221,7 @@ def test_work_begins_before_the_listing_ends(cluster_that_knows_this_file, tmp_p
     def chunks():
         for number in range(30):
             yield chunk(f"{number}a", f"{number}b")
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "0a").exists():
-            assert time.monotonic() < deadline, "no unit is done while the listing goes on"
-            time.sleep(0.05)
+        wait_for(lambda: (tmp_path / "0a").exists())
         yield chunk("last")
 
     assert run(dataset_at(tmp_path), chunks(), partial(Pids, str(tmp_path))).rows == 61
