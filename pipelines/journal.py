@@ -18,11 +18,15 @@ needs no shared file system. An epoch that is trained again after a failure is n
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,23 @@ SUMS = "sha256.json"
 """In a state: SHA-256 of each of its files."""
 
 
+def writes(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that tells what hinders it from writing as the user's to put right."""
+
+    @functools.wraps(method)
+    def explained(self: Journal, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise UserError(
+                f"The run's folder {self.out} cannot be written: {'the disk is full' if full else error}. What it has "
+                "is kept. Put that right and run the same command again, to go on from the last checkpoint."
+            ) from None
+
+    return explained
+
+
 class Journal:
     """Begin with ``open``; every method may be called from another process when this is a Ray actor."""
 
@@ -47,26 +68,20 @@ class Journal:
         self.told: str | None = None
         self.damaged: set[str] = set()
 
-    def open(self, recipe: str, about: dict[str, Any], restart: bool = False) -> dict[str, Any]:
+    @writes
+    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> dict[str, Any]:
         """Take the folder for this run; returns its run.json.
 
         Args:
             recipe: resolved, as YAML.
             about: what run.json is to say of a new run.
             restart: throw away the run that the folder has.
+            patience: seconds to wait for another run to let go of the folder.
 
         Raises:
             UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise UserError(f"The run's folder {self.out} cannot be written: {error}") from None
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"Another run is writing to {self.out}. Wait for it, or choose another --out.") from None
+        self.take_lock(patience)
         for name in REMAINS:
             for path in self.out.glob(name):
                 shutil.rmtree(path)
@@ -79,19 +94,34 @@ class Journal:
         self.say(status="running")
         return self.run()
 
+    def take_lock(self, patience: float) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise UserError(
+                        f"Another run is writing to {self.out}. Wait for it, or choose another --out."
+                    ) from None
+                time.sleep(0.1)
+
     def close(self) -> None:
         """Let another run have the folder."""
         os.close(self.lock)
 
     def clear(self) -> None:
-        for name in ("best", "last", "averaged", "history", "checkpoints"):
+        for name in ("best", "last", "averaged", "history", "checkpoints", "trials"):
             shutil.rmtree(self.out / name, ignore_errors=True)
-        for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("recipe.yaml")):
+        for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("*.yaml")):
             path.unlink()
 
     def run(self) -> dict[str, Any]:
         return read_run(self.out)
 
+    @writes
     def say(self, **changes: Any) -> None:
         """Change entries of run.json."""
         self.write("run.json", json.dumps({**self.run(), **changes}, indent=1, ensure_ascii=False))
@@ -117,6 +147,7 @@ class Journal:
             )
         return None
 
+    @writes
     def keep(
         self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
     ) -> None:
@@ -140,11 +171,13 @@ class Journal:
         folders = sorted((self.out / "history").glob("step-*"))
         return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
 
+    @writes
     def keep_average(self, model: Folder, line: dict[str, Any]) -> None:
         """The mean of the models of ``history``, and its scores."""
         replace_folder(self.out / "averaged", model)
         self.say(averaged=line)
 
+    @writes
     def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Append an epoch's metrics and samples, unless the folder has them from before a failure."""
         if line["epoch"] > last_epoch(self.out / "samples.jsonl"):

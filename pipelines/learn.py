@@ -27,6 +27,7 @@ from pipelines.journal import Folder
 from pipelines.objectives import TALLY, at_step, make_objective, means, tally
 from pipelines.optimise import PRECISIONS, Optimiser, check_precision, factor, mean, wearing
 from pipelines.position import NOTHING, Position, decide
+from pipelines.recipe import Recipe
 from pipelines.task import Task
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
@@ -36,6 +37,7 @@ from rnncond.objectives import Rewarded
 from rnncond.search import SearchOptions, search
 from rnncond.text import Vocabulary
 
+WORDS = TALLY.index("words")
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
 
@@ -68,7 +70,8 @@ class Learner:
         check_precision(self.settings, self.device.type)
         self.vocabulary = Vocabulary.from_json(task.vocabulary)
         self.train, self.validation = task.batches(ranks.rank(), ranks.count())
-        self.steps = math.ceil(self.train.steps / self.settings.accumulate)
+        self.accumulate = accumulated(self.recipe)
+        self.steps = math.ceil(self.train.steps / self.accumulate)
         torch.manual_seed(self.recipe.seed)
         sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
         self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)
@@ -104,7 +107,7 @@ class Learner:
 
     def parts_of_steps(self) -> Iterator[list[Batch]]:
         """The batches of each step that is left of the epoch; the last may have fewer than the others."""
-        count = self.settings.accumulate
+        count = self.accumulate
         left = self.train.epoch(self.position.epoch + 1, self.position.step * count)
         while batches := list(islice(left, count)):
             yield batches
@@ -266,7 +269,18 @@ class Learner:
         at = self.position
         if ranks.rank() == 0 and time.monotonic() - self.noted >= PROGRESS_SECONDS:
             self.noted = time.monotonic()
-            self.desk.progress(epoch=at.epoch + 1, step=at.step, of=self.steps, **means(self.settings, sums))
+            words = sums[WORDS].item() * ranks.count()  # of the others as many, nearly
+            pace = {"learning_rate": self.rate(), "words_per_second": words / max(at.seconds, 1e-9)}
+            place = {"epoch": at.epoch + 1, "step": at.step, "of": self.steps, "steps": at.steps}
+            self.desk.progress(**place, **means(self.settings, sums), **pace)
+
+
+def accumulated(recipe: Recipe) -> int:
+    """Batches of each rank that make a step. Where some workers of an elastic run are away, the others do their share,
+    as nearly as whole batches can."""
+    asked = recipe.cluster
+    missing = asked.workers / ranks.count() if asked.min_workers else 1
+    return max(1, round(recipe.training.accumulate * missing))
 
 
 def mixed(*numbers: int) -> int:

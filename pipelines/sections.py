@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rnncond.text import Level, Normalise, Punctuation
 
@@ -97,12 +97,21 @@ class Cluster(Section):
     """What the run asks of Ray; null where the run takes what there is."""
 
     workers: Count = 1
+    min_workers: Count | None = None
+    """Go on with as few while nodes are lost or taken; null: wait for room for all. Fewer workers take more batches to
+    a step, so that it is of as many examples, or nearly; an epoch under way begins again."""
     cpus_per_worker: Positive | None = None
     gpus_per_worker: NotNegative | None = None
     threads: Count | None = None
     """Of torch in each worker; null: one for each whole CPU of its own."""
     max_failures: Whole = 3
     """Times that lost workers are replaced; training goes on from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def fewer_at_least(self) -> Cluster:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
 
 
 class Tracking(Section):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +25,12 @@ import ray
 import torch
 import typer
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError, WorkerCrashedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipelines import ranks
 from pipelines.cluster import Cluster, Node, connect
 from pipelines.console import Outcome, Progress, UserError, tell, user_message
 from pipelines.journal import Journal, now, read_lines, read_run
@@ -44,6 +46,8 @@ app = typer.Typer(add_completion=False)
 MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
 """What a run that goes on may have otherwise than when it began."""
 POLL_SECONDS = 0.5
+LOCK_SECONDS = 10
+"""For which the last processes of a killed run may still hold its folder."""
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -104,7 +108,7 @@ def run(
         check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
             about |= {"data_id": task.data_id, "versions": versions()}
-            begun = journal.open(resolved.to_yaml(), about, restart)
+            begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
             status = "failed"
             try:
                 with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
@@ -131,18 +135,20 @@ def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder:
 
 @dataclass(frozen=True)
 class Share:
-    """``workers`` with ``cpus``, ``gpus`` and ``threads`` each."""
+    """``workers``, or for a time as few as ``at_least``, with ``cpus``, ``gpus`` and ``threads`` each."""
 
     workers: int
+    at_least: int
     cpus: float
     gpus: float
     threads: int
 
     def describe(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return (
-            f"{self.workers} worker{'s' * (self.workers > 1)} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
-        )
+        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        if self.at_least < self.workers:
+            workers = f"{self.at_least} to {workers}"
+        return f"{workers} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
 
 
 def place(recipe: Recipe, cluster: Cluster) -> Share:
@@ -152,19 +158,22 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
         UserError: the cluster will never hold what is asked for.
     """
     asked = recipe.cluster
+    at_least = asked.min_workers or asked.workers
     gpus = asked.gpus_per_worker
     if gpus is None:
-        gpus = 1 if places(cluster, 0.5, 1) >= asked.workers else 0
+        gpus = 1 if places(cluster, 0.5, 1) >= at_least else 0
     choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
-    cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= asked.workers), None)
+    wanted = product((asked.workers, at_least), choices)  # fewer workers only where not even small ones find room
+    cpus = next((cpus for workers, cpus in wanted if places(cluster, cpus, gpus) >= workers), None)
     if cpus is None:
+        workers = f"cluster.min_workers is {at_least}" if asked.min_workers else f"cluster.workers is {at_least}"
         each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
         raise UserError(
-            f"cluster.workers is {asked.workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
+            f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
             f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
             "cluster.gpus_per_worker; fractions are allowed."
         )
-    return Share(asked.workers, cpus, gpus, asked.threads or max(1, int(cpus)))
+    return Share(asked.workers, at_least, cpus, gpus, asked.threads or max(1, int(cpus)))
 
 
 AUTOMATIC = (8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.25)
@@ -193,6 +202,10 @@ class Remote:
                 return ray.get(getattr(self.actor, name).remote(*args, **kwargs))
             except RayTaskError as error:
                 raise error.cause if isinstance(error.cause, UserError) else error from None
+            except ActorDiedError:
+                raise UserError(
+                    "The process that writes the run's folder has died. Run the same command again to go on."
+                ) from None
 
         return call
 
@@ -212,13 +225,17 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
     """Ray Train, to the end; lost workers are replaced and go on from the journal's checkpoint.
 
     Raises:
-        UserError: the workers found something that only the user can put right.
+        UserError: the workers found something that only the user can put right, or too many of them were lost.
     """
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     trainer = TorchTrainer(
         work,
         train_loop_config={"task": ray.put(task), "journal": journal.actor, "threads": share.threads},
-        scaling_config=ScalingConfig(num_workers=share.workers, use_gpu=share.gpus > 0, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=share.workers if share.at_least == share.workers else (share.at_least, share.workers),
+            use_gpu=share.gpus > 0,
+            resources_per_worker=resources,
+        ),
         # Ray's own notes; under a name that was used before it would go on from them.
         run_config=RunConfig(
             name=uuid.uuid4().hex,
@@ -228,12 +245,8 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
     )
     try:
         trainer.fit()
-    except TrainingFailedError as error:
-        causes = [error, *getattr(error, "worker_failures", {}).values()]
-        message = next((found for cause in causes if (found := user_message(cause))), None)
-        if message is None:
-            raise
-        raise UserError(message) from error
+    except (TrainingFailedError, ActorDiedError) as error:
+        raise UserError(explain(error, journal)) from error
     finally:
         shutil.rmtree(folder / ".ray", ignore_errors=True)
     problem = journal.problem()
@@ -241,15 +254,40 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
         raise UserError(problem)
 
 
+def explain(error: TrainingFailedError | ActorDiedError, journal: Remote) -> str:
+    """What the user can do about a training that Ray has given up.
+
+    Raises:
+        TrainingFailedError: nothing; it is a defect.
+    """
+    if isinstance(error, ActorDiedError):
+        return "Ray Train's own process has died. Run the same command again to go on from the last checkpoint."
+    causes = [error, *getattr(error, "worker_failures", {}).values()]
+    causes += [cause.health_check_failure for cause in causes if hasattr(cause, "health_check_failure")]
+    message = journal.problem() or next((found for cause in causes if (found := user_message(cause))), None)
+    if message is None and any(isinstance(cause, (ActorDiedError, WorkerCrashedError)) for cause in causes):
+        message = (
+            "More workers were lost than cluster.max_failures allows. Is there too little memory? Run the same command "
+            "again to go on from the last checkpoint."
+        )
+    if message is None:
+        raise error
+    return message
+
+
 def work(config: dict[str, Any]) -> None:
     """One worker."""
     torch.set_num_threads(config["threads"])
     journal = Remote(config["journal"])
+    if journal.problem():  # told in the attempt before
+        return
     try:
         Learner(ray.get(config["task"]), journal, get_device(), report=ray.train.report).run()
     except UserError as error:
-        # All ranks come here together. Told this way, Ray does not try three times more.
         journal.trouble(str(error))
+        # The other ranks may be waiting for what this one will not do. Ray ends them all and begins again; see above.
+        if ranks.count() > 1:
+            raise
 
 
 class Watch(threading.Thread):
@@ -276,7 +314,7 @@ class Watch(threading.Thread):
                 last = self.ended.wait(POLL_SECONDS)
                 try:
                     news = self.journal.take()
-                except RayError:  # the driver's own call raises it
+                except (RayError, UserError):  # the driver's own call raises it
                     return
                 for entry in news:
                     self.show(entry, progress)

@@ -1,4 +1,7 @@
+import errno
 import json
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,24 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(journal):
     assert read_run(journal.out)["seed"] == 3
     journal.close()
     assert Journal(journal.out).open("", {"seed": 4})["seed"] == 3
+
+
+def test_a_folder_is_waited_for_while_the_last_process_of_a_killed_run_ends(journal):
+    ends = threading.Timer(0.2, journal.close)
+    ends.start()
+    assert Journal(journal.out).open("", {}, patience=60)["seed"] == 3
+
+
+def test_a_full_disk_is_told_as_one(journal, monkeypatch):
+    journal.keep(1, {"state": b"one"})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        journal.keep(2, {"state": b"two"})
+    assert journal.checkpoint() == {"state": b"one"}
 
 
 def test_restart_throws_away_all_of_the_old_run_and_nothing_else(journal):

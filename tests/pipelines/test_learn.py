@@ -2,10 +2,12 @@ import dataclasses
 
 import pytest
 import torch
-from training_world import Killed, learner, make_world, resumed_equals_unbroken, without_clock
+from training_world import Killed, learner, make_world, resumed_equals_unbroken, tiny_recipe, without_clock
 
+from pipelines import ranks
 from pipelines.console import UserError
 from pipelines.journal import read_lines, read_run
+from pipelines.learn import accumulated
 from pipelines.optimise import factor
 from pipelines.position import Position, best_of, decide
 from pipelines.training_sections import EarlyStopping, Training
@@ -16,6 +18,16 @@ from rnncond.contract import Source
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize(("here", "least", "expected"), [(4, 1, 3), (3, 1, 4), (2, 1, 6), (1, 1, 12), (1, "null", 3)])
+def test_fewer_workers_of_an_elastic_run_take_more_batches_to_a_step(
+    monkeypatch, tmp_path, world, here, least, expected
+):
+    """Of 4 workers with 3 batches each."""
+    monkeypatch.setattr(ranks, "count", lambda: here)
+    asked = ("cluster.workers=4", f"cluster.min_workers={least}", "training.accumulate=3")
+    assert accumulated(tiny_recipe(world, tmp_path, *asked)) == expected
 
 
 DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedule.kind=cosine")
