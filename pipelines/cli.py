@@ -19,6 +19,7 @@ VERBS = {
     "demo": "the whole path on a small generated world, or on your photographs",
     "features": "CNN features of images into a store",
     "train": "train a captioner on a store and captions, from a recipe",
+    "tune": "search for the values of a recipe that train the best model",
     "caption": "caption images, or the features in a store",
     "translate": "translate a corpus of text",
     "evaluate": "score captions or translations against references",

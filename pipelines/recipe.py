@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import os
 import typing
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -41,6 +42,7 @@ from pipelines.sections import (
     no_bool,
 )
 from pipelines.training_sections import OBJECTIVES, SCHEDULES, CaptionTraining, PairTraining, Training
+from pipelines.tuning_sections import CaptionTune, PairTune, Tune
 from rnncond import systems
 from rnncond.search import SearchOptions
 
@@ -66,6 +68,8 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     out: str | None = None
     """The run's folder; null: runs/NAME of the recipe."""
+    tune: Tune | None = Field(None, exclude=True)
+    """For ``rnncond tune`` alone, which says in each trial's recipe what it came to."""
 
     @field_validator("system")
     @classmethod
@@ -81,6 +85,7 @@ class CaptionRecipe(Recipe):
     data: Pictures
     text: CaptionText = CaptionText()
     training: CaptionTraining
+    tune: CaptionTune | None = Field(None, exclude=True)
 
     @model_validator(mode="after")
     def system_takes_output(self) -> CaptionRecipe:
@@ -94,6 +99,7 @@ class TranslationRecipe(Recipe):
     data: Pairs
     text: PairText = PairText()
     training: PairTraining
+    tune: PairTune | None = Field(None, exclude=True)
 
     @model_validator(mode="after")
     def shared_words_are_of_one_vocabulary(self) -> TranslationRecipe:
@@ -148,27 +154,54 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     Raises:
         UserError: no such recipe, or anything wrong in it; all mistakes in one message.
     """
+    values, where, problems = overridden(source, overrides, out)
+    return resolve(validate(values, where, problems), name_of(source))
+
+
+def overridden(
+    source: str, overrides: list[str] | tuple[str, ...], out: str | None
+) -> tuple[dict[str, Any], str, list[str]]:
+    """A recipe's values after ``overrides``, what to call it, and what is wrong with the overrides."""
     values, where = load(source)
     problems = [problem for override in overrides if (problem := apply(values, override))]
     if out is not None:
         values["out"] = out
+    return values, where, problems
+
+
+def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -> Recipe:
+    """The recipe that ``values`` are; ``problems`` are told with its own.
+
+    Raises:
+        UserError: anything is wrong.
+    """
     system = values.get("system")
     kind = recipe_type(system if isinstance(system, str) else None)
     refuse_other_half(values, kind, where)
+    found = list(problems)
     try:
         recipe = kind.model_validate(values)
     except ValidationError as error:
-        problems += [describe(entry, kind) for entry in error.errors()]
-    if problems:
-        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems))
+        found += [describe(entry, kind) for entry in error.errors()]
+    if found:
+        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in found))
+    return recipe
+
+
+def resolve(recipe: Recipe, name: str) -> Recipe:
+    """With every default written out, local paths from the root, and a folder; without ``tune``."""
     resolved = recipe.model_dump(mode="json")
     resolved["data"] |= {key: absolute(path) for key, path in resolved["data"].items() if key in PATHS and path}
     start = resolved["training"]["start_from"]
     if start and not start.startswith(("runs:/", "models:/")):
         resolved["training"]["start_from"] = absolute(start)
-    resolved["out"] = recipe.out or f"runs/{Path(source).stem if is_file(source) else source}"
-    return (TranslationRecipe if issubclass(kind, TranslationRecipe) else CaptionRecipe)(**resolved)
+    resolved["out"] = recipe.out or f"runs/{name}"
+    return (TranslationRecipe if isinstance(recipe, TranslationRecipe) else CaptionRecipe)(**resolved)
+
+
+def name_of(source: str) -> str:
+    return Path(source).stem if is_file(source) else source
 
 
 PATHS = ("store", "captions", "source", "target", "validation_source", "validation_target")
@@ -298,8 +331,17 @@ KINDS = OBJECTIVES | SCHEDULES
 def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
     """The keys of the section at ``loc``."""
     for part in loc:
-        model = KINDS.get(part) or model.model_fields[part].annotation
+        if part in KINDS:
+            model = KINDS[part]
+        elif part in model.model_fields:  # else a key of a mapping, as in tune.space
+            model = section_in(model.model_fields[part].annotation)
     return list(model.model_fields)
+
+
+def section_in(annotation: Any) -> Any:
+    """The section that an optional one or a mapping to sections is made of."""
+    parts = [part for part in typing.get_args(annotation) if part is not type(None)]
+    return section_in(parts[-1]) if parts else annotation
 
 
 def near(word: str, options: list[str]) -> str:

@@ -1,0 +1,339 @@
+"""``rnncond tune``: many trainings of a recipe with other values, on Ray Tune, tracked in MLflow; the best is kept.
+
+The driver checks everything first and prepares the data once. Trials train wherever there is room and hand what they
+have to one actor on the driver's machine (``trials.Trials``), so the cluster needs no shared file system.
+
+```
+OUT/
+  recipe.yaml      of the best trial: `rnncond train OUT/recipe.yaml --out ELSEWHERE` repeats it
+  search.yaml      the recipe that was varied, with its section tune: `rnncond tune OUT/search.yaml` searches again
+  run.json         status, the best trial, MLflow run, versions
+  trials.jsonl     a line a trial: values, score, epochs, status, seconds
+  trials/003/      a trial, an ordinary run folder
+  best/            the best trial's best model, as `rnncond caption --model OUT` takes it
+```
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import typer
+import yaml
+from ray import tune
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines.cluster import Cluster, connect
+from pipelines.console import Outcome, Progress, UserError, tell
+from pipelines.journal import Journal, now, read_run
+from pipelines.optimise import check_precision
+from pipelines.position import value_of
+from pipelines.recipe import flat
+from pipelines.search_algorithms import left, tune_config
+from pipelines.search_space import Search, read_search
+from pipelines.task import Task, prepare
+from pipelines.tracking import Tracking
+from pipelines.train import AUTOMATIC, LOCK_SECONDS, NEXT, places, versions
+from pipelines.trials import Record, Trials, records, work
+from pipelines.tune_watch import Watch, write_table
+from rnncond.checkpoint import replace_folder
+
+app = typer.Typer(add_completion=False)
+
+MAY_CHANGE = ("cluster.", "tracking.", "tune.trials", "tune.concurrent", "tune.storage", "out")
+"""What a search that goes on may have otherwise than when it began."""
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "rnncond tune show_tell.small data.store=features data.captions=captions.jsonl\n\n"
+    "rnncond tune show_tell.small data.store=features data.captions=captions.jsonl tune.trials=30 "
+    "'tune.space.model.dropout={uniform: [0.2, 0.7]}' tracking.registered_model=captioner\n\n"
+    "rnncond tune show_tell.small ... tune.algorithm=grid tune.trials=null 'tune.space={model.hidden: [128, 256]}'\n\n"
+    "rnncond tune show_tell.small ... tune.algorithm=pbt tune.asha=null "
+    "'tune.space={training.learning_rate: {log: [1e-4, 1e-2]}}'"
+)
+
+
+@app.command(epilog=EXAMPLES)
+def main(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a recipe that comes with the project")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option(help="the search's folder; by default runs/RECIPE.search")] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
+) -> Outcome:
+    """Search for the values of a recipe that train the best model: what to vary, and how, is its section `tune`.
+
+    A search that was interrupted goes on when the same command is given again; with more tune.trials, one that is
+    finished does. OUT has trials/, each a run, trials.jsonl, the best trial's recipe.yaml, and its model in best/.
+    """
+    return run(recipe, overrides or (), out=out, address=address, restart=restart)
+
+
+def run(
+    recipe: str,
+    overrides: list[str] | tuple[str, ...] = (),
+    *,
+    out: str | None = None,
+    address: str | None = None,
+    restart: bool = False,
+) -> Outcome:
+    """What the command does, for other verbs. See ``main``."""
+    search = read_search(recipe, overrides, out)
+    folder = Path(search.recipe.out)
+    known = {} if restart else read_run(folder)
+    if known:
+        refuse_differences(folder, known, search)
+        if known["status"] == "finished" and not left(search, records(folder)):
+            tell(f"The search in {folder} is finished; --restart would begin it again.")
+            return summary(folder, search)
+    task, about = prepare(search.recipe, address)
+    if known and known["data_id"] != task.data_id:
+        raise UserError(
+            f"{folder} was begun with other data: they have changed since {known['started']}. Choose another --out, or "
+            "give --restart to begin again."
+        )
+    if "unmatched" in about:
+        tell(f"Left out: {about['unmatched']}.")
+    threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
+    with connect(address) as cluster:
+        share = room(search, cluster)
+        check_precision(search.recipe.training, share.device)
+        about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}
+        journal = Journal(folder)
+        begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
+        status = "failed"
+        try:
+            journal.write("search.yaml", search.to_yaml())
+            tags = {"search": search.settings.algorithm}
+            with Tracking(search.recipe, folder.name, begun.get("mlflow_run_id"), tags=tags) as tracking:
+                journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                tracking.describe(task)
+                tracking.client.log_artifact(tracking.run_id, str(folder / "search.yaml"))
+                try_out(search, task, folder, tracking, share)
+                crown(search, folder, journal, tracking)
+            status = "finished"
+        except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
+            status = "interrupted"
+            raise
+        finally:
+            journal.say(status=status, ended=now())
+            journal.close()
+    return summary(folder, search)
+
+
+@dataclass(frozen=True)
+class Room:
+    """``concurrent`` trials at a time, with ``cpus``, ``gpus`` and ``threads`` each."""
+
+    concurrent: int
+    cpus: float
+    gpus: float
+    threads: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def describe(self) -> str:
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+
+
+def room(search: Search, cluster: Cluster) -> Room:
+    """How many trials at a time, and what each gets. Where the recipe leaves it open: a GPU each, or a CPU each.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for.
+    """
+    asked, settings = search.recipe.cluster, search.settings
+    if asked.workers > 1 or asked.min_workers:
+        raise UserError(
+            f"cluster.workers is {asked.workers}, but a trial is trained by one worker. Leave cluster.workers out; "
+            "tune.concurrent is how many trials are trained at a time."
+        )
+    gpus = asked.gpus_per_worker
+    if gpus is None:
+        gpus = 1 if cluster.gpus >= 1 else 0
+    wanted = settings.concurrent or min(search.count(), int(cluster.gpus / gpus if gpus else cluster.cpus) or 1)
+    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
+    needed = wanted if settings.concurrent or asked.cpus_per_worker is None else 1
+    cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= needed), None)
+    if cpus is None:
+        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        raise UserError(
+            f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
+            f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "
+            "cluster.cpus_per_worker or cluster.gpus_per_worker; fractions are allowed."
+        )
+    if settings.algorithm == "pbt" and len(cluster.nodes) > 1 and not settings.storage:
+        raise UserError(
+            f"The trials of a population (tune.algorithm=pbt) leave their weights for one another, and the cluster has "
+            f"{len(cluster.nodes)} nodes. Name a place that all of them see: tune.storage=s3://... or a shared folder."
+        )
+    holds = places(cluster, cpus, gpus)
+    concurrent = min(settings.concurrent or holds, holds, search.count())
+    return Room(concurrent, cpus, gpus, asked.threads or max(1, int(cpus)))
+
+
+def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share: Room) -> None:
+    """Run what is left of the trials.
+
+    Raises:
+        UserError: the search ended before all trials did.
+    """
+    earlier = records(folder)
+    trials = left(search, earlier)
+    done = sum(record.done for record in earlier)
+    tell(f"{len(trials)} trials of {done + len(trials)} to run, {share.describe()}; {task.describe()}")
+    with journals_of(folder) as actor, Progress("tune", "trials", done + len(trials)) as progress:
+        progress.advance(done)
+        watch = Watch(search, folder, actor, tracking, progress)
+        status = "FAILED"
+        try:
+            if trials:
+                fit(search, task, folder, share, actor, watch, earlier)
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        finally:
+            watch.end(status)
+    write_table(folder, search.metric)
+    if left(search, records(folder)):
+        raise UserError(
+            f"The search ended before all of its trials did. Run the same command again to go on in {folder}."
+        )
+
+
+def fit(
+    search: Search, task: Task, folder: Path, share: Room, actor: ActorHandle, watch: Watch, earlier: list[Record]
+) -> None:
+    """Ray Tune, to the end. Its own notes are thrown away: see ``trials``."""
+    quiet()
+    space, config = tune_config(search, earlier, share.concurrent)
+    trainable = tune.with_parameters(
+        work, search=search, task=task, trials=actor, threads=share.threads, device=share.device
+    )
+    resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        param_space=space,
+        tune_config=config,
+        run_config=tune.RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=search.settings.storage or str(folder / ".ray"),
+            failure_config=tune.FailureConfig(max_failures=search.recipe.cluster.max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
+            callbacks=[watch],
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(folder / ".ray", ignore_errors=True)
+
+
+def quiet() -> None:
+    """Ray Tune writes files for TensorBoard otherwise, takes Ctrl-C for itself, and talks of its own affairs."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the old one can be silent
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def journals_of(folder: Path) -> Iterator[ActorHandle]:
+    """The actor that writes the trials' folders, on this machine, until the block ends."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(Trials).options(num_cpus=0, scheduling_strategy=here).remote(folder)
+    try:
+        yield actor
+    finally:
+        ray.kill(actor)
+
+
+def crown(search: Search, folder: Path, journal: Journal, tracking: Tracking) -> None:
+    """Make the best trial's model and recipe the search's, and hand the model in.
+
+    Raises:
+        UserError: no trial has a model.
+    """
+    found = records(folder)
+    scored = [(record, line) for record in found if (line := record.best(search.metric))]
+    if not scored:
+        reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in found[:3])
+        raise UserError(f"None of the {len(found)} trials came to a validation:\n{reasons}")
+    best, line = max(scored, key=lambda one: value_of(one[1], search.metric))
+    place = folder / "trials" / best.name
+    replace_folder(folder / "best", {path.name: path.read_bytes() for path in (place / "best").iterdir()})
+    recipe = search.recipe_of(best.params, str(place))
+    journal.write("recipe.yaml", recipe.to_yaml())
+    tracking.send(line, line["epoch"])
+    tracking.client.log_artifact(tracking.run_id, str(folder / "trials.jsonl"))
+    child = Tracking(
+        recipe, best.name, best.run.get("mlflow_run_id"), parent=tracking.run_id, tags={"trial": best.name}
+    )
+    try:
+        child.hand_in(place, search.metric, line)
+    finally:
+        child.client.set_terminated(child.run_id, "FAILED" if best.status == "failed" else "FINISHED")
+    journal.say(best={"trial": best.name, "params": best.params, **line})
+
+
+def refuse_differences(folder: Path, known: dict[str, Any], search: Search) -> None:
+    """Raises UserError where ``folder`` has another search, or a run that is none."""
+    if "search" not in known:
+        raise UserError(
+            f"{folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
+        )
+    path = folder / "search.yaml"
+    before = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8")))) if path.exists() else {}
+    after = dict(flat(yaml.safe_load(search.to_yaml())))
+    wrong = [
+        key
+        for key in {**before, **after}
+        if before and before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE)
+    ]
+    if wrong:
+        lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after.get(key)!r}" for key in wrong)
+        raise UserError(
+            f"{folder} holds another search:\n{lines}\nChoose another --out, or give --restart to begin again."
+        )
+
+
+def summary(folder: Path, search: Search) -> Outcome:
+    run, found = read_run(folder), records(folder)
+    best = run["best"]
+    failed = [record for record in found if record.status == "failed"]
+    scores = {key: round(best[key], 3) for key in ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF") if key in best}
+    verb = NEXT["BLEU" in best]
+    return Outcome(
+        {
+            "trials": len(found),
+            "stopped_early": sum(record.status == "stopped" for record in found),
+            "epochs": sum(record.epoch for record in found),
+            "best_trial": best["trial"],
+            **{key: value for key, value in best["params"].items()},
+            "best_epoch": best["epoch"],
+            **scores,
+            "model": str(folder / "best"),
+            "mlflow_run": run["mlflow_run_id"],
+        },
+        failed=len(failed),
+        failures=[f"trial {record.name}: {record.run.get('reason')}" for record in failed[:5]],
+        hint=f"Next: rnncond report {folder}\n      rnncond {verb} --model {folder} --out {folder.name}-output",
+    )
