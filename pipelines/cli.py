@@ -23,6 +23,8 @@ VERBS = {
     "caption": "caption images, or the features in a store",
     "translate": "translate a corpus of text",
     "evaluate": "score captions or translations against references",
+    "promote": "a model into MLflow's registry, and its champion if it is the best",
+    "run": "a pipeline of verbs from a file, each only where something has changed",
     "report": "a self-contained page of captions or translations, attention, curves and scores",
     "store": "info, verify, compact, vacuum",
     "submit": "run a verb as a job on a Ray cluster: start, status, logs, stop, list",

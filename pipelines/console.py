@@ -26,6 +26,10 @@ class UserError(Exception):
     """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
 
 
+class OtherRun(UserError):
+    """The folder has a run of another recipe, or of other data; only --restart would begin it again."""
+
+
 @dataclass
 class Outcome:
     """What a verb did.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import shutil
@@ -23,22 +24,33 @@ IMPATIENT = {
 }
 """Where the user has not set them: by default MLflow tries a server that does not answer for many minutes."""
 LOCAL_TRACKING = "sqlite:///mlflow.db"
+BACKBONE = "backbone"
+"""The folder, beside that of a model, which has the weights of its backbone."""
 
 
-def locate(model: str | Path) -> Path:
+def locate(model: str | Path, tracking: str | None = None) -> Path:
     """The folder of MODEL; of a run folder, that of its best model. From MLflow it is fetched, and removed at exit.
+
+    Args:
+        tracking: uri of MLflow; by default MLFLOW_TRACKING_URI, or the database here.
 
     Raises:
         UserError: nothing there, no model in it, or MLflow does not know it or cannot be reached.
     """
     name = str(model)
     if re.match("(runs|models):/", name):
-        return in_folder(fetch(name), name)
+        return in_folder(fetch(name, tracking), name)
     if "://" in name:
         raise UserError(f"{name} is neither a local folder nor known to MLflow. {FORMS}")
     if not Path(name).is_dir():
         raise UserError(f"There is no model {name}. {FORMS}")
     return in_folder(Path(name), name)
+
+
+def weights_in(folder: str | Path) -> str | None:
+    """The file of the backbone's weights that travels with a model folder out of MLflow, if there is one."""
+    found = sorted(Path(folder).parent.glob(f"{BACKBONE}/*.safetensors"))
+    return str(found[0]) if found else None
 
 
 def in_folder(folder: Path, name: str) -> Path:
@@ -59,9 +71,10 @@ def in_folder(folder: Path, name: str) -> Path:
     raise UserError(f"{name} has no model: no {DESCRIPTION} in it or in its folder best; it has {found}. {FORMS}")
 
 
-def fetch(uri: str) -> Path:
+def fetch(uri: str, tracking: str | None = None) -> Path:
     """The artifacts that MLflow has under ``uri``, in a temporary folder."""
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
+    given = tracking
+    tracking = given or os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
     # MLflow would make an empty database here, and then not find the model in it.
     if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
         raise UserError(
@@ -74,12 +87,15 @@ def fetch(uri: str) -> Path:
 
     target = tempfile.mkdtemp(prefix="rnncond-model-")
     atexit.register(shutil.rmtree, target, ignore_errors=True)
-    run = re.fullmatch(r"runs:/([^/]+)/?", uri)
-    what = {"run_id": run[1], "artifact_path": ""} if run else {"artifact_uri": uri}
-    registry = os.environ.get("MLFLOW_REGISTRY_URI", tracking)
+    registry = given or os.environ.get("MLFLOW_REGISTRY_URI", tracking)
     place = {"dst_path": target, "tracking_uri": tracking, "registry_uri": registry}
+    run = re.fullmatch(r"runs:/([^/]+)/?", uri)
     try:
-        return Path(mlflow.artifacts.download_artifacts(**what, **place))
+        if run:
+            with contextlib.suppress(Exception):  # it may have its model elsewhere
+                return Path(mlflow.artifacts.download_artifacts(f"runs:/{run[1]}/model", **place))
+            return Path(mlflow.artifacts.download_artifacts(run_id=run[1], artifact_path="", **place))
+        return Path(mlflow.artifacts.download_artifacts(uri, **place))
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
         first = str(error).strip().split("\n")[0][:300].rstrip(".")
         raise UserError(f"MLflow at {tracking} did not give {uri}: {first}. {FORMS}") from None

@@ -196,6 +196,8 @@ def resolve(recipe: Recipe, name: str) -> Recipe:
     start = resolved["training"]["start_from"]
     if start and not start.startswith(("runs:/", "models:/")):
         resolved["training"]["start_from"] = absolute(start)
+    if resolved["tracking"]["backbone_weights"]:
+        resolved["tracking"]["backbone_weights"] = absolute(resolved["tracking"]["backbone_weights"])
     resolved["out"] = recipe.out or f"runs/{name}"
     return (TranslationRecipe if isinstance(recipe, TranslationRecipe) else CaptionRecipe)(**resolved)
 

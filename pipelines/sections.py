@@ -122,3 +122,8 @@ class Tracking(Section):
     experiment: str = "rnncond"
     registered_model: str | None = None
     """Register the best model under this name."""
+    backbone_weights: str | None = None
+    """A captioner's: the file of its CNN's weights, which then travels with the logged model, so that it captions
+    pictures wherever it is loaded."""
+    system_metrics: bool = True
+    """CPU, memory, network and GPU of the driver's machine, every ten seconds."""

@@ -12,16 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipelines import registry
 from pipelines.console import UserError, tell
+from pipelines.lineage import held_out, inputs_of
+from pipelines.logged import log_model
 from pipelines.models import LOCAL_TRACKING
 from pipelines.position import value_of
 from pipelines.recipe import Recipe, flat
+from pipelines.task import Task
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PATIENCE, PATIENCE_HERE = 25, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is."""
-CHAMPION = "champion"
+STEP_SECONDS = 5
+"""Between two points of the curves over steps."""
 MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
 """The tag by which MLflow shows a run under another."""
 
@@ -50,20 +58,8 @@ class Tracking:
         self.recipe = recipe
         self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.uri = absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
-        self.behind = False
-        try:
-            patience = PATIENCE_HERE if self.uri.startswith("sqlite:") else PATIENCE
-            within(patience, lambda: self.connect(name, run_id))
-        except TimeoutError:
-            raise UserError(self.trouble(f"no answer within {patience} seconds")) from None
-        except Exception as error:  # whatever its database or its server raises
-            raise UserError(self.trouble(str(error).strip().split("\n")[0][:300])) from None
-
-    def trouble(self, what: str) -> str:
-        return (
-            f"MLflow at {self.uri} cannot be used: {what}. Start the server, or name another with tracking.uri=... or "
-            f"MLFLOW_TRACKING_URI; tracking.uri={LOCAL_TRACKING} needs none."
-        )
+        self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
+        reach(self.uri, lambda: self.connect(name, run_id))
 
     def connect(self, name: str, run_id: str | None) -> None:
         import mlflow
@@ -77,6 +73,8 @@ class Tracking:
                 run = self.client.get_run(run_id)
                 self.client.update_run(run_id, status="RUNNING")
                 self.run_id, self.logged = run_id, int(run.data.metrics.get("epoch", 0))
+                steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
+                self.logged_steps = max(steps, default=0)
                 return
             except MlflowException:
                 tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
@@ -90,46 +88,86 @@ class Tracking:
         self.client.log_batch(self.run_id, params=values)
         self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
 
+    def describe(self, task: Task) -> None:
+        """What a new run is told of its data: the vocabularies, and where the data come from."""
+        if self.client.get_run(self.run_id).inputs.dataset_inputs:
+            return
+        self.client.log_text(self.run_id, task.vocabulary, "vocabulary.json")
+        if task.source_vocabulary:
+            self.client.log_text(self.run_id, task.source_vocabulary, "source_vocabulary.json")
+        self.client.log_inputs(self.run_id, inputs_of(self.recipe.data.model_dump(), task.features))
+
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Bring MLflow up to ``lines``, all epochs so far. Trouble is told once and does not end the run."""
+        for line in lines:
+            if line["epoch"] > self.logged and self.send(line, line["epoch"]):
+                self.logged = line["epoch"]
+
+    def log_step(self, entry: dict[str, Any]) -> None:
+        """A point of the curves within epochs: the loss of the epoch so far, the learning rate, words a second.
+
+        Args:
+            entry: ``steps``, of all epochs, and what is to be drawn over it.
+        """
+        now = time.monotonic()
+        if self.behind or entry["steps"] <= self.logged_steps or now - self.sent < STEP_SECONDS:
+            return
+        self.sent = now
+        values = {f"step/{key}": value for key, value in entry.items() if key not in PLACES}
+        if self.send(values, entry["steps"]):
+            self.logged_steps = entry["steps"]
+
+    def send(self, values: dict[str, float], step: int) -> bool:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         try:
-            for line in lines:
-                if line["epoch"] > self.logged:
-                    metrics = [Metric(key, float(value), now, line["epoch"]) for key, value in line.items()]
-                    self.client.log_batch(self.run_id, metrics=metrics)
-                    self.logged = line["epoch"]
+            self.client.log_batch(self.run_id, [Metric(key, float(value), now, step) for key, value in values.items()])
             self.behind = False
         except Exception as error:
             if not self.behind:
                 tell(f"MLflow at {self.uri} takes no metrics at the moment ({error}); training goes on.")
             self.behind = True
+        return not self.behind
 
     def hand_in(self, out: Path, metric: str, best: dict[str, Any]) -> None:
-        """The samples and the best model, which is registered where the recipe says so."""
+        """The samples and the models, of which the best is registered where the recipe says so."""
         self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
-        self.client.log_artifacts(self.run_id, str(out / "best"), "model")
+        weights = self.recipe.tracking.backbone_weights
+        logged_id = log_model(self.client, self.run_id, out / "best", weights=weights)
+        if (out / "averaged").is_dir():
+            log_model(self.client, self.run_id, out / "averaged", "averaged", weights)
         if self.recipe.tracking.registered_model:
-            self.register(self.recipe.tracking.registered_model, metric, value_of(best, metric))
+            self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
 
-    def register(self, name: str, metric: str, value: float) -> None:
-        """A new version of the registered model ``name``; the best version so far is its ``champion``."""
-        from mlflow.exceptions import MlflowException
+    def register(self, name: str, logged_id: str, metric: str, value: float) -> bool:
+        """A new version of the registered model ``name``; the ``champion``, if it beats the present one.
 
-        try:
-            champion = self.client.get_model_version_by_alias(name, CHAMPION)
-        except MlflowException:
-            champion = None
-            if not self.client.search_registered_models(f"name = '{name}'"):
-                self.client.create_registered_model(name)
-        source = f"{self.client.get_run(self.run_id).info.artifact_uri}/model"
-        version = self.client.create_model_version(name, source, self.run_id, tags={metric: str(value)})
-        if champion is None or float(champion.tags.get(metric, "-inf")) <= value:
-            self.client.set_registered_model_alias(name, CHAMPION, version.version)
+        Args:
+            value: of ``metric`` on the recipe's validation data; the higher the better.
+
+        Returns:
+            Whether it is the champion now.
+        """
+        present = registry.champion(self.client, name)
+        tags = {metric: str(value), registry.HELD_OUT: held_out(self.recipe.data.model_dump()) or ""}
+        version = registry.register(self.client, name, logged_id, tags)
+        better = True if present is None else registry.beats(tags, present.tags, metric)
+        if better:
+            registry.crown(self.client, version)
+        elif better is None:
+            tell(
+                f"{name} version {version.version} is registered; whether it beats the champion, version "
+                f"{present.version}, is not known, for that was judged by other data. `rnncond promote --data` tells."
+            )
+        return bool(better)
 
     def __enter__(self) -> Tracking:
+        if self.recipe.tracking.system_metrics:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+            self.monitor.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
@@ -137,15 +175,60 @@ class Tracking:
         killed = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "FINISHED" if kind is None else "KILLED" if killed else "FAILED"
         try:
+            if self.monitor:
+                within(PATIENCE, self.monitor.finish)
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
             tell(f"MLflow at {self.uri} was not told that the run has {status}: {error}")
+
+
+PLACES = ("epoch", "step", "of", "steps")
+"""Of a note on progress: what says where, not what."""
 
 
 def absolute(uri: str) -> str:
     """MLflow remembers databases by their uri: a relative one would go on meaning the folder of its first use."""
     scheme, path = uri.partition("sqlite:///")[1:]
     return scheme + os.path.abspath(path) if scheme and uri.startswith(scheme) else uri
+
+
+def client_at(uri: str) -> MlflowClient:
+    """A client of the MLflow at ``uri``, which has answered it.
+
+    Raises:
+        UserError: MLflow does not answer, or refuses.
+    """
+
+    def ask() -> None:
+        import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        clients.append(mlflow.MlflowClient(uri, registry_uri=uri))
+        clients[0].search_experiments(max_results=1)
+
+    clients: list[MlflowClient] = []
+    reach(uri, ask)
+    return clients[0]
+
+
+def reach(uri: str, work: Callable[[], None]) -> None:
+    """Do the first ``work`` with the MLflow at ``uri``.
+
+    Raises:
+        UserError: MLflow does not answer, or refuses.
+    """
+    patience = PATIENCE_HERE if uri.startswith("sqlite:") else PATIENCE
+    try:
+        within(patience, work)
+        return
+    except TimeoutError:
+        what = f"no answer within {patience} seconds"
+    except Exception as error:  # whatever its database or its server raises
+        what = str(error).strip().split("\n")[0][:300]
+    raise UserError(
+        f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with tracking.uri=... or "
+        f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
+    )
 
 
 def within(seconds: float, work: Callable[[], None]) -> None:

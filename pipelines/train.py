@@ -32,7 +32,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import ranks
 from pipelines.cluster import Cluster, Node, connect
-from pipelines.console import Outcome, Progress, UserError, tell, user_message
+from pipelines.console import OtherRun, Outcome, Progress, UserError, tell, user_message
 from pipelines.journal import Journal, now, read_lines, read_run
 from pipelines.learn import Learner
 from pipelines.optimise import check_precision
@@ -96,10 +96,12 @@ def run(
             return summary(folder)
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
-        raise UserError(
+        raise OtherRun(
             f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
             "Choose another --out, or give --restart to begin again."
         )
+    if resolved.tracking.backbone_weights:
+        check_backbone(task, resolved.tracking.backbone_weights)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
@@ -113,6 +115,7 @@ def run(
             try:
                 with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
                     journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                    tracking.describe(task)
                     train(task, journal, tracking, share, folder)
                 status = "finished"
             except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
@@ -121,6 +124,15 @@ def run(
             finally:
                 journal.say(status=status, ended=now())
     return summary(folder)
+
+
+def check_backbone(task: Task, weights: str) -> None:
+    """Refuse, before training, weights that are not those of the task's features."""
+    from pipelines.sources import rebuild
+
+    if task.features is None:
+        raise UserError(f"tracking.backbone_weights={weights} is of a captioner; a translator has no CNN.")
+    rebuild(task.features, weights)
 
 
 def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
@@ -330,6 +342,7 @@ class Watch(threading.Thread):
             now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
             key, name = ("train_loss", "loss") if "train_loss" in entry else ("reward", "reward")
             progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, {name} {entry[key]:.3f}")
+            self.tracking.log_step(entry)
             return
         shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
         say(f"epoch {entry['epoch']:>3}  {shown}")
@@ -356,7 +369,7 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
     wrong = [key for key in changed if not key.startswith(MAY_CHANGE)]
     if wrong:
         lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after[key]!r}" for key in wrong)
-        raise UserError(
+        raise OtherRun(
             f"{folder} holds a run of another recipe:\n{lines}\nChoose another --out, or give --restart to begin again."
         )
     return changed

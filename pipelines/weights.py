@@ -30,7 +30,7 @@ def fingerprint_weights(state: dict[str, Tensor]) -> str:
 
 def release_of(releases, weights: str):
     """The weights that a file is by its name, else torchvision's default; they fix the preprocessing."""
-    named = [release for release in releases if release.url.endswith("/" + Path(weights).name)]
+    named = [release for release in releases if Path(release.url).stem == Path(weights).stem]
     return named[0] if named else releases.DEFAULT
 
 

@@ -1,14 +1,20 @@
+import hashlib
 import json
 import socket
 import time
+from pathlib import Path
 
 import mlflow
 import pytest
 from training_world import make_world, tiny_recipe
+from translator_world import make_translator
 
 from pipelines import tracking as module
 from pipelines.console import UserError
+from pipelines.models import locate
+from pipelines.task import prepare
 from pipelines.tracking import Tracking
+from rnncond.checkpoint import load
 
 LINES = [{"epoch": epoch, "train_loss": 1.0 / epoch, "BLEU-4": float(epoch)} for epoch in (1, 2, 3)]
 
@@ -22,7 +28,8 @@ def uri(tmp_path_factory):
 def recipe(tmp_path, uri, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world = make_world(tmp_path)
-    overrides = (f"tracking.uri={uri}", f"tracking.experiment={tmp_path.name}", "tracking.registered_model=captioner")
+    overrides = (f"tracking.uri={uri}", f"tracking.experiment={tmp_path.name}", "tracking.registered_model=captioner",
+                 "tracking.system_metrics=false")  # fmt: skip
     return tiny_recipe(world, tmp_path / "run", *overrides)
 
 
@@ -98,23 +105,97 @@ def test_a_server_that_is_away_for_a_while_gets_the_missed_epochs_later(recipe, 
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")] == [1, 2, 3]
 
 
-def make_model(folder, name):
-    (folder / "best").mkdir(parents=True)
-    (folder / "best" / "model.json").write_text(json.dumps({"name": name}))
-    (folder / "samples.jsonl").write_text("{}\n")
-    return folder
+def hand_in(recipe, out, seed, value):
+    """The end of a run in ``out`` whose best model, made of ``seed``, has the score ``value``."""
+    make_translator(out / "best", seed=seed)
+    make_translator(out / "averaged", seed=seed + 100)
+    (out / "samples.jsonl").write_text("{}\n")
+    with Tracking(recipe, out.name) as tracking:
+        tracking.hand_in(out, "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": value})
+    return tracking
 
 
-def test_the_best_registered_model_is_the_champion(recipe, tmp_path):
-    for name, value in (("first", 5.0), ("worse", 4.0), ("better", 6.0)):
-        with Tracking(recipe, name) as tracking:
-            tracking.hand_in(make_model(tmp_path / name, name), "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": value})
-    client = mlflow.MlflowClient(recipe.tracking.uri)
-    assert len(client.search_model_versions("name = 'captioner'")) == 3
-    champion = client.get_model_version_by_alias("captioner", "champion")
-    assert champion.tags == {"CIDEr": "6.0"}
-    files = mlflow.artifacts.download_artifacts(champion.source, tracking_uri=recipe.tracking.uri)
-    assert "better" in (tmp_path / "x" / files / "model.json").read_text()
+def champion(tracking):
+    return tracking.client.get_model_version_by_alias("captioner", "champion")
+
+
+def test_a_model_that_beats_the_champion_on_the_same_data_takes_its_place(recipe, tmp_path, capsys):
+    for seed, value, best in ((1, 5.0, 5.0), (2, 4.0, 5.0), (3, 6.0, 6.0), (4, 6.0, 6.0)):
+        tracking = hand_in(recipe, tmp_path / str(seed), seed, value)
+        assert champion(tracking).tags["CIDEr"] == str(best)
+    assert len(tracking.client.search_model_versions("name = 'captioner'")) == 4
+    assert champion(tracking).version == 3
+    assert locate("models:/captioner@champion", recipe.tracking.uri).name == "model"
+    found = load(locate("models:/captioner@champion", recipe.tracking.uri))
+    assert found.model_id == load(tmp_path / "3" / "best").model_id
+    assert {model.name for model in outputs(tracking)} == {"model", "averaged"}
+    assert "is not known" not in capsys.readouterr().err
+
+    with open(recipe.data.captions, "a") as file:
+        file.write("\n")
+    tracking = hand_in(recipe, tmp_path / "5", 5, 9.0)
+    assert champion(tracking).version == 3
+    assert "was judged by other data" in capsys.readouterr().err
+
+
+def outputs(tracking):
+    run = tracking.client.get_run(tracking.run_id)
+    return [tracking.client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
+
+
+def test_a_model_is_logged_and_registered_once(recipe, tmp_path):
+    tracking = hand_in(recipe, tmp_path / "1", 1, 5.0)
+    versions = len(tracking.client.search_model_versions("name = 'captioner'"))
+    tracking.hand_in(tmp_path / "1", "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": 5.0})
+    assert len(outputs(tracking)) == 2
+    assert len(tracking.client.search_model_versions("name = 'captioner'")) == versions
+
+
+def test_what_a_run_learnt_from_is_kept(recipe):
+    task, _ = prepare(recipe)
+    with Tracking(recipe, "run") as tracking:
+        tracking.describe(task)
+        tracking.describe(task)
+    run = tracking.client.get_run(tracking.run_id)
+    found = {
+        (entry.tags[0].value, entry.dataset.digest, json.loads(entry.dataset.source).get("split"))
+        for entry in run.inputs.dataset_inputs
+    }
+    digest = hashlib.sha256(Path(recipe.data.captions).read_bytes()).hexdigest()[:32]
+    assert found == {
+        ("training", task.features["fingerprint"], None),
+        ("training", digest, "train"),
+        ("validation", digest, "val"),
+    }
+    assert mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/vocabulary.json") == json.loads(task.vocabulary)
+
+
+def test_curves_within_epochs_are_drawn_now_and_then_and_each_step_once(recipe, monkeypatch):
+    entry = {"epoch": 1, "step": 3, "of": 9, "steps": 3, "train_loss": 2.5, "learning_rate": 0.1, "words_per_second": 7}
+    with Tracking(recipe, "run") as tracking:
+        tracking.log_step(entry)
+        tracking.log_step(entry | {"steps": 4})  # too soon
+    monkeypatch.setattr(module, "STEP_SECONDS", 0)
+    with Tracking(recipe, "run", tracking.run_id) as again:
+        again.log_step(entry)  # trained again after a failure
+        again.log_step(entry | {"steps": 6})
+    history = again.client.get_metric_history(again.run_id, "step/train_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(3, 2.5), (6, 2.5)]
+    names = again.client.get_run(again.run_id).data.metrics
+    assert {name for name in names if name.startswith("step/")} == {
+        "step/train_loss", "step/learning_rate", "step/words_per_second"
+    }  # fmt: skip
+
+
+def test_the_machine_is_watched(recipe, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    watched = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"system_metrics": True})})
+    with Tracking(watched, "run") as tracking:
+        end = time.monotonic() + 60
+        while not tracking.client.get_run(tracking.run_id).data.metrics:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert "system/cpu_utilization_percentage" in tracking.client.get_run(tracking.run_id).data.metrics
 
 
 def test_a_server_that_does_not_answer_is_said_in_time(recipe, monkeypatch):

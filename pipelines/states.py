@@ -1,0 +1,95 @@
+"""What a pipeline's stages read and write, as states: where they are equal, nothing has to be done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from feature_store import Store, StoreError
+from pipelines import registry
+from pipelines.console import UserError
+from pipelines.models import LOCAL_TRACKING
+from pipelines.places import locate, version_of
+from rnncond.checkpoint import DESCRIPTION
+
+HASHED = 64 << 20
+"""Bytes up to which a local file is known by its content; a larger one by its size and time."""
+
+
+def state_of(place: str) -> Any:
+    """Of a file, a folder, a store, a model or a registered model: plain JSON; None where there is nothing.
+
+    A store is its committed parts, a run's folder or a model's its models, so that what else is written there later
+    does not count.
+    """
+    if re.match("models:/[^/@]+@", place):
+        return champion_of(place)
+    try:
+        filesystem, path = locate(place)
+        info = filesystem.get_file_info(path)
+        if info.type == fs.FileType.File:
+            return content_of(filesystem, info)
+        if info.type != fs.FileType.Directory:
+            return None
+        return store_of(place) or models_in(place) or folder_of(filesystem, path)
+    except (OSError, UserError, pa.ArrowException):
+        return None
+
+
+def champion_of(uri: str) -> Any:
+    """Which version an alias is of at the moment."""
+    import mlflow
+
+    name, alias = uri.removeprefix("models:/").split("@")
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
+    if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
+        return None
+    try:
+        version = mlflow.MlflowClient(tracking, tracking).get_model_version_by_alias(name, alias)
+    except mlflow.MlflowException:
+        return None
+    return [version.version, version.tags.get(registry.MODEL_ID)]
+
+
+def content_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
+    if isinstance(filesystem, fs.LocalFileSystem) and info.size <= HASHED:
+        return hashlib.sha256(Path(info.path).read_bytes()).hexdigest()
+    return version_of(filesystem, info)
+
+
+def store_of(place: str) -> Any:
+    try:
+        datasets = Store(place).datasets()
+        return [
+            [dataset.fingerprint, digest(sorted(part.path for part in snapshot.parts)), snapshot.failed]
+            for dataset in datasets
+            for snapshot in (dataset.snapshot(),)
+        ]
+    except StoreError:
+        return None
+
+
+def models_in(place: str) -> Any:
+    found = {}
+    for name in ("", "best", "averaged"):
+        file = Path(place, name, DESCRIPTION)
+        if file.is_file():
+            found[name] = json.loads(file.read_bytes())["model_id"]
+    return found or None
+
+
+def folder_of(filesystem: fs.FileSystem, path: str) -> str:
+    """Names, sizes and times of all files below."""
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    return digest(sorted([info.path, version_of(filesystem, info)] for info in found if info.type == fs.FileType.File))
+
+
+def digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

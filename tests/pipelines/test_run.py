@@ -1,0 +1,324 @@
+"""Pipelines: what is done, what is left as it is, and what a wrong file is told."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import types
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+import yaml
+from training_world import TINY, make_world
+from translator_world import make_translator
+
+from feature_store import Store
+from pipelines import cli, console, run
+from pipelines.console import OtherRun, Outcome, UserError
+from pipelines.stages import read_pipeline, words_of
+from pipelines.states import state_of
+from rnncond.checkpoint import load
+
+DONE: list[str] = []
+
+
+def shout_app() -> typer.Typer:
+    """A verb that writes a file in capitals; of `fail` it says that it cannot, and an input that is `odd` fails."""
+    app = typer.Typer()
+
+    @app.command()
+    def main(
+        file: str, to: Annotated[str, typer.Option()], times: Annotated[int, typer.Option(min=1)] = 1,
+        lower: Annotated[bool, typer.Option("--lower/--upper")] = False, address: str | None = None,
+        restart: Annotated[bool, typer.Option("--restart")] = False,
+    ) -> Outcome:  # fmt: skip
+        text = Path(file).read_text()
+        if "defect" in text:
+            raise RuntimeError("a defect")
+        if "fail" in text:
+            raise UserError("the text cannot be shouted")
+        if Path(to).exists() and "OTHER" in Path(to).read_text() and not restart:
+            raise OtherRun(f"{to} holds a run of another recipe. Choose another.")
+        DONE.append(to)
+        Path(to).write_text(text.lower() if lower else text.upper() * times)
+        odd = text.count("odd")
+        return Outcome({"to": to}, odd, ["odd: it is odd"] * odd)
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli.VERBS, "shout", "")
+    monkeypatch.setitem(run.PRODUCES, "shout", ("to",))
+    monkeypatch.setitem(__import__("sys").modules, "pipelines.shout", types.SimpleNamespace(app=shout_app()))
+    DONE.clear()
+
+
+CHAIN = {
+    "out": "done",
+    "variables": {"text": "text.txt"},
+    "stages": {
+        "first": {"verb": "shout", "args": {"file": "${text}", "to": "first.txt"}},
+        "second": {"verb": "shout", "args": {"file": "${first.to}", "to": "second.txt", "lower": True}},
+        "third": {"verb": "shout", "args": {"file": "other.txt", "to": "third.txt"}, "needs": ["second"]},
+    },
+}
+
+
+def write(text: str = "a", pipeline: dict = CHAIN) -> str:
+    Path("text.txt").write_text(text)
+    Path("other.txt").write_text("b")
+    Path("pipeline.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    return "pipeline.yaml"
+
+
+def done() -> list[str]:
+    found = [name.removesuffix(".txt") for name in DONE]
+    DONE.clear()
+    return found
+
+
+def test_what_is_up_to_date_is_not_done_again():
+    pipeline = write()
+    first = run.run(pipeline)
+    assert done() == ["first", "second", "third"]
+    assert (Path("second.txt").read_text(), list(first.summary)) == ("a", ["first", "second", "third"])
+    assert run.run(pipeline).summary == dict.fromkeys(("first", "second", "third"), "up to date")
+    assert done() == []
+    os.utime("text.txt")  # the same content at another time
+    run.run(pipeline)
+    assert done() == []
+
+
+def test_a_changed_input_does_again_what_depends_on_it():
+    run.run(write("a"))
+    done()
+    run.run(write("c"))
+    assert done() == ["first", "second", "third"]
+    Path("other.txt").write_text("d")
+    run.run("pipeline.yaml")
+    assert done() == ["third"]
+    run.run(write("C"))  # what it makes is as it was: nothing behind it has anything to do
+    assert done() == ["first", "third"]
+
+
+def test_changed_arguments_and_outputs_that_are_gone_or_altered_do_a_stage_again():
+    pipeline = write()
+    run.run(pipeline)
+    done()
+    run.run(pipeline, ["stages.second.args.lower=false"])
+    assert done() == ["second", "third"]
+    Path("first.txt").unlink()
+    run.run(pipeline, ["stages.second.args.lower=false"])
+    assert done() == ["first"]
+    Path("third.txt").write_text("edited")
+    run.run(pipeline, ["stages.second.args.lower=false"])
+    assert done() == ["third"]
+    Path("elsewhere.txt").write_text("z")
+    run.run(pipeline, ["text=elsewhere.txt", "stages.second.args.lower=false"])
+    assert done() == ["first", "second", "third"]
+
+
+def test_a_failure_stops_and_the_same_command_goes_on_there(capsys):
+    pipeline = write()
+    Path("other.txt").write_text("fail")
+    with pytest.raises(UserError, match="Stage third: the text cannot be shouted"):
+        run.run(pipeline)
+    shown = capsys.readouterr().err
+    assert "done in" in shown and "failed" in shown
+    assert done() == ["first", "second"]
+    Path("other.txt").write_text("b")
+    outcome = run.run(pipeline)
+    assert done() == ["third"]
+    assert list(outcome.summary.values())[:2] == ["up to date"] * 2
+
+    Path("text.txt").write_text("defect")
+    with pytest.raises(RuntimeError):
+        run.run(pipeline)
+    assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "stopped"
+    Path("text.txt").write_text("a")
+    run.run(pipeline)
+    assert done() == ["first"]
+
+
+def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(capsys):
+    pipeline = write("odd odd")
+    assert console.run(run.app, "rnncond run", [pipeline]) == 3
+    assert "first: odd: it is odd" in capsys.readouterr().err
+    done()
+    assert console.run(run.app, "rnncond run", [pipeline, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out) == {
+        "first": "up to date", "second": "up to date", "third": "up to date", "failed": 2
+    }  # fmt: skip
+    assert done() == []
+
+
+def test_from_a_stage_on():
+    pipeline = write()
+    run.run(pipeline)
+    done()
+    run.run(pipeline, start="second")
+    assert done() == ["second", "third"]
+    with pytest.raises(UserError, match=r"--from nothing: .* there are first, second, third"):
+        run.run(pipeline, start="nothing")
+
+
+def test_a_run_that_this_pipeline_began_may_be_thrown_away_and_no_other():
+    pipeline = write("other")
+    Path("first.txt").write_text("OTHER people's")
+    one = {
+        "out": "done",
+        "stages": {"first": CHAIN["stages"]["first"] | {"args": {"file": "text.txt", "to": "first.txt"}}},
+    }
+    Path("pipeline.yaml").write_text(yaml.safe_dump(one))
+    for _ in range(2):
+        with pytest.raises(UserError, match="holds a run of another recipe"):
+            run.run(pipeline)
+    assert Path("first.txt").read_text() == "OTHER people's"
+    Path("first.txt").unlink()
+    run.run(pipeline)
+    Path("text.txt").write_text("the other")
+    run.run(pipeline)
+    assert Path("first.txt").read_text() == "THE OTHER"
+
+
+def test_two_at_once_are_refused():
+    pipeline = write()
+    Path("done").mkdir()
+    with open("done/.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is being run already"):
+            run.run(pipeline)
+    run.run(pipeline)
+
+
+def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
+    stages = {
+        "first": {"verb": "shuot", "args": {}},
+        "second": {"verb": "shout", "args": {"file": "${tekst}", "to": "x"}, "needs": ["third"]},
+        "third": {"verb": "shout", "args": {"file": "text.txt", "tow": "x"}},
+        "fourth": {"verb": "shout", "args": {"file": "text.txt", "to": "x", "times": "many"}},
+        "fifth": {"verb": "shout", "args": {"file": "text.txt", "to": "x", "address": "auto"}},
+        "sixth": {"verb": "shout", "args": {"to": "x"}},
+        "seventh": {"verb": "shout", "args": {"file": "text.txt", "to": "x", "lower": "yes"}},
+        "eighth": {"verb": "store", "args": {"directory": "x"}},
+    }
+    with pytest.raises(UserError) as caught:
+        run.run(write(pipeline={"variables": {"text": "t"}, "stages": stages}))
+    lines = str(caught.value).splitlines()
+    expected = [
+        "has 9 mistakes",
+        "stages.first: verb: there is no 'shuot'", "stages.second: ${tekst} is nothing; there are text",
+        "stages.second: needs: there is no stage 'third' before it",
+        "stages.third: args.tow: shout has no such argument",
+        "stages.fourth: args: Invalid value for '--times'", "say it to `rnncond run`",
+        "stages.sixth: args: Missing", "stages.seventh: args.lower: found 'yes', expected true or false",
+        "stages.eighth: verb: expected store with one of",
+    ]  # fmt: skip
+    for line, part in zip(lines, expected, strict=True):
+        assert part in line
+    assert "Did you mean 'shout'?" in lines[1] and "Did you mean 'to'?" in lines[4]
+    assert not Path("pipeline").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "stages: {a: {verbs: x}}\nouts: y",
+            r"outs: no such key; there are out, variables, stages. Did you mean 'out'",
+        ),
+        ("stages: {a: {verbs: x}}", r"stages\.a\.verbs: no such key; there are verb, args, needs, inputs"),
+        ("stages: {}", "stages: found {}, expected"),
+        ("out: 3", "out: found 3, expected"),
+        ("- a", "is no pipeline"),
+        ("a: [", "is not YAML"),
+        ("a: 1\na: 2", "stands twice"),
+    ],
+)
+def test_a_file_that_is_no_pipeline(text, message):
+    Path("pipeline.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_pipeline("pipeline.yaml")
+    with pytest.raises(UserError, match="There is no pipeline nowhere"):
+        read_pipeline("nowhere.yaml")
+
+
+def test_arguments_become_the_words_of_a_command_line():
+    overrides = {"data": {"store": "s"}, "training.epochs": 3, "seed": 2}
+    assert words_of("train", {"recipe": "show_tell.small", "overrides": overrides, "out": "-run"}) == [
+        "--out=-run", "--", "show_tell.small", "data.store=s", "training.epochs=3", "seed=2"
+    ]  # fmt: skip
+    translate = {"text": "t.en", "model": "m", "out": "o", "lines": "t.de", "ensemble": ["a", "b"]}
+    assert words_of("translate", translate) == [
+        "--model=m", "--out=o", "--text=t.de", "--ensemble=a", "--ensemble=b", "--", "t.en"
+    ]  # fmt: skip
+    assert words_of("features", {"images": "p", "store": "s", "outputs": ["pooled", "grid"], "retry_failed": True}) == [
+        "--store=s", "--outputs=pooled,grid", "--retry-failed", "--", "p"
+    ]  # fmt: skip
+    assert words_of("evaluate", {"lowercase": False, "references": "r", "split": None}) == ["--cased", "--data=r", "--"]
+    assert words_of("store compact", {"directory": "s"}) == ["--", "s"]
+
+
+def test_states_know_content_and_nothing_else(tmp_path):
+    make_world(tmp_path)
+    store = state_of("store")
+    (tmp_path / "store" / "notes.txt").write_text("x")
+    assert state_of("store") == store is not None
+    make_translator(tmp_path / "run" / "best")
+    model = state_of("run")
+    assert model == {"best": load("run/best").model_id}
+    (tmp_path / "run" / "evaluation.json").write_text("x")
+    assert state_of("run") == model
+    make_translator(tmp_path / "run" / "best", seed=1)
+    assert state_of("run") != model
+    (tmp_path / "folder").mkdir()
+    empty = state_of("folder")
+    (tmp_path / "folder" / "file").write_text("x")
+    assert state_of("folder") != empty is not None
+    assert state_of("nothing") is state_of("s3://") is state_of("models:/nothing@champion") is None
+
+
+@pytest.mark.ray
+def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_photos, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    make_photos(12)
+    write_captions(lambda index: f"a {'red' if index % 2 else 'blue'} disc")
+    overrides = [*TINY, "training.epochs=1", "cluster.threads=1", "tracking.system_metrics=false"]
+    captioner = {
+        "features": {"args": {"images": "captions.jsonl", "store": "store", "backbone": "timm/test_resnet",
+                              "weights": "random", "outputs": "pooled"}},
+        "train": {"args": {"recipe": "show_tell.small", "out": "run",
+                           "overrides": ["data.store=${features.store}", "data.captions=captions.jsonl", *overrides]}},
+        "evaluate": {"args": {"model": "${train.out}", "beam": 2, "tokeniser": "simple"}},
+        "promote": {"args": {"model": "${train.out}", "name": "captioner"}},
+        "caption": {"args": {"images": "photos", "model": "models:/captioner@champion", "out": "captioned"}},
+        "report": {"args": {"out": "${train.out}"}, "needs": ["evaluate"]},
+    }  # fmt: skip
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": captioner}, sort_keys=False))
+    outcome = run.run("pipeline.yaml")
+    assert outcome.failed == 0 and all(said.startswith("done") for said in outcome.summary.values())
+    first = load("run/best").model_id
+    assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
+
+    write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square")
+    again = run.run("pipeline.yaml").summary
+    assert again["train"].startswith("done") and again["evaluate"].startswith("done")
+    second = load("run/best").model_id
+    assert second != first
+    assert Store("store").open().snapshot().rows == 12
+    assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
+
+
+def write_captions(say) -> None:
+    lines = [
+        {"image_id": f"{index:05d}.jpg", "file": f"photos/{index:05d}.jpg", "split": "val" if index > 8 else "train",
+         "captions": [say(index)]}
+        for index in range(12)
+    ]  # fmt: skip
+    Path("captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
