@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import photographs
 from PIL import Image
 from record import save
 
@@ -41,31 +42,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        photos = Path(folder, "photos")
-        link_photos(photos, arguments.images or generate(Path(folder, "made")), arguments.count)
+        source = arguments.images or photographs.generate(Path(folder, "made"))
+        photos = photographs.link(Path(folder, "photos"), source, arguments.count)
         result = {"throughput": throughput(photos, arguments.rounds) if arguments.rounds else None, "driver": []}
         for size in arguments.sizes:
             result["driver"].append(driver_memory(Path(folder, str(size)), size))
             print(json.dumps(result["driver"][-1]))
     if arguments.out:
         print(save(arguments.out, __doc__, arguments, result, network=NETWORK))
-
-
-def generate(folder: Path) -> Path:
-    folder.mkdir()
-    for index in range(50):
-        coarse = np.random.default_rng(index).integers(0, 256, (25, 33, 3), np.uint8)
-        picture = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{index}.jpg", quality=90)
-    return folder
-
-
-def link_photos(folder: Path, source: Path, count: int) -> None:
-    """A folder of ``count`` names for the pictures in ``source``."""
-    folder.mkdir()
-    there = sorted(path for path in source.iterdir() if path.suffix == ".jpg")
-    for index in range(count):
-        os.symlink(there[index % len(there)].resolve(), folder / f"{index:06d}.jpg")
 
 
 # Throughput
@@ -126,11 +110,10 @@ def bare(paths: list[str], barrier, results) -> None:
     import torch
 
     from pipelines import backbones, images
-    from pipelines.reading import FORWARD
 
     torch.set_num_threads(1)
     network = backbones.load(NETWORK, "random")
-    size = FORWARD["cpu"]
+    size = network.batch
     network(network.example(size))
     barrier.wait()
     begun, cpu = time.time(), time.process_time()
@@ -146,8 +129,7 @@ def bare(paths: list[str], barrier, results) -> None:
 def driver_memory(folder: Path, size: int) -> dict[str, float]:
     folder.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "one.jpg")
-    photos = folder / "photos"
-    link_photos(photos, folder, size)
+    photos = photographs.link(folder / "photos", folder, size)
     words = [sys.executable, "-m", "pipelines.cli", "features", str(photos), "--store", str(folder / "store")]
     words += ["--backbone", SMALL_NETWORK, "--weights", "random", "--outputs", "pooled", "--json"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

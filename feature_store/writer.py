@@ -49,8 +49,12 @@ class Handle:
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return f"{self.term.writer}-{digest.hexdigest()[:16]}"
 
+    def committed(self, name: str) -> Part | None:
+        """The part of that name, if this term has committed it."""
+        return self.ledger.entry(self.term, f"{name}.json")
+
     def is_committed(self, name: str) -> bool:
-        return self.ledger.entry(self.term, f"{name}.json") is not None
+        return self.committed(name) is not None
 
     def commit(
         self,
@@ -72,7 +76,7 @@ class Handle:
             StoreError: another writer has taken over, the rows do not fit the set, or the storage failed. The store
                 is as it was.
         """
-        committed = self.ledger.entry(self.term, f"{name}.json")
+        committed = self.committed(name)
         self.refuse_if_taken_over()
         if committed:
             return committed

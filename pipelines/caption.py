@@ -21,6 +21,7 @@ command goes on where the other stopped.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from functools import partial
 from math import prod
 from typing import Annotated, Any, Literal
@@ -38,7 +39,8 @@ from pipelines.console import Outcome, Progress, UserError
 from pipelines.decode import pieces, search_options
 from pipelines.detectors import Regions
 from pipelines.halving import Halving
-from pipelines.models import locate
+from pipelines.keeping import Keeping, keeping
+from pipelines.models import locate, weights_in
 from pipelines.reading import Failures
 from pipelines.sources import Boxes, FromImages, FromStore
 from pipelines.values import Values, source_of
@@ -47,6 +49,8 @@ from rnncond.checkpoint import Trained
 from rnncond.search import Hypotheses, SearchOptions, search
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+Source = FromImages | FromStore | Keeping
 
 VERSION = 1
 """Of the code between features and captions: part of every fingerprint, raised when a change alters captions."""
@@ -57,6 +61,8 @@ Examples:
   rnncond caption photos/ --model runs/show_tell --out captioned --weights squeezenet1_0.safetensors
 
   rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
+
+  rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
 
   rnncond caption 's3://bucket/photos/' --model models:/captioner@champion --out s3://bucket/captions --address auto
 
@@ -79,7 +85,8 @@ def command(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="of the backbone, for IMAGES: a file, `pretrained` or `random`; what fits the model if left out"
+            help="of the backbone, for IMAGES: a file, `pretrained` or `random`; "
+            "what came with the model, or fits it, if left out"
         ),
     ] = None,
     beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
@@ -94,6 +101,12 @@ def command(
         typer.Option(help="what divides a caption's log-probability: 1, its length, or GNMT's"),
     ] = None,
     no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
+    keep_features: Annotated[
+        str | None,
+        typer.Option(
+            help="a store for the features of IMAGES, as of `rnncond features`; those it has are not computed"
+        ),
+    ] = None,
     rows_per_part: Annotated[
         int | None, typer.Option(min=1, help="images a part; by default by size and number")
     ] = None,
@@ -118,7 +131,7 @@ def command(
     asked = {name: value for name, value in asked.items() if value is not None}
     return run(
         model, out, images, store=store, weights=weights, beam=beam, nbest=nbest, attention=attention, options=options,
-        save_listing=save_listing, **asked,
+        save_listing=save_listing, keep_features=keep_features, **asked,
     )  # fmt: skip
 
 
@@ -131,12 +144,13 @@ def run(
     weights: str | None = None,
     options: units.Options = units.DEFAULTS,
     save_listing: str | None = None,
+    keep_features: str | None = None,
     **asked: Any,
 ) -> Outcome:
     """The verb as a function.
 
     Args:
-        model, out, images, store, weights: see ``command``; exactly one of ``images`` and ``store``.
+        model, out, images, store, weights, keep_features: see ``command``; exactly one of ``images`` and ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
@@ -148,7 +162,15 @@ def run(
         raise UserError("--save-listing is of IMAGES; a store with features is a listing already.")
     if store is not None and weights is not None:
         raise UserError("--weights is of the backbone that reads IMAGES; with --store the features are there already.")
-    trained = checkpoint.load(locate(model))
+    if store is not None and keep_features is not None:
+        raise UserError("--keep-features is of IMAGES; with --store the features are kept already.")
+    if keep_features is not None and options.redo_changed:
+        raise UserError(
+            "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
+            "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
+        )
+    folder = locate(model)
+    trained = checkpoint.load(folder)
     if trained.features is None:
         raise UserError(
             f"The model {model} is a {trained.system} that reads text; only one that describes pictures can caption."
@@ -156,16 +178,21 @@ def run(
     source = (
         FromStore.open(store, trained.features)
         if store
-        else FromImages.open(images, trained.features, weights, save_listing)
+        else FromImages.open(images, trained.features, weights or weights_in(folder), save_listing)
     )
     describer = Describer(trained, search_options(trained, **asked))
     describer.check(source.shape)
     dataset = Store(out).dataset(
         "captions", recipe_of(describer, source.shape), schema_of(describer.options, describer.reads_regions)
     )
-    make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
-    progress = Progress("caption", "images", None)
-    totals = units.run(dataset, source.chunks(), make_worker, progress, describer.row_bytes(source.shape), options)
+    row_bytes = describer.row_bytes(source.shape)
+    with ExitStack() as stack:
+        if keep_features is not None:
+            row_bytes += source.network.row_bytes
+            source = stack.enter_context(keeping(source, keep_features, options.takeover))
+        make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
+        progress = Progress("caption", "images", None)
+        totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options)
     return outcome(dataset, trained, source, totals, options.redo_changed)
 
 
@@ -202,9 +229,7 @@ def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:
     return pa.schema(fields)
 
 
-def outcome(
-    dataset: Dataset, trained: Trained, source: FromImages | FromStore, totals: units.Totals, redo_changed: bool
-) -> Outcome:
+def outcome(dataset: Dataset, trained: Trained, source: Source, totals: units.Totals, redo_changed: bool) -> Outcome:
     summary = totals.summary("images") | source.remarks()
     summary["model"] = f"{trained.system} {trained.model_id}"
     summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
@@ -281,7 +306,7 @@ class CaptionWorker:
         self.source, self.describer, self.schema = source.start(plan), describer.to(plan.device), schema
 
     @classmethod
-    def on(cls, source: FromImages | FromStore, describer: Describer, schema: pa.Schema, plan: Plan):
+    def on(cls, source: Source, describer: Describer, schema: pa.Schema, plan: Plan):
         """What makes a worker in an actor. The weights travel once, through the object store."""
         return partial(cls, ray.put((source, describer)), schema, plan)
 

@@ -86,6 +86,7 @@ class Detector:
     """A detector with its weights, ready to compute; used as a ``Backbone`` is. Gives ``regions`` alone.
 
     Attributes:
+        batch: pictures to have ready at once. Each goes through the network alone, and they are large.
         shapes: of one region: regions (D,).
         row_bytes: what an image takes at most.
     """
@@ -114,6 +115,7 @@ class Detector:
 
     def to(self, device: torch.device | str) -> Detector:
         self.device = torch.device(device)
+        self.batch = {"cpu": 1, "cuda": 8}[self.device.type]
         self.network.to(self.device)
         return self
 

@@ -11,13 +11,12 @@ import ray
 import torch
 import typer
 
-from feature_store import Dataset, Store, feature_schema
+from feature_store import Dataset
 from pipelines import backbones, console, units
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.listing import Listing
-from pipelines.reading import FORWARD, Failures, Featuriser, Loaded, Network, Outputs
-from pipelines.values import as_column
+from pipelines.reading import Failures, Featuriser, Network, dataset_of, table_of
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -124,9 +123,7 @@ def run(
     network = backbones.load(backbone, weights, outputs, regions)
     if weights == "random":
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
-    dataset = Store(store).dataset(
-        kind="features", recipe=network.recipe, schema=feature_schema(network.outputs, network.shapes)
-    )
+    dataset = dataset_of(network, store)
     make_worker = partial(FeatureWorker.on, network, dataset.schema, batch, threads)
     totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), network.row_bytes, options)
     return describe(dataset, listing, totals, options.redo_changed)
@@ -135,27 +132,24 @@ def run(
 class FeatureWorker:
     """Computes a unit of images; lives in an actor."""
 
-    def __init__(self, network: ray.ObjectRef, schema: pa.Schema, plan: Plan, batch: int, threads: int) -> None:
+    def __init__(
+        self, network: ray.ObjectRef, schema: pa.Schema, plan: Plan, batch: int | None, threads: int | None
+    ) -> None:
         torch.set_num_threads(plan.cpus)
         self.schema = schema
-        self.featurise = Featuriser(ray.get(network).to(plan.device), batch, threads)
+        found = ray.get(network).to(plan.device)
+        self.featurise = Featuriser(found, batch or found.batch, threads or 2 * plan.cpus)
 
     @classmethod
     def on(cls, network: Network, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):
         """What makes a worker in an actor. The weights travel once, through the object store, so that workers on
         other nodes need no file."""
-        batch = batch or FORWARD[plan.device]
-        return partial(cls, ray.put(network), schema, plan, batch, threads or 2 * plan.cpus)
+        return partial(cls, ray.put(network), schema, plan, batch, threads)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures = Failures.before(unit)
-        tables = [self._rows(*batch) for batch in self.featurise(unit, failures)]
+        tables = [table_of(*batch, self.schema) for batch in self.featurise(unit, failures)]
         return pa.concat_tables(tables or [self.schema.empty_table()]), failures.table()
-
-    def _rows(self, images: list[Loaded], outputs: Outputs) -> pa.Table:
-        columns = {name: [getattr(image, name) for image in images] for name in self.schema.names[:5]}
-        columns |= {name: as_column(values) for name, values in outputs.items()}
-        return pa.table(columns, schema=self.schema)
 
 
 def describe(dataset: Dataset, listing: Listing, totals: units.Totals, redo_changed: bool) -> Outcome:

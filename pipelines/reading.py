@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from feature_store import failure_schema
+from feature_store import Dataset, Store, failure_schema, feature_schema
 from pipelines import images
 from pipelines.backbones import Backbone
 from pipelines.detectors import Detector, Fit
 from pipelines.fetch import ReadError, read
 from pipelines.halving import Halving
-from pipelines.values import Values, joined
+from pipelines.values import Values, as_column, joined
 
 Network = Backbone | Detector
 Outputs = dict[str, Values]
@@ -60,17 +60,13 @@ class Failures:
         return pa.Table.from_pylist(self.rows, schema=failure_schema())
 
 
-FORWARD = {"cpu": 8, "cuda": 128}
-"""Images a forward pass: beyond these, a CPU core falls out of its cache and a GPU gains nothing."""
-
-
 class Featuriser:
     """Reads, decodes and computes.
 
     Args:
         backbone: moved to its device already.
-        batch: images a forward pass.
-        threads: that read and decode while the network computes.
+        batch: images a forward pass. The next two are read and decoded meanwhile.
+        threads: that do so.
     """
 
     def __init__(self, backbone: Network, batch: int, threads: int) -> None:
@@ -142,6 +138,17 @@ class Featuriser:
 def chosen(values: Values, which: np.ndarray) -> Values:
     """Of an output the images at which ``which`` (B,) is True."""
     return values[which] if isinstance(values, np.ndarray) else list(compress(values, which))
+
+
+def table_of(images: list[Loaded], outputs: Outputs, schema: pa.Schema) -> pa.Table:
+    """A batch as rows of a set of features."""
+    columns = {name: [getattr(image, name) for image in images] for name in schema.names[:5]}
+    return pa.table(columns | {name: as_column(values) for name, values in outputs.items()}, schema=schema)
+
+
+def dataset_of(network: Network, store: str) -> Dataset:
+    """The set in ``store`` of the features that ``network`` computes."""
+    return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
 
 
 def load(row: dict, preprocess: images.Preprocess | Fit) -> Loaded:

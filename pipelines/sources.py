@@ -17,7 +17,7 @@ from pipelines import backbones
 from pipelines.cluster import Plan
 from pipelines.console import UserError
 from pipelines.listing import CHUNK_ROWS, Listing
-from pipelines.reading import FORWARD, Failures, Featuriser, Loaded, Network, Outputs
+from pipelines.reading import Failures, Featuriser, Loaded, Network, Outputs
 from pipelines.values import Values, joined, of_column
 
 BATCH = 64
@@ -93,10 +93,10 @@ class FromStore:
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
-        rows = [Image(**row) for row in unit.select(Image._fields).to_pylist()]
-        for start in range(0, len(rows), READ_ROWS):
-            some = rows[start : start + READ_ROWS]
-            table = self.snapshot.take([image.image_id for image in some], self.columns)
+        for start in range(0, unit.num_rows, READ_ROWS):
+            ids = unit["image_id"].slice(start, READ_ROWS).combine_chunks()
+            table = self.snapshot.take(ids, [*Image._fields, *self.columns])
+            some = [Image(**row) for row in table.select(Image._fields).to_pylist()]
             values, boxes = of_column(table[self.output]), boxes_of(table)
             for first in range(0, len(some), BATCH):
                 these = slice(first, first + BATCH)
@@ -136,28 +136,36 @@ class FromImages:
         return self._chunks
 
     def start(self, plan: Plan) -> FromImages:
-        self.featurise = Featuriser(self.network.to(plan.device), FORWARD[plan.device], 2 * plan.cpus)
+        network = self.network.to(plan.device)
+        self.featurise = Featuriser(network, network.batch, 2 * plan.cpus)
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
+        return (self.give(*batch) for batch in self.batches(unit, failures))
+
+    def batches(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
+        """Some ``BATCH`` images each, with all outputs."""
         loaded: list[Loaded] = []
         found: list[Outputs] = []
         for images, outputs in self.featurise(unit, failures):
             loaded += images
             found.append(outputs)
             if len(loaded) >= BATCH:
-                yield self.give(loaded, found)
+                yield loaded, together(found)
                 loaded, found = [], []
         if loaded:
-            yield self.give(loaded, found)
+            yield loaded, together(found)
 
-    def give(self, loaded: list[Loaded], found: list[Outputs]) -> tuple[list[Image], Values, Boxes]:
+    def give(self, loaded: list[Loaded], outputs: Outputs) -> tuple[list[Image], Values, Boxes]:
         images = [Image(image.image_id, image.uri, image.version) for image in loaded]
-        boxes = joined([outputs["boxes"] for outputs in found]) if "boxes" in found[0] else None
-        return images, joined([outputs[self.output] for outputs in found]), boxes
+        return images, outputs[self.output], outputs.get("boxes")
 
     def remarks(self) -> dict[str, Any]:
         return {"other files ignored": self.listing.ignored} if self.listing.ignored else {}
+
+
+def together(found: list[Outputs]) -> Outputs:
+    return {name: joined([outputs[name] for outputs in found]) for name in found[0]}
 
 
 def boxes_of(table: pa.Table) -> Boxes:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from feature_store import Store, feature_schema, from_numpy
+from feature_store import Store, feature_schema, fingerprint, from_numpy
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
 
@@ -26,6 +26,7 @@ PREPROCESSING = {
 }  # fmt: skip
 RECIPE = {"backbone": "test/none", "preprocessing": PREPROCESSING}
 ROWS, COLUMNS, SIZE = 2, 3, 4
+WORDS = "a b c d e f g h"
 
 
 def make_pictures(folder: Path) -> None:
@@ -62,13 +63,31 @@ def make_store(root: Path, images: Path, without: str | None = None) -> str:
     return dataset.fingerprint
 
 
-def make_model(folder: Path, fingerprint: str, system: str = "show_attend_tell", **data: str) -> checkpoint.Trained:
+def make_model(folder: Path, of: str, system: str = "show_attend_tell", **data: str) -> checkpoint.Trained:
     vocabulary = Vocabulary.train([caption for said in CAPTIONS.values() for caption in said])
     torch.manual_seed(0)
     sizes = {"embedding": 8, "hidden": 8} | ({"attention": 8} if system == "show_attend_tell" else {})
     model = systems.build(system, {"vocab_size": len(vocabulary), "feature_size": SIZE, **sizes})
-    features = {"fingerprint": fingerprint, "recipe": RECIPE, "output": "grid" if "grid" in model.takes else "pooled"}
+    features = {"fingerprint": of, "recipe": RECIPE, "output": "grid" if "grid" in model.takes else "pooled"}
     info = {"recipe": {"data": data, "search": {"max_length": 6, "blocked": [3]}}}
     trained = checkpoint.Trained(system, model.eval(), vocabulary, None, features, info)
+    checkpoint.save(trained, folder)
+    return trained
+
+
+def model_reading(folder: Path, system: str, output: str, recipe: dict, **search) -> checkpoint.Trained:
+    """An untrained model of the features of ``recipe``, to which small differences between features matter."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.train([WORDS])
+    shape = recipe["outputs"][output]
+    sizes = {"embedding": 16, "hidden": 16} | ({"attention": 16} if system == "show_attend_tell" else {})
+    model = systems.build(system, {"vocab_size": len(vocabulary), "feature_size": shape[-1], **sizes})
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear) and module.in_features == shape[-1]:
+                module.weight.mul_(30)
+    described = {"fingerprint": fingerprint(recipe), "recipe": recipe, "output": output}
+    info = {"recipe": {"search": {"max_length": 8, **search}}}
+    trained = checkpoint.Trained(system, model.eval(), vocabulary, None, described, info)
     checkpoint.save(trained, folder)
     return trained

@@ -7,34 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captioner import WORDS, model_reading
 
 from feature_store import Store, fingerprint
 from pipelines import backbones, caption, console, features, sources, units
 from pipelines.console import UserError
-from rnncond import checkpoint, systems
+from rnncond import checkpoint
 from rnncond.search import SearchOptions
-from rnncond.text import Vocabulary
 
 BACKBONE = "timm/test_resnet"
-WORDS = "a b c d e f g h"
-
-
-def make_model(folder: Path, system: str, output: str, recipe: dict, **search) -> checkpoint.Trained:
-    """An untrained model of features of ``recipe``, to which small differences of features matter."""
-    torch.manual_seed(0)
-    vocabulary = Vocabulary.train([WORDS])
-    shape = recipe["outputs"][output]
-    sizes = {"embedding": 16, "hidden": 16} | ({"attention": 16} if system == "show_attend_tell" else {})
-    model = systems.build(system, {"vocab_size": len(vocabulary), "feature_size": shape[-1], **sizes})
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear) and module.in_features == shape[-1]:
-                module.weight.mul_(30)
-    described = {"fingerprint": fingerprint(recipe), "recipe": recipe, "output": output}
-    info = {"recipe": {"search": {"max_length": 8, **search}}}
-    trained = checkpoint.Trained(system, model.eval(), vocabulary, None, described, info)
-    checkpoint.save(trained, folder)
-    return trained
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +28,7 @@ def model(tmp_path, network):
     """A function that makes a model folder: ``model(system, output)``."""
 
     def make(system: str = "show_attend_tell", output: str = "grid", **search) -> str:
-        make_model(tmp_path / system, system, output, network.recipe, **search)
+        model_reading(tmp_path / system, system, output, network.recipe, **search)
         return str(tmp_path / system)
 
     return make
@@ -120,7 +101,7 @@ def test_running_again_captions_what_is_new_and_nothing_else(ray_cluster, tmp_pa
 def test_another_search_or_model_makes_another_set(tmp_path, network):
     prints = set()
     for system, output in (("show_tell", "pooled"), ("show_attend_tell", "grid")):
-        trained = make_model(tmp_path / system, system, output, network.recipe)
+        trained = model_reading(tmp_path / system, system, output, network.recipe)
         for beam in (1, 2):
             describer = caption.Describer(trained, SearchOptions(beam=beam))
             prints.add(fingerprint(caption.recipe_of(describer, network.shapes[output])))
@@ -134,7 +115,7 @@ def test_a_worker_is_refused_what_the_cluster_has_not(ray_cluster, tmp_path, mak
 
 
 def test_where_the_rules_leave_nothing_to_say_it_is_a_failure(network, tmp_path):
-    trained = make_model(tmp_path, "show_tell", "pooled", network.recipe)
+    trained = model_reading(tmp_path, "show_tell", "pooled", network.recipe)
     options = SearchOptions(max_length=30, min_length=20, no_repeat_ngram=1)
     assert caption.Describer(trained, options)(np.zeros((2, *network.shapes["pooled"]), np.float16)) == [None, None]
 

@@ -7,10 +7,10 @@ from detector_world import CLASSES, LONGER, SHORTER, SIZE, tiny_network
 from PIL import Image
 
 from feature_store import feature_schema, shape_of, to_arrays
-from pipelines import backbones, detectors, features
+from pipelines import backbones, detectors
 from pipelines.console import UserError
 from pipelines.detectors import Detector, Fit, Regions
-from pipelines.reading import Failures, Featuriser
+from pipelines.reading import Failures, Featuriser, table_of
 
 NAME = "torchvision/fasterrcnn_resnet50_fpn_v2"
 LOW = 1 / CLASSES  # untrained, the detector gives every class about this
@@ -102,9 +102,7 @@ def test_boxes_are_in_pixels_of_the_picture_and_rows_are_ragged(tmp_path):
     failures = Failures()
     ((images, outputs),) = Featuriser(detector, 8, 1)(unit, failures)
     schema = feature_schema(detector.outputs, detector.shapes)
-    worker = features.FeatureWorker.__new__(features.FeatureWorker)
-    worker.schema = schema
-    table = worker._rows(images, outputs)
+    table = table_of(images, outputs, schema)
     table.validate(full=True)
     assert [row["stage"] for row in failures.rows] == ["read"]
     assert shape_of(schema.field("regions")) == (SIZE,)

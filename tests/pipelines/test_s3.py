@@ -1,7 +1,6 @@
-"""Pictures and listings in a real S3 server on the loopback interface, found by AWS_ENDPOINT_URL as on any cluster."""
+"""Pictures and listings in a real S3 server (``bucket``)."""
 
 import io
-import secrets
 import tarfile
 
 import hostile
@@ -10,36 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store import Index, Store, verify
-from pipelines import fetch, places
+from pipelines import fetch
 from pipelines.console import UserError
 from pipelines.listing import Listing
 from pipelines.listing_files import saving
 
-server = pytest.importorskip("moto.server")
-
 PICTURES = {"a/1.jpg": b"one", "a/2 ü#?%20.PNG": b"two", "b.jpg": b"three", "notes.txt": b"b.jpg\na/1.jpg\n"}
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """The uri of an empty bucket, and a client."""
-    import boto3
-
-    running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    places._file_system.cache_clear()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    name = f"pictures-{secrets.token_hex(4)}"  # the servers of a process share their buckets
-    client.create_bucket(Bucket=name)
-    yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
-    places._file_system.cache_clear()
-    running.stop()
 
 
 def listed(images: str) -> list[dict]:

@@ -1,0 +1,94 @@
+"""``rnncond caption --keep-features``: the features of a captioned image are kept, and those that are there are read.
+
+A unit of work commits two parts: first its features, then its captions. A kill between the two leaves images with
+features and without a caption, never the reverse; the next run captions them from the store. So each image is once in
+either, and nothing that was committed is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import Dataset, Handle, Index, Part, Snapshot
+from pipelines.cluster import Plan
+from pipelines.reading import Failures, dataset_of, table_of
+from pipelines.sources import Batches, FromImages, FromStore
+
+KEPT = "kept"
+"""Column of the inputs: number of the part of ``Keeping.before`` that has their features, or null."""
+
+
+class Keeping:
+    """Images as ``FromImages`` gives them, with their features in a store besides.
+
+    Args:
+        images: read where the store has no features.
+        dataset: the set of the features, as it was at ``before``.
+        handle: to commit to it.
+    """
+
+    def __init__(self, images: FromImages, dataset: Dataset, before: Snapshot, handle: Handle) -> None:
+        self.images, self.dataset, self.before, self.handle = images, dataset, before, handle
+        self.shape = images.shape
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """What is listed, and which part has its features; once."""
+        index = Index.of(self.before)
+        for chunk in self.images.chunks():
+            at = index.find(chunk["image_id"])
+            part = np.zeros(len(at), np.int32)
+            part[at >= 0] = index.part[at[at >= 0]]
+            yield chunk.append_column(KEPT, pa.array(part, mask=at < 0))
+
+    def start(self, plan: Plan) -> Keeping:
+        self.images.start(plan)
+        return self
+
+    def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
+        kept = unit[KEPT].is_valid()
+        parts = [self.before.parts[number] for number in pc.unique(unit[KEPT].filter(kept)).to_pylist()]
+        yield from self._stored(parts, unit.filter(kept), failures)
+        new = unit.filter(pc.invert(kept))
+        name = self.handle.part_name(unit["image_id"].to_pylist())
+        part = self.handle.committed(name)
+        if part:  # another worker died between the two commits
+            failed = self.handle.snapshot([part]).failures()
+            failures.rows += failed.to_pylist()
+            new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=failed["image_id"].combine_chunks())))
+            yield from self._stored([part], new, failures)
+        elif new.num_rows:
+            yield from self._computed(name, new, failures)
+
+    def _stored(self, parts: list[Part], unit: pa.Table, failures: Failures) -> Batches:
+        return FromStore(self.handle.snapshot(parts), self.images.output)(unit, failures)
+
+    def _computed(self, name: str, unit: pa.Table, failures: Failures) -> Batches:
+        tables, own = [], Failures(failures.tries)  # apart: what cannot be captioned may well have features
+        for loaded, outputs in self.images.batches(unit, own):
+            tables.append(table_of(loaded, outputs, self.handle.schema))
+            yield self.images.give(loaded, outputs)
+        self.handle.commit(name, pa.concat_tables(tables) if tables else None, own.table())
+        failures.rows += own.rows
+
+    def remarks(self) -> dict[str, Any]:
+        added = self.dataset.snapshot().rows - self.before.rows
+        features = {"features added": added, "features": f"{self.dataset.store.files.shown} {self.dataset.fingerprint}"}
+        return self.images.remarks() | features
+
+
+@contextmanager
+def keeping(images: FromImages, store: str, takeover: bool) -> Iterator[Keeping]:
+    """The only writer of the features of ``images`` in ``store``, until the block ends.
+
+    Raises:
+        StoreError: another writer is at work.
+    """
+    dataset = dataset_of(images.network, store)
+    with dataset.begin(takeover) as term:
+        yield Keeping(images, dataset, dataset.snapshot(), term.handle)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The uri of an empty bucket in a real S3 server on the loopback interface, and what puts an object in it.
+
+    It is found by AWS_ENDPOINT_URL, as on any cluster; a Ray that runs already does not know it.
+    """
+    server = pytest.importorskip("moto.server")
+    import boto3
+
+    from pipelines import places
+
+    running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    places._file_system.cache_clear()
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    name = f"pictures-{secrets.token_hex(4)}"  # the servers of a process share their buckets
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
+    places._file_system.cache_clear()
+    running.stop()
