@@ -1,109 +1,107 @@
-"""``rnncond caption`` killed with SIGKILL, first the driver and then a worker: every image gets its caption once."""
+"""``rnncond caption`` on a cluster, and SIGKILL of its driver, its actors and their nodes: every image gets its caption
+once."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
-from actors import await_actors
+from nodes import ACTOR, await_
+from writing import Writing, check_kept, committed, entries
 
-from feature_store import Snapshot, Store, fingerprint, verify
+from feature_store import Store, fingerprint
 from pipelines import backbones
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
 
-IMAGES = 160
 BROKEN = "broken.jpg"
-DEADLINE = 300
+
+pytestmark = pytest.mark.ray
 
 
-@pytest.mark.ray
-def test_killed_driver_and_killed_worker(tmp_path, make_photos):
-    photos, model, out = make_photos(IMAGES), tmp_path / "model", tmp_path / "out"
-    (photos / BROKEN).write_bytes(b"no picture")
-    make_model(model)
-
-    driver = start(photos, model, out)
-    await_parts(driver, out, random.randint(1, 8))
-    kill_all(driver)
-    first = committed(out)
-    before = ids_of(first)
-    assert 0 < len(before) <= IMAGES
-
-    driver = start(photos, model, out)
-    kill_a_worker(driver)
-    printed, _ = driver.communicate(timeout=DEADLINE)
-    assert driver.returncode == 3
-    summary = json.loads(printed.splitlines()[-1])
-    last = committed(out)
-    assert ids_of(last) == {path.name for path in photos.iterdir()}
-    assert last.failures()["image_id"].to_pylist() == [BROKEN]
-    # What the killed run had committed still stands in its own files; this run computed the rest and nothing else.
-    assert {part.file for part in first.parts} <= {part.file for part in last.parts}
-    assert summary["computed"] == last.rows - first.rows
-    assert summary["already_done"] == first.rows
-
-
-def make_model(folder: Path) -> None:
+@pytest.fixture
+def model(tmp_path) -> Path:
     torch.manual_seed(0)
     recipe = backbones.load("timm/test_resnet", "random").recipe
     vocabulary = Vocabulary.train(["a b c d"])
     sizes = {"feature_size": recipe["outputs"]["pooled"][0], "embedding": 8, "hidden": 8}
     model = systems.build("show_tell", {"vocab_size": len(vocabulary), **sizes})
     features = {"fingerprint": fingerprint(recipe), "recipe": recipe, "output": "pooled"}
-    checkpoint.save(checkpoint.Trained("show_tell", model, vocabulary, None, features), folder)
+    checkpoint.save(checkpoint.Trained("show_tell", model, vocabulary, None, features), tmp_path / "model")
+    return tmp_path / "model"
 
 
-def start(photos: Path, model: Path, out: Path) -> subprocess.Popen:
-    arguments = ["caption", str(photos), "--model", str(model), "--out", str(out), "--rows-per-part", "4", "--json"]
-    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments], env=environment, stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def images(make_photos):
+    """A function that makes a folder of so many pictures, and one that is none."""
+
+    def make(count: int) -> tuple[Path, set[str]]:
+        photos = make_photos(count)
+        (photos / BROKEN).write_bytes(b"no picture")
+        return photos, {path.name for path in photos.iterdir()}
+
+    return make
 
 
-def await_parts(driver: subprocess.Popen, out: Path, count: int) -> None:
-    """Until the ledger has ``count`` entries in all, and a moment longer."""
-    deadline = time.monotonic() + DEADLINE
-    while len(list(out.glob("sets/*/ledger/*/*-*.json"))) < count:
-        assert driver.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.2))
+def words(photos: Path, model: Path, out: Path) -> list[str]:
+    return ["caption", str(photos), "--model", str(model), "--out", str(out), "--rows-per-part", "4"]
 
 
-def kill_all(driver: subprocess.Popen) -> None:
-    """The driver, and whatever of its Ray outlives it."""
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    assert driver.wait(60) == -signal.SIGKILL
-    _, alive = psutil.wait_procs(family, timeout=15)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+def test_killed_driver_node_and_actor(nodes, command, images, model, tmp_path):
+    photos, ids = images(160)
+    caption = words(photos, model, tmp_path / "out")
+    writing = Writing(nodes, command, caption, tmp_path / "out")
+    writing.await_parts(random.randint(1, 8))
+    writing.kill("driver")
+    nodes.settle()
+
+    writing = Writing(nodes, command, caption, tmp_path / "out")
+    # As soon as there is an actor, and both at once: a fast machine would be done with all images soon after.
+    writing.kill("node")
+    writing.kill("actor")
+    nodes.fill()
+    writing.finish(ids, {BROKEN})
+
+    with Store(tmp_path / "out").open().begin():
+        second = command(*caption)
+        _, said = second.communicate(timeout=600)
+        assert second.returncode == 2 and "another writer is at work" in " ".join(said.split())
+    assert set(committed(tmp_path / "out").ids().to_pylist()) == ids
 
 
-def kill_a_worker(driver: subprocess.Popen) -> None:
-    await_actors(driver, lambda: psutil.Process(driver.pid).children(recursive=True))[0].kill()
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["driver", "actor", "node"])
+def test_twenty_kills(nodes, command, images, model, tmp_path, kind):
+    """At random moments; a run that ends before the last of them is followed by one on another folder."""
+    seed = random.randrange(1000)
+    print(f"seed {seed}")
+    chance, kills, runs = random.Random(seed), 0, 0
+    photos, ids = images(1500)
 
+    def start() -> Writing:
+        nodes.settle()
+        out = tmp_path / str(runs)
+        return Writing(nodes, command, words(photos, model, out), out)
 
-def committed(out: Path) -> Snapshot:
-    dataset = Store(out).open(kind="captions")
-    assert verify(dataset).problems == []
-    return dataset.snapshot()
-
-
-def ids_of(snapshot: Snapshot) -> set[str]:
-    ids = snapshot.ids().to_pylist()
-    assert len(set(ids)) == len(ids)
-    return set(ids)
+    writing = start()
+    while kills < 20:
+        await_(lambda: nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
+        time.sleep(chance.uniform(0, 6))
+        if not writing.runs():
+            writing.finish(ids, {BROKEN})
+            runs += 1
+            writing = start()
+        elif kind == "driver":
+            writing.kill("driver")
+            kills, before = kills + 1, writing.before
+            writing = start()
+            check_kept(before, writing.before)
+        elif nodes.processes(ACTOR):
+            writing.kill(kind)
+            nodes.fill()
+            kills += 1
+    writing.finish(ids, {BROKEN})
+    print(f"{kills} kills, {runs + 1} times all images, {entries(tmp_path / str(runs))} parts in the last")

@@ -1,15 +1,7 @@
-import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
 import torch
 from training_world import TINY, make_world, tiny_recipe
@@ -99,7 +91,8 @@ def test_two_workers_with_two_batches_each_take_the_step_of_one_with_all_of_them
 
 
 @pytest.mark.ray
-def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_cluster, world):
+def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_cluster, world, monkeypatch):
+    monkeypatch.setattr(train, "LOCK_SECONDS", 0.1)
     first = Journal("run")
     first.open(tiny_recipe(world, Path("run")).to_yaml(), {"data_id": "", "mlflow_run_id": "x"})
     with pytest.raises(UserError, match="Another run is writing"):
@@ -123,68 +116,6 @@ def test_more_than_the_cluster_holds_is_refused_at_once(ray_cluster, world):
     assert not Path("mlflow.db").exists()
 
 
-@pytest.mark.ray
-def test_killed_with_its_driver_and_run_again_it_equals_the_unbroken_run(ray_cluster, world):
-    """SIGKILL of the driver, which is another process with a Ray of its own."""
-    overrides = [*world, *TINY, *HALF, "cluster.threads=1", "training.epochs=16", "training.checkpoint_steps=2"]
-    command = [sys.executable, "-m", "pipelines.cli", "train", "show_tell.small", *overrides, "--out", "run"]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(read_lines("run/metrics.jsonl")) >= 2 or driver.poll() is not None)
-    driver.kill()
-    assert driver.wait() == -signal.SIGKILL
-    assert 2 <= len(read_lines("run/metrics.jsonl")) < 16
-    assert read_run("run")["status"] == "running"
-    wait_until(lambda: is_free("run"))
-    train.run("show_tell.small", overrides, out="run")
-    train.run("show_tell.small", overrides, out="whole")
-    assert load("run/last").model_id == load("whole/last").model_id
-    assert load("run/best").model_id == load("whole/best").model_id
-    assert sorted(mlflow_runs()) == [("FINISHED", list(range(1, 17)))] * 2
-
-
-def is_free(out: str) -> bool:
-    """Whether the last process of a killed run has ended."""
-    with open(Path(out, ".lock")) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    return True
-
-
-def wait_until(condition, seconds=300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
-
-
-@pytest.mark.ray
-def test_a_lost_worker_is_replaced_and_training_goes_on_from_the_checkpoint(ray_cluster, world):
-    killed = []
-
-    def kill_a_worker():
-        wait_until(lambda: len(read_lines("run/metrics.jsonl")) >= 2)
-        killed.extend([child for child in psutil.Process().children(recursive=True) if is_worker(child)][-1:])
-        killed[0].kill()
-
-    killer = threading.Thread(target=kill_a_worker)
-    killer.start()
-    train_tiny(world, "training.epochs=30", *HALF)
-    killer.join()
-    assert len(killed) == 1
-    assert [line["epoch"] for line in read_lines("run/metrics.jsonl")] == list(range(1, 31))
-    assert mlflow_runs() == [("FINISHED", list(range(1, 31)))]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return process.cmdline()[0].startswith("ray::") and "TrainWorker" in process.cmdline()[0]
-    except (psutil.Error, IndexError):
-        return False
-
-
 @pytest.mark.parametrize(
     ("asked", "cluster", "share"),
     [
@@ -198,6 +129,9 @@ def is_worker(process: psutil.Process) -> bool:
         ({"workers": 2}, Cluster((Node(16, 0), Node(32, 4))), (2, 8, 1, 8)),
         ({"workers": 8}, Cluster((Node(16, 0), Node(32, 4))), (8, 5, 0, 5)),
         ({"workers": 8, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)), (8, 4, 0.5, 4)),
+        ({"workers": 4, "min_workers": 2}, TWO_CPUS, (4, 0.5, 0, 1)),
+        ({"workers": 4, "min_workers": 2, "cpus_per_worker": 1}, TWO_CPUS, (4, 1, 0, 1)),
+        ({"workers": 4, "min_workers": 2}, Cluster((Node(8, 2),)), (4, 4, 1, 4)),
     ],
 )
 def test_what_each_worker_gets(asked, cluster, share):
@@ -219,6 +153,7 @@ def place(asked, cluster):
         ({"cpus_per_worker": 3}, 0),
         ({"gpus_per_worker": 1}, 0),
         ({"workers": 9}, 8),
+        ({"workers": 9, "min_workers": 3, "cpus_per_worker": 1}, 2),
     ],
 )
 def test_a_request_that_cannot_be_placed(asked, room):

@@ -1,0 +1,52 @@
+"""A cluster to kill nodes of, commands to kill, a disk to fill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nodes import Nodes
+
+sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
+
+
+@pytest.fixture(scope="session")
+def nodes():
+    with Nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def command(nodes):
+    """A function that starts the command in a process of its own, on the cluster; at the end none is left running."""
+    begun: list[subprocess.Popen] = []
+
+    def start(*words: str) -> subprocess.Popen:
+        # A driver on a cluster has nothing to do with what else this machine may have of Ray.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        call = [sys.executable, "-m", "pipelines.cli", *words, "--address", nodes.address, "--json"]
+        process = subprocess.Popen(
+            call, env={**environment, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB, and a function that mounts it again with other options, such as size=200M or ro."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o"]
+    if subprocess.run([*mount, "size=3M", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("may not mount a small file system here")
+    yield folder, lambda options: subprocess.run([*mount, f"remount,{options}", "tmpfs", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,165 @@
+"""``rnncond train`` on a cluster, and SIGKILL: what dies costs the steps since the last checkpoint, no more."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from nodes import TRAINER, Nodes, await_
+from training_world import TINY, learner_of, make_world, tiny_recipe
+
+from pipelines.journal import read_lines, read_run, read_state
+from pipelines.recipe import Recipe
+from rnncond.checkpoint import load
+
+EPOCHS = 40
+KILLS = 20
+TRIAL = "ray::ImplicitFunc"
+ONE = (*TINY, "cluster.cpus_per_worker=1", "cluster.threads=1", "training.checkpoint_steps=2")
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+def epochs() -> list[int]:
+    """Of the run; of all trials, where it is a search."""
+    files = sorted(Path("run").glob("trials/*/metrics.jsonl")) or ["run/metrics.jsonl"]
+    return [line["epoch"] for file in files for line in read_lines(file)]
+
+
+def mlflow_runs() -> list[tuple[str, list[int]]]:
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return [(run.info.status, [m.step for m in client.get_metric_history(run.info.run_id, "epoch")]) for run in found]
+
+
+def alone(recipe: Recipe) -> None:
+    """Train in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums depend on how they are shared out
+    learner_of(recipe).run()
+    torch.set_num_threads(threads)
+
+
+def check_equals_unbroken(world: list[str], *overrides: str) -> None:
+    """The models of ``run``, bit for bit; and that MLflow has one run, with every epoch once."""
+    alone(tiny_recipe(world, Path("whole"), *overrides))
+    for model in ("last", "best"):
+        assert load(f"run/{model}").model_id == load(f"whole/{model}").model_id
+    every = list(range(1, len(read_lines("whole/metrics.jsonl")) + 1))
+    assert epochs() == every
+    assert mlflow_runs() == [("FINISHED", every)]
+    assert read_run("run")["status"] == "finished"
+
+
+class Running:
+    """A command on ``nodes``, in the present folder, whose workers have ``title``; begun again whenever its driver was
+    killed."""
+
+    def __init__(self, nodes: Nodes, command, title: str, *words: str) -> None:
+        self.nodes, self.title = nodes, title
+        self.start = lambda: command(*words)
+        self.driver: subprocess.Popen = self.start()
+
+    def runs(self) -> bool:
+        return self.driver.poll() is None
+
+    def await_epochs(self, more: int) -> None:
+        enough = len(epochs()) + more
+        await_(lambda: len(epochs()) >= enough, self.runs)
+
+    def kill(self, kind: str) -> None:
+        if kind == "driver":
+            self.driver.kill()
+            self.driver.communicate()
+            self.driver = self.start()
+            return
+        worker, node = self.nodes.await_process(self.title, self.runs)
+        if kind == "worker":
+            worker.kill()
+        else:
+            self.nodes.kill(node)
+
+    def finish(self) -> None:
+        _, said = self.driver.communicate(timeout=900)
+        assert self.driver.returncode == 0, said
+
+
+def training(nodes: Nodes, command, *overrides: str) -> Running:
+    return Running(nodes, command, TRAINER, "train", "show_tell.small", *overrides, "--out", "run")
+
+
+def kill_often(running: Running, kills: int = KILLS) -> None:
+    seed = random.randrange(1000)
+    chance, killed = random.Random(seed), []
+    for _ in range(kills):
+        running.await_epochs(chance.randint(1, 8))
+        time.sleep(chance.random())
+        killed.append(chance.choice(["worker", "node", "driver"]))
+        running.kill(killed[-1])
+        running.nodes.fill()
+    print(f"seed {seed}: {', '.join(killed)}")
+    running.finish()
+
+
+def test_killed_worker_node_and_driver(nodes, command, world):
+    overrides = (*ONE, f"training.epochs={EPOCHS}")
+    run = training(nodes, command, *world, *overrides)
+    for kind in ("worker", "node", "driver"):
+        run.await_epochs(2)
+        run.kill(kind)
+        nodes.fill()
+    run.finish()
+    check_equals_unbroken(world, *overrides)
+
+
+def test_with_fewer_workers_while_a_node_is_lost(nodes, command, world):
+    overrides = (*ONE, "cluster.workers=2", "cluster.min_workers=1", f"training.epochs={EPOCHS}")
+    run = training(nodes, command, *world, *overrides)
+    try:
+        run.await_epochs(2)
+        run.kill("node")
+        run.finish()
+    finally:
+        nodes.fill()
+    assert epochs() == list(range(1, EPOCHS + 1))
+    assert mlflow_runs() == [("FINISHED", epochs())]
+    state, _ = read_state(max(Path("run/checkpoints").iterdir()))
+    assert json.loads(state["position.json"])["ranks"] == 1
+
+
+@pytest.mark.slow
+def test_a_training_killed_twenty_times(nodes, command, world):
+    overrides = (*ONE, "training.epochs=300", "cluster.max_failures=100")
+    kill_often(training(nodes, command, *world, *overrides))
+    check_equals_unbroken(world, *overrides)
+
+
+@pytest.mark.slow
+def test_a_search_killed_twenty_times(nodes, command, world):
+    rates, every = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003), list(range(1, EPOCHS + 1))
+    overrides = (*ONE, f"training.epochs={EPOCHS}", "cluster.max_failures=100")
+    search = ("tune.algorithm=grid", "tune.trials=null", "tune.asha=null")
+    search += (f"tune.space={{training.learning_rate: {list(rates)}}}",)
+    kill_often(Running(nodes, command, TRIAL, "tune", "show_tell.small", *world, *overrides, *search, "--out", "run"))
+    table = read_lines("run/trials.jsonl")
+    assert sorted(line["params"]["training.learning_rate"] for line in table) == sorted(rates)
+    for line in table:
+        rate = f"training.learning_rate={line['params']['training.learning_rate']}"
+        alone(tiny_recipe(world, Path(line["trial"]), *overrides, rate))
+        assert load(f"run/trials/{line['trial']}/last").model_id == load(f"{line['trial']}/last").model_id
+        assert (line["status"], line["epochs"]) == ("finished", EPOCHS)
+    runs = mlflow_runs()
+    assert sorted(runs) == sorted([("FINISHED", every)] * len(rates) + [("FINISHED", [])])
