@@ -35,6 +35,7 @@ from pipelines.cluster import Cluster, Node, connect
 from pipelines.console import OtherRun, Outcome, Progress, UserError, tell, user_message
 from pipelines.journal import Journal, now, read_lines, read_run
 from pipelines.learn import Learner
+from pipelines.meters import TrainingMeter
 from pipelines.optimise import check_precision
 from pipelines.position import best_of
 from pipelines.recipe import Recipe, flat, read_recipe
@@ -309,6 +310,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.training, self.journal, self.tracking = task.recipe.training, journal, tracking
         self.metrics = folder / "metrics.jsonl"
+        self.meter = TrainingMeter(task.recipe.system, str(folder))
         self.ended = threading.Event()
 
     def __enter__(self) -> Watch:
@@ -342,10 +344,12 @@ class Watch(threading.Thread):
             now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
             key, name = ("train_loss", "loss") if "train_loss" in entry else ("reward", "reward")
             progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, {name} {entry[key]:.3f}")
+            self.meter.progress(entry)
             self.tracking.log_step(entry)
             return
         shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
         say(f"epoch {entry['epoch']:>3}  {shown}")
+        self.meter.epoch(entry)
         self.tracking.log(read_lines(self.metrics))
 
 

@@ -30,6 +30,7 @@ from pipelines import cluster
 from pipelines.cluster import Plan
 from pipelines.console import Progress, UserError
 from pipelines.feed import Feed
+from pipelines.meters import BatchMeter
 from pipelines.pending import Pending
 from pipelines.totals import Totals, describe_failures
 from pipelines.unit import Unit, count
@@ -110,10 +111,12 @@ def run(
             rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
             units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
             del known  # the feed alone holds what is not done yet
+            meter = BatchMeter(dataset.kind, dataset.store.files.shown)
             with Feed(inputs, rows) as feed, progress:
                 for summary in stream(feed, make_worker(plan), term.handle, plan, min(plan.workers, units)):
                     if feed.finish(summary["number"]):
                         totals.add(summary)
+                        meter.add(summary)
                         progress.total = feed.total
                         progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"])
     return totals
@@ -207,11 +210,13 @@ class Actor:
         if not self.handle.is_committed(name):
             rows, failures = self.worker.process(unit.inputs)
         counts = {} if rows is None else {"rows": rows.num_rows, "failed": failures.num_rows}
-        shown = describe_failures(failures) if failures is not None else []
+        told = {"failures": [], "stages": []}
+        if failures is not None:
+            told = {"failures": describe_failures(failures), "stages": failures["stage"].to_pylist()}
         if rows is not None and unit.replaces:
             rows, failures = self.with_others(unit, rows, failures)
         part = self.handle.commit(name, rows, failures, [unit.replaces.name] if unit.replaces else [])
-        return {"rows": part.rows, "failed": part.failures, **counts, "bytes": part.bytes, "failures": shown}
+        return {"rows": part.rows, "failed": part.failures, **counts, **told, "bytes": part.bytes}
 
     def with_others(self, unit: Unit, rows: pa.Table, failures: pa.Table) -> tuple[pa.Table, pa.Table]:
         """With what the part that is replaced has of other inputs."""
@@ -229,6 +234,7 @@ SUMMARY = pa.schema(
         ("failed", pa.int64()),
         ("bytes", pa.int64()),
         ("failures", pa.list_(pa.string())),
+        ("stages", pa.list_(pa.string())),
         ("cpu", pa.float64()),
         ("begun", pa.float64()),
         ("ended", pa.float64()),
