@@ -179,8 +179,11 @@ def keep(out: Path, evaluation: dict[str, Any], found: Captions | Translations, 
 def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / ROWS, "w", encoding="utf-8") as file:
+        fresh = {name: out / f".{name}.new" for name in (ROWS, SUMMARY)}
+        with open(fresh[ROWS], "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (out / SUMMARY).write_text(json.dumps(evaluation, indent=1, ensure_ascii=False), encoding="utf-8")
+        fresh[SUMMARY].write_text(json.dumps(evaluation, indent=1, ensure_ascii=False), encoding="utf-8")
+        for name, path in fresh.items():  # whole, or as they were
+            path.replace(out / name)
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None

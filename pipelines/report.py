@@ -67,7 +67,9 @@ def run(
     path = Path(to or f"{out}/report.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(page, encoding="utf-8")
+        fresh.replace(path)  # whole, or as it was
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
     cards = [card for group in groups.values() for card in group]

@@ -153,3 +153,14 @@ def test_shuffling_gives_every_image_anothers_caption():
     )
     with pytest.raises(console.UserError, match="two images"):
         shuffled_cider({"a": "a dog"}, {"a": ["a dog"]})
+
+
+def test_results_are_written_whole_or_stay_as_they_were(tmp_path):
+    evaluate.write(tmp_path, {"scores": {"CIDEr": 1.0}}, [{"image_id": "a"}])
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("evaluat*")}
+    with pytest.raises(TypeError):  # as a kill would, in the midst of it
+        evaluate.write(tmp_path, {"scores": {"CIDEr": 2.0}}, [{"image_id": "b"}, {"image_id": object()}])
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("evaluat*")} == kept
+    evaluate.write(tmp_path, {"scores": {"CIDEr": 3.0}}, [{"image_id": "c"}])
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"scores": {"CIDEr": 3.0}}
+    assert len(list(tmp_path.iterdir())) == 2
