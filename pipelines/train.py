@@ -12,6 +12,7 @@ import math
 import platform
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import ranks
-from pipelines.cluster import Cluster, Node, connect
+from pipelines.cluster import Cluster, Node, connect, running
 from pipelines.console import OtherRun, Outcome, Progress, UserError, tell, user_message
 from pipelines.journal import Journal, now, read_lines, read_run
 from pipelines.learn import Learner
@@ -46,7 +47,7 @@ app = typer.Typer(add_completion=False)
 
 MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
 """What a run that goes on may have otherwise than when it began."""
-POLL_SECONDS = 0.5
+POLL_SECONDS, QUIET_SECONDS = 0.5, 60
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
 
@@ -139,7 +140,7 @@ def check_backbone(task: Task, weights: str) -> None:
 def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
     metric = task.recipe.training.early_stopping.metric
     tell(f"{share.describe()}; {task.describe()}")
-    with Watch(task, journal, tracking, folder):
+    with Watch(task, journal, tracking, share, folder):
         fit(task, journal, share, folder)
     best = best_of(read_lines(folder / "metrics.jsonl"), metric)
     journal.say(best=best)
@@ -306,8 +307,9 @@ def work(config: dict[str, Any]) -> None:
 class Watch(threading.Thread):
     """Reads the journal's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
 
-    def __init__(self, task: Task, journal: Remote, tracking: Tracking, folder: Path) -> None:
+    def __init__(self, task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
         super().__init__(daemon=True)
+        self.share = share
         self.training, self.journal, self.tracking = task.recipe.training, journal, tracking
         self.metrics = folder / "metrics.jsonl"
         self.meter = TrainingMeter(task.recipe.system, str(folder))
@@ -323,13 +325,17 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         with Progress("train", "steps", None) as progress:
-            last = False
+            last, heard = False, time.monotonic()
             while not last:
                 last = self.ended.wait(POLL_SECONDS)
                 try:
                     news = self.journal.take()
                 except (RayError, UserError):  # the driver's own call raises it
                     return
+                if not news and time.monotonic() - heard > QUIET_SECONDS:
+                    news, heard = want_of_room(running(), self.share), math.inf  # told once
+                elif news:
+                    heard = time.monotonic()
                 for entry in news:
                     self.show(entry, progress)
 
@@ -351,6 +357,17 @@ class Watch(threading.Thread):
         say(f"epoch {entry['epoch']:>3}  {shown}")
         self.meter.epoch(entry)
         self.tracking.log(read_lines(self.metrics))
+
+
+def want_of_room(cluster: Cluster, share: Share) -> list[dict[str, Any]]:
+    """A note for the user where so many nodes are lost that Ray waits for others."""
+    if places(cluster, share.cpus, share.gpus) >= share.at_least:
+        return []
+    message = (
+        f"Waiting for nodes: there is no longer room for {share.describe()}; the cluster has {cluster.describe()}. "
+        "Training goes on when there is; or stop it, and run the same command with other cluster. settings."
+    )
+    return [{"kind": "note", "message": message}]
 
 
 COLUMNS = (

@@ -161,6 +161,14 @@ def test_a_request_that_cannot_be_placed(asked, room):
         place(asked, TWO_CPUS)
 
 
+def test_the_user_is_told_of_lost_nodes_that_training_waits_for():
+    share = train.Share(workers=4, at_least=2, cpus=1, gpus=0, threads=1)
+    assert train.want_of_room(TWO_CPUS, share) == []
+    (note,) = train.want_of_room(Cluster((Node(1, 0),)), share)
+    assert "no longer room for 2 to 4 workers with 1 CPU" in note["message"]
+    assert "has 1 CPUs and 0 GPUs" in note["message"]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
