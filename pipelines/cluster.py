@@ -154,7 +154,7 @@ def plan(cluster: Cluster, workers: int | None = None, gpus: int | None = None) 
     if gpus > cluster.gpus:
         raise UserError(f"gpus: {gpus} asked for, but the cluster has {cluster.describe()}")
     if gpus:
-        return _plan_gpus(cluster, gpus if workers is None else workers, gpus)
+        return _plan_gpus(cluster, workers, gpus)
     places = sum(int(node.cpus) for node in cluster.nodes)
     workers = workers or places
     if workers > places or not places:
@@ -165,8 +165,14 @@ def plan(cluster: Cluster, workers: int | None = None, gpus: int | None = None) 
     return Plan(workers, each, 0)
 
 
-def _plan_gpus(cluster: Cluster, workers: int, gpus: int) -> Plan:
-    if workers > gpus:
-        raise UserError(f"workers: {workers} asked for, with a GPU each, but there are {gpus} GPUs to use")
-    each = min(node.cpus // node.gpus for node in cluster.nodes if node.gpus)
-    return Plan(workers, max(int(each), 1), 1)
+def _plan_gpus(cluster: Cluster, workers: int | None, gpus: int) -> Plan:
+    nodes = [node for node in cluster.nodes if node.gpus]
+    each = max(int(min(node.cpus // node.gpus for node in nodes)), 1)
+    places = min(sum(int(min(node.gpus, node.cpus // each)) for node in nodes), gpus)
+    workers = workers or places
+    if workers > places or not places:
+        raise UserError(
+            f"workers: {workers} asked for, with a CPU and one of {gpus} GPUs each, but the cluster has room for "
+            f"{places}: {cluster.describe()}"
+        )
+    return Plan(workers, each, 1)

@@ -110,7 +110,8 @@ class Card:
         if self.attention is None:
             return []
         a = self.attention
-        scaled = a.weights / max(a.weights.max(), 1e-12)
+        # A region may be the whole picture: what has no more than an even share would hide the others.
+        scaled = a.weights / max(a.weights.max(), 1e-12) if a.boxes is None else a.opacity
         return [
             (piece, heat_png(a.heat(weights, self.seen_width, self.seen_height)))
             for piece, weights in zip(a.pieces, scaled, strict=True)

@@ -87,6 +87,20 @@ def test_every_problem_is_reported_by_name(made, tmp_path):
         assert said in problems
 
 
+@pytest.mark.parametrize("change", ["missing", "more", "type"])
+def test_parts_of_another_schema_than_the_sets_are_damage(made, change):
+    last = made.schema.names[-1]
+    at = made.schema.get_field_index(last)
+    schema, said = {
+        "missing": (made.schema.remove(at), f"column {last} .* is not of this set"),
+        "more": (made.schema.append(pa.field("more", pa.int64())), r"column more \(int64\) is missing"),
+        "type": (made.schema.set(at, pa.field(last, pa.int64())), f"column {last} is .*, expected int64"),
+    }[change]
+    found = verify(replace(made, schema=schema))
+    assert len(found.damaged) == 4
+    assert all(re.search(said, problem) for problem in found.problems)
+
+
 def test_compact_keeps_rows_failures_and_readers(made):
     with made.begin() as term:
         commit(term, ["x0"], ["x10"], "again")

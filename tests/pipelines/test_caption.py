@@ -9,7 +9,7 @@ import pytest
 import torch
 from captioner import WORDS, model_reading
 
-from feature_store import Store, fingerprint
+from feature_store import Store, feature_schema, fingerprint
 from pipelines import backbones, caption, console, features, sources, units
 from pipelines.console import UserError
 from rnncond import checkpoint
@@ -122,7 +122,7 @@ def test_where_the_rules_leave_nothing_to_say_it_is_a_failure(network, tmp_path)
 
 def test_features_of_another_recipe_are_refused(tmp_path, network, model):
     other = network.recipe | {"weights": "0" * 64, "preprocessing": network.recipe["preprocessing"] | {"crop": [8, 8]}}
-    schema = features.feature_schema(network.outputs, network.shapes)
+    schema = feature_schema(network.outputs, network.shapes)
     dataset = Store(tmp_path / "store").dataset("features", other, schema)
     with dataset.begin():
         pass

@@ -21,6 +21,11 @@ FARM = Cluster((Node(8, 0), Node(6, 0), Node(16, 2), Node(12, 2)))
         (FARM, {"gpus": 0}, Plan(42, 1, 0)),
         (FARM, {"gpus": 0, "workers": 4}, Plan(4, 8, 0)),  # 10 each by the sum, but 6 + 8 + 12 + 16 hold 3 of 10
         (Cluster((Node(1, 1),)), {}, Plan(1, 1, 1)),
+        (Cluster((Node(64, 0),)), {}, Plan(64, 1, 0)),
+        (Cluster((Node(64, 0),)), {"workers": 3}, Plan(3, 21, 0)),
+        (Cluster((Node(64, 8),)), {}, Plan(8, 8, 1)),
+        (Cluster((Node(96, 8), Node(96, 8))), {}, Plan(16, 12, 1)),
+        (Cluster((Node(4, 8),)), {}, Plan(4, 1, 1)),  # each needs a CPU to decode with
     ],
 )
 def test_plan(cluster, asked, expected):
@@ -32,7 +37,8 @@ def test_plan(cluster, asked, expected):
     [
         (LAPTOP, {"workers": 3}, "3 asked for.*2 CPUs and 0 GPUs"),
         (LAPTOP, {"gpus": 1}, "1 asked for.*2 CPUs and 0 GPUs"),
-        (SERVER, {"workers": 5}, "5 asked for.*4 GPUs"),
+        (SERVER, {"workers": 5}, "5 asked for.*4 GPUs each, but the cluster has room for 4"),
+        (Cluster((Node(0, 1),)), {}, "room for 0: 0 CPUs and 1 GPUs"),
         (FARM, {"gpus": 5}, "42 CPUs and 4 GPUs on 4 nodes"),
         (Cluster((Node(0, 0),)), {}, "0 CPUs"),
     ],

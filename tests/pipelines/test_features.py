@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from feature_store import Store, to_numpy
+from feature_store import Store, feature_schema, to_numpy
 from pipelines import backbones, console, features, reading
 from pipelines.images import Preprocess
 from pipelines.units import Options
@@ -180,7 +181,7 @@ def test_mistakes(ray_cluster, change, message, make_photos, tmp_path, monkeypat
 def test_another_writer_at_work(make_photos, tmp_path, capsys):
     folder = make_photos(1)
     network = backbones.load(NAME, "random", ("pooled",))
-    schema = features.feature_schema(network.outputs, network.shapes)
+    schema = feature_schema(network.outputs, network.shapes)
     dataset = Store(tmp_path / "store").dataset(kind="features", recipe=network.recipe, schema=schema)
     with dataset.begin():
         arguments = ["--backbone", NAME, "--weights", "random", "--outputs", "pooled"]
@@ -280,6 +281,34 @@ def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
     (batch,) = reading.Featuriser(Picky(), 4, 2)(unit_of(tmp_path, [1, 2, 3]), failures)
     assert [image.image_id for image in batch[0]] == ["0.png", "2.png"]
     assert [(row["stage"], row["reason"], row["tries"]) for row in failures.rows] == [("decode", "MemoryError: two", 5)]
+
+
+def test_the_next_two_batches_are_decoded_while_the_network_computes(tmp_path, monkeypatch):
+    decoded, news, seen = [], threading.Condition(), []
+    load = reading.load
+
+    def counting(row, preprocess):
+        loaded = load(row, preprocess)
+        with news:
+            decoded.append(loaded.image_id)
+            news.notify_all()
+        return loaded
+
+    class Slow(Fragile):
+        """A device that is busy until what may be decoded meanwhile is; the warm-up does not wait."""
+
+        def __call__(self, pictures):
+            if self.batches:
+                done = 4 * len(self.batches)
+                with news:
+                    assert news.wait_for(lambda: len(decoded) >= min(done + 2 * 4, 16), timeout=60)
+                seen.append((done, len(decoded)))
+            return super().__call__(pictures)
+
+    monkeypatch.setattr(reading, "load", counting)
+    list(reading.Featuriser(Slow(), 4, 1)(unit_of(tmp_path, range(20, 36)), reading.Failures()))
+    assert [done for done, _ in seen] == [4, 8, 12, 16]
+    assert seen[0][1] <= 4 + 2 * 4 + 1  # and no more than that is held
 
 
 def test_a_network_that_cannot_compute_at_all_is_no_images_fault():

@@ -1,11 +1,14 @@
 """Regions, of which each image has its own number, from the store through training and captioning to the report."""
 
+import base64
+import io
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from training_world import learner, make_world, regions_of, tiny_recipe
 
 from feature_store import from_arrays, to_arrays
@@ -139,6 +142,15 @@ def test_the_boxes_of_a_word_are_drawn_where_they_are():
     half = len(heat) // 2
     assert (heat[:half, :half] == 0.25).all() and (heat[half:, half:] == 0.75).all()
     assert not heat[:half, half:].any() and not heat[half:, :half].any()
+
+
+def test_a_region_that_is_the_whole_picture_hides_no_other_in_the_small_maps():
+    boxes = np.array([[0, 0, 200, 100], [100, 50, 200, 100]])
+    seen = Attention(1, 2, ["a"], np.array([[0.4, 0.6]]), boxes)
+    ((_, uri),) = Card("x", "a", attention=seen, seen_width=200, seen_height=100).strip()
+    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))[..., 3]
+    half = len(alpha) // 2
+    assert not alpha[:half].any() and (alpha[half:, half:] > 40).all()
 
 
 def test_a_store_without_regions_says_how_to_make_them(tmp_path):
