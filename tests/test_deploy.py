@@ -1,6 +1,6 @@
 """deploy/: every field is one that Kubernetes, KubeRay or the Prometheus operator knows, and all files agree with one
 another and with the project. The tables have the fields in use, from the published types (KubeRay's ray.io/v1, of which
-``authOptions`` needs 1.5.1); a field that is not in them is misspelt, or is to be looked up and added."""
+``authOptions`` needs 1.6); a field that is not in them is misspelt, or is to be looked up and added."""
 
 from __future__ import annotations
 
