@@ -24,13 +24,12 @@ def command(nodes):
     """A function that starts the command in a process of its own, on the cluster; at the end none is left running."""
     begun: list[subprocess.Popen] = []
 
-    def start(*words: str) -> subprocess.Popen:
+    def start(*words: str, **settings: str) -> subprocess.Popen:
         # A driver on a cluster has nothing to do with what else this machine may have of Ray.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
         call = [sys.executable, "-m", "pipelines.cli", *words, "--address", nodes.address, "--json"]
-        process = subprocess.Popen(
-            call, env={**environment, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        environment |= {"OMP_NUM_THREADS": "1", **settings}
+        process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun.append(process)
         return process
 

@@ -18,6 +18,7 @@ from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
 
 BROKEN = "broken.jpg"
+KILLS = 20
 
 pytestmark = pytest.mark.ray
 
@@ -87,7 +88,7 @@ def test_twenty_kills(nodes, command, images, model, tmp_path, kind):
         return Writing(nodes, command, words(photos, model, out), out)
 
     writing = start()
-    while kills < 20:
+    while kills < KILLS:
         await_(lambda: nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
         time.sleep(chance.uniform(0, 6))
         if not writing.runs():

@@ -21,6 +21,8 @@ from rnncond.checkpoint import load
 EPOCHS = 40
 KILLS = 20
 TRIAL = "ray::ImplicitFunc"
+PATIENCE = "15"
+"""Seconds for which Ray waits for workers where it has not yet heard of a node's death."""
 ONE = (*TINY, "cluster.cpus_per_worker=1", "cluster.threads=1", "training.checkpoint_steps=2")
 
 pytestmark = pytest.mark.ray
@@ -70,7 +72,7 @@ class Running:
 
     def __init__(self, nodes: Nodes, command, title: str, *words: str) -> None:
         self.nodes, self.title = nodes, title
-        self.start = lambda: command(*words)
+        self.start = lambda: command(*words, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=PATIENCE)
         self.driver: subprocess.Popen = self.start()
 
     def runs(self) -> bool:
