@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -15,23 +15,32 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    series: Mapping[str, Points], best: Literal["max", "min"] | None = None, across: str = "epoch"
+    series: Mapping[str, Points],
+    best: Literal["max", "min"] | None = None,
+    across: str = "epoch",
+    only_last: bool = False,
 ) -> Markup:
-    """Lines over ``across``; with ``best`` the best point of the last series is marked with its value."""
+    """Lines over ``across``; with ``best`` the best point of the last series is marked with its value.
+
+    Args:
+        only_last: the last series is what matters; the others are drawn alike, and lightly.
+    """
     everything = [point for points in series.values() for point in points]
     first, last = min(x for x, _ in everything), max(x for x, _ in everything)
     xs = [x for x in ticks(first, last, 6, whole=True) if first <= x <= last]
     ys = ticks(min(y for _, y in everything), max(y for _, y in everything), 4)
     place = scale(first, last, ys[0], ys[-1])
     parts = axes(xs, ys, place, across)
-    for number, points in enumerate(series.values(), 1):
+    count = len(series)
+    names = ["other"] * (count - 1) + ["series-1"] if only_last else [f"series-{number + 1}" for number in range(count)]
+    for name, points in zip(names, series.values(), strict=True):
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
-        parts.append(f'<polyline class="series-{number}" points="{line}"/>')
-        if len(points) <= 30:
+        parts.append(f'<polyline class="{name}" points="{line}"/>')
+        if len(points) <= 30 and name != "other":
             dots = (place(*point) for point in points)
-            parts += [f'<circle class="series-{number}" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in dots]
+            parts += [f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in dots]
     if best:
-        parts += mark((max if best == "max" else min)(points, key=lambda point: point[1]), place, len(series))
+        parts += mark((max if best == "max" else min)(points, key=lambda point: point[1]), place, names[-1])
     return svg(parts, ", ".join(series) + f" by {across}")
 
 
@@ -92,16 +101,73 @@ def matrix(down: Sequence[str], across: Sequence[str], weights: np.ndarray) -> M
     return Markup(head + "".join(parts) + "</svg>")
 
 
+APART, LONG, LOGARITHMIC = 150, 230, 30
+"""Pixels from axis to axis and of an axis; from which ratio of values on an axis is logarithmic."""
+
+
+def parallel(axes: Mapping[str, Sequence[Any]], labels: Sequence[str], lower_is_better: bool = False) -> Markup:
+    """A line for each of ``labels`` through its value on every axis; the last axis has the scores.
+
+    Numbers have a scale, logarithmic where they are far apart; anything else has a place for each value.
+    """
+    top, left = 34, 60
+    places = {name: axis_places(values) for name, values in axes.items()}
+    parts = []
+    for number, (name, (_, marks)) in enumerate(places.items()):
+        x = left + APART * number
+        parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{top}" y2="{top + LONG}"/>')
+        parts.append(f'<text class="name" x="{x}" y="{top - 16}" text-anchor="middle">{escape(name)}</text>')
+        parts += [
+            f'<text x="{x - 6}" y="{top + LONG * (1 - share) + 3.5:.1f}" text-anchor="end">{escape(text)}</text>'
+            for text, share in marks
+        ]
+    scores = list(axes.values())[-1]
+    order = sorted(range(len(labels)), key=lambda trial: scores[trial], reverse=lower_is_better)  # the best on top
+    for rank, trial in enumerate(order):
+        points = " ".join(
+            f"{left + APART * number},{top + LONG * (1 - shares[trial]):.1f}"
+            for number, (shares, _) in enumerate(places.values())
+        )
+        best = " best" if rank == len(order) - 1 else ""
+        strength = 0.15 + 0.75 * rank / max(len(order) - 1, 1)
+        title = f"<title>{escape(labels[trial])}</title>"
+        parts.append(
+            f'<polyline class="trial{best}" points="{points}" stroke-opacity="{strength:.2f}">{title}</polyline>'
+        )
+    width, height = left + APART * (len(axes) - 1) + 40, top + LONG + 12
+    head = f'<svg class="parallel" viewBox="0 0 {width} {height}" role="img" aria-label="{len(labels)} trials, by '
+    return Markup(head + f'{escape(", ".join(axes))}">' + "".join(parts) + "</svg>")
+
+
+def axis_places(values: Sequence[Any]) -> tuple[list[float], list[tuple[str, float]]]:
+    """Where each value is on its axis, 0 at the bottom and 1 at the top; texts beside it and where."""
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        names = sorted({str(value) for value in values})
+        share = {name: (number + 0.5) / len(names) for number, name in enumerate(names)}
+        return [share[str(value)] for value in values], [(shortened(name), share[name]) for name in names]
+    low, high = min(values), max(values)
+    if low == high:
+        return [0.5] * len(values), [(number_text(low), 0.5)]
+    if low > 0 and high / low > LOGARITHMIC:
+        first, last = math.log10(low), math.log10(high)
+        powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+        marks = [(f"{10.0**power:g}", (power - first) / (last - first)) for power in powers]
+        return [(math.log10(value) - first) / (last - first) for value in values], marks
+    round_ones = [tick for tick in ticks(low, high, 4) if low <= tick <= high]
+    marks = [(number_text(tick), (tick - low) / (high - low)) for tick in round_ones]
+    return [(value - low) / (high - low) for value in values], marks
+
+
 def shortened(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
-def mark(point: tuple[float, float], place, number: int) -> list[str]:
+def mark(point: tuple[float, float], place, name: str) -> list[str]:
     x, y = place(*point)
     above = y - 9 if y > TOP + 22 else y + 17
     anchor = "end" if x > WIDTH * 0.8 else "middle"
     return [
-        f'<circle class="best series-{number}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>',
+        f'<circle class="best {name}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>',
         f'<text class="value" x="{x:.1f}" y="{above:.1f}" text-anchor="{anchor}">{number_text(point[1])}</text>',
     ]
 

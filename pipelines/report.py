@@ -1,5 +1,5 @@
 """``rnncond report``: one HTML page of a training run, or of captions or translations, which needs no other file and no
-network.
+network; or of a search (``report_search``).
 
 OUT is a run's folder (metrics.jsonl, samples.jsonl, recipe.yaml, and evaluation.json with evaluated.jsonl where
 ``rnncond evaluate`` was run) or what ``rnncond caption`` or ``rnncond translate`` wrote. Each part of the page is there
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import jinja2
 import typer
 
-from pipelines import charts, report_pictures, report_text
+from pipelines import charts, report_pictures, report_search, report_text
 from pipelines.console import Outcome, UserError
 from pipelines.report_data import Found, read
 
@@ -37,6 +37,8 @@ Examples:
 
   rnncond report runs/show_attend_tell
 
+  rnncond report runs/show_tell.small.search
+
   rnncond report captioned --data captions.jsonl --to captioned.html --count 60
 
   rnncond report translated --data test.de
@@ -46,7 +48,7 @@ Examples:
 @app.command(epilog=EXAMPLES)
 def run(
     out: Annotated[
-        str, typer.Argument(help="a run's folder, or the output of `rnncond caption` or `rnncond translate`")
+        str, typer.Argument(help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote")
     ],
     images: Annotated[str | None, typer.Option(help="folder of the pictures, where they have moved")] = None,
     data: Annotated[
@@ -59,11 +61,25 @@ def run(
     """One self-contained HTML page: pictures or sentences with what was said, attention, curves and scores."""
     if "://" in out and not to:
         raise UserError(f"The page is written to a local file, not to {out}; say --to FILE.")
+    if report_search.is_search(out):
+        page, trials = report_search.page_of(out)
+        path = keep(page, out, to)
+        return Outcome({"page": str(path.absolute()), "megabytes": len(page) / 1e6, "trials": trials})
     found = read(out, count, fingerprint)
     half = report_text if found.is_text else report_pictures
     known = half.references(found, data)
     groups = half.cards_of(found, known, images, count)
     page = render(half, found, groups, half.growth(found, known, images))
+    path = keep(page, out, to)
+    cards = [card for group in groups.values() for card in group]
+    missing = half.missing(cards)
+    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, half.UNIT: len(cards)}
+    hint = "If the pictures have moved, say --images FOLDER." if missing else None
+    return Outcome(summary, len(missing), missing[:5], hint)
+
+
+def keep(page: str, out: str, to: str | None) -> Path:
+    """Write the page, whole or not at all."""
     path = Path(to or f"{out}/report.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,11 +88,7 @@ def run(
         fresh.replace(path)  # whole, or as it was
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
-    cards = [card for group in groups.values() for card in group]
-    missing = half.missing(cards)
-    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, half.UNIT: len(cards)}
-    hint = "If the pictures have moved, say --images FOLDER." if missing else None
-    return Outcome(summary, len(missing), missing[:5], hint)
+    return path
 
 
 def curves(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

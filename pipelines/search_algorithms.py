@@ -114,7 +114,7 @@ def population(search: Search, earlier: list[Record]) -> Population:
     way to."""
     settings = search.settings.pbt
     furthest = max((record.epoch for record in earlier if not record.done), default=0)
-    chance = np.random.default_rng([search.recipe.seed, furthest])
+    chance = np.random.default_rng([search.recipe.seed, furthest, 1])  # others than those that trials were drawn by
     return Population(
         **WHAT,
         perturbation_interval=settings.interval,

@@ -103,7 +103,8 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
         put(values, "training.early_stopping.metric", given.tune.metric)
     recipe = resolve(validate(values, where), values["out"])
     # Trials are made in other folders and on other machines: no path may depend on this one's.
-    values = {key: value for key, value in values.items() if key != "tune"} | {"data": recipe.data.model_dump()}
+    values |= {"data": recipe.data.model_dump(), "tracking": recipe.tracking.model_dump()}
+    del values["tune"]
     if recipe.training.start_from:
         put(values, "training.start_from", recipe.training.start_from)
     search = Search(recipe, values, given.tune)

@@ -91,6 +91,8 @@ def run(
     resolved = read_recipe(recipe, overrides, out)
     folder = Path(resolved.out).absolute()
     known = {} if restart else read_run(folder)
+    if "search" in known:
+        raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
     if known:
         changed = differences(folder, resolved)
         if known["status"] == "finished" and "training.epochs" not in changed:

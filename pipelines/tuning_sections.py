@@ -179,8 +179,11 @@ class Tune(Section):
 
     @field_validator("space", mode="before")
     @classmethod
-    def dotted(cls, space: Any) -> Any:
-        return dotted(space) if isinstance(space, dict) else space
+    def by_dotted_key(cls, space: Any) -> Any:
+        """A key that is null is left out."""
+        if not isinstance(space, dict):
+            return space
+        return {key: value for key, value in dotted(space).items() if value is not None}
 
     @field_validator("space")
     @classmethod
@@ -225,15 +228,13 @@ class Tune(Section):
 
 
 def dotted(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections, as ``tune.space.model.hidden=...`` on the command line makes them, as dotted keys. A key that is
-    null is left out."""
+    """Nested sections, as ``tune.space.model.hidden=...`` on the command line makes them, as dotted keys."""
     found: dict[str, Any] = {}
     for key, value in space.items():
         if isinstance(value, dict) and not any(difflib.get_close_matches(str(inner), WAYS) for inner in value):
             found |= dotted(value, f"{prefix}{key}.")
         else:
-            found.pop(f"{prefix}{key}", None)
-            found |= {} if value is None else {f"{prefix}{key}": value}
+            found[f"{prefix}{key}"] = value
     return found
 
 
