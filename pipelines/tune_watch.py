@@ -42,6 +42,10 @@ class Watch(tune.Callback):
             self.take_best(record)
         self.say = tell
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune keeps a copy among its notes, which are thrown away."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.add(str(trial))
         self.child(str(trial), self.search.settled(trial.config["params"]))
