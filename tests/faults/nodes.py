@@ -68,7 +68,7 @@ class Nodes:
         return found
 
     def await_process(self, title: str, still: Callable[[], bool]) -> tuple[psutil.Process, Node]:
-        """One of them, as soon as one is there; AssertionError when ``still`` is no longer so."""
+        """One of them, as soon as one is there, while ``still`` is so."""
         return await_(lambda: self.processes(title), still)[0]
 
     def settle(self) -> None:
@@ -95,7 +95,7 @@ def await_(condition: Callable[[], Found], still: Callable[[], bool] = lambda: T
     """What ``condition`` gives, once that is true."""
     deadline = time.monotonic() + DEADLINE
     while not (found := condition()):
-        assert still(), "it ended too soon"
+        assert still()
         assert time.monotonic() < deadline, "nothing happens"
         time.sleep(0.02)
     return found

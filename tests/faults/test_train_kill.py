@@ -76,7 +76,8 @@ class Running:
         self.driver: subprocess.Popen = self.start()
 
     def runs(self) -> bool:
-        return self.driver.poll() is None
+        assert self.driver.poll() is None, f"ended before it was killed: {self.driver.communicate()}"
+        return True
 
     def await_epochs(self, more: int) -> None:
         enough = len(epochs()) + more

@@ -23,16 +23,20 @@ class Writing:
     def runs(self) -> bool:
         return self.driver.poll() is None
 
+    def is_killable(self) -> bool:
+        assert self.runs(), f"ended before it was killed: {self.driver.communicate()}"
+        return True
+
     def await_parts(self, more: int) -> None:
         enough = entries(self.out) + more
-        await_(lambda: entries(self.out) >= enough, self.runs)
+        await_(lambda: entries(self.out) >= enough, self.is_killable)
 
     def kill(self, kind: str) -> None:
         if kind == "driver":
             self.driver.kill()
             self.driver.communicate()
             return
-        actor, node = self.nodes.await_process(ACTOR, self.runs)
+        actor, node = self.nodes.await_process(ACTOR, self.is_killable)
         if kind == "actor":
             actor.kill()
         else:
