@@ -1,9 +1,13 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 import torch
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import WorkerGroupError
 from training_world import TINY, make_world, tiny_recipe
 
 from pipelines import train
@@ -159,6 +163,27 @@ def place(asked, cluster):
 def test_a_request_that_cannot_be_placed(asked, room):
     with pytest.raises(UserError, match=f"room for {room}"):
         place(asked, TWO_CPUS)
+
+
+LOST = WorkerHealthCheckFailedError("worker 1", ActorDiedError())
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "told"),
+    [
+        (ActorDiedError(), None, "Ray Train's own process"),
+        (WorkerGroupError("", {0: LOST}), None, "More workers were lost"),
+        (WorkerGroupError("", {0: LOST}), "the disk is full", "the disk is full"),
+        (WorkerGroupError("", {0: UserError("no such file")}), None, "no such file"),
+    ],
+)
+def test_what_a_user_is_told_of_a_training_that_ray_gave_up(error, problem, told):
+    assert told in train.explain(error, SimpleNamespace(problem=lambda: problem))
+
+
+def test_a_defect_is_no_message_to_the_user():
+    with pytest.raises(WorkerGroupError):
+        train.explain(WorkerGroupError("", {0: KeyError("x")}), SimpleNamespace(problem=lambda: None))
 
 
 def test_the_user_is_told_of_lost_nodes_that_training_waits_for():
