@@ -11,18 +11,17 @@ import jinja2
 
 from pipelines import charts
 from pipelines.console import UserError
-from pipelines.journal import read_lines, read_run
+from pipelines.journal import read_run
 from pipelines.position import value_of
 from pipelines.recipe import read_recipe
 from pipelines.trials import Record, records
-from pipelines.tune_watch import TABLE
 
 CURVES = 40
 """Trials of which curves are drawn, the best."""
 
 
 def is_search(out: str | Path) -> bool:
-    return (Path(out) / TABLE).is_file()
+    return (Path(out) / "search.yaml").is_file()
 
 
 def page_of(out: str | Path) -> tuple[str, int]:
@@ -35,11 +34,11 @@ def page_of(out: str | Path) -> tuple[str, int]:
     try:
         run, found = read_run(folder), records(folder)
         metric = read_recipe(str(folder / "search.yaml")).training.early_stopping.metric
-        lines = read_lines(folder / TABLE)
+        recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run `rnncond tune` again.") from None
     shown = {record.name: record for record in found}
-    rows = ranked([line for line in lines if line["trial"] in shown], metric)
+    rows = ranked([record.row(metric) for record in found], metric)
     name = "validation loss" if metric == "loss" else metric
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipelines"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -56,7 +55,7 @@ def page_of(out: str | Path) -> tuple[str, int]:
         parallel=parallel(rows, keys, name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
         progress=progress(rows, metric),
-        recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe=recipe,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
     return page, len(rows)

@@ -40,7 +40,6 @@ class Watch(tune.Callback):
         self.best: tuple[float, str] | None = None
         for record in records(folder):
             self.take_best(record)
-        self.say = tell
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune keeps a copy among its notes, which are thrown away."""
@@ -114,9 +113,11 @@ class Watch(tune.Callback):
         self.take_best(record)
         row = record.row(self.search.metric)
         score = "" if row["score"] is None else f"  {self.search.metric} {row['score']:.3f}"
-        said = self.progress.bar.console.print if self.progress.bar else tell
-        said(f"trial {record.name}  {status:<8}  {row['epochs']:>3} epochs{score}  {spelled(record.params)}")
+        self.say(f"trial {record.name}  {status:<8}  {row['epochs']:>3} epochs{score}  {spelled(record.params)}")
         self.show(1, status == "failed")
+
+    def say(self, message: str) -> None:
+        (self.progress.bar.console.print if self.progress.bar else tell)(message)
 
     def take_best(self, record: Record) -> None:
         line = record.best(self.search.metric)

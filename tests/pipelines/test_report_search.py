@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipelines import charts, report, report_search
+from pipelines import charts, report
 from pipelines.search_space import read_search
 
 SCORES = {"000": [10.0, 30.0], "001": [20.0], "002": [5.0, 50.0, 40.0], "003": []}
@@ -21,7 +21,6 @@ def found(tmp_path):
     )
     search = read_search("show_tell.small", ["data.store=s", "data.captions=c", section], str(tmp_path / "found"))
     folder = tmp_path / "found"
-    rows = []
     for number, (name, scores) in enumerate(SCORES.items()):
         trial = folder / "trials" / name
         trial.mkdir(parents=True)
@@ -33,9 +32,6 @@ def found(tmp_path):
             for epoch, score in enumerate(scores, 1)
         ]
         (trial / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for record in report_search.records(folder):
-        rows.append(json.dumps(record.row("CIDEr")) + "\n")
-    (folder / "trials.jsonl").write_text("".join(rows))
     (folder / "run.json").write_text(json.dumps({"search": "random", "status": "finished"}))
     (folder / "search.yaml").write_text(search.to_yaml())
     (folder / "recipe.yaml").write_text("system: show_tell\n")
