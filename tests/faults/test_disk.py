@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_train_kill import EPOCHS, ONE, check_equals_unbroken, epochs
+from nodes import await_
+from test_train_kill import EPOCHS, ONE, epochs, mlflow_runs
 from training_world import make_world
 from writing import committed
 
@@ -41,27 +44,33 @@ def test_features_on_a_full_disk(ray_cluster, make_photos, small_disk):
 
 
 @pytest.mark.ray
-def test_training_on_a_full_disk(ray_cluster, tmp_path, monkeypatch, small_disk):
+def test_training_on_a_disk_that_becomes_full(ray_cluster, tmp_path, monkeypatch, small_disk):
+    """Only one of the two workers finds it out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder, _ = small_disk
-    Path("run").symlink_to(folder / "run")
     (folder / "run").mkdir()
-    world, overrides = make_world(tmp_path), (*ONE, f"training.epochs={EPOCHS}")
-
-    def go_on(*more: str):
-        return train.run("show_tell.small", [*world, *overrides, *more], out="run")
-
-    go_on("training.epochs=2")
-    with open(folder / "junk", "wb", buffering=0) as junk, pytest.raises(OSError):
-        while True:
-            junk.write(bytes(4096))
+    Path("run").symlink_to(folder / "run")
+    overrides = [*make_world(tmp_path), *ONE, "cluster.workers=2", "cluster.cpus_per_worker=0.5"]
+    overrides += [f"training.epochs={EPOCHS}"]
+    filler = threading.Thread(target=fill_later, args=[folder / "junk"])
+    filler.start()
     with pytest.raises(UserError, match=r"the disk is full.*run the same command again"):
-        go_on()
-    assert epochs()[:2] == [1, 2]
+        train.run("show_tell.small", overrides, out="run")
+    filler.join()
+    assert 3 <= len(epochs()) < EPOCHS
     (folder / "junk").unlink()
-    go_on()
-    check_equals_unbroken(world, *overrides)
+    train.run("show_tell.small", overrides, out="run")
+    every = list(range(1, EPOCHS + 1))
+    assert epochs() == every
+    assert mlflow_runs() == [("FINISHED", every)]
+
+
+def fill_later(junk: Path) -> None:
+    await_(lambda: len(epochs()) >= 3)
+    with open(junk, "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def test_a_folder_that_cannot_be_written(make_photos, small_disk):
