@@ -9,9 +9,13 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.console import UserError
 from rnncond.checkpoint import DESCRIPTION
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 FORMS = (
     "Expected a run folder of `rnncond train`, a model folder (with model.json), runs:/RUN_ID, runs:/RUN_ID/PATH, "
@@ -95,7 +99,19 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
             with contextlib.suppress(Exception):  # it may have its model elsewhere
                 return Path(mlflow.artifacts.download_artifacts(f"runs:/{run[1]}/model", **place))
             return Path(mlflow.artifacts.download_artifacts(run_id=run[1], artifact_path="", **place))
-        return Path(mlflow.artifacts.download_artifacts(uri, **place))
+        location = location_of(mlflow.MlflowClient(tracking, registry), uri)
+        return Path(mlflow.artifacts.download_artifacts(location, **place))
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
         first = str(error).strip().split("\n")[0][:300].rstrip(".")
         raise UserError(f"MLflow at {tracking} did not give {uri}: {first}. {FORMS}") from None
+
+
+def location_of(client: MlflowClient, uri: str) -> str:
+    """Where the files of models:/... lie. MLflow's own way there does not ask the server that it was told to."""
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))(/.*)?", uri)
+    if found:
+        name, alias, number, below = found.groups()
+        number = number or client.get_model_version_by_alias(name, alias).version
+        return client.get_model_version_download_uri(name, str(number)) + (below or "")
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)(/.*)?", uri)
+    return client.get_logged_model(logged[1]).artifact_location + (logged[2] or "") if logged else uri

@@ -19,7 +19,9 @@ import typer
 
 from pipelines import charts, report_pictures, report_search, report_text
 from pipelines.console import Outcome, UserError
+from pipelines.journal import read_run
 from pipelines.report_data import Found, read
+from pipelines.tracking import log_page
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -79,7 +81,7 @@ def run(
 
 
 def keep(page: str, out: str, to: str | None) -> Path:
-    """Write the page, whole or not at all."""
+    """Write the page, whole or not at all, and give it to MLflow."""
     path = Path(to or f"{out}/report.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,7 @@ def keep(page: str, out: str, to: str | None) -> Path:
         fresh.replace(path)  # whole, or as it was
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
+    log_page(read_run(out), path)
     return path
 
 

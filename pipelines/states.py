@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,22 @@ from pipelines.models import LOCAL_TRACKING
 from pipelines.places import locate, version_of
 from rnncond.checkpoint import DESCRIPTION
 
+REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 HASHED = 64 << 20
 """Bytes up to which a local file is known by its content; a larger one by its size and time."""
 
 
 def state_of(place: str) -> Any:
-    """Of a file, a folder, a store, a model or a registered model: plain JSON; None where there is nothing.
+    """Of a file, a folder, a glob, a store, a model or a registered model: plain JSON; None where there is nothing.
 
-    A store is its committed parts, a run's folder or a model's its models, so that what else is written there later
-    does not count.
+    What object storage does not tell is never equal. A store is its committed parts, a run's folder or a model's its
+    models, so that what else is written there later does not count.
     """
     if re.match("models:/[^/@]+@", place):
         return champion_of(place)
     try:
+        if re.search(r"[*?\[]", place) and "://" not in place:
+            return files_of(glob.glob(place, recursive=True))
         filesystem, path = locate(place)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
@@ -40,7 +45,7 @@ def state_of(place: str) -> Any:
             return None
         return store_of(place) or models_in(place) or folder_of(filesystem, path)
     except (OSError, UserError, pa.ArrowException):
-        return None
+        return f"unknown, {uuid.uuid4().hex}" if re.match(f"({'|'.join(REMOTE)})://", place) else None
 
 
 def champion_of(uri: str) -> Any:
@@ -89,6 +94,10 @@ def folder_of(filesystem: fs.FileSystem, path: str) -> str:
     """Names, sizes and times of all files below."""
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     return digest(sorted([info.path, version_of(filesystem, info)] for info in found if info.type == fs.FileType.File))
+
+
+def files_of(paths: list[str]) -> str | None:
+    return digest(sorted([path, os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths)) if paths else None
 
 
 def digest(values: Any) -> str:

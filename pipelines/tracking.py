@@ -211,6 +211,16 @@ def client_at(uri: str) -> MlflowClient:
     return clients[0]
 
 
+def log_page(run: Mapping[str, Any], page: Path) -> None:
+    """The report of the run whose run.json is ``run``, beside what MLflow has of it; trouble is told."""
+    if "mlflow_run_id" not in run:
+        return
+    try:
+        client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
+    except Exception as error:
+        tell(f"MLflow at {run['mlflow_uri']} did not take the page: {str(error).splitlines()[0]}")
+
+
 def reach(uri: str, work: Callable[[], None]) -> None:
     """Do the first ``work`` with the MLflow at ``uri``.
 

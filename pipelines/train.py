@@ -93,17 +93,16 @@ def run(
     known = {} if restart else read_run(folder)
     if "search" in known:
         raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
-    if known:
-        changed = differences(folder, resolved)
-        if known["status"] == "finished" and "training.epochs" not in changed:
-            tell(f"The run in {folder} is finished; --restart would begin it again.")
-            return summary(folder)
+    changed = differences(folder, resolved) if known else []
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise OtherRun(
             f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
             "Choose another --out, or give --restart to begin again."
         )
+    if known and known["status"] == "finished" and "training.epochs" not in changed:
+        tell(f"The run in {folder} is finished; --restart would begin it again.")
+        return summary(folder)
     if resolved.tracking.backbone_weights:
         check_backbone(task, resolved.tracking.backbone_weights)
     if "unmatched" in about:

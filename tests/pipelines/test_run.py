@@ -281,7 +281,12 @@ def test_states_know_content_and_nothing_else(tmp_path):
     empty = state_of("folder")
     (tmp_path / "folder" / "file").write_text("x")
     assert state_of("folder") != empty is not None
-    assert state_of("nothing") is state_of("s3://") is state_of("models:/nothing@champion") is None
+    one = state_of("folder/*")
+    (tmp_path / "folder" / "other").write_text("x")
+    assert state_of("folder/*") != one is not None
+    for nothing in ("nothing", "{uniform: [0, 1]}", "http://127.0.0.1:5000", "models:/nothing@champion"):
+        assert state_of(nothing) is None
+    assert state_of("s3://") != state_of("s3://")  # it could not be asked, so it may have changed
 
 
 @pytest.mark.ray
@@ -306,7 +311,7 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
     first = load("run/best").model_id
     assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
 
-    write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square")
+    write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square is drawn")
     again = run.run("pipeline.yaml").summary
     assert again["train"].startswith("done") and again["evaluate"].startswith("done")
     second = load("run/best").model_id

@@ -1,19 +1,24 @@
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import mlflow
 import pytest
-from training_world import make_world, tiny_recipe
+from training_world import TINY, make_world, tiny_recipe
 from translator_world import make_translator
 
 from pipelines import tracking as module
+from pipelines import train
 from pipelines.console import UserError
+from pipelines.journal import read_lines, read_run
 from pipelines.models import locate
 from pipelines.task import prepare
-from pipelines.tracking import Tracking
+from pipelines.tracking import Tracking, log_page
 from rnncond.checkpoint import load
 
 LINES = [{"epoch": epoch, "train_loss": 1.0 / epoch, "BLEU-4": float(epoch)} for epoch in (1, 2, 3)]
@@ -170,6 +175,19 @@ def test_what_a_run_learnt_from_is_kept(recipe):
     assert mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/vocabulary.json") == json.loads(task.vocabulary)
 
 
+def test_the_page_of_a_run_goes_to_mlflow_and_trouble_is_told(recipe, tmp_path, capsys):
+    (tmp_path / "report.html").write_text("page")
+    with Tracking(recipe, "run") as tracking:
+        pass
+    log_page({"mlflow_run_id": tracking.run_id, "mlflow_uri": tracking.uri}, tmp_path / "report.html")
+    artifacts = [file.path for file in tracking.client.list_artifacts(tracking.run_id)]
+    assert "report.html" in artifacts and "recipe.yaml" in artifacts
+    log_page({}, tmp_path / "report.html")  # captions, which have no run
+    assert capsys.readouterr().err == ""
+    log_page({"mlflow_run_id": "0" * 32, "mlflow_uri": tracking.uri}, tmp_path / "report.html")
+    assert "did not take the page" in capsys.readouterr().err
+
+
 def test_curves_within_epochs_are_drawn_now_and_then_and_each_step_once(recipe, monkeypatch):
     entry = {"epoch": 1, "step": 3, "of": 9, "steps": 3, "train_loss": 2.5, "learning_rate": 0.1, "words_per_second": 7}
     with Tracking(recipe, "run") as tracking:
@@ -221,3 +239,29 @@ def test_the_environment_names_the_server_where_the_recipe_does_not(recipe, uri,
     plain = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"uri": None})})
     with Tracking(plain, "run") as tracking:
         assert tracking.uri == uri
+
+
+@pytest.mark.ray
+def test_a_terminated_training_is_killed_in_mlflow_and_goes_on_as_the_same_run(ray_cluster, tmp_path, monkeypatch):
+    """SIGTERM of the driver, as a scheduler sends it."""
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    overrides = [*make_world(tmp_path), *TINY, "cluster.threads=1", f"tracking.uri={uri}"]
+    command = [sys.executable, "-m", "pipelines.cli", "train", "show_tell.small", *overrides, "--out", "run"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    driver = subprocess.Popen([*command, "training.epochs=100000"], env=environment, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 300
+    while len(read_lines("run/metrics.jsonl")) < 2:
+        assert driver.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    driver.terminate()
+    assert driver.wait(300) not in (0, 2, 3)
+    client = mlflow.MlflowClient(uri)
+    known = read_run("run")
+    assert known["status"] == "interrupted"
+    assert client.get_run(known["mlflow_run_id"]).info.status == "KILLED"
+    last = read_lines("run/metrics.jsonl")[-1]["epoch"] + 1
+    train.run("show_tell.small", [*overrides, f"training.epochs={last}"], out="run")
+    assert client.get_run(known["mlflow_run_id"]).info.status == "FINISHED"
+    history = client.get_metric_history(known["mlflow_run_id"], "epoch")
+    assert [metric.step for metric in history] == list(range(1, last + 1))
