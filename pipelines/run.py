@@ -146,10 +146,10 @@ def call(stage: Stage, ours: bool) -> Outcome:
     command = command_of(stage.verb)
     try:
         return command.main(list(stage.words), stage.verb, standalone_mode=False)
-    except OtherRun as error:
+    except OtherRun:
         if not ours:
             raise
-        tell(f"{str(error).splitlines()[0]} It begins again.")
+        tell("It was begun with other data or another recipe, and begins again.")
         return command.main(["--restart", *stage.words], stage.verb, standalone_mode=False)
 
 
