@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import time
@@ -47,6 +48,7 @@ class Server:
         """
         url = dashboard(address)
         refuse_if_no_dashboard(url)
+        logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)  # it tells of every connection
         with without(*ADDRESSES):
             try:
                 return cls(url, JobSubmissionClient(url))

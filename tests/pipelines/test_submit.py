@@ -9,8 +9,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from ray.exceptions import AuthenticationError
 
-from pipelines import console, jobs, submit
+from pipelines import cluster, console, jobs, submit
 from pipelines.console import UserError
 from pipelines.jobs import Server, dashboard, exit_code
 
@@ -135,6 +136,16 @@ def server_that(status: int, said: str):
 def test_a_server_that_takes_no_jobs(status, said, message):
     with server_that(status, said) as address, pytest.raises(UserError, match=message):
         Server.at(address)
+
+
+def test_a_cluster_that_wants_a_token_is_told_as_the_users_to_mend(monkeypatch):
+    def refuse(address, options):
+        raise AuthenticationError("Unauthenticated")
+
+    monkeypatch.setattr(cluster, "start", refuse)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    with pytest.raises(UserError, match=r"cluster at auto wants a token.*RAY_AUTH_MODE=token"), cluster.connect("auto"):
+        pass
 
 
 def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch):
