@@ -88,7 +88,7 @@ class Dimension(Section):
         return [self.settle(low + number * self.step) for number in range(round((high - low) / self.step) + 1)]
 
     def extremes(self) -> list[Scalar]:
-        """What must be valid for all to be: every choice, or the ends of a range and, without a step, a broken number."""
+        """What must be valid for all to be: every choice, or a range's ends and, without a step, a broken number."""
         if self.choices is not None:
             return list(self.choices)
         low, high = (self.settle(bound) for bound in self.bounds)
