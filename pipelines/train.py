@@ -8,46 +8,39 @@ to MLflow. Whatever dies, the same command goes on from the last checkpoint.
 from __future__ import annotations
 
 import importlib
-import math
 import platform
 import shutil
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import ray
 import torch
 import typer
-from ray.actor import ActorHandle
-from ray.exceptions import ActorDiedError, RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, WorkerCrashedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import ranks
-from pipelines.cluster import Cluster, Node, connect, running
-from pipelines.console import OtherRun, Outcome, Progress, UserError, tell, user_message
-from pipelines.journal import Journal, now, read_lines, read_run
+from pipelines.cluster import connect
+from pipelines.console import OtherRun, Outcome, UserError, tell, user_message
+from pipelines.journal import now, read_lines, read_run
+from pipelines.journal_actor import Remote, journal_of
 from pipelines.learn import Learner
-from pipelines.meters import TrainingMeter
 from pipelines.optimise import check_precision
+from pipelines.placement import Share, place
 from pipelines.position import best_of
 from pipelines.recipe import Recipe, flat, read_recipe
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
+from pipelines.train_watch import Watch
 
 app = typer.Typer(add_completion=False)
 
 MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
 """What a run that goes on may have otherwise than when it began."""
-POLL_SECONDS, QUIET_SECONDS = 0.5, 60
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
 
@@ -148,94 +141,6 @@ def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder:
     tracking.hand_in(folder, metric, best)
 
 
-@dataclass(frozen=True)
-class Share:
-    """``workers``, or for a time as few as ``at_least``, with ``cpus``, ``gpus`` and ``threads`` each."""
-
-    workers: int
-    at_least: int
-    cpus: float
-    gpus: float
-    threads: int
-
-    def describe(self) -> str:
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
-        if self.at_least < self.workers:
-            workers = f"{self.at_least} to {workers}"
-        return f"{workers} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
-
-
-def place(recipe: Recipe, cluster: Cluster) -> Share:
-    """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
-
-    Raises:
-        UserError: the cluster will never hold what is asked for.
-    """
-    asked = recipe.cluster
-    at_least = asked.min_workers or asked.workers
-    gpus = asked.gpus_per_worker
-    if gpus is None:
-        gpus = 1 if places(cluster, 0.5, 1) >= at_least else 0
-    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
-    wanted = product((asked.workers, at_least), choices)  # fewer workers only where not even small ones find room
-    cpus = next((cpus for workers, cpus in wanted if places(cluster, cpus, gpus) >= workers), None)
-    if cpus is None:
-        workers = f"cluster.min_workers is {at_least}" if asked.min_workers else f"cluster.workers is {at_least}"
-        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-        raise UserError(
-            f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
-            f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
-            "cluster.gpus_per_worker; fractions are allowed."
-        )
-    return Share(asked.workers, at_least, cpus, gpus, asked.threads or max(1, int(cpus)))
-
-
-AUTOMATIC = (8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.25)
-"""CPUs per worker to try where the recipe does not say."""
-
-
-def places(cluster: Cluster, cpus: float, gpus: float) -> int:
-    """Workers of that size that the cluster's nodes hold."""
-
-    def on(node: Node) -> float:
-        # Ray counts in ten-thousandths: 0.1 goes ten times into 1.
-        return min(node.cpus / cpus, node.gpus / gpus if gpus else math.inf) + 1e-6
-
-    return sum(int(on(node)) for node in cluster.nodes)
-
-
-class Remote:
-    """A ``Journal`` that lives in an actor, with the journal's own methods."""
-
-    def __init__(self, actor: ActorHandle) -> None:
-        self.actor = actor
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return ray.get(getattr(self.actor, name).remote(*args, **kwargs))
-            except RayTaskError as error:
-                raise error.cause if isinstance(error.cause, UserError) else error from None
-            except ActorDiedError:
-                raise UserError(
-                    "The process that writes the run's folder has died. Run the same command again to go on."
-                ) from None
-
-        return call
-
-
-@contextmanager
-def journal_of(folder: Path) -> Iterator[Remote]:
-    """On this machine, where the folder is, wherever the workers are. It has the folder until the block ends."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(Journal).options(num_cpus=0, scheduling_strategy=here).remote(folder)
-    try:
-        yield Remote(actor)
-    finally:
-        ray.kill(actor)
-
-
 def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
     """Ray Train, to the end; lost workers are replaced and go on from the journal's checkpoint.
 
@@ -303,79 +208,6 @@ def work(config: dict[str, Any]) -> None:
         # The other ranks may be waiting for what this one will not do. Ray ends them all and begins again; see above.
         if ranks.count() > 1:
             raise
-
-
-class Watch(threading.Thread):
-    """Reads the journal's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
-
-    def __init__(self, task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
-        super().__init__(daemon=True)
-        self.share = share
-        self.training, self.journal, self.tracking = task.recipe.training, journal, tracking
-        self.metrics = folder / "metrics.jsonl"
-        self.meter = TrainingMeter(task.recipe.system, str(folder))
-        self.ended = threading.Event()
-
-    def __enter__(self) -> Watch:
-        self.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.ended.set()
-        self.join()
-
-    def run(self) -> None:
-        with Progress("train", "steps", None) as progress:
-            last, heard = False, time.monotonic()
-            while not last:
-                last = self.ended.wait(POLL_SECONDS)
-                try:
-                    news = self.journal.take()
-                except (RayError, UserError):  # the driver's own call raises it
-                    return
-                if not news and time.monotonic() - heard > QUIET_SECONDS:
-                    news, heard = want_of_room(running(), self.share), math.inf  # told once
-                elif news:
-                    heard = time.monotonic()
-                for entry in news:
-                    self.show(entry, progress)
-
-    def show(self, entry: dict[str, Any], progress: Progress) -> None:
-        say = progress.bar.console.print if progress.bar else tell
-        kind = entry.pop("kind")
-        if kind == "note":
-            say(entry["message"])
-            return
-        if kind == "progress":
-            progress.total = entry["of"] * self.training.epochs
-            now = (entry["epoch"] - 1) * entry["of"] + entry["step"]
-            key, name = ("train_loss", "loss") if "train_loss" in entry else ("reward", "reward")
-            progress.advance(now - progress.done, note=f"epoch {entry['epoch']}, {name} {entry[key]:.3f}")
-            self.meter.progress(entry)
-            self.tracking.log_step(entry)
-            return
-        shown = "  ".join(f"{name} {entry[key]:.{digits}f}" for key, name, digits in COLUMNS if key in entry)
-        say(f"epoch {entry['epoch']:>3}  {shown}")
-        self.meter.epoch(entry)
-        self.tracking.log(read_lines(self.metrics))
-
-
-def want_of_room(cluster: Cluster, share: Share) -> list[dict[str, Any]]:
-    """A note for the user where so many nodes are lost that Ray waits for others."""
-    if places(cluster, share.cpus, share.gpus) >= share.at_least:
-        return []
-    message = (
-        f"Waiting for nodes: there is no longer room for {share.describe()}; the cluster has {cluster.describe()}. "
-        "Training goes on when there is; or stop it, and run the same command with other cluster. settings."
-    )
-    return [{"kind": "note", "message": message}]
-
-
-COLUMNS = (
-    ("train_loss", "loss", 3), ("reward", "reward", 3), ("baseline", "baseline", 3),
-    ("val_loss", "validation", 3), ("CIDEr", "CIDEr", 1), ("BLEU-4", "BLEU-4", 1),
-    ("BLEU", "BLEU", 1), ("chrF", "chrF", 1), ("seconds", "seconds", 1),
-)  # fmt: skip
 
 
 def differences(folder: Path, recipe: Recipe) -> list[str]:

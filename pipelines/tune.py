@@ -24,7 +24,6 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,17 +34,18 @@ from ray import tune
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines.cluster import Cluster, connect
+from pipelines.cluster import connect
 from pipelines.console import Outcome, Progress, UserError, tell
 from pipelines.journal import Journal, now, read_run
 from pipelines.optimise import check_precision
+from pipelines.placement import Room, room
 from pipelines.position import value_of
 from pipelines.recipe import flat
 from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
-from pipelines.train import AUTOMATIC, LOCK_SECONDS, NEXT, places, versions
+from pipelines.train import LOCK_SECONDS, NEXT, versions
 from pipelines.trials import Record, Trials, records, work
 from pipelines.tune_watch import Watch, write_table
 from rnncond.checkpoint import replace_folder
@@ -132,60 +132,6 @@ def run(
             journal.say(status=status, ended=now())
             journal.close()
     return summary(folder, search)
-
-
-@dataclass(frozen=True)
-class Room:
-    """``concurrent`` trials at a time, with ``cpus``, ``gpus`` and ``threads`` each."""
-
-    concurrent: int
-    cpus: float
-    gpus: float
-    threads: int
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
-
-    def describe(self) -> str:
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
-
-
-def room(search: Search, cluster: Cluster) -> Room:
-    """How many trials at a time, and what each gets. Where the recipe leaves it open: a GPU each, or a CPU each.
-
-    Raises:
-        UserError: the cluster will never hold what is asked for.
-    """
-    asked, settings = search.recipe.cluster, search.settings
-    if asked.workers > 1 or asked.min_workers:
-        raise UserError(
-            f"cluster.workers is {asked.workers}, but a trial is trained by one worker. Leave cluster.workers out; "
-            "tune.concurrent is how many trials are trained at a time."
-        )
-    gpus = asked.gpus_per_worker
-    if gpus is None:
-        gpus = 1 if cluster.gpus >= 1 else 0
-    wanted = settings.concurrent or min(search.count(), int(cluster.gpus / gpus if gpus else cluster.cpus) or 1)
-    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
-    needed = wanted if settings.concurrent or asked.cpus_per_worker is None else 1
-    cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= needed), None)
-    if cpus is None:
-        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-        raise UserError(
-            f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
-            f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "
-            "cluster.cpus_per_worker or cluster.gpus_per_worker; fractions are allowed."
-        )
-    if settings.algorithm == "pbt" and len(cluster.nodes) > 1 and not settings.storage:
-        raise UserError(
-            f"The trials of a population (tune.algorithm=pbt) leave their weights for one another, and the cluster has "
-            f"{len(cluster.nodes)} nodes. Name a place that all of them see: tune.storage=s3://... or a shared folder."
-        )
-    holds = places(cluster, cpus, gpus)
-    concurrent = min(settings.concurrent or holds, holds, search.count())
-    return Room(concurrent, cpus, gpus, asked.threads or max(1, int(cpus)))
 
 
 def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share: Room) -> None:

@@ -1,4 +1,4 @@
-"""``rnncond train`` on a cluster, and SIGKILL: what dies costs the steps since the last checkpoint, no more."""
+"""``rnncond train`` and ``tune`` on a cluster, and SIGKILL: what dies costs the steps since the last checkpoint."""
 
 from __future__ import annotations
 
@@ -141,6 +141,39 @@ def test_with_fewer_workers_while_a_node_is_lost(nodes, command, world):
     assert mlflow_runs() == [("FINISHED", epochs())]
     state, _ = read_state(max(Path("run/checkpoints").iterdir()))
     assert json.loads(state["position.json"])["ranks"] == 1
+
+
+def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, world):
+    section = {
+        "algorithm": "optuna",
+        "trials": 4,
+        "asha": {"grace_epochs": 2, "reduction": 2},
+        "space": {"training.learning_rate": {"log": [1e-5, 1e-1]}},
+    }
+    search = (*ONE, "training.epochs=4", f"tune={json.dumps(section)}")
+    run = Running(nodes, command, TRIAL, "tune", "show_tell.small", *world, *search, "--out", "run")
+    run.await_epochs(random.randint(1, 5))
+    run.driver.kill()
+    run.driver.communicate()
+    before = {path.parent.name: read_run(path.parent) for path in Path("run/trials").glob("*/run.json")}
+    run.driver = run.start()
+    run.finish()
+
+    table = {row["trial"]: row for row in read_lines("run/trials.jsonl")}
+    assert sorted(table) == ["000", "001", "002", "003"]
+    for name, trial in before.items():
+        assert table[name]["params"] == trial["params"]
+        if trial["status"] in ("finished", "stopped"):
+            assert read_run(f"run/trials/{name}")["ended"] == trial["ended"]
+    for name, row in table.items():
+        lines = read_lines(f"run/trials/{name}/metrics.jsonl")
+        assert [line["epoch"] for line in lines] == list(range(1, row["epochs"] + 1))
+        assert row["status"] == ("finished" if row["epochs"] == 4 else "stopped")
+    best = read_run("run")["best"]
+    assert table[best["trial"]]["score"] == max(row["score"] for row in table.values())
+    assert load("run/best").model_id == load(f"run/trials/{best['trial']}/best").model_id
+    of_trials = [("FINISHED", list(range(1, row["epochs"] + 1))) for row in table.values()]
+    assert sorted(mlflow_runs()) == sorted([("FINISHED", [best["epoch"]]), *of_trials])
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from training_world import TINY, make_world, tiny_recipe
 
-from pipelines import train
+from pipelines import placement, train, train_watch
 from pipelines.cluster import Cluster, Node
 from pipelines.console import UserError
 from pipelines.journal import Journal, read_lines, read_run
@@ -147,7 +147,7 @@ def place(asked, cluster):
     class Wanted:
         cluster = Asked(**asked)
 
-    return train.place(Wanted, cluster)
+    return placement.place(Wanted, cluster)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_a_defect_is_no_message_to_the_user():
 
 
 def test_the_user_is_told_of_lost_nodes_that_training_waits_for():
-    share = train.Share(workers=4, at_least=2, cpus=1, gpus=0, threads=1)
-    assert train.want_of_room(TWO_CPUS, share) == []
-    (note,) = train.want_of_room(Cluster((Node(1, 0),)), share)
+    share = placement.Share(workers=4, at_least=2, cpus=1, gpus=0, threads=1)
+    assert train_watch.want_of_room(TWO_CPUS, share) == []
+    (note,) = train_watch.want_of_room(Cluster((Node(1, 0),)), share)
     assert "no longer room for 2 to 4 workers with 1 CPU" in note["message"]
     assert "has 1 CPUs and 0 GPUs" in note["message"]
 

@@ -14,7 +14,7 @@ import ray
 import yaml
 from training_world import TINY, make_world
 
-from pipelines import models, train, tune
+from pipelines import models, placement, train, tune
 from pipelines.cluster import Cluster, Node
 from pipelines.console import UserError
 from pipelines.journal import read_lines, read_run
@@ -166,7 +166,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_fol
     ],
 )
 def test_trials_share_the_cluster_out(nodes, overrides, expected):
-    share = tune.room(search_of(*overrides), Cluster(tuple(Node(*node) for node in nodes)))
+    share = placement.room(search_of(*overrides), Cluster(tuple(Node(*node) for node in nodes)))
     assert (share.concurrent, share.cpus, share.gpus) == expected
 
 
@@ -181,15 +181,15 @@ def test_trials_share_the_cluster_out(nodes, overrides, expected):
 )
 def test_more_than_there_is_is_refused(overrides, message):
     with pytest.raises(UserError, match=message):
-        tune.room(search_of(*overrides), Cluster((Node(2, 0),)))
+        placement.room(search_of(*overrides), Cluster((Node(2, 0),)))
 
 
 def test_a_population_on_several_nodes_needs_a_place_for_its_weights():
     population = ("tune.algorithm=pbt", f"tune.space={{{RATE}: [0.1, 0.2]}}")
     two = Cluster((Node(2, 0), Node(2, 0)))
     with pytest.raises(UserError, match="Name a place that all of them see"):
-        tune.room(search_of(*population), two)
-    assert tune.room(search_of(*population, "tune.storage=s3://bucket"), two).concurrent == 4
+        placement.room(search_of(*population), two)
+    assert placement.room(search_of(*population, "tune.storage=s3://bucket"), two).concurrent == 4
 
 
 def search_of(*overrides):
