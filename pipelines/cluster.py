@@ -88,6 +88,8 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     except AuthenticationError:
         raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        if "InvalidAuthToken" in str(error.__cause__):
+            raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
         raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
     try:
         yield running()

@@ -25,8 +25,12 @@ def command(nodes):
     begun: list[subprocess.Popen] = []
 
     def start(*words: str, **settings: str) -> subprocess.Popen:
-        # A driver on a cluster has nothing to do with what else this machine may have of Ray.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        # A driver on a cluster has nothing to do with what else this machine may have of Ray, but for the token.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("RAY_AUTH_") or not name.startswith(("RAY_", "MLFLOW_"))
+        }
         call = [sys.executable, "-m", "pipelines.cli", *words, "--address", nodes.address, "--json"]
         environment |= {"OMP_NUM_THREADS": "1", **settings}
         process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

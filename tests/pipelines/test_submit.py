@@ -138,8 +138,11 @@ def test_a_server_that_takes_no_jobs(status, said, message):
         Server.at(address)
 
 
-def test_a_cluster_that_wants_a_token_is_told_as_the_users_to_mend(monkeypatch):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_cluster_that_wants_a_token_is_told_as_the_users_to_mend(monkeypatch, wrapped):
     def refuse(address, options):
+        if wrapped:  # as Ray 2.60 does where it has found no token at all
+            raise ConnectionError("Failed to connect") from RuntimeError("RPC error: InvalidAuthToken")
         raise AuthenticationError("Unauthenticated")
 
     monkeypatch.setattr(cluster, "start", refuse)

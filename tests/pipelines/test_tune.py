@@ -53,33 +53,41 @@ def epochs_of(client, run):
     return [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")]
 
 
-def assert_nothing_is_left():
-    """Within a while that a busy machine may need: all CPUs are free, and no process of Ray's works for the search."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        busy = [name for name in ray_processes() if name != "ray::IDLE" and not name.endswith("Agent")]
-        free = ray.available_resources().get("CPU")
-        if free == 2 and not busy:
-            return
-        assert time.monotonic() < deadline, f"left: {busy}; free CPUs: {free}"
-        time.sleep(0.2)
+@pytest.fixture
+def nothing_left(ray_cluster):
+    """A check, with patience: all CPUs are free, and no process of Ray's has come to stay."""
+    before = working_processes()
+
+    def check():
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            left, free = working_processes() - before, ray.available_resources().get("CPU")
+            if free == 2 and not left:
+                return
+            assert time.monotonic() < deadline, f"left: {left}; free CPUs: {free}"
+            time.sleep(0.2)
+
+    return check
 
 
-def ray_processes():
+def working_processes():
+    """Ray's, with what they are: all but those that wait for work, and the agents of its nodes."""
+    found = set()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             name = (process.cmdline() or [""])[0]
-            if name.startswith("ray::"):
-                yield name
+            if name.startswith("ray::") and name != "ray::IDLE" and not name.endswith("Agent"):
+                found.add((process.pid, name))
+    return found
 
 
 @pytest.mark.ray
-def test_a_search_with_asha_keeps_the_best_and_frees_what_bad_trials_had(ray_cluster, world):
+def test_a_search_with_asha_keeps_the_best_and_frees_what_bad_trials_had(nothing_left, world):
     # The first two learn, one at a time; those whose rates are next to nothing are given up after an epoch.
     rates = [0.02, 0.01, 1e-6, 2e-6]
     section = {"algorithm": "grid", "asha": {"reduction": 2}, "metric": "loss", "space": {RATE: rates}, "concurrent": 1}
     outcome = tune_tiny(world, section, "tracking.registered_model=teller")
-    assert_nothing_is_left()
+    nothing_left()
     table = read_lines("found/trials.jsonl")
     assert [row["params"] for row in table] == [{RATE: rate} for rate in rates]
     assert [(row["status"], row["epochs"]) for row in table[2:]] == [("stopped", 1)] * 2
@@ -112,10 +120,10 @@ def test_a_search_with_asha_keeps_the_best_and_frees_what_bad_trials_had(ray_clu
 
 
 @pytest.mark.ray
-def test_a_population_goes_on_from_the_weights_of_the_best_with_a_rate_of_its_own(ray_cluster, world):
+def test_a_population_goes_on_from_the_weights_of_the_best_with_a_rate_of_its_own(nothing_left, world):
     section = {"algorithm": "pbt", "trials": 2, "metric": "loss", "space": {RATE: {"log": [1e-6, 0.1]}}}
     outcome = tune_tiny(world, section | {"pbt": {"interval": 1, "quantile": 0.5}}, "training.samples=0")
-    assert_nothing_is_left()
+    nothing_left()
     assert outcome.summary["trials"] == 2
     exploited = 0
     for name in ("000", "001"):
