@@ -24,11 +24,13 @@ OF_NONE = {
     "training.early_stopping.patience": 4,
     "training.ema": 0.9,
     "training.start_from": "models:/first@champion",
+    "cluster.min_workers": 1,
     "cluster.cpus_per_worker": 0.5,
     "cluster.gpus_per_worker": 1.0,
     "cluster.threads": 2,
     "tracking.uri": "sqlite:///x.db",
     "tracking.registered_model": "captioner",
+    "tracking.backbone_weights": "resnet50.safetensors",
 }
 TIES = ("model.share_embeddings", "model.tie_embeddings")
 """With these on, one size cannot change alone."""
