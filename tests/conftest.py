@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_configure():
+    # Ray that starts here makes a token and asks for it from then on, also for the clusters of other tests, which were
+    # begun without one.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def command(nodes):
     begun: list[subprocess.Popen] = []
 
     def start(*words: str, **settings: str) -> subprocess.Popen:
-        # A driver on a cluster has nothing to do with what else this machine may have of Ray, but for the token.
+        # A driver on a cluster has nothing to do with what else this machine may have of Ray, but for tokens.
         environment = {
             name: value
             for name, value in os.environ.items()
