@@ -202,7 +202,7 @@ def work(config: dict[str, Any]) -> None:
     if journal.problem():  # told in the attempt before
         return
     try:
-        Learner(ray.get(config["task"]), journal, get_device(), report=ray.train.report).run()
+        Learner(ray.get(config["task"]), journal, get_device()).run()
     except UserError as error:
         journal.trouble(str(error))
         # The other ranks may be waiting for what this one will not do. Ray ends them all and begins again; see above.

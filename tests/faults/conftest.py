@@ -29,7 +29,7 @@ def command(nodes):
         environment = {
             name: value
             for name, value in os.environ.items()
-            if name.startswith("RAY_AUTH_") or not name.startswith(("RAY_", "MLFLOW_"))
+            if name.startswith(("RAY_AUTH_", "RAY_TRAIN_")) or not name.startswith(("RAY_", "MLFLOW_"))
         }
         call = [sys.executable, "-m", "pipelines.cli", *words, "--address", nodes.address, "--json"]
         environment |= {"OMP_NUM_THREADS": "1", **settings}
