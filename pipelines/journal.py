@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.console import UserError
-from rnncond.checkpoint import replace_folder
+from rnncond.folders import replace_folder
 
 Folder = dict[str, bytes]
 """A folder's files by name."""

