@@ -16,8 +16,9 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/rnncond demo --out demo
 
+# Two at a time: most tests with Ray wait for its processes.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
