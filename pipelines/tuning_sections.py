@@ -76,7 +76,7 @@ class Dimension(Section):
     def bounds(self) -> tuple[float, float]:
         """Of a range: the lowest value and the highest that a step reaches."""
         low, high = self.uniform or self.log
-        return (low, low + self.step * math.floor((high - low) / self.step + 1e-9)) if self.step else (low, high)
+        return (low, tidy(low + self.step * math.floor((high - low) / self.step + 1e-9))) if self.step else (low, high)
 
     def values(self) -> list[Scalar] | None:
         """All of them; None where there is no end of them."""
@@ -109,8 +109,7 @@ class Dimension(Section):
         low, high = self.bounds
         value = min(max(value, low), high)
         if self.step:
-            # Without the digits that adding up tenths leaves behind.
-            value = float(f"{low + round((value - low) / self.step) * self.step:.12g}")
+            value = tidy(low + round((value - low) / self.step) * self.step)
             return int(value) if low.is_integer() and self.step.is_integer() else value
         return value
 
@@ -124,6 +123,11 @@ class Dimension(Section):
             place = values.index(value) + (1 if factor > 1 else -1)
             return values[min(max(place, 0), len(values) - 1)]
         return self.settle(value * factor)
+
+
+def tidy(value: float) -> float:
+    """Without the digits that adding up tenths leaves behind."""
+    return float(f"{value:.12g}")
 
 
 EXPECTED = "a list of choices, or one of uniform: [low, high] and log: [low, high]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -29,6 +30,14 @@ def record(name, status, *scores, rate=1e-3):
 
 def test_a_new_search_has_all_trials_left():
     assert [name for name, _ in left(search_of("tune.algorithm=random"), [])] == ["000", "001", "002", "003"]
+
+
+@pytest.mark.parametrize("bounds", [[0.2, 0.6], [0.1, 0.7], [0, 0.3]])
+def test_tenths_are_tenths_to_optuna(bounds):
+    search = search_of(f"tune.space={{model.dropout: {{uniform: {bounds}, step: 0.1}}}}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optuna(search, [])
 
 
 def test_trials_under_way_come_first_with_their_own_values_and_done_ones_not():
