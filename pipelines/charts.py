@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -101,17 +101,22 @@ def matrix(down: Sequence[str], across: Sequence[str], weights: np.ndarray) -> M
     return Markup(head + "".join(parts) + "</svg>")
 
 
-APART, LONG, LOGARITHMIC = 150, 230, 30
+APART, LONG = 150, 230
 """Pixels from axis to axis and of an axis; from which ratio of values on an axis is logarithmic."""
 
 
-def parallel(axes: Mapping[str, Sequence[Any]], labels: Sequence[str], lower_is_better: bool = False) -> Markup:
+def parallel(
+    axes: Mapping[str, Sequence[Any]],
+    labels: Sequence[str],
+    logarithmic: Collection[str] = (),
+    lower_is_better: bool = False,
+) -> Markup:
     """A line for each of ``labels`` through its value on every axis; the last axis has the scores.
 
-    Numbers have a scale, logarithmic where they are far apart; anything else has a place for each value.
+    Numbers have a scale, of logarithms on the axes named ``logarithmic``; anything else has a place for each value.
     """
     top, left = 34, 60
-    places = {name: axis_places(values) for name, values in axes.items()}
+    places = {name: axis_places(values, name in logarithmic) for name, values in axes.items()}
     parts = []
     for number, (name, (_, marks)) in enumerate(places.items()):
         x = left + APART * number
@@ -139,7 +144,7 @@ def parallel(axes: Mapping[str, Sequence[Any]], labels: Sequence[str], lower_is_
     return Markup(head + f'{escape(", ".join(axes))}">' + "".join(parts) + "</svg>")
 
 
-def axis_places(values: Sequence[Any]) -> tuple[list[float], list[tuple[str, float]]]:
+def axis_places(values: Sequence[Any], logarithmic: bool = False) -> tuple[list[float], list[tuple[str, float]]]:
     """Where each value is on its axis, 0 at the bottom and 1 at the top; texts beside it and where."""
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
         names = sorted({str(value) for value in values})
@@ -148,11 +153,13 @@ def axis_places(values: Sequence[Any]) -> tuple[list[float], list[tuple[str, flo
     low, high = min(values), max(values)
     if low == high:
         return [0.5] * len(values), [(number_text(low), 0.5)]
-    if low > 0 and high / low > LOGARITHMIC:
+    if logarithmic:
         first, last = math.log10(low), math.log10(high)
-        powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
-        marks = [(f"{10.0**power:g}", (power - first) / (last - first)) for power in powers]
-        return [(math.log10(value) - first) / (last - first) for value in values], marks
+        powers = range(math.floor(first), math.ceil(last) + 1)
+        marks = [(number, (math.log10(number) - first) / (last - first)) for power in powers
+                 for number in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)]  # fmt: skip
+        shown = [(f"{number:g}", share) for number, share in marks if 0 <= share <= 1]
+        return [(math.log10(value) - first) / (last - first) for value in values], shown
     round_ones = [tick for tick in ticks(low, high, 4) if low <= tick <= high]
     marks = [(number_text(tick), (tick - low) / (high - low)) for tick in round_ones]
     return [(value - low) / (high - low) for value in values], marks

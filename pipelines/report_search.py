@@ -13,7 +13,7 @@ from pipelines import charts
 from pipelines.console import UserError
 from pipelines.journal import read_run
 from pipelines.position import value_of
-from pipelines.recipe import read_recipe
+from pipelines.search_space import read_search
 from pipelines.trials import Record, records
 
 CURVES = 40
@@ -33,7 +33,8 @@ def page_of(out: str | Path) -> tuple[str, int]:
     folder = Path(out)
     try:
         run, found = read_run(folder), records(folder)
-        metric = read_recipe(str(folder / "search.yaml")).training.early_stopping.metric
+        search = read_search(str(folder / "search.yaml"))
+        metric, space = search.metric, search.settings.space
         recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run `rnncond tune` again.") from None
@@ -45,14 +46,15 @@ def page_of(out: str | Path) -> tuple[str, int]:
     )
     environment.filters["short"] = short
     keys = list(rows[0]["params"]) if rows else []
+    names = last_parts(keys)
     page = environment.get_template("search.html").render(
-        title=folder.absolute().name, out=out, run=run, metric=name, rows=rows, keys=keys,
+        title=folder.absolute().name, out=out, run=run, metric=name, rows=rows, keys=keys, names=names,
         best=rows[0] if rows and rows[0]["score"] is not None else None,
         stopped=sum(row["status"] == "stopped" for row in rows),
         failed=[row for row in rows if row["status"] == "failed"],
         epochs=sum(row["epochs"] for row in rows),
         minutes=sum(row["seconds"] for row in rows) / 60,
-        parallel=parallel(rows, keys, name, metric),
+        parallel=parallel(rows, names, [names[key] for key in keys if space[key].log], name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
         progress=progress(rows, metric),
         recipe=recipe,
@@ -68,14 +70,23 @@ def ranked(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     return scored + [row for row in rows if row["score"] is None]
 
 
-def parallel(rows: list[dict[str, Any]], keys: list[str], name: str, metric: str) -> str | None:
+def last_parts(keys: list[str]) -> dict[str, str]:
+    """Of each key the part behind its section, where there is room for no more; the whole key if two end alike."""
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+
+
+def parallel(
+    rows: list[dict[str, Any]], names: dict[str, str], logarithmic: list[str], name: str, metric: str
+) -> str | None:
     """A line for each trial with a score, over an axis for each key and one for the score, the best drawn last."""
     scored = [row for row in rows if row["score"] is not None]
     if len(scored) < 2:
         return None
-    axes = {key: [row["params"][key] for row in scored] for key in keys} | {name: [row["score"] for row in scored]}
+    axes = {shown: [row["params"][key] for row in scored] for key, shown in names.items()}
+    axes |= {name: [row["score"] for row in scored]}
     labels = [row["trial"] for row in scored]
-    return charts.parallel(axes, labels, lower_is_better=metric == "loss")
+    return charts.parallel(axes, labels, logarithmic, metric == "loss")
 
 
 def curves(found: list[Record], metric: str) -> str | None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipelines import charts, report
+from pipelines import charts, report, report_search
 from pipelines.search_space import read_search
 
 SCORES = {"000": [10.0, 30.0], "001": [20.0], "002": [5.0, 50.0, 40.0], "003": []}
@@ -66,7 +66,7 @@ def test_the_table_has_every_trial_the_best_first_and_the_page_needs_nothing_els
     cells = Cells()
     cells.feed(page)
     assert cells.links == []
-    assert cells.rows[0][:4] == ["trial", "CIDEr", "training.learning_rate", "training.schedule.kind"]
+    assert cells.rows[0][:4] == ["trial", "CIDEr", "learning_rate", "kind"]
     assert [row[:3] for row in cells.rows[1:]] == [
         ["002", "50", "0.01"], ["000", "30", "0.0001"], ["001", "20", "0.001"], ["003", "", "0.1"],
     ]  # fmt: skip
@@ -84,12 +84,22 @@ def points_of(svg, name="trial"):
     }
 
 
+def texts_of(svg):
+    return [text.text for text in ElementTree.fromstring(str(svg)).findall("text")]
+
+
+def test_a_key_has_its_last_part_unless_two_end_alike():
+    keys = ["model.hidden", "training.schedule.kind", "training.objective.kind"]
+    assert list(report_search.last_parts(keys).values()) == ["hidden", *keys[1:]]
+
+
 def test_parallel_coordinates_have_each_value_at_its_height():
     axes = {"rate": [1e-4, 1e-3, 1e-2], "kind": ["a", None, "a"], "size": [8, 16, 12], "score": [3.0, 1.0, 2.0]}
-    svg = charts.parallel(axes, ["x", "y", "z"])
+    svg = charts.parallel(axes, ["x", "y", "z"], ["rate"])
     found = {trial: [y for _, y in points] for trial, points in points_of(svg).items()}
     (low, middle, high) = (found[trial][0] for trial in "xyz")
     assert middle == pytest.approx((low + high) / 2, abs=0.1) and low > middle > high  # a logarithm, upwards
+    assert [text for text in texts_of(svg) if text in ("0.0005", "0.002")] == ["0.0005", "0.002"]
     assert found["x"][1] == found["z"][1] != found["y"][1]
     assert found["z"][2] == pytest.approx((found["x"][2] + found["y"][2]) / 2, abs=0.1)
     assert [found[trial][3] for trial in "yzx"] == sorted((found[trial][3] for trial in "xyz"), reverse=True)
