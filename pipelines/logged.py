@@ -26,6 +26,8 @@ from packaging.version import Version
 from PIL import Image
 
 from pipelines.models import BACKBONE
+from pipelines.registry import BACKBONE as WITH
+from pipelines.registry import MODEL_ID
 from pipelines.weights import read_weights
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
@@ -55,10 +57,12 @@ def log_model(
 
     trained = checkpoint.load(folder)
     known = logged(client, run_id, name)
-    if known and known.tags.get("rnncond.model_id") == trained.model_id and not weights:
+    tags = {MODEL_ID: trained.model_id, "rnncond.system": trained.system}
+    if weights:
+        tags[WITH] = Path(weights).name
+    if known and tags.items() <= known.tags.items():
         return known.model_id
     run = client.get_run(run_id)
-    tags = {"rnncond.model_id": trained.model_id, "rnncond.system": trained.system}
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, model_type=trained.system)
     with saved(folder, trained, weights, run_id, model.model_id) as files:
         client.log_model_artifacts(model.model_id, str(files))

@@ -23,6 +23,7 @@ from pipelines.logged import log_model
 from pipelines.models import LOCAL_TRACKING, locate, weights_in
 from pipelines.position import value_of
 from pipelines.sections import Tracking
+from pipelines.sources import check_backbone
 from pipelines.tracking import absolute, client_at
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
@@ -81,11 +82,14 @@ def run(
         raise UserError("--source, --store and --split say how both models are scored on --data; say --data FILE, too.")
     folder = locate(model, tracking_uri)
     trained = checkpoint.load(folder)
+    if weights:
+        check_backbone(trained.features, weights)
     about = read_run(folder.parent)
     uri = absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or about.get("mlflow_uri") or LOCAL_TRACKING)
     client = client_at(uri)
     present = registry.champion(client, name)
-    if present and present.tags.get(registry.MODEL_ID) == trained.model_id:
+    same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
+    if same and (not weights or registry.BACKBONE in present.tags):
         return outcome(name, present, "it is the champion already", trained)
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
@@ -94,11 +98,17 @@ def run(
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
         judge = partial(recorded, metric)
     tags = judge(folder)
-    theirs = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri)) if present and data else present and present.tags
+    theirs = (
+        judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
+        if present and data and not same
+        else present and present.tags
+    )
     logged_id = log_model(client, run_of(client, model, folder, about), folder, weights=weights or weights_in(folder))
     version = registry.register(client, name, logged_id, tags)
     if present is None:
         verdict = "it is the champion, the first"
+    elif same:
+        verdict = f"it is the champion as before, now with the weights in {Path(weights).name}"
     else:
         better = registry.beats(tags, theirs, metric)
         if better is None:

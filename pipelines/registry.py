@@ -1,6 +1,7 @@
 """MLflow's model registry: versions of a name, of which one is the ``champion``.
 
-A version's tags say which model it is (``rnncond.model_id``), what its scores were, and on what (``rnncond.held_out``).
+A version's tags say which model it is (``rnncond.model_id``), what its scores were, and on what (``rnncond.held_out``),
+and which file of a CNN's weights travels with it (``rnncond.backbone``), if one does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-MODEL_ID, HELD_OUT = "rnncond.model_id", "rnncond.held_out"
+MODEL_ID, HELD_OUT, BACKBONE = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -43,7 +44,8 @@ def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str,
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     model = client.get_logged_model(logged_id)
-    if known := version_of(client, name, model.tags[MODEL_ID]):
+    known = version_of(client, name, model.tags[MODEL_ID])
+    if known and (BACKBONE in known.tags or BACKBONE not in model.tags):
         return known
     return client.create_model_version(
         name, model.artifact_location, model.source_run_id, {**model.tags, **tags}, model_id=logged_id

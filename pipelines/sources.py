@@ -172,6 +172,17 @@ def boxes_of(table: pa.Table) -> Boxes:
     return of_column(table["boxes"]) if "boxes" in table.column_names else None
 
 
+def check_backbone(features: Mapping[str, Any] | None, weights: str) -> None:
+    """Refuse, before any work, a file of weights that the model's features were not computed with.
+
+    Raises:
+        UserError: that is so, or the model is a translator.
+    """
+    if not features:
+        raise UserError(f"The weights {weights} are for a captioner; a translator has no CNN.")
+    rebuild(features, weights)
+
+
 def rebuild(features: Mapping[str, Any], weights: str | None) -> Network:
     """The backbone whose features have the recipe that the model was trained on.
 

@@ -33,6 +33,7 @@ from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
 from pipelines.position import best_of
 from pipelines.recipe import Recipe, flat, read_recipe
+from pipelines.sources import check_backbone
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
 from pipelines.train_watch import Watch
@@ -97,7 +98,7 @@ def run(
         tell(f"The run in {folder} is finished; --restart would begin it again.")
         return summary(folder)
     if resolved.tracking.backbone_weights:
-        check_backbone(task, resolved.tracking.backbone_weights)
+        check_backbone(task.features, resolved.tracking.backbone_weights)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
@@ -120,15 +121,6 @@ def run(
             finally:
                 journal.say(status=status, ended=now())
     return summary(folder)
-
-
-def check_backbone(task: Task, weights: str) -> None:
-    """Refuse, before training, weights that are not those of the task's features."""
-    from pipelines.sources import rebuild
-
-    if task.features is None:
-        raise UserError(f"tracking.backbone_weights={weights} is of a captioner; a translator has no CNN.")
-    rebuild(task.features, weights)
 
 
 def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:

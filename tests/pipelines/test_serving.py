@@ -23,10 +23,10 @@ from captioner import model_reading
 from translator_world import PAIRS, make_translator
 
 from feature_store import Store
-from pipelines import backbones, caption
+from pipelines import backbones, caption, promote
 from pipelines.console import UserError
 from pipelines.logged import log_model, requirements, saved
-from pipelines.models import IMPATIENT, locate
+from pipelines.models import IMPATIENT, locate, weights_in
 from pipelines.serving import Captions, Translations
 from rnncond import checkpoint
 
@@ -90,6 +90,28 @@ def test_a_loaded_captioner_says_what_caption_says(ray_cluster, client, run_id, 
     assert len(set(by_path["caption"][:11])) > 1
     assert by_path["error"][11] == "no such file" and "not a picture" in by_path["error"][12]
     assert by_path["caption"][11:].isna().all()
+
+
+def test_weights_given_later_travel_with_the_champion(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = weights_file(tmp_path)
+    trained = model_reading(tmp_path / "best", "show_tell", "pooled", backbones.load(BACKBONE, str(weights)).recipe)
+    trained.info |= {"recipe": {**trained.info["recipe"], "data": {}}, "CIDEr": 9.0}
+    checkpoint.save(trained, tmp_path / "best")
+
+    def promoted(**options):
+        found = promote.run(model=str(tmp_path / "best"), name="teller", metric="CIDEr", **options).summary
+        return found["version"], found["verdict"]
+
+    assert promoted() == (1, "it is the champion, the first")
+    assert weights_in(locate("models:/teller@champion")) is None
+    for _ in range(2):
+        version, _ = promoted(weights=str(weights))
+        assert version == 2
+        assert Path(weights_in(locate("models:/teller@champion"))).name == "own.safetensors"
+    assert promoted() == (2, "it is the champion already")
+    with pytest.raises(UserError, match="The model was trained on the features"):
+        promote.run(model=str(tmp_path / "best"), name="teller", metric="CIDEr", weights="random")
 
 
 def test_a_loaded_translator_says_what_its_model_says(client, run_id, tmp_path):
