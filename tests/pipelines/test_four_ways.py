@@ -115,7 +115,7 @@ def test_photographs_through_the_command(make_photos, tmp_path, bucket):
     model_reading(tmp_path / "model", "show_attend_tell", "grid", network.recipe)
     found, sets = {}, set()
     for form, images in four_ways(files, tmp_path, bucket).items():
-        out = tmp_path / form
+        out = tmp_path / f"from {form}"
         words = ["caption", images, "--model", str(tmp_path / "model"), "--out", str(out), "--weights", str(weights)]
         words += ["--beam", "3", "--rows-per-part", "100", "--json"]
         # A Ray of its own, which knows of the bucket.

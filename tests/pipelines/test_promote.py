@@ -53,13 +53,14 @@ def make(tmp_path):
     return made
 
 
-def test_by_the_scores_of_training(client, name, make):
+def test_by_the_scores_of_training(client, name, make, tmp_path):
     def promoted(run, **options):
         verdict = promote.run(model=run, name=name, **options).summary["verdict"]
         versions = len(client.search_model_versions(f"name = '{name}'"))
         return verdict, versions, int(client.get_model_version_by_alias(name, "champion").version)
 
-    first = make(1, 20.0, mlflow_run_id=client.create_run(client.create_experiment(name)).info.run_id)
+    experiment = client.create_experiment(name, (tmp_path / "artifacts").as_uri())
+    first = make(1, 20.0, mlflow_run_id=client.create_run(experiment).info.run_id)
     assert promoted(first) == ("it is the champion, the first", 1, 1)
     champion = client.get_model_version(name, "1")
     assert champion.run_id == read_run(first)["mlflow_run_id"]
