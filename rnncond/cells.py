@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
 from rnncond.fused import gru_gates, lstm_gates
-from rnncond.products import Linear
+from rnncond.products import LSTM, Linear
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}
@@ -35,7 +35,7 @@ def check_cell(config) -> None:
 
 
 def make_layer(cell: Cell, inputs: int, hidden: int, bidirectional: bool = False) -> nn.LSTM | nn.GRU:
-    kind = nn.LSTM if cell == "lstm" else nn.GRU
+    kind = LSTM if cell == "lstm" else nn.GRU
     return kind(inputs, hidden, batch_first=True, bidirectional=bidirectional)
 
 

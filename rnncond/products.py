@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
 
 class Linear(nn.Linear):
@@ -19,6 +20,19 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+class LSTM(nn.LSTM):
+    """``nn.LSTM`` that runs under bfloat16 autocast on any CPU: in float32 where oneDNN, which torch asks whatever the
+    processor, has no such LSTM (it needs AVX-512)."""
+
+    def forward(self, x: Tensor | PackedSequence, start: tuple[Tensor, Tensor] | None = None):
+        device = x.data.device.type
+        lacking = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if not (device == "cpu" and torch.is_autocast_enabled(device) and lacking):
+            return super().forward(x, start)
+        with torch.autocast(device, enabled=False):
+            return super().forward(x.float(), start and (start[0].float(), start[1].float()))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

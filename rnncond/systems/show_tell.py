@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
 from rnncond.fused import lstm_cell
-from rnncond.products import Linear
+from rnncond.products import LSTM, Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Model(System):
         self.standardise = Standardise(config.feature_size)
         self.image = Linear(config.feature_size, config.embedding)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
-        self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.lstm = LSTM(config.embedding, config.hidden, batch_first=True)
         self.output = Linear(config.hidden, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
