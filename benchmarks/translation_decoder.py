@@ -63,12 +63,18 @@ def main() -> None:
 
 
 def training() -> Callable[[], None]:
-    model = TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train()
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    update = trainer()
     source = Source(torch.randint(4, VOCAB, (PAIRS, SOURCE)))
     tokens = torch.randint(4, VOCAB, (PAIRS, STEPS + 1))
+    return lambda: update(source, tokens)
 
-    def update() -> None:
+
+def trainer() -> Callable[[Source, Tensor], None]:
+    """A model, and the update of it by a batch."""
+    model = TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train()
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+
+    def update(source: Source, tokens: Tensor) -> None:
         sums = model(source, tokens)
         (sums.objective / sums.words).backward()
         optimiser.step()
