@@ -57,6 +57,23 @@ def test_the_head_does_no_work_and_workers_come_and_go(config):
     assert "GPU" not in nodes["cpu"]["resources"]
 
 
+RUN_OPTIONS = re.compile(r"--ulimit [a-z]+=\d+:\d+|--env [A-Z_]+=\S+")
+"""Those that Docker understands and Ray does not give itself; another is to be looked up and added."""
+
+
+def test_docker_understands_the_run_options(config):
+    # Ray computes --shm-size, which Docker does not take in per cent, for each node that is not given one.
+    assert [option for option in config["docker"]["run_options"] if not RUN_OPTIONS.fullmatch(option)] == []
+
+
+def test_workers_may_use_object_storage(config):
+    """Ray itself gives a role to the head, and to no other node."""
+    nodes = config["available_node_types"]
+    assert "IamInstanceProfile" not in nodes["head"]["node_config"]
+    for kind in ("cpu", "gpu"):
+        assert nodes[kind]["node_config"]["IamInstanceProfile"] == {"Name": "rnncond-worker"}
+
+
 def test_versions_are_those_of_the_constraints(config):
     pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert config["docker"]["image"].startswith(f"rayproject/ray:{pinned}-")
