@@ -4,9 +4,13 @@ Letters as in ``rnncond.contract``: a batch has B pictures and N = B * K caption
 handed over once for all of its K captions. A picture with fewer captions fills its rows with PAD, which the loss does
 not see; one with more comes again in the same epoch, so each caption is there exactly once an epoch.
 
-Features that fit in memory are read once and shuffled as a whole. Others stream: an epoch shuffles the row groups, and
-then the pictures within windows of several row groups, so that each row group is read once and little is held. The
-ranks divide that one order into runs of equal length, and each takes the same number of steps.
+Features that fit in memory are read once and shuffled as a whole. That one order is cut into steps, and each step among
+the ranks: the pictures of a step, and so the loss curve but for dropout and rounding, are the same on one rank with B
+pictures and on two with B / 2 each.
+
+Others stream: an epoch shuffles the row groups, and then the pictures within windows of several row groups, so that
+each row group is read once and little is held. Of that order each rank has a run of its own, so that the ranks share
+the reading; which pictures meet in a step depends on the number of ranks. Either way all take the same number of steps.
 
 Regions, of which each picture has its own number, are kept as a list of arrays, and padded in a batch to its longest.
 """
@@ -128,7 +132,7 @@ class Batches:
 
     Args:
         output: the column of features.
-        images: B at most; a rank's share of an epoch is cut into batches of nearly equal size.
+        images: B at most; batches are of nearly equal size.
         captions: K; None for as many as any picture has, so that each comes once.
         seed: of the order; None for the store's own order.
         memory: bytes of features to keep at most; 0 always streams.
@@ -172,12 +176,18 @@ class Batches:
         windows = self.order(number)
         items = np.concatenate(windows)
         window = np.repeat(np.arange(len(windows)), list(map(len, windows)))
-        mine = slice(self.rank * len(items) // self.ranks, (self.rank + 1) * len(items) // self.ranks)
-        steps = np.array_split(np.arange(mine.start, mine.stop), self.steps)[start:]
+        steps = self.share()[start:]
         left = np.concatenate(steps)
         with Windows(self, items[left], window[left]) as features:
             for step in steps:
                 yield self.batch(items[step], features.of(items[step], window[step]))
+
+    def share(self) -> list[np.ndarray]:
+        """Of each step, which places of an epoch's order are this rank's."""
+        places = np.arange(len(self.item_image))
+        if self.resident:
+            return [np.array_split(step, self.ranks)[self.rank] for step in np.array_split(places, self.steps)]
+        return np.array_split(np.array_split(places, self.ranks)[self.rank], self.steps)
 
     def order(self, number: int) -> list[np.ndarray]:
         """The items of an epoch, all ranks' together, by window."""

@@ -6,7 +6,9 @@ does not have the same members twice.
 
 Tokens that fit in memory are read once. Others stream: runs of row groups that fit are read one after the other, in an
 order that changes with the epoch, and batches are made within each. The ranks take turns at the batches of that one
-order, so all take the same number of steps.
+order, so all take the same number of steps. The batches of a step, and so the loss curve but for dropout and rounding,
+are the same on two ranks and on one with ``training.accumulate=2``; not on one with twice the tokens, which cuts the
+sorted pairs elsewhere.
 """
 
 from __future__ import annotations

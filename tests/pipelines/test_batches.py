@@ -131,6 +131,25 @@ def test_what_fits_in_memory_is_read_once_and_shuffled_as_a_whole(task, make, mo
     assert len(make(memory=IMAGES * IMAGE_BYTES - 1).order(1)) == 3
 
 
+@pytest.mark.parametrize(("ranks", "images"), [(2, 3), (3, 2), (6, 1)])
+def test_a_step_has_the_same_pictures_on_any_number_of_ranks(make, ranks, images):
+    alone = make(memory=ALL, images=6)
+    assert alone.steps > 3
+    shares = [list(make(memory=ALL, images=images, rank=rank, ranks=ranks).epoch(1)) for rank in range(ranks)]
+    for expected, *parts in zip(alone.epoch(1), *shares, strict=True):
+        assert [image for part in parts for image in part.examples] == expected.examples.tolist()
+        assert sum(part.words for part in parts) == expected.words
+        assert all(len(part.examples) <= images for part in parts)
+
+
+def test_ranks_that_stream_share_the_reading(task, make, monkeypatch):
+    reads = count_reads(monkeypatch, task)
+    for rank in range(2):
+        list(make(rank=rank, ranks=2).epoch(1))
+    assert len(reads) == 5
+    assert sum(reads.values()) <= 5 + 2  # the window in which one ends and the other begins
+
+
 def test_batches_of_a_share_differ_by_at_most_one_image(make):
     sizes = [len(batch.examples) for batch in make(images=5, captions=None).epoch(1)]
     assert len(sizes) == 5

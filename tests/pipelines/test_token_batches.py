@@ -76,6 +76,14 @@ def test_every_pair_once_an_epoch_and_every_rank_the_same_steps(world, memory, r
         assert sorted(pair for share in shares for batch in share for pair in batch) == list(range(PAIRS))
 
 
+@pytest.mark.parametrize("memory", [np.inf, MEMORY])
+def test_a_step_of_two_ranks_is_two_batches_of_one(world, memory):
+    alone = drawn(make(world, memory=memory), 1)
+    shares = [drawn(make(world, rank=rank, ranks=2, memory=memory), 1) for rank in range(2)]
+    assert len(shares[0]) > 3
+    assert [batch for step in zip(*shares, strict=True) for batch in step if batch] == alone
+
+
 def test_memory_bounds_what_is_read_together(world):
     batches = make(world, memory=MEMORY)
     assert 1 < len(batches.windows) < PAIRS / PER_PART
