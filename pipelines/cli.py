@@ -32,7 +32,7 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exits with 0 (all done), 2 (usage or configuration), 3 (done, but some inputs failed)."""
+    """Entry point: exits with 0 (all done), 2 (usage or configuration), 3 (done, but some inputs failed), 130 (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         show_verbs()
@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Before torch is loaded, here and in the workers that Ray starts here. Threads that spin while they wait for one
     # another are no faster on idle cores, and on busy ones they keep each other from the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    module = importlib.import_module(f"pipelines.{verb}")
+    try:
+        module = importlib.import_module(f"pipelines.{verb}")
+    except KeyboardInterrupt:  # loading torch and Ray takes seconds
+        sys.exit(console.fail(console.INTERRUPTED, "--json" in rest, 130))
     sys.exit(console.run(module.app, f"rnncond {verb}", rest))
 
 

@@ -54,20 +54,15 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in own
     arguments = [argument for argument in own if argument != "--json"] + arguments[len(own) :]
-    command = typer.main.get_command(app)
     try:
-        outcome = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        outcome = call(typer.main.get_command(app), name, arguments)
+    except KeyboardInterrupt:
+        return fail(INTERRUPTED, as_json, 130)
     except Exception as error:
         message = user_message(error)
         if message is None:
             raise
-        tell_error(message)
-        if as_json:
-            print(json.dumps({"error": message}))
-        return 2
-    except KeyboardInterrupt:
-        tell_error("Interrupted. What was committed is kept; run the same command again to go on.")
-        return 130
+        return fail(message, as_json)
     if not isinstance(outcome, Outcome):
         return int(outcome or 0)
     show(outcome)
@@ -76,8 +71,38 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
 
 
+INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to go on."
+
+
+def call(command: Any, name: str, arguments: list[str]) -> Any:
+    """What a verb returns, or the exit code where it only showed its help.
+
+    Not by the command's ``main``, which makes an exit code of Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        Exception: a wrong command line, and whatever the verb raises.
+    """
+    try:
+        with command.make_context(name, list(arguments)) as context:
+            return command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+
+
+def fail(message: str, as_json: bool, code: int = 2) -> int:
+    """Tell an error, under ``--json`` also as the last line, and return the exit code."""
+    tell_error(message)
+    if as_json:
+        print(json.dumps({"error": message}))
+    return code
+
+
 def user_message(error: BaseException) -> str | None:
-    """The message of a mistake of the user's, also one that Ray or the parser wrapped; None for a defect of ours."""
+    """The message of a mistake of the user's, also one that Ray or the parser wrapped; None for a defect of ours.
+
+    What was raised while a mistake was handled, and not from it, is a defect.
+    """
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -87,7 +112,7 @@ def user_message(error: BaseException) -> str | None:
             return link.format_message() + hint
         if type(link).__name__ in USER_ERRORS or isinstance(link, UserError):
             return str(link)
-        link = getattr(link, "cause", None) or link.__cause__ or link.__context__
+        link = getattr(link, "cause", None) or link.__cause__
     return None
 
 

@@ -145,12 +145,12 @@ def call(stage: Stage, ours: bool) -> Outcome:
     """
     command = command_of(stage.verb)
     try:
-        return command.main(list(stage.words), stage.verb, standalone_mode=False)
+        return console.call(command, stage.verb, stage.words)
     except OtherRun:
         if not ours:
             raise
         tell("It was begun with other data or another recipe, and begins again.")
-        return command.main(["--restart", *stage.words], stage.verb, standalone_mode=False)
+        return console.call(command, stage.verb, ["--restart", *stage.words])
 
 
 def reads(stage: Stage) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import subprocess
 import sys
 
@@ -75,3 +76,69 @@ def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
     assert "'--number'" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
         console.run(app_that(ZeroDivisionError()), "rnncond x", [])
+
+
+def raised(by) -> Exception:
+    try:
+        by()
+    except Exception as error:
+        return error
+
+
+def test_what_goes_wrong_while_a_mistake_is_handled_is_a_defect():
+    def cleaning_up():
+        try:
+            raise UserError("found 3, expected 2")
+        finally:
+            {}["file"]
+
+    def translating():
+        try:
+            raise UserError("found 3, expected 2")
+        except UserError:
+            raise KeyError("file") from None
+
+    def wrapping():
+        try:
+            raise UserError("found 3, expected 2")
+        except UserError as error:
+            raise RuntimeError("a task failed") from error
+
+    class TaskError(Exception):
+        cause = UserError("found 3, expected 2")  # where Ray keeps it
+
+    assert console.user_message(raised(cleaning_up)) is None
+    assert console.user_message(raised(translating)) is None
+    assert console.user_message(raised(wrapping)) == "found 3, expected 2"
+    assert console.user_message(TaskError()) == "found 3, expected 2"
+
+
+WAITING = """
+import sys, time, types, typer
+from pipelines import cli
+app = typer.Typer()
+@app.command()
+def main():
+    print("waiting", flush=True)
+    time.sleep(300)
+sys.modules["pipelines.wait"] = types.SimpleNamespace(app=app)
+cli.VERBS["wait"] = ""
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["wait", "--json"], ["run", "pipeline.yaml", "--json"]], ids=["verb", "pipeline"]
+)
+def test_ctrl_c_ends_with_a_message_and_130(arguments, tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")
+    command = [sys.executable, "-c", WAITING, *arguments]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout.readline() == "waiting\n"
+    running.send_signal(signal.SIGINT)
+    said, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in told
+    assert json.loads(said) == {"error": console.INTERRUPTED}
+    if arguments[0] == "run":
+        assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"
