@@ -4,9 +4,11 @@
 
 **bare**: a process of its own with the batches of an epoch in memory: forward, backward, clipping, AdamW; no Ray, no
 store, no notes of progress. **one** and **two**: `rnncond train` with so many workers, each with a CPU and a thread,
-features kept in memory. They take turns. Each is the target words/s of its epochs but the first, by its own clock,
-which stands still for validation and checkpoints. ``overhead`` is 1 - one / bare, ``scaling`` two / one: 0 and 2 are
-best, the latter where nothing else needs the cores. A second worker doubles the batch of a step.
+features kept in memory. They take turns. Each is the target words/s and the steps/s of its epochs but the first, by its
+own clock, which stands still for validation and checkpoints. ``overhead`` is 1 - one / bare and ``scaling`` two / one,
+both of the words: 0 and 2 are best, the latter where nothing else needs the cores. Each worker has the recipe's batch,
+so a step of two takes twice the rows of a step of one, and their steps/s stay equal at best. ``checkpoint`` is the
+seconds for which training stands still for one within an epoch: in bare's process, to a local disk, without Ray.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import save
+import record
 from train_feed import generate, make
 
 SYSTEMS = ("show_tell", "show_attend_tell")
+CHECKPOINTS = 5
+"""That are timed."""
 
 
 def main() -> None:
@@ -35,13 +39,13 @@ def main() -> None:
     parser.add_argument("--bare", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
-        print(bare(*arguments.bare[:2], arguments.bare[2:], arguments.epochs))
+        print(json.dumps(bare(*arguments.bare[:2], arguments.bare[2:], arguments.epochs)))
         return
     with tempfile.TemporaryDirectory() as folder:
         data = [*generate(Path(folder), arguments.images), "data.memory_gb=2"]
         results = [measure(system, data, Path(folder), arguments) for system in SYSTEMS]
     if arguments.out:
-        print(save(arguments.out, __doc__, arguments, results))
+        print(record.save(arguments.out, __doc__, arguments, results))
 
 
 def measure(system: str, data: list[str], folder: Path, arguments: argparse.Namespace) -> dict:
@@ -58,9 +62,9 @@ def measure(system: str, data: list[str], folder: Path, arguments: argparse.Name
             str(out / "bare"),
             *data,
         ]
-        found = {"bare": float(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)}
+        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
         for name, workers in (("one", 1), ("two", 2)):
-            found[name] = train(system, data, out / name, workers, arguments.epochs)
+            found |= train(system, data, out / name, workers, arguments.epochs)
         rounds.append(found | {"overhead": 1 - found["one"] / found["bare"], "scaling": found["two"] / found["one"]})
         print(system, json.dumps(rounds[-1]), flush=True)
     return {
@@ -70,10 +74,11 @@ def measure(system: str, data: list[str], folder: Path, arguments: argparse.Name
     }
 
 
-def bare(system: str, out: str, data: list[str], epochs: int) -> float:
-    """Words/s of a loop that does what there is to do, and nothing else."""
+def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float]:
+    """Words/s and steps/s of a loop that does what there is to do, and nothing else; and seconds of a checkpoint."""
     import torch
 
+    from pipelines.position import NOTHING
     from rnncond.losses import TeacherForcing
 
     torch.set_num_threads(1)
@@ -91,12 +96,22 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> float:
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             adam.step()
             adam.zero_grad()
-        rates.append(words / (time.perf_counter() - began))
-    return statistics.median(rates[1:])
+        seconds = time.perf_counter() - began
+        rates.append((words / seconds, len(batches) / seconds))
+    learner.optimiser.adam = adam  # whose moments are part of a checkpoint
+    sums = learner.tensor(NOTHING)
+    kept = [record.seconds(lambda: learner.checkpoint(sums)) for _ in range(CHECKPOINTS)]
+    return {**usual("bare", rates), "checkpoint": statistics.median(kept)}
 
 
-def train(system: str, data: list[str], out: Path, workers: int, epochs: int) -> float:
-    """Words/s of `rnncond train`, as its own lines of epochs have it."""
+def usual(name: str, rates: list[tuple[float, float]]) -> dict[str, float]:
+    """The median words/s and steps/s of all epochs but the first, as the results have them."""
+    words, steps = map(statistics.median, zip(*rates[1:], strict=True))
+    return {name: words, f"{name}_steps_per_s": steps}
+
+
+def train(system: str, data: list[str], out: Path, workers: int, epochs: int) -> dict[str, float]:
+    """Words/s and steps/s of `rnncond train`, as its own lines of epochs have them."""
     settings = [
         f"training.epochs={epochs}", f"training.validate_every={epochs}", f"cluster.workers={workers}", "seed=1",
         "cluster.cpus_per_worker=1", "cluster.threads=1", f"tracking.uri=sqlite:///{out.parent.parent / 'mlflow.db'}",
@@ -104,7 +119,8 @@ def train(system: str, data: list[str], out: Path, workers: int, epochs: int) ->
     words = [sys.executable, "-m", "pipelines.cli", "train", f"{system}.small", *data, *settings, "--out", str(out)]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=out.parent)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return statistics.median(line["words_per_second"] for line in lines[1:])
+    steps = lines[0]["step"]
+    return usual(out.name, [(line["words_per_second"], steps / line["seconds"]) for line in lines])
 
 
 if __name__ == "__main__":

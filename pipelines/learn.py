@@ -103,6 +103,7 @@ class Learner:
             every = self.settings.checkpoint_steps
             if every and at.step % every == 0 and at.step < self.steps:
                 self.checkpoint(sums)
+                began = time.monotonic() - at.seconds  # the clock stands still for it
         at.sums = sums.tolist()
 
     def parts_of_steps(self) -> Iterator[list[Batch]]:

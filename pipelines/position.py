@@ -25,7 +25,7 @@ class Position:
         rate: what the plateau schedule has made of the learning rate, as a factor.
         lowest, flat: lowest validation loss, and epochs since; for the plateau schedule.
         objective, loss, words, reward, baseline, examples: ``TALLY`` over this rank's steps of the epoch under way.
-        seconds: spent on the epoch under way.
+        seconds: spent on the steps of the epoch under way, without checkpoints.
         finished: stopped early.
     """
 

@@ -1,10 +1,11 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from training_world import Killed, learner, make_world, resumed_equals_unbroken, tiny_recipe, without_clock
 
-from pipelines import ranks
+from pipelines import learn, ranks
 from pipelines.console import UserError
 from pipelines.journal import read_lines, read_run
 from pipelines.learn import accumulated
@@ -71,6 +72,25 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):
     assert resumed.desk.checkpoint() | {"position.json": b""} == whole.desk.checkpoint() | {"position.json": b""}
     lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("broken", "whole"))
     assert without_clock(lines) == without_clock(expected)
+
+
+def test_an_epochs_seconds_are_those_of_its_steps_and_not_of_checkpoints(world, tmp_path, monkeypatch):
+    made = learner(world, tmp_path, "training.checkpoint_steps=1")
+    assert made.steps > 2
+    now = [0.0]
+    monkeypatch.setattr(learn, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def taking(seconds, work):
+        def slow(*args, **kwargs):
+            now[0] += seconds
+            return work(*args, **kwargs)
+
+        return slow
+
+    made.update = taking(1, made.update)
+    made.desk.keep = taking(1000, made.desk.keep)
+    made.run()
+    assert [line["seconds"] for line in read_lines(tmp_path / "metrics.jsonl")] == [made.steps] * 3
 
 
 def test_accumulated_batches_are_the_step_of_one_that_is_as_big(world, tmp_path):
