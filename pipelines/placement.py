@@ -47,11 +47,18 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
 
     Raises:
-        UserError: the cluster will never hold what is asked for.
+        UserError: the cluster will never hold what is asked for, or several workers are to share a GPU.
     """
     asked = recipe.cluster
     at_least = asked.min_workers or asked.workers
     gpus = asked.gpus_per_worker
+    if asked.workers > 1 and gpus and gpus < 1:
+        # Their gradients are added up by NCCL, which refuses two ranks on one device.
+        raise UserError(
+            f"cluster.gpus_per_worker is {gpus:g} and cluster.workers {asked.workers}, but the workers of a training "
+            "cannot share a GPU. Give each a whole one (cluster.gpus_per_worker=1), or train with one worker and, for "
+            "the same step, training.accumulate; trials of a search may share one."
+        )
     if gpus is None:
         gpus = 1 if places(cluster, 0.5, 1) >= at_least else 0
     choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
@@ -62,8 +69,8 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
         each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
         raise UserError(
             f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
-            f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker and "
-            "cluster.gpus_per_worker; fractions are allowed."
+            f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker, "
+            "of which fractions are allowed, or cluster.gpus_per_worker."
         )
     return Share(asked.workers, at_least, cpus, gpus, asked.threads or max(1, int(cpus)))
 

@@ -133,7 +133,9 @@ def test_more_than_the_cluster_holds_is_refused_at_once(ray_cluster, world):
         ({}, Cluster((Node(64, 0),)), (1, 8, 0, 8)),
         ({"workers": 2}, Cluster((Node(16, 0), Node(32, 4))), (2, 8, 1, 8)),
         ({"workers": 8}, Cluster((Node(16, 0), Node(32, 4))), (8, 5, 0, 5)),
-        ({"workers": 8, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)), (8, 4, 0.5, 4)),
+        ({"workers": 4, "gpus_per_worker": 1}, Cluster((Node(32, 4),)), (4, 8, 1, 8)),
+        ({"gpus_per_worker": 0.5}, Cluster((Node(32, 4),)), (1, 8, 0.5, 8)),
+        ({"workers": 4, "gpus_per_worker": 0}, Cluster((Node(32, 4),)), (4, 8, 0, 8)),
         ({"workers": 4, "min_workers": 2}, TWO_CPUS, (4, 0.5, 0, 1)),
         ({"workers": 4, "min_workers": 2, "cpus_per_worker": 1}, TWO_CPUS, (4, 1, 0, 1)),
         ({"workers": 4, "min_workers": 2}, Cluster((Node(8, 2),)), (4, 4, 1, 4)),
@@ -164,6 +166,13 @@ def place(asked, cluster):
 def test_a_request_that_cannot_be_placed(asked, room):
     with pytest.raises(UserError, match=f"room for {room}"):
         place(asked, TWO_CPUS)
+
+
+@pytest.mark.parametrize("asked", [{"workers": 2}, {"workers": 2, "min_workers": 1}])
+def test_workers_of_a_training_do_not_share_a_gpu(asked):
+    told = r"gpus_per_worker is 0.5 and cluster.workers 2.*cluster.gpus_per_worker=1\).*training.accumulate"
+    with pytest.raises(UserError, match=told):
+        place({**asked, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)))
 
 
 LOST = WorkerHealthCheckFailedError("worker 1", ActorDiedError())
