@@ -161,6 +161,11 @@ class Dataset:
     def ledger(self) -> Ledger:
         return Ledger(self.files, f"{self.folder}/ledger")
 
+    @property
+    def draft(self) -> Handle:
+        """A handle that is complete but for its term."""
+        return Handle(self.files, self.folder, TermName(0, ""), self.schema, self.id_column)
+
     def describe(self) -> str:
         ingredients = ", ".join(f"{key} {value}" for key, value in self.recipe.items() if isinstance(value, str | int))
         return f"{self.fingerprint}  {self.kind}: {ingredients}"
@@ -185,8 +190,7 @@ class Dataset:
         path = f"{self.folder}/set.json"
         if not self.files.exists(path):
             self.files.write(path, self._to_json())
-        draft = Handle(self.files, self.folder, TermName(0, ""), self.schema, self.id_column)
-        return term.begin(draft, takeover, heartbeat)
+        return term.begin(self.draft, takeover, heartbeat)
 
     def writer(self) -> Heartbeat | None:
         """The last sign of life of the newest writer; None if it ended in order. It may be dead."""

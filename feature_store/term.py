@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from feature_store.errors import StoreError
-from feature_store.files import Files
 from feature_store.ledger import Heartbeat, Ledger, TermName
 from feature_store.writer import Handle
 
@@ -23,11 +22,11 @@ class Term:
 
     Attributes:
         handle: goes to the tasks that commit.
-        swept: number of files of dead writers that were removed at the beginning.
+        swept: files of dead writers that were removed at the beginning, below the set's folder, and their bytes.
     """
 
     def __init__(self, handle: Handle, heartbeat: Heartbeat) -> None:
-        self.handle, self.swept = handle, 0
+        self.handle, self.swept = handle, {}
         self._heartbeat = heartbeat
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
@@ -102,22 +101,30 @@ def refuse_rivals(handle: Handle) -> None:
         )
 
 
-def carry_over(handle: Handle) -> int:
-    """Write the term's base, which makes it the one that counts. Returns the number of files without an entry that
-    were removed."""
+def carry_over(handle: Handle) -> dict[str, int]:
+    """Write the term's base, which makes it the one that counts, and remove files without an entry. Returns these."""
     _, parts = handle.ledger.read()
-    lying = lying_files(handle.files, handle.folder)
+    lying = lying_files(handle)
     handle.ledger.write_base(handle.term, [part for part in parts if not part.replaced or lying.keys() & part.paths])
     orphans = lying.keys() - {path for part in parts for path in part.paths}
     for path in orphans:
         handle.files.delete(f"{handle.folder}/{path}")
-    return len(orphans)
+    return {path: lying[path] for path in orphans}
 
 
-def lying_files(files: Files, folder: str) -> dict[str, int]:
-    """Every file in ``parts/`` and ``failures/``, half-written ones included, and its bytes."""
+def lying_files(handle: Handle) -> dict[str, int]:
+    """Every file in ``parts/`` and ``failures/``, half-written ones included, and its bytes: all of this term and of
+    those before it.
+
+    Raises:
+        StoreError: another writer has taken over, whose files may be among them.
+    """
     kinds = ("parts", "failures")
-    return {f"{kind}/{info.base_name}": info.size for kind in kinds for info in files.list(f"{folder}/{kind}")}
+    found = {
+        f"{kind}/{info.base_name}": info.size for kind in kinds for info in handle.files.list(f"{handle.folder}/{kind}")
+    }
+    handle.refuse_if_taken_over()
+    return found
 
 
 def refuse_if_another_lives(ledger: Ledger) -> None:

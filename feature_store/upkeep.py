@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ from feature_store.read import Snapshot
 from feature_store.schema import differences, failure_schema
 from feature_store.store import Dataset
 from feature_store.term import lying_files, refuse_if_another_lives
-from feature_store.writer import check_ascending
+from feature_store.writer import Handle, check_ascending
 
 PART_BYTES = 128 << 20
 """What a part aims at: large enough for object storage, small enough to hold in memory."""
@@ -48,14 +48,16 @@ def verify(dataset: Dataset, progress: Callable[[Part], None] = ignore) -> Verif
     if term:
         found.problems += unreadable_entries(dataset, term)
     snapshot = dataset.snapshot()
-    sound = []
+    sound: list[Part] = []
     for part in snapshot.parts:
         problems = list(part_problems(snapshot, part))
         found.problems += [f"{part.name}: {problem}" for problem in problems]
-        (found.damaged if problems else sound).append(part.name)
+        if problems:
+            found.damaged.append(part.name)
+        else:
+            sound.append(part)
         progress(part)
-    whole = Snapshot(dataset.files, dataset.folder, dataset.schema, dataset.id_column,
-                     [part for part in snapshot.parts if part.name in set(sound)])  # fmt: skip
+    whole = Snapshot(dataset.files, dataset.folder, dataset.schema, dataset.id_column, sound)
     found.problems += repeated_ids(whole)
     found.parts, found.rows, found.failures = len(snapshot.parts), snapshot.rows, whole.failed
     found.bytes = sum(part.bytes + part.failure_bytes for part in snapshot.parts)
@@ -202,28 +204,36 @@ class Vacuumed:
 def vacuum(dataset: Dataset, grace: float = GRACE_SECONDS, dry_run: bool = False, takeover: bool = False) -> Vacuumed:
     """Remove files that another part has replaced for longer than ``grace`` seconds, terms that ended longer ago, and
     whatever dead writers left."""
-    if not takeover:
-        refuse_if_another_lives(dataset.ledger)
-    found = removable(dataset, time.time() - grace)
-    if not dry_run:
-        with dataset.begin(takeover):  # its base carries over what counts, so that earlier terms can go
-            for path in found.files:
-                dataset.files.delete(f"{dataset.folder}/{path}")
-            for path in found.terms:
-                dataset.files.delete_folder(f"{dataset.folder}/{path}")
-    return found
+    cut = time.time() - grace
+    if dry_run:
+        if not takeover:
+            refuse_if_another_lives(dataset.ledger)
+        after = TermName.after(dataset.ledger.terms())
+        return removable(replace(dataset.draft, term=after), cut)
+    # Its base carries over what counts, so that earlier terms can go. What is rubbish is known only now: before,
+    # another writer may have committed.
+    with dataset.begin(takeover) as term:
+        found = removable(term.handle, cut)
+        for path in found.files:
+            dataset.files.delete(f"{dataset.folder}/{path}")
+        for path in found.terms:
+            dataset.files.delete_folder(f"{dataset.folder}/{path}")
+    swept = sorted({*found.files, *term.swept})
+    return Vacuumed(swept, found.terms, found.bytes + sum(term.swept.values()))
 
 
-def removable(dataset: Dataset, cut: float) -> Vacuumed:
-    _, parts = dataset.ledger.read()
+def removable(handle: Handle, cut: float) -> Vacuumed:
+    """What may go when ``handle``'s term is the one that counts."""
+    sizes = lying_files(handle)
+    _, parts = handle.ledger.read()
     kept = {path for part in parts if not part.replaced or part.replaced > cut for path in part.paths}
-    sizes = lying_files(dataset.files, dataset.folder)
     files = sorted(set(sizes) - kept)
-    terms = [f"ledger/{term}" for term in dataset.ledger.terms() if ended_before(dataset, term, cut)]
+    earlier = [term for term in handle.ledger.terms() if term.number < handle.term.number]
+    terms = [f"ledger/{term}" for term in earlier if ended_before(handle, term, cut)]
     return Vacuumed(files, terms, sum(sizes[path] for path in files))
 
 
-def ended_before(dataset: Dataset, term: TermName, cut: float) -> bool:
-    content = dataset.files.read(dataset.ledger.path(term, "alive.json"))
+def ended_before(handle: Handle, term: TermName, cut: float) -> bool:
+    content = handle.files.read(handle.ledger.path(term, "alive.json"))
     last = Heartbeat.from_json(content) if content else None
     return last is None or last.time < cut

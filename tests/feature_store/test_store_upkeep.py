@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pyarrow import fs
 
-from feature_store import Store, compact, drop, vacuum, verify
+from feature_store import Dataset, Store, StoreError, compact, drop, term, upkeep, vacuum, verify
 from feature_store.ledger import Ledger
 from feature_store.upkeep import groups_to_merge
 
@@ -139,6 +139,50 @@ def test_vacuum_waits_for_the_grace_and_can_be_asked_first(made, tmp_path):
     assert len(made.ledger.terms()) == 1 and verify(made).problems == []
     lying = {path.name for path in (tmp_path / "store" / made.folder).glob("parts/*")}
     assert lying == {f"{part.file}.parquet" for part in made.snapshot().parts}
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+def test_vacuum_spares_what_is_committed_just_before_it_begins(made, monkeypatch, takeover):
+    """By a writer that is taken over from, or by one that begins and ends in that moment."""
+    living = made.begin() if takeover else None
+    begin = Dataset.begin
+
+    def begin_after_another(dataset, *arguments):
+        monkeypatch.undo()
+        other = living or dataset.begin()
+        commit(other, ids(90, 95), ["x90"])
+        other.close()
+        return begin(dataset, *arguments)
+
+    monkeypatch.setattr(Dataset, "begin", begin_after_another)
+    assert vacuum(made, grace=0, takeover=takeover).files == []
+    assert verify(made).problems == [] and made.snapshot().rows == 45
+
+
+@pytest.mark.parametrize("module", [upkeep, term], ids=["vacuum", "any beginning"])
+def test_a_writer_that_is_taken_over_before_it_removes_rubbish_removes_nothing(made, monkeypatch, module):
+    """What it finds then may be the other's, whose entries it does not know."""
+    compact(made)
+    real = module.lying_files
+
+    def list_after_another(*arguments):
+        monkeypatch.undo()
+        with made.begin(takeover=True) as other:
+            commit(other, ids(90, 95), ["x90"])
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "lying_files", list_after_another)
+    with pytest.raises(StoreError, match="taken over"):
+        vacuum(made, grace=0)
+    assert verify(made).problems == [] and made.snapshot().rows == 45
+
+
+def test_rubbish_is_counted_by_vacuum_although_its_beginning_sweeps_it(made, tmp_path):
+    rubbish = tmp_path / "store" / made.folder / "parts/dead-1-ab.parquet"
+    rubbish.write_bytes(b"12345")
+    planned = vacuum(made, dry_run=True)
+    assert (planned.files, planned.bytes) == (["parts/dead-1-ab.parquet"], 5)
+    assert vacuum(made) == planned and not rubbish.exists()
 
 
 def test_a_term_that_is_vacuumed_while_it_is_read_is_read_anew(made, monkeypatch):
