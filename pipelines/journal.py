@@ -251,7 +251,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]  # no other character ends a line of JSON
 
 
 def last_epoch(path: Path) -> int:

@@ -131,6 +131,12 @@ def test_an_epoch_that_comes_again_is_not_written_again(journal):
     assert journal.take() == []
 
 
+def test_nothing_but_a_line_feed_ends_a_line(journal):
+    samples = [{"epoch": 1, "caption": f"A{end}dog"} for end in "\u2028\u2029\x85\x0b\r\n"]
+    journal.epoch({"epoch": 1}, samples)
+    assert read_lines(journal.out / "samples.jsonl") == samples
+
+
 def test_a_line_cut_short_by_a_kill_is_written_anew(journal):
     journal.epoch({"epoch": 1}, [])
     metrics = journal.out / "metrics.jsonl"
