@@ -13,8 +13,9 @@ from torch import Tensor
 
 from feature_store import Snapshot, Store, shape_of
 from pipelines.batches import Batches, Split, places, split_of
-from pipelines.captions import Captioned, join, read_captions
+from pipelines.captions import Captioned, read_captions
 from pipelines.console import UserError
+from pipelines.joining import join
 from pipelines.objectives import REWARDS, start_of
 from pipelines.recipe import CaptionRecipe
 from pipelines.scores import caption_scores

@@ -1,4 +1,4 @@
-"""Captions of images from the file formats in use, and their join with the images that there are.
+"""Captions of images from the file formats in use.
 
 A file is recognised by what is in it, not by its name:
 
@@ -13,7 +13,7 @@ Flickr    ``NAME#K<tab>caption`` lines; splits from ``*trainImages.txt``, ``*dev
 ========  ==================================================================================================
 
 A file that names no split at all has its images held out by their ids: see ``hold_out``. A folder stands for all
-its ``captions_*.json``: COCO's come in two. Paths are local or anything that fsspec opens; ``.gz`` too.
+its ``captions_*.json``: COCO's come in two. Paths are local or uris, as in ``pipelines.places``; ``.gz`` too.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import json
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import fsspec
+from pyarrow import fs
 
 from pipelines.console import UserError
+from pipelines.places import locate, type_of
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "dev": "val", "test": "test"}
 SHOWN = 5
@@ -71,21 +73,27 @@ EXPECTED = (
 
 
 def files_of(path: str) -> list[str]:
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if not filesystem.exists(root):
+    filesystem, inside = locate(path)
+    found = type_of(filesystem, inside)
+    if found == fs.FileType.NotFound:
         raise UserError(f"There is no file of captions {path}.")
-    if not filesystem.isdir(root):
+    if found != fs.FileType.Directory:
         return [path]
-    files = [filesystem.unstrip_protocol(file) for file in sorted(filesystem.glob(f"{root}/captions_*.json"))]
-    if not files:
+    names = [name for name in names_in(filesystem, inside) if re.fullmatch(r"captions_.*\.json", name)]
+    if not names:
         raise UserError(f"The folder {path} has no file captions_*.json. Name the file of captions itself.")
-    return files
+    return [f"{path.rstrip('/')}/{name}" for name in names]
+
+
+def names_in(filesystem: fs.FileSystem, folder: str) -> list[str]:
+    return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(folder)))
 
 
 def read_file(path: str) -> list[Captioned]:
+    filesystem, inside = locate(path)
     try:
-        with fsspec.open(path, "rt", encoding="utf-8-sig", compression="infer") as file:
-            text = file.read()
+        with filesystem.open_input_stream(inside) as file:
+            text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}). {EXPECTED}") from None
     except OSError as error:
@@ -103,7 +111,7 @@ def from_json(path: str, text: str) -> list[Captioned]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        return from_listing(path, text.splitlines())
+        return from_listing(path, text.split("\n"))
     if "images" not in whole:
         return from_listing(path, [json.dumps(whole)])
     return from_coco(path, whole) if "annotations" in whole else from_karpathy(path, whole)
@@ -112,13 +120,11 @@ def from_json(path: str, text: str) -> list[Captioned]:
 def from_listing(path: str, lines: Iterable[str]) -> list[Captioned]:
     def parse(line: str) -> Captioned:
         entry = json.loads(line)
-        if not isinstance(entry, dict):
-            raise ValueError(f"found {line[:60]!r}, expected a JSON object")
-        captions = entry.get("captions")
-        if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            raise ValueError(f'"captions" is {json.dumps(captions)[:60]}, expected a list of strings')
-        file = str(entry.get("file", ""))
-        image_id = str(entry["image_id"]) if "image_id" in entry else stem(file)
+        captions = value(entry, "captions", list)
+        if not all(isinstance(caption, str) for caption in captions):
+            raise ValueError(f"'captions' is {shown(captions)}, expected a list of strings")
+        file = value(entry, "file", str) if "file" in entry else ""
+        image_id = str(value(entry, "image_id", int | str)) if "image_id" in entry else stem(file)
         return example(image_id, file, entry.get("split"), captions)
 
     numbered = ((f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
@@ -126,30 +132,61 @@ def from_listing(path: str, lines: Iterable[str]) -> list[Captioned]:
 
 
 def from_karpathy(path: str, whole: dict) -> list[Captioned]:
-    def parse(entry: dict) -> Captioned:
-        file = posixpath.join(entry.get("filepath", ""), entry["filename"])
-        captions = [sentence["raw"] for sentence in entry["sentences"]]
-        return example(stem(file), file, entry["split"], captions)
+    def parse(entry: Any) -> Captioned:
+        file = value(entry, "filename", str)
+        if "filepath" in entry:
+            file = posixpath.join(value(entry, "filepath", str), file)
+        captions = [value(sentence, "raw", str) for sentence in value(entry, "sentences", list)]
+        return example(stem(file), file, value(entry, "split", str), captions)
 
-    return each(path, ((f"images[{index}]", entry) for index, entry in enumerate(whole["images"])), parse)
+    return each(path, entries_of(path, whole, "images"), parse)
 
 
 def from_coco(path: str, whole: dict) -> list[Captioned]:
-    captions: dict[int, list[str]] = {}
-    for annotation in whole["annotations"]:
-        if "caption" not in annotation or "image_id" not in annotation:
-            found = ", ".join(sorted(annotation))
-            raise UserError(
-                f"{path} has annotations with {found}; expected image_id and caption, as in captions_*.json."
-            )
-        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    captions: dict[int | str, list[str]] = {}
+
+    def collect(annotation: Any) -> None:
+        captions.setdefault(value(annotation, "image_id", int | str), []).append(value(annotation, "caption", str))
+
+    each(path, entries_of(path, whole, "annotations"), collect)
     named = re.search("train|val|test", PurePosixPath(path).name)
 
-    def parse(entry: dict) -> Captioned:
-        return example(str(entry["id"]), entry["file_name"], named and named[0], captions[entry["id"]])
+    def parse(entry: Any) -> Captioned | None:
+        image_id = value(entry, "id", int | str)
+        if image_id not in captions:
+            return None
+        return example(str(image_id), value(entry, "file_name", str), named and named[0], captions[image_id])
 
-    described = ((f"images[{i}]", entry) for i, entry in enumerate(whole["images"]) if entry.get("id") in captions)
-    return hold_out(each(path, described, parse))
+    return hold_out([found for found in each(path, entries_of(path, whole, "images"), parse) if found])
+
+
+def entries_of(path: str, whole: dict, key: str) -> list[tuple[str, Any]]:
+    """The entries of one of a file's lists, each with its place."""
+    try:
+        return [(f"{key}[{index}]", entry) for index, entry in enumerate(value(whole, key, list))]
+    except ValueError as error:
+        raise UserError(f"{path}: {error}. {EXPECTED}") from None
+
+
+def value(entry: Any, key: str, kind: Any) -> Any:
+    """What a JSON object has under ``key``.
+
+    Raises:
+        ValueError: it is no object, or what it has is not of the ``kind``.
+        KeyError: it does not have the key.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f"found {shown(entry)}, expected a JSON object")
+    if not isinstance(entry[key], kind):
+        raise ValueError(f"{key!r} is {shown(entry[key])}, expected {KINDS[kind]}")
+    return entry[key]
+
+
+KINDS = {str: "a string", list: "a list", int | str: "a number or a string"}
+
+
+def shown(found: Any) -> str:
+    return json.dumps(found, ensure_ascii=False)[:60]
 
 
 def from_flickr(path: str, text: str) -> list[Captioned]:
@@ -161,7 +198,7 @@ def from_flickr(path: str, text: str) -> list[Captioned]:
             raise ValueError(f"found {line[:60]!r}, expected NAME#K<tab>caption")
         captions.setdefault(match[1], []).append(match[2])
 
-    each(path, ((f"line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()), parse)
+    each(path, ((f"line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()), parse)
     splits = flickr_splits(path)
     if splits:
         captions = {file: texts for file, texts in captions.items() if file in splits}
@@ -170,16 +207,17 @@ def from_flickr(path: str, text: str) -> list[Captioned]:
 
 def flickr_splits(path: str) -> dict[str, str]:
     """File name to split, from the lists that come with Flickr8k; images in none of them are not in use."""
-    filesystem, root = fsspec.core.url_to_fs(path)
-    splits = {}
-    for split in ("train", "dev", "test"):
-        for listing in filesystem.glob(f"{posixpath.dirname(root)}/*{split}Images.txt"):
-            splits.update(dict.fromkeys(filesystem.cat_file(listing).decode().split(), split))
+    filesystem, inside = locate(path)
+    folder, splits = posixpath.dirname(inside), {}
+    for name in names_in(filesystem, folder):
+        if listing := re.search("(train|dev|test)Images[.]txt$", name):
+            with filesystem.open_input_stream(f"{folder}/{name}") as file:
+                splits.update(dict.fromkeys(file.read().decode().split(), listing[1]))
     return splits
 
 
 def example(image_id: str, file: str, split: str | None, captions: list[str]) -> Captioned:
-    if split is not None and split not in SPLITS:
+    if split is not None and split not in list(SPLITS):
         raise ValueError(f"the split is {split!r}, expected train, val or test")
     kept = tuple(" ".join(caption.split()) for caption in captions if caption.strip())
     if not image_id:
@@ -197,7 +235,7 @@ def each(path: str, entries: Iterable[tuple[str, object]], parse: Callable) -> l
             parsed.append(parse(entry))
         except KeyError as error:
             problems.append(f"{place}: {error.args[0]!r} is missing")
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             problems.append(f"{place}: {error}")
     if problems:
         more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
@@ -224,71 +262,6 @@ def hold_out(examples: list[Captioned]) -> list[Captioned]:
 
 def stem(file: str) -> str:
     return PurePosixPath(file).stem
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Captions that have an image, under the image's id, and what is without its other half."""
-
-    examples: list[Captioned]
-    without_image: list[str]
-    without_captions: list[str]
-
-    def __iter__(self) -> Iterator[Captioned]:
-        return iter(self.examples)
-
-    def describe(self) -> str:
-        """One line for the user; empty where everything met."""
-        lines = []
-        if self.without_image:
-            lines.append(f"captions without an image: {naming(self.without_image)}")
-        if self.without_captions:
-            lines.append(f"images without captions: {naming(self.without_captions)}")
-        return "; ".join(lines)
-
-
-def join(examples: list[Captioned], image_ids: Iterable[str]) -> Joined:
-    """Give each example the image id of the store (or listing) that it means.
-
-    Data sets and image folders name one image differently: ``391895``, ``val2014/COCO_val2014_391895.jpg``,
-    ``COCO_val2014_391895``. Of the ways to spell an example (its id, its path, the path without suffix, the file's
-    name, the name without suffix) and an image (its id, or the id's last part) the pair that meets most is used for
-    all; a spelling that two share is not used.
-
-    Raises:
-        UserError: nothing meets; the message shows an id of each side.
-    """
-    available = list(image_ids)
-    by_id, by_name = {name: name for name in available}, {PurePosixPath(name).name: name for name in available}
-    best: dict[str, Captioned] = {}
-    images = by_id
-    for spelled_images in (by_id, by_name) if len(by_name) == len(by_id) else (by_id,):
-        for spell in SPELLINGS:
-            spelled = {spell(example): example for example in examples}
-            if len(spelled) == len(examples) and meeting(spelled, spelled_images) > meeting(best, images):
-                best, images = spelled, spelled_images
-    joined = [replace(example, image_id=images[name]) for name, example in best.items() if name in images]
-    if not joined:
-        ours, theirs = (min(names, default="nothing") for names in ([e.image_id for e in examples], available))
-        raise UserError(
-            f"None of {len(examples):,} captioned images is among the {len(available):,} images that there are: the "
-            f"captions say {ours!r}, the images {theirs!r}. Are these captions of these images?"
-        )
-    without_image = [name for name in best if name not in images]
-    return Joined(joined, without_image, sorted(images[name] for name in images.keys() - best.keys()))
-
-
-def meeting(examples: dict[str, Captioned], images: dict[str, str]) -> int:
-    return len(examples.keys() & images.keys())
-
-
-SPELLINGS: tuple[Callable[[Captioned], str], ...] = (
-    lambda example: example.image_id,
-    lambda example: example.file,
-    lambda example: str(PurePosixPath(example.file).with_suffix("")) if example.file else "",
-    lambda example: PurePosixPath(example.file).name,
-    lambda example: stem(example.file),
-)
 
 
 def naming(names: list[str], unit: str = "") -> str:

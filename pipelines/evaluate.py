@@ -17,12 +17,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import fsspec
 import torch
 import typer
+from pyarrow import fs
 from typer import Option
 
-from pipelines import evaluate_captions, evaluate_text
+from pipelines import evaluate_captions, evaluate_text, places
 from pipelines.console import Outcome, UserError, tell
 from pipelines.gallery import choose
 from pipelines.hypotheses import Captions
@@ -144,10 +144,11 @@ def run_of(model: str, folder: Path) -> str | None:
 
 def look(references: str) -> Kind:
     """Whether a file of references has captions of images, which name their images, or lines of text."""
+    filesystem, inside = places.locate(references)
+    if places.type_of(filesystem, inside) == fs.FileType.Directory:
+        return "captions"
     try:
-        if fsspec.core.url_to_fs(references)[0].isdir(references):
-            return "captions"
-        with fsspec.open(references, "rb", compression="infer") as file:
+        with filesystem.open_input_stream(inside) as file:
             start = file.read(1 << 16).decode("utf-8-sig", errors="replace").lstrip()
     except OSError as error:
         raise UserError(f"The references {references} cannot be read: {error}") from None

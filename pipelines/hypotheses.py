@@ -20,8 +20,9 @@ import numpy as np
 
 from feature_store import Dataset, Snapshot, Store
 from pipelines import console
-from pipelines.captions import Captioned, join, naming, read_captions
+from pipelines.captions import Captioned, naming, read_captions, value
 from pipelines.console import UserError
+from pipelines.joining import join
 from pipelines.values import of_column
 from rnncond.checkpoint import Trained
 
@@ -208,7 +209,7 @@ def from_file(hypotheses: str, data: str | None, split: str | None) -> Captions:
 def read_hypotheses(path: str) -> dict[str, str]:
     """Captions by image id: COCO's results, JSON lines with image_id and caption, or ID<tab>caption lines."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The captions {path} cannot be read: {error}") from None
     found: dict[str, str] = {}
@@ -234,17 +235,17 @@ def hypothesis_entries(path: str, text: str) -> Iterator[tuple[str, str, str]]:
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is not JSON: {error}. {HYPOTHESES}") from None
     else:
-        entries = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        entries = [(f"line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     for place, entry in entries:
         try:
             if isinstance(entry, str) and not entry.lstrip().startswith("{"):
                 image_id, caption = entry.split("\t")
             else:
                 entry = json.loads(entry) if isinstance(entry, str) else entry
-                image_id, caption = entry["image_id"], entry["caption"]
-        except (ValueError, KeyError, TypeError):
+                image_id, caption = value(entry, "image_id", int | str), value(entry, "caption", str)
+        except (ValueError, KeyError):
             raise UserError(f"{path}: {place} is {str(entry)[:60]!r}. {HYPOTHESES}") from None
-        yield place, str(image_id), str(caption)
+        yield place, str(image_id), caption
 
 
 def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned]:

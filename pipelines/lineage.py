@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-
+from pipelines.captions import files_of
+from pipelines.console import UserError
 from pipelines.corpus import Corpus
+from pipelines.places import locate
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -67,7 +68,7 @@ def held_out(data: Mapping[str, Any]) -> str | None:
             identity = [sha256_of(data["captions"]), data["validation"], data["validation_images"]]
         else:
             identity = [pairs_of(data, True).digest, data["validation_lines"]]
-    except (OSError, KeyError):
+    except (OSError, UserError, KeyError):
         return None
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
@@ -78,5 +79,11 @@ def pairs_of(data: Mapping[str, Any], validation: bool) -> Corpus:
 
 
 def sha256_of(path: str) -> str:
-    with fsspec.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a file as it is, or of a folder's files of captions one after the other."""
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        filesystem, inside = locate(file)
+        with filesystem.open_input_stream(inside, compression=None) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -34,7 +34,7 @@ def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return open_uri(uri)
     except (StoreError, OSError) as error:
-        raise UserError(f"images: {error}") from error
+        raise UserError(str(error)) from error
 
 
 def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
@@ -57,7 +57,7 @@ def type_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
     try:
         return filesystem.get_file_info(path).type
     except OSError as error:
-        raise UserError(f"images: cannot look at {path}: {error}") from error
+        raise UserError(f"Cannot look at {path}: {error}") from error
 
 
 def suffix_of(path: str) -> str:
@@ -93,7 +93,7 @@ def walk(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
     try:
         yield from _walk(filesystem, root, frozenset())
     except OSError as error:
-        raise UserError(f"images: cannot list {root}: {error}") from error
+        raise UserError(f"Cannot list {root}: {error}") from error
 
 
 def _walk(filesystem: fs.FileSystem, root: str, above: frozenset[str]) -> Iterator[File]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.captions import Captioned, join, read_captions
+from pipelines.captions import Captioned, read_captions
 from pipelines.gallery import Attention, Card, choose, show
 from pipelines.images import Preprocess
+from pipelines.joining import join
 from pipelines.report_data import Found, by_epoch
 
 TEMPLATE, RANK, UNIT = "pictures.html", "CIDEr", "pictures"

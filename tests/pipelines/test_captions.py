@@ -1,12 +1,15 @@
 """Captions read from each format, mistakes in them, and their join with images."""
 
 import gzip
+import hashlib
 import json
 
 import pytest
 
-from pipelines.captions import Captioned, hold_out, join, read_captions
+from pipelines.captions import Captioned, hold_out, read_captions
 from pipelines.console import UserError
+from pipelines.joining import join
+from pipelines.lineage import sha256_of
 
 
 def write(path, *lines):
@@ -31,6 +34,36 @@ def test_a_compressed_listing_and_one_of_a_single_pretty_object(tmp_path):
     assert read_captions(tmp_path / "c.jsonl.gz") == [DOG]
     (tmp_path / "c.json").write_text(json.dumps(line(), indent=2))
     assert read_captions(tmp_path / "c.json") == [DOG]
+
+
+@pytest.mark.parametrize("end", "\u2028\u2029\x85\x0b\x0c\x1c", ids=lambda end: f"U+{ord(end):04X}")
+def test_nothing_but_a_line_feed_ends_a_line(tmp_path, end):
+    lines = [json.dumps(line(captions=[f"A{end}dog ."]), ensure_ascii=False), json.dumps(line("b"))]
+    (tmp_path / "c.jsonl").write_bytes("\r\n".join(lines).encode())
+    assert [example.captions for example in read_captions(tmp_path / "c.jsonl")] == [DOG.captions, DOG.captions]
+    (tmp_path / "t").write_bytes(f"a.jpg#0\tA{end}dog .\r\nb.jpg#0\tA cat\r\n".encode())
+    assert [example.captions for example in read_captions(tmp_path / "t")] == [DOG.captions, ("A cat",)]
+
+
+def test_captions_in_a_bucket(bucket):
+    uri, put = bucket
+    packed = gzip.compress(json.dumps(line()).encode())
+    put("c.jsonl.gz", packed)
+    assert read_captions(f"{uri}/c.jsonl.gz") == [DOG]
+    assert sha256_of(f"{uri}/c.jsonl.gz") == hashlib.sha256(packed).hexdigest()
+    put("flickr/token.txt", b"a.jpg#0\tA dog .\nb.jpg#0\tA cat")
+    put("flickr/devImages.txt", b"b.jpg\n")
+    assert read_captions(f"{uri}/flickr/token.txt") == [Captioned("b", "b.jpg", "val", ("A cat",))]
+    parts = [json.dumps({"images": [{"id": n, "file_name": "x"}], "annotations": [{"image_id": n, "caption": "A"}]})
+             for n in (7, 8)]  # fmt: skip
+    put("coco/captions_val.json", parts[1].encode())
+    put("coco/captions_train.json", parts[0].encode())
+    assert [(found.image_id, found.split) for found in read_captions(f"{uri}/coco/")] == [("7", "train"), ("8", "val")]
+    assert sha256_of(f"{uri}/coco") == hashlib.sha256("".join(parts).encode()).hexdigest()
+    with pytest.raises(UserError, match=r"no file of captions .*/gone"):
+        read_captions(f"{uri}/gone")
+    with pytest.raises(UserError, match="no file system for this address"):
+        read_captions("nowhere://c.jsonl")
 
 
 def test_karpathy(tmp_path):
@@ -81,15 +114,29 @@ def test_without_any_split_about_one_image_in_twenty_is_held_out_by_its_id_alone
         ("", "begins with ''"),
         ("name,caption\na,b", "begins with 'name,caption'"),
         ('{"image_id": "a"', "1 of 1 entries are wrong:\n  line 1"),
-        (json.dumps(line()) + "\n[1]", "line 2: found '[1]', expected a JSON object"),
-        (json.dumps(line(captions="A dog")), "a list of strings"),
+        (json.dumps(line()) + "\n[1]", "line 2: found [1], expected a JSON object"),
+        (json.dumps(line(captions="A dog")), "'captions' is \"A dog\", expected a list"),
+        (json.dumps(line(captions=[1])), "'captions' is [1], expected a list of strings"),
         (json.dumps(line()) + "\n" + json.dumps(line("b", "trian")), "line 2: the split is 'trian', expected train"),
         (json.dumps(line(captions=[" "])), "'a' has no caption with words"),
         (json.dumps({"captions": ["A"]}), "neither image_id nor file"),
         (json.dumps(line()) + "\n" + json.dumps(line()), "1 image (a) more than once"),
         ("a.jpg#0\tA\nb.jpg A", "line 2: found 'b.jpg A', expected NAME#K<tab>caption"),
+        (json.dumps(line([1])), "line 1: 'image_id' is [1], expected a number or a string"),
+        (json.dumps(line(split=["val"])), "line 1: the split is ['val'], expected train"),
         ('{"images": [{"filename": "a.jpg", "sentences": []}]}', "images[0]: 'split' is missing"),
-        ('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}', "annotations with bbox, image_id"),
+        ('{"images": null}', "c: 'images' is null, expected a list"),
+        ('{"images": [3]}', "images[0]: found 3, expected a JSON object"),
+        ('{"images": [{"filename": "a.jpg", "split": "val", "sentences": ["A"]}]}', 'images[0]: found "A", expected'),
+        ('{"images": [{"filename": "a.jpg", "split": "val", "sentences": {}}]}', "'sentences' is {}, expected a list"),
+        ('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}', "annotations[0]: 'caption' is missing"),
+        ('{"images": [], "annotations": 3}', "c: 'annotations' is 3, expected a list"),
+        ('{"images": [], "annotations": [null]}', "annotations[0]: found null, expected a JSON object"),
+        ('{"images": [], "annotations": [{"image_id": [1], "caption": "A"}]}', "'image_id' is [1], expected a number"),
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": 2}]}', "'caption' is 2, expected a string"),
+        ('{"images": 3, "annotations": []}', "c: 'images' is 3, expected a list"),
+        ('{"images": [[]], "annotations": []}', "images[0]: found [], expected a JSON object"),
+        ('{"images": [{"id": {}}], "annotations": []}', "images[0]: 'id' is {}, expected a number or a string"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, content, expected):

@@ -117,11 +117,18 @@ def test_mistakes(world, capsys, monkeypatch, arguments, expected):
         '[{"image_id": 1, "caption": "A dog"}, {"image_id": "b", "caption": ""}]',
         '{"image_id": 1, "caption": "A dog"}\n\n{"image_id": "b", "caption": ""}\n',
         "1\tA dog\nb\t\n",
+        "\ufeff1\tA dog\nb\t\n",
     ],
 )
 def test_forms_of_a_file_of_captions(tmp_path, text):
     (tmp_path / "said").write_text(text)
     assert read_hypotheses(str(tmp_path / "said")) == {"1": "A dog", "b": ""}
+
+
+def test_nothing_but_a_line_feed_ends_a_line_of_captions(tmp_path):
+    said = {name: f"A{end}dog" for name, end in zip("abc", "\u2028\u2029\x85", strict=True)}
+    (tmp_path / "lines").write_text("".join(f"{name}\t{caption}\n" for name, caption in said.items()))
+    assert read_hypotheses(str(tmp_path / "lines")) == said
 
 
 @pytest.mark.parametrize(
@@ -132,6 +139,9 @@ def test_forms_of_a_file_of_captions(tmp_path, text):
         ('{"image_id": 1}', "line 1"),
         ('[{"caption": "A"}]', "entry 1"),
         ("[1", "is not JSON"),
+        ("[1]", "entry 1"),
+        ('[{"image_id": [1], "caption": "A"}]', "entry 1"),
+        ('[{"image_id": 1, "caption": null}]', "entry 1"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, expected):
