@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pyarrow import fs
 
-from feature_store import Dataset, Store, StoreError, compact, drop, term, upkeep, vacuum, verify
+from feature_store import Store, StoreError, compact, drop, term, upkeep, vacuum, verify
 from feature_store.ledger import Ledger
 from feature_store.upkeep import groups_to_merge
 
@@ -142,21 +142,25 @@ def test_vacuum_waits_for_the_grace_and_can_be_asked_first(made, tmp_path):
 
 
 @pytest.mark.parametrize("takeover", [True, False])
-def test_vacuum_spares_what_is_committed_just_before_it_begins(made, monkeypatch, takeover):
+def test_vacuum_spares_what_is_committed_while_it_looks(made, monkeypatch, takeover):
     """By a writer that is taken over from, or by one that begins and ends in that moment."""
     living = made.begin() if takeover else None
-    begin = Dataset.begin
+    read, rows_then = Ledger.read, []
 
-    def begin_after_another(dataset, *arguments):
+    def read_before_another_commits(ledger):
         monkeypatch.undo()
-        other = living or dataset.begin()
-        commit(other, ids(90, 95), ["x90"])
-        other.close()
-        return begin(dataset, *arguments)
+        found = read(ledger)
+        try:
+            with living or made.begin() as other:
+                commit(other, ids(90, 95), ["x90"])
+            rows_then.append(45)
+        except StoreError:  # it is too late, and is told so
+            rows_then.append(40)
+        return found
 
-    monkeypatch.setattr(Dataset, "begin", begin_after_another)
-    assert vacuum(made, grace=0, takeover=takeover).files == []
-    assert verify(made).problems == [] and made.snapshot().rows == 45
+    monkeypatch.setattr(Ledger, "read", read_before_another_commits)
+    vacuum(made, grace=0, takeover=takeover)
+    assert verify(made).problems == [] and [made.snapshot().rows] == rows_then
 
 
 @pytest.mark.parametrize("module", [upkeep, term], ids=["vacuum", "any beginning"])
