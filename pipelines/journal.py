@@ -85,13 +85,16 @@ class Journal:
         for name in REMAINS:
             for path in self.out.glob(name):
                 shutil.rmtree(path)
-        if restart:
+        if restart or ((self.out / "run.json").exists() and not self.run()):
             self.clear()
-        if not (self.out / "run.json").exists():
-            self.say(started=now(), **about)
+        begun = self.run()
         self.checkpoint()
+        # A kill between the two leaves no run, or one that goes on by the recipe of either.
+        if begun:
+            self.say(status="running")
         self.write("recipe.yaml", recipe)
-        self.say(status="running")
+        if not begun:
+            self.say(started=now(), **about, status="running")
         return self.run()
 
     def take_lock(self, patience: float) -> None:
@@ -113,10 +116,16 @@ class Journal:
         os.close(self.lock)
 
     def clear(self) -> None:
+        """Throw the run away. Its run.json is emptied first and goes last: a kill leaves what is cleared again."""
+        run = self.out / "run.json"
+        if run.exists():
+            self.write(run.name, "{}")
         for name in ("best", "last", "averaged", "history", "checkpoints", "trials"):
             shutil.rmtree(self.out / name, ignore_errors=True)
         for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("*.yaml")):
-            path.unlink()
+            if path != run:
+                path.unlink()
+        run.unlink(missing_ok=True)
 
     def run(self) -> dict[str, Any]:
         return read_run(self.out)
@@ -240,9 +249,18 @@ def read_state(folder: Path) -> tuple[Folder, str]:
 
 
 def read_run(out: str | Path) -> dict[str, Any]:
-    """run.json; empty where there is none."""
+    """run.json; empty where there is none, or where clearing away the run was interrupted.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = Path(out) / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: {error}. Put back a copy of it, or give --restart to begin the run again."
+        ) from None
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:

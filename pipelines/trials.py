@@ -96,7 +96,8 @@ def records(folder: Path) -> list[Record]:
     found = []
     for path in sorted((folder / "trials").glob("*/run.json")):
         run, lines = read_run(path.parent), read_lines(path.parent / "metrics.jsonl")
-        found.append(Record(path.parent.name, run["params"], run["status"], run, lines))
+        if run:
+            found.append(Record(path.parent.name, run["params"], run["status"], run, lines))
     return found
 
 

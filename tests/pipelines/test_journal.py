@@ -1,6 +1,8 @@
 import errno
+import itertools
 import json
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,75 @@ def test_restart_throws_away_all_of_the_old_run_and_nothing_else(journal):
     left = sorted(path.name for path in journal.out.iterdir())
     assert left == [".lock", "notes.txt", "recipe.yaml", "run.json"]
     assert read_run(journal.out)["seed"] == 9
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(monkeypatch, change, count):
+    """Die just before the ``count``-th time that the path's method ``change`` is called."""
+    calls = itertools.count(1)
+    original = getattr(Path, change)
+
+    def mortal(*arguments, **keywords):
+        if next(calls) == count:
+            raise Killed
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(Path, change, mortal)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_that_is_killed_as_it_begins_has_not_begun_or_can_go_on(tmp_path, monkeypatch, count):
+    first = Journal(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, "replace", count)
+        first.open("a: 1\n", {"seed": 3})
+    first.close()
+    assert read_run(tmp_path) == {}
+    run = Journal(tmp_path).open("a: 1\n", {"seed": 3})
+    assert (run["seed"], run["status"]) == (3, "running")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_finished_run_that_is_killed_as_it_goes_on_is_not_finished_by_another_recipe(journal, monkeypatch, count):
+    journal.say(status="finished")
+    journal.close()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, "replace", count)
+        journal.open("epochs: 9\n", {})
+    assert ((journal.out / "recipe.yaml").read_text(), read_run(journal.out)["status"]) == (
+        "system: show_tell\n", {1: "finished", 2: "running"}[count],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_restart_that_is_killed_leaves_nothing_of_the_old_run_to_the_next(journal, monkeypatch, count):
+    journal.epoch({"epoch": 1}, [{"caption": "a"}])
+    journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
+    journal.close()
+    files = ["recipe.yaml", "metrics.jsonl", "samples.jsonl", "run.json"]
+    with monkeypatch.context() as patch:
+        killed_at(patch, "unlink", count)
+        again = Journal(journal.out)
+        with nullcontext() if count > len(files) else pytest.raises(Killed):
+            again.open("new: 1\n", {"seed": 9}, restart=True)
+        again.close()
+    assert read_run(journal.out) == {} or count > len(files)
+    run = Journal(journal.out).open("new: 1\n", {"seed": 9})
+    assert (run["seed"], run["status"]) == (9, "running")
+    assert sorted(path.name for path in journal.out.iterdir()) == [".lock", "recipe.yaml", "run.json"]
+
+
+def test_a_damaged_run_json_is_said_and_a_restart_does_not_need_it(journal):
+    journal.close()
+    (journal.out / "run.json").write_text('{"status": "fini')
+    again = Journal(journal.out)
+    with pytest.raises(UserError, match=r"run\.json is damaged.*--restart"):
+        again.open("", {})
+    again.close()
+    assert Journal(journal.out).open("", {"seed": 4}, restart=True)["seed"] == 4
 
 
 def test_the_newest_state_is_kept_with_the_models(journal):
