@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Dataset
 from pipelines.console import UserError
-from pipelines.corpus import Corpus
+from pipelines.corpus import PACKED, Corpus
+from pipelines.places import locate
 
 
 def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
@@ -28,11 +29,12 @@ def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
 def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
     """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
     fresh = path if "://" in path else f"{path}.part"
-    packing = fsspec.utils.infer_compression(path)
+    packing = pa.Codec.detect(path).name if path.endswith(PACKED) else None
+    filesystem, inside = locate(fresh)
     try:
-        with fsspec.open(fresh, "wt", encoding="utf-8", newline="\n", compression=packing) as file:
+        with filesystem.open_output_stream(inside, compression=packing) as file:
             for some in translated(corpus, dataset):
-                file.writelines(f"{line}\n" for line in some)
+                file.write("".join(f"{line}\n" for line in some).encode())
         if fresh != path:
             os.replace(fresh, path)
     except OSError as error:

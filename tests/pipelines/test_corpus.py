@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import translation_lines
 from pipelines.console import UserError
 from pipelines.corpus import CHUNK_ROWS, Corpus
 
@@ -113,3 +114,12 @@ def test_pairs_need_both_sides(tmp_path):
     path = lines(tmp_path / "x.tsv", ["a\tb", "c"])
     with pytest.raises(UserError, match=r"row 2 .* has no 'target'"):
         list(Corpus.open(str(path)).pairs())
+
+
+def test_translations_are_written_where_text_is_read(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(translation_lines, "translated", lambda *_: iter([EN[:2], EN[2:]]))
+    for place in (bucket[0], str(tmp_path)):
+        for name in ("x.en", "x.en.gz", "x.en.bz2"):
+            translation_lines.write_lines(None, None, f"{place}/{name}")
+            assert [row[1] for row in read(f"{place}/{name}")] == EN
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.en", "x.en.bz2", "x.en.gz"]
