@@ -24,6 +24,12 @@ from feature_store.parts import Part, from_table, to_table
 MISSED_BEATS = 3
 """Heartbeats that a writer may miss before it counts as dead."""
 
+WATCHED_BEATS = 2
+"""Intervals for which a writer elsewhere is watched whatever its clock says; a beat may be late by one."""
+
+SURELY_DEAD_SECONDS = 24 * 3600.0
+"""Age of a heartbeat beyond which nobody waits: a clock set by the wrong time zone is wrong by 14 hours at most."""
+
 READ_THREADS = 16
 OWN_FILES = {"alive.json", "closed.json"}
 
@@ -165,6 +171,15 @@ class Heartbeat:
     def lasts(self) -> float:
         """Seconds for which a heartbeat counts."""
         return MISSED_BEATS * self.interval
+
+    @property
+    def watched(self) -> float:
+        """Seconds for which to wait for another heartbeat of a writer that only its heartbeats tell of. Its clock is
+        not ours, so that what it seems to have missed is no proof."""
+        age = time.time() - self.time
+        if age > SURELY_DEAD_SECONDS:
+            return 0.0
+        return min(max(self.lasts - age, WATCHED_BEATS * self.interval), self.lasts)
 
     def process(self) -> Literal["alive", "gone", "unknown"]:
         """What can be told of the writer's process from here; unknown on another machine."""

@@ -150,15 +150,13 @@ def heartbeat_of(ledger: Ledger, term: TermName) -> Heartbeat | None:
 
 
 def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:
-    """Whether a writer lives. Of one on another machine only time can tell: waits for its next heartbeat, and at
-    most until the last one has lost its force."""
+    """Whether a writer lives. Of one on another machine only time can tell: waits for its next heartbeat."""
     process = seen.process()
     if process != "unknown":
         return process == "alive"
-    left = min(seen.lasts - (time.time() - seen.time), seen.lasts)
-    if left > 0:
-        log.warning("waiting up to %.0f s to see whether a writer still lives (%s)", left, seen.describe())
-    deadline = time.monotonic() + left
+    if seen.watched:
+        log.warning("waiting up to %.0f s to see whether a writer still lives (%s)", seen.watched, seen.describe())
+    deadline = time.monotonic() + seen.watched
     while time.monotonic() < deadline:
         time.sleep(min(0.5, seen.interval / 2))
         now = heartbeat_of(ledger, term)

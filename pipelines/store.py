@@ -74,8 +74,12 @@ def describe_writer(dataset: Dataset) -> str:
         return "none"
     age = time.time() - seen.time
     process = seen.process()
-    dead = process == "gone" or (process == "unknown" and age > seen.lasts)
-    return f"{seen.describe()}, last seen {age:,.0f} s ago" + (" (dead; run its command again)" if dead else "")
+    said = f"{seen.describe()}, last seen {age:,.0f} s ago"
+    if process == "gone":
+        return f"{said} (dead; run its command again)"
+    if process == "unknown" and age > seen.lasts:
+        return f"{said} (dead, unless its clock differs from this one; run its command again)"
+    return said
 
 
 @app.command()

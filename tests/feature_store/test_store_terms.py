@@ -164,6 +164,39 @@ def test_a_writer_elsewhere_that_goes_on_beating_is_not(made):
     made.begin(takeover=True).close()
 
 
+def test_a_clock_that_lags_elsewhere_does_not_make_a_writer_dead(made):
+    """It beats five times a second, each time with the hour before last."""
+    made.begin().close()
+    seen = replace(elsewhere(0.2), time=time.time() - 7200)
+    path = announce(made, seen)
+    ended = threading.Event()
+
+    def beat():
+        count = 0
+        while not ended.wait(0.1):
+            count += 1
+            made.files.write(path, replace(seen, time=seen.time + count).to_json())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(StoreError, match="host other"):
+            made.begin()
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_how_long_a_writer_elsewhere_is_watched():
+    def watched(age: float) -> float:
+        return replace(elsewhere(10), time=time.time() - age).watched
+
+    assert watched(4) == pytest.approx(26, abs=1)  # until three intervals have passed since it was written
+    assert watched(35) == watched(14 * 3600) == 20
+    assert watched(-1e6) == 30
+    assert watched(25 * 3600) == 0
+
+
 def test_a_clock_that_runs_ahead_elsewhere_does_not_lock_the_store(made):
     made.begin().close()
     announce(made, replace(elsewhere(0.05), time=time.time() + 1e6))
