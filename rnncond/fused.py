@@ -149,6 +149,8 @@ def additive_attention(
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax of ``scores`` (B, K, L) over the places that ``mask`` (B, L) has; over all without one. Of an example
+    without any place it is uniform."""
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
     return scores.softmax(-1)
@@ -215,7 +217,7 @@ class _Memory(Function):
         sums = ctx.sums
         grad_keys = sums.grad_keys.mul_(2 * sums.energy).div_(sums.keys)
         grad_values = None
-        if sums.values_wanted:
+        if sums.read:  # else nobody wants it, or no step's context was used
             weights, grad_contexts = (torch.cat(parts, 1) for parts in zip(*sums.read, strict=True))
             grad_values = torch.bmm(weights.mT, grad_contexts)
         grad_energy = sums.grad_energy[None]

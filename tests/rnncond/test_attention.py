@@ -29,7 +29,8 @@ def plain(attention, query, places, mask):
 
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("many", [False, True])
-def test_additive_attention_follows_its_formula_forward_and_backward(many, mask):
+@pytest.mark.parametrize("used", ["both", "contexts", "weights"])
+def test_additive_attention_follows_its_formula_forward_and_backward(many, mask, used):
     torch.manual_seed(0)
     attention, places = AdditiveAttention(5, 5, 7, bias=True).double(), values()
     queries = [torch.randn(6, 5, dtype=torch.float64, requires_grad=True) for _ in range(3)]
@@ -38,9 +39,11 @@ def test_additive_attention_follows_its_formula_forward_and_backward(many, mask)
     wanted = [places, *queries, *attention.parameters()]
 
     def objective(look):
-        """A function of the contexts and of the weights, different in each of three steps."""
+        """A function of the contexts, of the weights, or of both, different in each of three steps."""
         looks = [look(query) for query in queries]
-        return sum(((step + 1) * c.sin()).sum() + (w**2).sum() for step, (c, w) in enumerate(looks))
+        contexts = sum(((step + 1) * c.sin()).sum() for step, (c, _) in enumerate(looks))
+        weights = sum(((step + 1) * w**2).sum() for step, (_, w) in enumerate(looks))
+        return {"both": contexts + weights, "contexts": contexts, "weights": weights}[used]
 
     found = objective(lambda q: over(attention.query(q)) if many else attention(q, keys, places, mask))
     expected = objective(lambda q: plain(attention, q, places, mask))
