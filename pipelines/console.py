@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +24,15 @@ UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ =
 
 class UserError(Exception):
     """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
+
+    code = 2
+
+
+class Fault(UserError):
+    """Nobody's mistake: workers that were lost, a process that died, a server that went away. The same command goes on
+    where it stopped. Exit code 4."""
+
+    code = 4
 
 
 class OtherRun(UserError):
@@ -54,21 +63,38 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in own
     arguments = [argument for argument in own if argument != "--json"] + arguments[len(own) :]
+    command = typer.main.get_command(app)
+    for verb in (command, *getattr(command, "commands", {}).values()):
+        verb.params.append(json_option())
     try:
-        outcome = call(typer.main.get_command(app), name, arguments)
+        outcome = call(command, name, arguments)
     except KeyboardInterrupt:
         return fail(INTERRUPTED, as_json, 130)
     except Exception as error:
         message = user_message(error)
         if message is None:
             raise
-        return fail(message, as_json)
+        return fail(message, as_json, exit_code(error))
     if not isinstance(outcome, Outcome):
         return int(outcome or 0)
     show(outcome)
     if as_json:
         print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
     return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
+
+
+def json_option() -> Any:
+    """``--json`` for a verb's help alone: ``run`` takes it out of the command line, wherever it stands."""
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def verb(
+        as_json: Annotated[bool, typer.Option("--json", help="end with a line of JSON on standard output")] = False,
+    ) -> None: ...
+
+    (option,) = typer.main.get_command(app).params
+    option.expose_value = False
+    return option
 
 
 INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to go on."
@@ -99,7 +125,21 @@ def fail(message: str, as_json: bool, code: int = 2) -> int:
 
 
 def user_message(error: BaseException) -> str | None:
-    """The message of a mistake of the user's, also one that Ray or the parser wrapped; None for a defect of ours.
+    """The message of a mistake of the user's or of a fault; None for a defect of ours."""
+    found = told(error)
+    if isinstance(found, UsageError):
+        hint = f"\nTry '{found.ctx.command_path} --help'." if getattr(found, "ctx", None) else ""
+        return found.format_message() + hint
+    return None if found is None else str(found)
+
+
+def exit_code(error: BaseException) -> int:
+    """Of an error that has a message for the user."""
+    return getattr(told(error), "code", 2)
+
+
+def told(error: BaseException) -> BaseException | None:
+    """What there is to tell the user of, also where Ray or the parser wrapped it; None for a defect of ours.
 
     What was raised while a mistake was handled, and not from it, is a defect.
     """
@@ -107,11 +147,8 @@ def user_message(error: BaseException) -> str | None:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if isinstance(link, UsageError):
-            hint = f"\nTry '{link.ctx.command_path} --help'." if getattr(link, "ctx", None) else ""
-            return link.format_message() + hint
-        if type(link).__name__ in USER_ERRORS or isinstance(link, UserError):
-            return str(link)
+        if type(link).__name__ in USER_ERRORS or isinstance(link, UsageError | UserError):
+            return link
         link = getattr(link, "cause", None) or link.__cause__
     return None
 
@@ -124,10 +161,8 @@ def show(outcome: Outcome) -> None:
     out = Console(stderr=True)
     width = max((len(key) for key in outcome.summary), default=0)
     for key, value in outcome.summary.items():
-        shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        out.print(
-            f"  [bold]{escape(key.replace('_', ' ')):<{width}}[/]  {escape(shown)}", highlight=False, soft_wrap=True
-        )
+        line = f"  [bold]{escape(key.replace('_', ' ')):<{width}}[/]  {escape(in_words(value))}"
+        out.print(line, highlight=False, soft_wrap=True)
     if outcome.failed:
         out.print(f"[yellow]{outcome.failed:,} failed:[/]")
         for failure in outcome.failures:
@@ -136,6 +171,17 @@ def show(outcome: Outcome) -> None:
             out.print(f"  and {outcome.failed - len(outcome.failures):,} more")
     if outcome.hint:
         out.print(f"\n{escape(outcome.hint)}", highlight=False, soft_wrap=True)
+
+
+def in_words(value: Any) -> str:
+    """A value of a summary: numbers with four digits, or all that are before the point."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    return str(value)
 
 
 def tell(message: str) -> None:

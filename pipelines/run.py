@@ -21,7 +21,7 @@ import typer
 
 from pipelines import console
 from pipelines.cluster import connect
-from pipelines.console import OtherRun, Outcome, UserError, tell
+from pipelines.console import Fault, OtherRun, Outcome, UserError, tell
 from pipelines.journal import now
 from pipelines.stages import Stage, command_of, read_pipeline
 from pipelines.states import digest, state_of
@@ -105,6 +105,7 @@ def perform(stage: Stage, book: Book, left: list[str]) -> None:
 
     Raises:
         UserError: it cannot be done.
+        Fault: it was broken off by one.
     """
     known = book.entry(stage)
     ours = known is not None and known.get("args", {}).get("out") == stage.args.get("out")
@@ -123,7 +124,8 @@ def perform(stage: Stage, book: Book, left: list[str]) -> None:
             raise
         book.news[stage.name] = "failed"
         console.show(Outcome({**book.news, **dict.fromkeys(left, "not begun")}))
-        raise UserError(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
+        kind = Fault if console.exit_code(error) == Fault.code else UserError
+        raise kind(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
     console.show(replace(outcome, hint=None))
     book.keep(
         stage,

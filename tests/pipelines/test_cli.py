@@ -7,13 +7,15 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import typer
 
 from pipelines import console
 from pipelines.cli import VERBS
-from pipelines.console import Outcome, UserError
+from pipelines.console import Fault, Outcome, UserError
 
 
 def rnncond(*arguments: str) -> subprocess.CompletedProcess:
@@ -38,6 +40,7 @@ def test_every_verb_explains_itself_with_examples(verb, capsys):
     assert console.run(app, f"rnncond {verb}", ["--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"rnncond {verb}") >= 2, "a usage line and at least one example"
+    assert "--json" in shown
 
 
 def test_the_verbs_are_listed_without_importing_any():
@@ -47,6 +50,11 @@ def test_the_verbs_are_listed_without_importing_any():
     assert all(verb in shown.stdout for verb in VERBS)
     imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
     assert not imported & {"ray", "torch", "mlflow"}
+
+
+def test_its_version():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert rnncond("--version").stdout == f"rnncond {project['version']}\n"
 
 
 def test_a_misspelt_verb_is_told_the_nearest():
@@ -67,6 +75,19 @@ def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
     assert all(failure in shown.err for failure in outcome.failures)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "yes"), (False, "no"), (0, "0"), (1234567, "1,234,567"), (12345.6, "12,346"), (1234.56, "1,235"),
+        (999.96, "1,000"), (23.4567, "23.46"), (-0.5, "-0.5"), (0.000123456, "0.0001235"), (1e9, "1,000,000,000"),
+        (float("inf"), "inf"), (None, "None"), ("runs/a", "runs/a"),
+    ],
+)  # fmt: skip
+def test_values_of_a_summary_are_read_easily(value, shown, capsys):
+    console.show(Outcome({"value": value}))
+    assert capsys.readouterr().err == f"  value  {shown}\n"
+
+
 def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
     assert console.run(app_that(UserError("found 3, expected 2")), "rnncond x", ["--json"]) == 2
     shown = capsys.readouterr()
@@ -76,6 +97,15 @@ def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
     assert "'--number'" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
         console.run(app_that(ZeroDivisionError()), "rnncond x", [])
+
+
+def test_a_fault_has_an_exit_code_that_tells_a_scheduler_to_try_again(capsys):
+    class TaskError(Exception):
+        cause = Fault("a process has died")  # where Ray keeps it
+
+    for error in (Fault("a process has died"), TaskError()):
+        assert console.run(app_that(error), "rnncond x", []) == 4
+        assert "a process has died" in capsys.readouterr().err
 
 
 def raised(by) -> Exception:
