@@ -9,6 +9,7 @@ import difflib
 import importlib
 import os
 import sys
+from importlib import metadata
 
 from rich.console import Console
 from rich.table import Table
@@ -32,10 +33,14 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exits with 0 (all done), 2 (usage or configuration), 3 (done, but some inputs failed), 130 (Ctrl-C)."""
+    """Entry point: exits with 0 (all done), 2 (usage or configuration), 3 (done, but some inputs failed) or 130
+    (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         show_verbs()
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(f"rnncond {version()}")
         sys.exit(0)
     verb, *rest = arguments
     if verb not in VERBS:
@@ -51,6 +56,13 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:  # loading torch and Ray takes seconds
         sys.exit(console.fail(console.INTERRUPTED, "--json" in rest, 130))
     sys.exit(console.run(module.app, f"rnncond {verb}", rest))
+
+
+def version() -> str:
+    try:
+        return metadata.version("rnncond")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its folder)"
 
 
 def show_verbs() -> None:
