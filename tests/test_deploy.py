@@ -5,8 +5,10 @@ another and with the project. The tables have the fields in use, from the publis
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ CONTAINER = {
     "env": [{"name": TEXT, "value": TEXT}],
     "envFrom": [{"configMapRef": REFERENCE, "secretRef": REFERENCE}],
     "volumeMounts": [{"name": TEXT, "mountPath": TEXT, "readOnly": YES}],
+    "readinessProbe": {"httpGet": {"path": TEXT, "port": TEXT}},
 }  # fmt: skip
 POD = {
     "containers": [CONTAINER], "initContainers": [CONTAINER], "serviceAccountName": TEXT,
@@ -59,6 +62,13 @@ KINDS: dict[tuple[str, str], dict] = {
         "spec": {"accessModes": [{"ReadWriteOnce", "ReadWriteMany"}], "resources": RESOURCES}
     },
     ("v1", "ServiceAccount"): {},
+    ("v1", "Service"): {
+        "spec": {"selector": NAMES, "ports": [{"name": TEXT, "port": NUMBER, "targetPort": TEXT}]}
+    },
+    ("apps/v1", "Deployment"): {
+        "spec": {"replicas": NUMBER, "strategy": {"type": {"Recreate", "RollingUpdate"}},
+                 "selector": {"matchLabels": NAMES}, "template": TEMPLATE}
+    },
     ("rbac.authorization.k8s.io/v1", "Role"): {
         "rules": [{"apiGroups": [TEXT], "resources": [TEXT],
                    "verbs": [{"get", "list", "watch", "create", "update", "patch", "delete"}]}]
@@ -132,8 +142,56 @@ def test_every_field_is_known_and_of_its_type(path):
 
 
 def test_there_is_what_a_cluster_needs():
-    kinds = [document["kind"] for path in FILES for document in documents(path)]
-    assert sorted(kinds) == sorted(kind for _, kind in KINDS)
+    found = [(document["kind"], document["metadata"]["name"]) for path in FILES for document in documents(path)]
+    assert {kind for kind, _ in found} == {kind for _, kind in KINDS}
+    assert len(set(found)) == len(found)
+
+
+def claim(name: str) -> dict:
+    claims = [one for path in FILES for one in documents(path) if one["kind"] == "PersistentVolumeClaim"]
+    return {found["metadata"]["name"]: found["spec"] for found in claims}[name]
+
+
+def test_two_heads_on_two_nodes_may_mount_what_they_share():
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for spec in (one("RayCluster")["spec"], one("RayJob")["spec"]["rayClusterSpec"])
+        for volume in spec["headGroupSpec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert claims == ["rnncond"] * 2
+    assert claim("rnncond")["accessModes"] == ["ReadWriteMany"]
+
+
+def test_the_tracking_server_of_the_settings_is_deployed_and_answers_by_that_name():
+    from mlflow.cli import cli
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    deployment, service = one("Deployment")["spec"], one("Service")
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (
+        container["image"] == one("RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
+    )
+    program, verb, *words = container["command"]
+    assert (program, verb) == ("mlflow", "server")
+    options = cli.commands[verb].make_context(verb, words).params
+    (port,) = service["spec"]["ports"]
+    uri = f"http://{service['metadata']['name']}:{port['port']}"
+    assert one("ConfigMap")["data"]["MLFLOW_TRACKING_URI"] == uri
+    hosts = options["allowed_hosts"].split(",")
+    assert is_allowed_host_header(hosts, "mlflow:5000") and is_allowed_host_header(hosts, "localhost:5001")
+    assert (options["host"], options["port"]) == ("0.0.0.0", container["ports"][0]["containerPort"])
+    assert port["targetPort"] == container["ports"][0]["name"] == container["readinessProbe"]["httpGet"]["port"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == deployment["selector"]["matchLabels"] == labels
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert pod["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "mlflow"}}]
+    assert options["backend_store_uri"].startswith(f"sqlite:///{mounted['data']}/")
+    assert options["artifacts_destination"].startswith(f"{mounted['data']}/")
+    # One writer: neither two servers nor an old beside a new one.
+    assert (claim("mlflow")["accessModes"], deployment["strategy"]) == (["ReadWriteOnce"], {"type": "Recreate"})
+    assert deployment["replicas"] == 1
 
 
 @pytest.mark.parametrize(
@@ -220,7 +278,9 @@ def test_the_night_may_do_what_it_does_and_waits_for_the_job_it_starts():
 
 
 def test_the_jobs_command_is_one_of_ours():
-    words = shlex.split(one("RayJob")["spec"]["entrypoint"])
+    shell, option, script = shlex.split(one("RayJob")["spec"]["entrypoint"])
+    assert (shell, option) == ("bash", "-c")
+    words = shlex.split(script.partition("||")[0])
     assert words[:3] == ["rnncond", "run", "/etc/rnncond/pipeline.yaml"] and words[1] in VERBS
     from typer.main import get_command
 
@@ -230,11 +290,27 @@ def test_the_jobs_command_is_one_of_ours():
     assert {word for word in words if word.startswith("--")} <= known
 
 
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 0), (2, 2), (1, 1), (137, 137)])
+def test_inputs_that_fail_do_not_fail_the_night(tmp_path, code, expected):
+    """KubeRay puts the entrypoint into a line for its shell, `ray job submit -- ENTRYPOINT`, and Ray joins the words
+    that come of it for another shell."""
+    verb = tmp_path / "rnncond"
+    verb.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexit {code}\n')
+    verb.chmod(0o755)
+    joined = shlex.join(shlex.split(one("RayJob")["spec"]["entrypoint"]))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert subprocess.run(joined, shell=True, env=environment).returncode == expected
+    assert (tmp_path / "said").read_text() == "run /etc/rnncond/pipeline.yaml --address auto\n"
+
+
 def test_the_pipeline_is_one():
     found = read_pipeline(str(ROOT / "deploy" / "pipeline.yaml"))
-    assert [stage.verb for stage in found.stages] == ["features", "train", "promote", "caption"]
-    outputs = [stage.args.get("out") or stage.args.get("store") for stage in found.stages if stage.verb != "promote"]
+    assert [stage.verb for stage in found.stages] == ["features", "train", "evaluate", "promote", "caption"]
+    outputs = [stage.args["store" if stage.verb == "features" else "out"]
+               for stage in found.stages if stage.verb not in ("evaluate", "promote")]  # fmt: skip
     assert all(out.startswith(("/shared/", "s3://")) for out in outputs), "what outlives a cluster"
+    read = [value for stage in found.stages for value in stage.words if "captions.jsonl" in value]
+    assert read and all("s3://bucket/captions.jsonl" in value for value in read), "which every cluster can read"
 
 
 def test_what_is_alarmed_on_is_exported():
