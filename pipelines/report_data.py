@@ -53,8 +53,8 @@ def read(out: str, count: int, fingerprint: str | None = None) -> Found:
     folder = Path(out)
     try:
         found.evaluation, found.run = read_object(folder / SUMMARY), read_object(folder / "run.json")
-        found.rows = read_lines(folder / ROWS)
-        found.metrics, found.samples = read_lines(folder / "metrics.jsonl"), read_lines(folder / "samples.jsonl")
+        found.rows = read_objects(folder / ROWS)
+        found.metrics, found.samples = read_objects(folder / "metrics.jsonl"), read_objects(folder / "samples.jsonl")
         found.recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
     except (ValueError, OSError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run the verb that wrote it again.") from None
@@ -89,7 +89,19 @@ def read_output(found: Found, count: int, fingerprint: str | None) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return of_objects([json.loads(path.read_text(encoding="utf-8"))], path)[0] if path.exists() else {}
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    return of_objects(read_lines(path), path)
+
+
+def of_objects(found: list[Any], path: Path) -> list[dict[str, Any]]:
+    """``found`` itself; ValueError where anything in it is no JSON object."""
+    for value in found:
+        if not isinstance(value, dict):
+            raise ValueError(f"{path.name} has {json.dumps(value)[:60]}, expected a JSON object")
+    return found
 
 
 def by_epoch(samples: Iterable[Mapping[str, Any]], name: str, said: str) -> dict[str, list[tuple[int, str]]]:

@@ -86,7 +86,11 @@ def models_in(place: str) -> Any:
     for name in ("", "best", "averaged"):
         file = Path(place, name, DESCRIPTION)
         if file.is_file():
-            found[name] = json.loads(file.read_bytes())["model_id"]
+            content = file.read_bytes()
+            try:
+                found[name] = json.loads(content)["model_id"]
+            except (ValueError, LookupError, TypeError):  # what reads the model will say so
+                found[name] = f"damaged, {hashlib.sha256(content).hexdigest()}"
     return found or None
 
 

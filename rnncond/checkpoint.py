@@ -56,6 +56,7 @@ class Trained:
 
 
 def model_id(weights_hash: str, system: str, config: dict) -> str:
+    """The id of a model by the SHA-256 of its weights, as hexadecimal digits, its system and its config."""
     identity = json.dumps([weights_hash, system, config], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -80,10 +81,16 @@ def pack(trained: Trained) -> dict[str, bytes]:
 
 
 def as_json(vocabulary: Vocabulary | None) -> dict | None:
+    """A vocabulary as a value of ``model.json``."""
     return None if vocabulary is None else json.loads(vocabulary.to_json())
 
 
 def from_json(description: dict | None) -> Vocabulary | None:
+    """The vocabulary that ``as_json`` gave as ``description``.
+
+    Raises:
+        ValueError: it is not what ``as_json`` gives.
+    """
     return None if description is None else Vocabulary.from_json(json.dumps(description))
 
 
@@ -97,7 +104,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Trained:
 
     Raises:
         ModelError: there is no model, a file is missing, cut short or damaged, the two files do not belong together,
-            the format is newer than this code, or the system is not known here.
+            the format is newer than this code, a value is not of its type, or the system is not known here.
     """
     description, weights = read(Path(folder))
     name, config = description["system"], description["config"]
@@ -110,7 +117,12 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Trained:
     return Trained(name, model.to(device).eval(), *vocabularies, description["features"], description["info"])
 
 
-KEYS = {"system", "config", "weights_sha256", "features", "info", "vocabulary", "source_vocabulary"}
+KINDS = {
+    "system": str, "config": dict, "weights_sha256": str, "features": dict | None, "info": dict, "vocabulary": dict,
+    "source_vocabulary": dict | None,
+}  # fmt: skip
+"""Of what type each value of ``model.json`` is."""
+OF_FEATURES = {"fingerprint": str, "recipe": dict, "output": str}
 
 
 def read(folder: Path) -> tuple[dict, bytes]:
@@ -128,9 +140,9 @@ def read(folder: Path) -> tuple[dict, bytes]:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}. Take another copy of the model.") from None
     if version != FORMAT:
         raise ModelError(f"{folder} has format {version}; this version reads {FORMAT}. Use a newer rnncond.")
-    missing = KEYS - description.keys()
-    if missing:
-        raise ModelError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(missing))}. Take another copy of the model.")
+    check(description, KINDS, folder)
+    if description["features"] is not None:
+        check(description["features"], OF_FEATURES, folder, "features.")
     weights = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
         raise ModelError(
@@ -138,6 +150,17 @@ def read(folder: Path) -> tuple[dict, bytes]:
             f"not the one that {DESCRIPTION} names. Take another copy of the model."
         )
     return description, weights
+
+
+def check(found: dict, kinds: dict[str, Any], folder: Path, where: str = "") -> None:
+    """Raises ModelError where ``found`` lacks a key, or a value is not of its type."""
+    wrong = [f"lacks {where}{key}" for key in kinds if key not in found] or [
+        f"has {json.dumps(found[key])[:40]} as {where}{key}"
+        for key, kind in kinds.items()
+        if not isinstance(found[key], kind)
+    ]
+    if wrong:
+        raise ModelError(f"{folder / DESCRIPTION} {' and '.join(wrong)}. Take another copy of the model.")
 
 
 def tensors_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

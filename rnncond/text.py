@@ -17,7 +17,6 @@ from rnncond.contract import EOS, UNK
 Level = Literal["word", "bpe", "wordpiece", "unigram"]
 Punctuation = Literal["split", "drop", "keep"]
 Normalise = Literal["none", "moses"]
-Normalise = Literal["none", "moses"]
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 FORMAT = 1
@@ -165,15 +164,24 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
-        """Raises ValueError where ``text`` is not what ``to_json`` gives."""
+        """The vocabulary that ``to_json`` gave as ``text``.
+
+        Raises:
+            ValueError: it is not what ``to_json`` gives.
+        """
         try:
             content = json.loads(text)
             version = content["format"]
             if version != FORMAT:
                 raise ValueError(f"the vocabulary's format is {version}; this version reads {FORMAT}")
-            return cls(Tokenizer.from_str(json.dumps(content["tokenizer"])), Text(**content["text"]))
+            text, described = Text(**content["text"]), json.dumps(content["tokenizer"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not the JSON of a vocabulary: {type(error).__name__} {error}") from error
+        try:
+            tokenizer = Tokenizer.from_str(described)
+        except Exception as error:  # the library has no class of its own for it
+            raise ValueError(f"the vocabulary's tokenizer is damaged: {error}") from error
+        return cls(tokenizer, text)
 
 
 def attach_punctuation(text: str) -> str:

@@ -209,6 +209,8 @@ def test_a_caption_of_nothing(evaluated):
         (["nowhere"], "nowhere has nothing to show"),
         (["images"], "images has nothing to show"),
         (["damaged"], "damaged has a damaged file"),
+        (["listed"], "evaluation.json has [], expected a JSON object"),
+        (["rows"], "evaluated.jsonl has 3, expected a JSON object"),
         (["run", "--to", "run/report.html/x"], "cannot be written"),
         (["run", "--count", "0"], "'--count'"),
         (["s3://bucket/out"], "say --to FILE"),
@@ -219,6 +221,9 @@ def test_mistakes(evaluated, tmp_path, capsys, monkeypatch, arguments, expected)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "evaluation.json").write_text("{")
+    for name, file, content in (("listed", "evaluation.json", "[]"), ("rows", "evaluated.jsonl", "3\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(content)
     (evaluated / "report.html").write_text("")
     assert run(*arguments) == 2
     assert expected in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]

@@ -277,6 +277,9 @@ def test_states_know_content_and_nothing_else(tmp_path):
     assert state_of("run") == model
     make_translator(tmp_path / "run" / "best", seed=1)
     assert state_of("run") != model
+    for content in ("{", "[]", "{}"):
+        Path("run/best/model.json").write_text(content)
+        assert state_of("run") != model is not None
     (tmp_path / "folder").mkdir()
     empty = state_of("folder")
     (tmp_path / "folder" / "file").write_text("x")

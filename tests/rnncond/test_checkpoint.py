@@ -87,6 +87,22 @@ BROKEN = {
     "config of another version": (lambda folder: change(folder, config={"vocab_size": 9, "hiden": 1}), "cannot build"),
     "config of other sizes": (lambda folder: change(folder, config={"vocab_size": 9, "feature_size": 3}), "build"),
     "vocabulary damaged": (lambda folder: change(folder, vocabulary={"format": 1}), "cannot build"),
+    "config is a list": (lambda folder: change(folder, config=[9, 3]), r"has \[9, 3\] as config"),
+    "system is a number": (lambda folder: change(folder, system=3), "has 3 as system"),
+    "no vocabulary": (lambda folder: change(folder, vocabulary=None), "has null as vocabulary"),
+    "no info": (lambda folder: change(folder, info=None), "has null as info"),
+    "features is text": (lambda folder: change(folder, features="pooled"), 'has "pooled" as features'),
+    "features lack a key": (
+        lambda folder: change(folder, features={"fingerprint": "0", "recipe": {}}), r"lacks features\.output",
+    ),
+    "features of another kind": (
+        lambda folder: change(folder, features={"fingerprint": "0", "recipe": None, "output": "grid"}),
+        r"has null as features\.recipe",
+    ),
+    "tokenizer damaged": (
+        lambda folder: change(folder, vocabulary={"format": 1, "text": {}, "tokenizer": {"model": 3}}),
+        "tokenizer is damaged",
+    ),
     "newer vocabulary": (lambda folder: change(folder, vocabulary={"format": 9}), "format is 9"),
 }  # fmt: skip
 

@@ -189,3 +189,6 @@ def test_other_json_is_refused():
         Vocabulary.from_json(json.dumps(content | {"format": 2}))
     with pytest.raises(ValueError, match="not the JSON of a vocabulary"):
         Vocabulary.from_json("{}")
+    for damaged in (None, {}, content["tokenizer"] | {"model": {"type": "BPE"}}):
+        with pytest.raises(ValueError, match="tokenizer is damaged"):
+            Vocabulary.from_json(json.dumps(content | {"tokenizer": damaged}))
