@@ -8,7 +8,6 @@ default written out, is saved with the run and is a recipe itself.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import typing
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     ValidationError,
@@ -29,6 +27,7 @@ from pydantic import (
 )
 
 from pipelines.console import UserError
+from pipelines.mistakes import describe, near
 from pipelines.sections import (
     CaptionText,
     Cluster,
@@ -41,7 +40,7 @@ from pipelines.sections import (
     Whole,
     no_bool,
 )
-from pipelines.training_sections import OBJECTIVES, SCHEDULES, CaptionTraining, PairTraining, Training
+from pipelines.training_sections import CaptionTraining, PairTraining, Training
 from pipelines.tuning_sections import CaptionTune, PairTune, Tune
 from rnncond import systems
 from rnncond.search import SearchOptions
@@ -129,11 +128,15 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
 
 
 @cache
-def recipe_type(system: str | None) -> type[Recipe]:
-    """The recipe of a system, with its ``model`` section; with any such section where there is no such system."""
+def recipe_type(system: str | None, text: bool = False) -> type[Recipe]:
+    """The recipe of a system, with its ``model`` section; with any such section where there is no such system.
+
+    Args:
+        text: where there is no such system, the half is that of text, not of pictures.
+    """
     search = section_of(SearchOptions, OF_DECODING)
     sections: dict[str, Any] = {"search": (search, search())}
-    base: type[Recipe] = CaptionRecipe
+    base: type[Recipe] = TranslationRecipe if text else CaptionRecipe
     try:
         found = systems.find(system or "")
         model = section_of(found.Config, FILLED)
@@ -175,8 +178,8 @@ def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -
     Raises:
         UserError: anything is wrong.
     """
-    system = values.get("system")
-    kind = recipe_type(system if isinstance(system, str) else None)
+    system, data = values.get("system"), values.get("data")
+    kind = recipe_type(system if isinstance(system, str) else None, isinstance(data, dict) and "source" in data)
     refuse_other_half(values, kind, where)
     found = list(problems)
     try:
@@ -277,6 +280,8 @@ class UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):  # refused below
+                continue
             if key.value in seen:
                 raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
@@ -299,56 +304,6 @@ def apply(values: dict, override: str) -> str | None:
             return f"{override!r}: {section} is a value, not a section"
     values[key] = value
     return None
-
-
-def describe(error: dict, recipe: type[BaseModel]) -> str:
-    """One of pydantic's errors in a line: path, what was found, what is allowed."""
-    loc = [str(part) for part in error["loc"]]
-    path, found, what = ".".join(keys_in(loc)), error["input"], error["msg"]
-    if error["type"] == "extra_forbidden":
-        keys = keys_of(recipe, loc[:-1])
-        return f"{path}: no such key; there are {', '.join(keys)}.{near(loc[-1], keys)}"
-    if error["type"] == "missing":
-        return f"{path}: missing; the recipe must say it, or add {path}=VALUE to the command"
-    if error["type"] == "union_tag_invalid":
-        path, found = f"{path}.kind", found["kind"]
-    if error["type"] in ("literal_error", "union_tag_invalid"):
-        allowed = error["ctx"].get("expected") or error["ctx"]["expected_tags"]
-        options = [option.strip("' ") for option in allowed.replace(" or ", ", ").split(",")]
-        return f"{path}: found {found!r}, expected {allowed}.{near(str(found), options)}"
-    what = what.removeprefix("Value error, ").removeprefix("Input should be ")
-    if error["type"] == "value_error":
-        return f"{path}: {what}" if path else what
-    return f"{path}: found {found!r}, expected {what}"
-
-
-def keys_in(loc: list[str]) -> list[str]:
-    """Pydantic's path without the kind that it has behind ``objective`` and ``schedule``."""
-    return [part for part in loc if part not in KINDS]
-
-
-KINDS = OBJECTIVES | SCHEDULES
-
-
-def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
-    """The keys of the section at ``loc``."""
-    for part in loc:
-        if part in KINDS:
-            model = KINDS[part]
-        elif part in model.model_fields:  # else a key of a mapping, as in tune.space
-            model = section_in(model.model_fields[part].annotation)
-    return list(model.model_fields)
-
-
-def section_in(annotation: Any) -> Any:
-    """The section that an optional one or a mapping to sections is made of."""
-    parts = [part for part in typing.get_args(annotation) if part is not type(None)]
-    return section_in(parts[-1]) if parts else annotation
-
-
-def near(word: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(word, options, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def absolute(path: str) -> str:

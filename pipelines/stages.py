@@ -37,7 +37,8 @@ from pydantic import Field, ValidationError
 
 from pipelines import cli
 from pipelines.console import UsageError, UserError
-from pipelines.recipe import UniqueKeys, apply, describe, flat, near, read_text
+from pipelines.mistakes import describe, near
+from pipelines.recipe import UniqueKeys, apply, flat, read_text
 from pipelines.sections import Section
 
 NO_STAGE = ("demo", "run", "submit")

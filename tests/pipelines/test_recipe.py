@@ -166,13 +166,42 @@ def test_all_mistakes_are_told_at_once():
         ("training.average_last=1", "training.average_last: found 1, expected"),
         ("training.average_last=1000", "average_last is 1000, but there are only"),
         ("model.vocab_size=9", "model.vocab_size: no such key"),
-        ("training=3", "training: found 3, expected"),
+        ("training=3", "training: found 3, expected a section"),
+        ("training.objective=[]", "training.objective: found [], expected a section"),
+        ("training.epochs=1.5", "training.epochs: found 1.5, expected a whole number"),
+        ("data.store=3", "data.store: found 3, expected text"),
+        ("data={1: 2}", "data.1: found the key 1, expected text"),
+        ("tune={trials: 2}", "tune.space: missing; say it in the file"),
+        ("tune.space.model.dropout={uniform: [0, 1, 2]}", "found [0, 1, 2], expected at most 2 of them"),
+        ("tune.space.model.dropout={uniform: [0]}", "model.dropout.uniform: found [0], and value 2 is missing"),
     ],
 )
 def test_values_that_do_not_fit(override, message):
     with pytest.raises(UserError) as caught:
         read_recipe("show_tell.small", [*DATA, "training.schedule.kind=cosine", override])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "messages"),
+    [
+        ("system: encdec", ["data: missing; say it in the file, or add data.source=VALUE data.validation_source=VALUE",
+                            "training: missing; say it in the file, or add training.epochs=VALUE to the command"]),
+        ("system: show_tell\ndata: {store: a, output: pooled}\ntraining: {epochs: 1}",
+         ["1 mistake:\n  data.captions: missing; say it in the file, or add data.captions=VALUE to the command"]),
+        ("system: encdc\ndata: {source: a, validation_source: b}\ntraining: {epochs: 1}",
+         ["1 mistake:\n  system: no system is called 'encdc'"]),
+        ("system: encdec\ndata: {source: a, validation_source: b, columns: [a, b, c]}\ntraining: {epochs: 1}",
+         ["data.columns: found ['a', 'b', 'c'], expected at most 2 of them"]),
+        ("1: 2", ["1: found the key 1, expected text"]),
+        ("? [1, 2]\n: 3", ["is not YAML", "unhashable key"]),
+    ],
+)  # fmt: skip
+def test_what_a_file_lacks_or_has_too_much(tmp_path, content, messages):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_recipe(str(tmp_path / "mine.yaml"))
+    assert all(message in str(caught.value) for message in messages)
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path):

@@ -130,7 +130,7 @@ def test_the_saved_search_is_a_recipe_that_gives_it_again(tmp_path):
         (["tune.space.model.hidden={step: 2}"], ["found no values, expected a list of choices"]),
         (["tune.space.model.hidden={uniform: [9, 3]}"], ["uniform is [9, 3], expected the lower number first"]),
         (["tune.space.model.dropout={log: [0, 0.5]}"], ["log is [0, 0.5], expected", "above zero"]),
-        (["tune.space.model.hidden={uniform: [8, 16]}"], ["model.hidden: found 11.", "expected a valid integer"]),
+        (["tune.space.model.hidden={uniform: [8, 16]}"], ["model.hidden: found 11.", "expected a whole number"]),
         (["tune.space.model.dropout={uniform: [0, 1.5]}"], ["dropout is 1.5", "(model.dropout=1.5)"]),
         (["tune.space.model.hidden=[8, 0]", RATE], ["hidden is 0", "model.hidden=0, training.learning_rate=0.0001"]),
         (["tune.space.training.schedule.kind=[constant, gnmt]"], ["decay_every: missing", "(training.schedule.kind="]),
