@@ -31,6 +31,7 @@ from pipelines.mistakes import describe, near
 from pipelines.sections import (
     CaptionText,
     Cluster,
+    LocalFolder,
     Pairs,
     PairText,
     Pictures,
@@ -65,7 +66,7 @@ class Recipe(Section):
     search: Any = Field(default_factory=dict)
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
-    out: str | None = None
+    out: LocalFolder | None = None
     """The run's folder; null: runs/NAME of the recipe."""
     tune: Tune | None = Field(None, exclude=True)
     """For ``rnncond tune`` alone, which says in each trial's recipe what it came to."""

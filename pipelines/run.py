@@ -22,7 +22,7 @@ import typer
 from pipelines import console
 from pipelines.cluster import connect
 from pipelines.console import Fault, OtherRun, Outcome, UserError, tell
-from pipelines.journal import now
+from pipelines.journal import now, read_run
 from pipelines.stages import Stage, command_of, read_pipeline
 from pipelines.states import digest, state_of
 
@@ -108,15 +108,17 @@ def perform(stage: Stage, book: Book, left: list[str]) -> None:
         Fault: it was broken off by one.
     """
     known = book.entry(stage)
-    ours = known is not None and known.get("args", {}).get("out") == stage.args.get("out")
+    out = stage.args.get("out")
+    ours = known is not None and known.get("args", {}).get("out") == out
     before = reads(stage)
-    book.begin(stage)
+    mine = ours or out is None or not read_run(str(out))
+    book.begin(stage, mine)
     began = time.monotonic()
     try:
         outcome = call(stage, ours)
     except BaseException as error:
         message = console.user_message(error)
-        if isinstance(error, OtherRun):
+        if isinstance(error, OtherRun) or not mine:
             book.forget(stage, known)
         else:
             book.keep(stage, status="failed" if message else "stopped", message=message or repr(error))
@@ -218,9 +220,11 @@ class Book:
         parts = ("args", "needs", "inputs", "outputs")
         return {need: digest([self.entries[need].get(part) for part in parts]) for need in stage.needs}
 
-    def begin(self, stage: Stage) -> None:
-        """What the stage is given is kept with how it ended; what it was given before stays until then."""
-        self.entries[stage.name] = {**(self.entry(stage) or {}), "status": "begun", "began": now()}
+    def begin(self, stage: Stage, mine: bool) -> None:
+        """Where OUT is the stage's own, its arguments are kept at once: should this process be killed, the next may
+        throw away what is there. Otherwise what it was given before stays until it is done."""
+        args = {"args": stage.args} if mine else {}
+        self.entries[stage.name] = {**(self.entry(stage) or {}), **args, "status": "begun", "began": now()}
         self.write()
 
     def keep(self, stage: Stage, **values: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rnncond.text import Level, Normalise, Punctuation
 
@@ -15,6 +15,13 @@ def no_bool(value: Any) -> Any:
     return value
 
 
+def local(folder: str) -> str:
+    if "://" in folder:
+        raise ValueError(f"found {folder}, expected a local folder; on a cluster one that outlives it, as /shared/NAME")
+    return folder
+
+
+LocalFolder = Annotated[str, AfterValidator(local)]
 Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1)]
 Whole = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
 Positive = Annotated[float, BeforeValidator(no_bool), Field(gt=0, allow_inf_nan=False)]

@@ -39,10 +39,12 @@ from pipelines import cli
 from pipelines.console import UsageError, UserError
 from pipelines.mistakes import describe, near
 from pipelines.recipe import UniqueKeys, apply, flat, read_text
-from pipelines.sections import Section
+from pipelines.sections import LocalFolder, Section, local
 
 NO_STAGE = ("demo", "run", "submit")
 """Verbs that make no stage."""
+LOCAL = ("train", "tune")
+"""Verbs that lock the folder they write, and so need one of this machine."""
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -54,7 +56,7 @@ class StageSection(Section):
 
 
 class PipelineSection(Section):
-    out: str = "pipeline"
+    out: LocalFolder = "pipeline"
     variables: dict[str, str | int | float | bool] = Field(default_factory=dict)
     stages: dict[str, StageSection] = Field(min_length=1)
 
@@ -98,6 +100,8 @@ def read_pipeline(path: str, overrides: list[str] | tuple[str, ...] = (), out: s
     whole = [word if word.partition(".")[0] in PipelineSection.model_fields or word.startswith("out=")
              else f"variables.{word}" for word in overrides]  # fmt: skip
     problems = [problem for word in whole if (problem := apply(values, word))]
+    if out is not None:
+        values["out"] = out
     try:
         section = PipelineSection.model_validate(values)
     except ValidationError as error:
@@ -110,7 +114,7 @@ def read_pipeline(path: str, overrides: list[str] | tuple[str, ...] = (), out: s
         stages.append(found)
     if problems:
         raise UserError(mistakes(path, problems))
-    return Pipeline(Path(out or section.out), stages)
+    return Pipeline(Path(section.out), stages)
 
 
 def mistakes(path: str, problems: list[str]) -> str:
@@ -142,6 +146,11 @@ def resolve(
         if need not in names
     ]
     words: list[str] = []
+    try:
+        if verb in LOCAL:
+            local(str(args.get("out", "")))
+    except ValueError as error:
+        wrong.append(f"args.out: {error}")
     try:
         words = words_of(verb, args)
         # References that are wrong would be told once more as wrong values.

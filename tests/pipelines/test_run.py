@@ -18,6 +18,9 @@ from translator_world import make_translator
 from feature_store import Store
 from pipelines import cli, console, run
 from pipelines.console import OtherRun, Outcome, UserError
+from pipelines.journal import read_run
+from pipelines.recipe import read_recipe
+from pipelines.search_space import read_search
 from pipelines.stages import read_pipeline, words_of
 from pipelines.states import state_of
 from rnncond.checkpoint import load
@@ -25,21 +28,31 @@ from rnncond.checkpoint import load
 DONE: list[str] = []
 
 
+def begin_run(out: str, text: str) -> None:
+    Path(out).mkdir(exist_ok=True)
+    Path(out, "run.json").write_text(json.dumps({"of": text}))
+
+
 def shout_app() -> typer.Typer:
-    """A verb that writes a file in capitals; of `fail` it says that it cannot, and an input that is `odd` fails."""
+    """A verb that writes a file in capitals; of `fail` it says that it cannot, and an input that is `odd` fails. With
+    --out it also begins a run there."""
     app = typer.Typer()
 
     @app.command()
     def main(
         file: str, to: Annotated[str, typer.Option()], times: Annotated[int, typer.Option(min=1)] = 1,
         lower: Annotated[bool, typer.Option("--lower/--upper")] = False, address: str | None = None,
-        restart: Annotated[bool, typer.Option("--restart")] = False,
+        restart: Annotated[bool, typer.Option("--restart")] = False, out: str | None = None,
     ) -> Outcome:  # fmt: skip
         text = Path(file).read_text()
         if "defect" in text:
             raise RuntimeError("a defect")
         if "fail" in text:
             raise UserError("the text cannot be shouted")
+        if out:
+            if read_run(out).get("of", text) != text and not restart:
+                raise OtherRun(f"{out} holds a run of another text. Choose another.")
+            begin_run(out, text)
         if Path(to).exists() and "OTHER" in Path(to).read_text() and not restart:
             raise OtherRun(f"{to} holds a run of another recipe. Choose another.")
         DONE.append(to)
@@ -185,6 +198,61 @@ def test_a_run_that_this_pipeline_began_may_be_thrown_away_and_no_other():
     Path("text.txt").write_text("the other")
     run.run(pipeline)
     assert Path("first.txt").read_text() == "THE OTHER"
+
+
+ONE = {"out": "done", "stages": {"first": {"verb": "shout", "args": {"file": "text.txt", "to": "t", "out": "run"}}}}
+
+
+def killed(monkeypatch, when: str) -> None:
+    """The pipeline, so that nothing is kept of how it ended, as after kill -9: before the verb or when it has begun."""
+
+    def call(stage, ours):
+        if when == "within":
+            original(stage, ours)
+        raise KeyboardInterrupt
+
+    original = run.call
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "call", call)
+        for end in ("keep", "forget"):
+            patch.setattr(run.Book, end, lambda *_, **__: None)
+        run.run("pipeline.yaml")
+    assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "begun"
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_a_killed_first_attempt_is_gone_on_with_also_where_the_data_have_changed(monkeypatch, when):
+    pipeline = write("a", ONE)
+    killed(monkeypatch, when)
+    Path("text.txt").write_text("b")
+    run.run(pipeline)
+    assert (Path("t").read_text(), read_run("run")) == ("B", {"of": "b"})
+
+
+def test_no_attempt_makes_other_peoples_run_the_pipelines(monkeypatch):
+    begin_run("run", "theirs")
+    pipeline = write("a", ONE)
+    killed(monkeypatch, "before")
+    Path("text.txt").write_text("fail")
+    with pytest.raises(UserError, match="cannot be shouted"):
+        run.run(pipeline)
+    Path("text.txt").write_text("a")
+    with pytest.raises(UserError, match="holds a run of another text"):
+        run.run(pipeline)
+    assert read_run("run") == {"of": "theirs"}
+
+
+def test_folders_that_are_locked_are_no_object_storage():
+    stages = {"train": {"args": {"recipe": "show_tell.small", "out": "s3://b/run"}}}
+    with pytest.raises(UserError, match=r"stages\.train: args\.out: found s3://b/run, expected a local folder"):
+        read_pipeline(write(pipeline={"stages": stages}))
+    for file, out in ((CHAIN | {"out": "s3://b/done"}, None), (CHAIN, "s3://b/done")):
+        with pytest.raises(UserError, match="out: found s3://b/done, expected a local folder"):
+            read_pipeline(write(pipeline=file), out=out)
+    for read in (read_recipe, read_search):
+        with pytest.raises(UserError, match="out: found s3://b/run, expected a local folder"):
+            read("show_tell.small", ["data.store=s", "data.captions=c"], "s3://b/run")
+    assert not Path("s3:").exists()
 
 
 def test_two_at_once_are_refused():
