@@ -163,7 +163,7 @@ ACTIONS = ("status", "logs", "stop", "list")
 OUTPUTS = ("--out", "--text", "--to", "--save-listing")
 """Options that name what a verb writes; of `features` also --store."""
 HAVE_DEFAULTS = ("train", "tune", "demo")
-"""Verbs that write into the folder they run in, unless --out is given."""
+"""Verbs that write into the folder they run in, unless --out is given; and never into object storage."""
 
 
 def refuse_lost(command: Sequence[str]) -> None:
@@ -171,13 +171,17 @@ def refuse_lost(command: Sequence[str]) -> None:
     options = (*OUTPUTS, "--store") if command[0] == "features" else OUTPUTS
     words = [part for word in command for part in (word.split("=", 1) if word.startswith("--") else [word])]
     said = {word: value for word, value in pairwise(words) if word in options}
-    if command[0] in HAVE_DEFAULTS:
-        said.setdefault("--out", "nothing")
+    if command[0] in HAVE_DEFAULTS and "--out" not in said:
+        raise UserError(
+            f"--out is missing: {command[0]} would write into the job's own copy of --working-dir and be lost with it. "
+            "Expected is --out with an absolute path."
+        )
     for option, value in said.items():
-        if not value.startswith("/") and "://" not in value:
+        anywhere = option != "--out" or command[0] not in (*HAVE_DEFAULTS, "run")
+        if not value.startswith("/") and not (anywhere and "://" in value):
             raise UserError(
                 f"{option}: found {value}, which would lie in the job's own copy of --working-dir and be lost with it. "
-                f"Expected is an absolute path, or s3:// or gs:// where the verb takes it."
+                f"Expected is an absolute path{', or s3:// or gs:// where the verb takes it' * anywhere}."
             )
 
 

@@ -67,8 +67,10 @@ def rnncond_submit(*words: str) -> int:
         (["--working-dir", "no/where", "--", "store", "info", "s"], "no folder no/where"),
         (["--install", "--", "store", "info", "s"], "--install needs --working-dir"),
         (["--env", "NOT_SET_HERE", "--", "store", "info", "s"], "no variable NOT_SET_HERE"),
-        (["--working-dir", ".", "--", "train", "r.yaml"], "--out: found nothing"),
+        (["--working-dir", ".", "--", "train", "r.yaml"], "--out is missing: train would"),
         (["--working-dir", ".", "--", "train", "r.yaml", "--out=runs/a"], "--out: found runs/a.*absolute"),
+        (["--working-dir", ".", "--", "train", "r.yaml", "--out=s3://b/run"], "found s3://b/run.*an absolute path\\."),
+        (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
         (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
         (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
         (["--address", "127.0.0.1:1", "--", "store", "info", "s"], "no Ray dashboard answers at http://127.0.0.1:1"),
@@ -85,6 +87,7 @@ def test_only_what_a_job_writes_must_outlive_its_folder():
     submit.refuse_lost(["caption", "--store", "features", "--model", "runs/a", "--out", "/shared/captions"])
     submit.refuse_lost(["train", "recipe.yaml", "--out=/shared/run", "data.store=features"])
     submit.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
+    submit.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
     submit.refuse_lost(["store", "verify", "features"])
 
 
