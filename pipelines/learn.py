@@ -140,7 +140,7 @@ class Learner:
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self.objective(
                 batch.source.to(self.device),
-                batch.tokens.to(self.device, non_blocking=True),
+                batch.tokens.to(self.device),
                 *at_step(self.settings, self.position.steps),
             )
 

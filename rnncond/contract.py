@@ -54,8 +54,7 @@ class Source:
     mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Source:
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        return Source(self.values.to(device, non_blocking=True), mask)
+        return Source(self.values.to(device), None if self.mask is None else self.mask.to(device))
 
 
 class Step(NamedTuple):
