@@ -241,7 +241,7 @@ class Learner:
         )
         self.optimiser.restore(tensors)
         self.optimiser.scaler.load_state_dict(json.loads(state["scaler.json"]))
-        self.position = Position(**json.loads(state["position.json"]))
+        self.position = Position.read(state["position.json"])
         if self.position.ranks != ranks.count():
             # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
             self.position = dataclasses.replace(self.position, ranks=ranks.count(), step=0)

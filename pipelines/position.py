@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.console import UserError
 from pipelines.objectives import TALLY
 from pipelines.training_sections import Training
 
@@ -48,6 +50,21 @@ class Position:
     examples: float = 0.0
     seconds: float = 0.0
     finished: bool = False
+
+    @classmethod
+    def read(cls, text: bytes) -> Position:
+        """Of a checkpoint.
+
+        Raises:
+            UserError: another version of the project wrote it.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise UserError(
+                f"The checkpoint is of another version of rnncond ({error}). Go on with the version that run.json "
+                "names, or give --restart to begin again."
+            ) from None
 
     @property
     def sums(self) -> list[float]:
