@@ -85,8 +85,7 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
             f"{uri} is to come from MLflow, but there is no database {tracking}. Run in the folder in which the model "
             "was trained, or set MLFLOW_TRACKING_URI."
         )
-    for key, value in IMPATIENT.items():
-        os.environ.setdefault(key, value)
+    be_impatient()
     import mlflow
 
     target = tempfile.mkdtemp(prefix="rnncond-model-")
@@ -104,6 +103,12 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
         first = str(error).strip().split("\n")[0][:300].rstrip(".")
         raise UserError(f"MLflow at {tracking} did not give {uri}: {first}. {FORMS}") from None
+
+
+def be_impatient() -> None:
+    """Have MLflow give up in about a minute, in this process."""
+    for key, value in IMPATIENT.items():
+        os.environ.setdefault(key, value)
 
 
 def location_of(client: MlflowClient, uri: str) -> str:

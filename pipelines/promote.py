@@ -22,9 +22,9 @@ from pipelines.lineage import held_out, sha256_of
 from pipelines.logged import log_model
 from pipelines.models import LOCAL_TRACKING, locate, weights_in
 from pipelines.position import value_of
+from pipelines.reaching import absolute, client_at
 from pipelines.sections import Tracking
 from pipelines.sources import check_backbone
-from pipelines.tracking import absolute, client_at
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
 

@@ -6,32 +6,32 @@ not logged again. metrics.jsonl is the truth; a server that is away for a while 
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import registry
-from pipelines.console import UserError, tell
+from pipelines.console import tell
+from pipelines.journal import read_lines
 from pipelines.lineage import held_out, inputs_of
 from pipelines.logged import log_model
-from pipelines.models import LOCAL_TRACKING
 from pipelines.position import value_of
+from pipelines.reaching import PATIENCE, client_at, first_line, needed, new_client, reach, uri_of, within
 from pipelines.recipe import Recipe, flat
 from pipelines.task import Task
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-PATIENCE, PATIENCE_HERE = 25, 300
-"""Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is."""
 STEP_SECONDS = 5
 """Between two points of the curves over steps."""
 MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
 """The tag by which MLflow shows a run under another."""
+KEY = "rnncond.run"
+"""The tag by which a run is found again whose id was not written down."""
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+"""What MLflow says of a run that it has not, or has deleted."""
 
 
 class Tracking:
@@ -39,6 +39,7 @@ class Tracking:
 
     Args:
         run_id: of the run to go on with; None to begin one.
+        key: what the run is tagged with, and found by where its id is not known.
         parent: id of the run that a new one is a child of.
         tags: of a new run.
 
@@ -52,56 +53,77 @@ class Tracking:
         name: str,
         run_id: str | None = None,
         *,
+        key: str | None = None,
         parent: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.recipe = recipe
         self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
-        self.uri = absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
+        self.tags |= {KEY: key} if key else {}
+        self.uri = uri_of(recipe)
         self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
         reach(self.uri, lambda: self.connect(name, run_id))
 
     def connect(self, name: str, run_id: str | None) -> None:
-        import mlflow
         from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self.client = mlflow.MlflowClient(self.uri, registry_uri=self.uri)
-        if run_id:
-            try:
-                run = self.client.get_run(run_id)
-                self.client.update_run(run_id, status="RUNNING")
-                self.run_id, self.logged = run_id, int(run.data.metrics.get("epoch", 0))
-                steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
-                self.logged_steps = max(steps, default=0)
-                return
-            except MlflowException:
-                tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
+        self.client = new_client(self.uri)
         experiment = self.client.get_experiment_by_name(self.recipe.tracking.experiment)
         if experiment:
             number = experiment.experiment_id
         else:
             number = self.client.create_experiment(self.recipe.tracking.experiment)
-        self.run_id, self.logged = self.client.create_run(number, run_name=name, tags=self.tags).info.run_id, 0
-        values = [Param(key, str(value)[:500]) for key, value in flat(self.recipe.model_dump())]
-        self.client.log_batch(self.run_id, params=values)
-        self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
+        run = self.known(run_id, number) or self.client.create_run(number, run_name=name, tags=self.tags)
+        self.run_id, self.logged = run.info.run_id, int(run.data.metrics.get("epoch", 0))
+        steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
+        self.logged_steps = max(steps, default=0)
+        if not run.data.params:  # it is new, or was left when it was
+            self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
+            values = [Param(key, str(value)[:500]) for key, value in flat(self.recipe.model_dump())]
+            self.client.log_batch(self.run_id, params=values)
+
+    def known(self, run_id: str | None, experiment: str) -> Run | None:
+        """The run to go on with, which is running again."""
+        from mlflow.exceptions import MlflowException
+
+        if run_id is None and KEY in self.tags:
+            found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.tags[KEY]}'", max_results=1)
+            run_id = found[0].info.run_id if found else None
+        if run_id is None:
+            return None
+        try:
+            self.client.update_run(run_id, status="RUNNING")
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in GONE:
+                raise
+            tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
+            return None
 
     def describe(self, task: Task) -> None:
-        """What a new run is told of its data: the vocabularies, and where the data come from."""
-        if self.client.get_run(self.run_id).inputs.dataset_inputs:
-            return
-        self.client.log_text(self.run_id, task.vocabulary, "vocabulary.json")
-        if task.source_vocabulary:
-            self.client.log_text(self.run_id, task.source_vocabulary, "source_vocabulary.json")
-        self.client.log_inputs(self.run_id, inputs_of(self.recipe.data.model_dump(), task.features))
+        """What a new run is told of its data: the vocabularies, and where the data come from.
 
-    def log(self, lines: list[dict[str, Any]]) -> None:
-        """Bring MLflow up to ``lines``, all epochs so far. Trouble is told once and does not end the run."""
+        Raises:
+            Fault: MLflow does not take it.
+        """
+        with needed(self.uri):
+            if self.client.get_run(self.run_id).inputs.dataset_inputs:
+                return
+        inputs = inputs_of(self.recipe.data.model_dump(), task.features)
+        with needed(self.uri):
+            self.client.log_text(self.run_id, task.vocabulary, "vocabulary.json")
+            if task.source_vocabulary:
+                self.client.log_text(self.run_id, task.source_vocabulary, "source_vocabulary.json")
+            self.client.log_inputs(self.run_id, inputs)
+
+    def log(self, lines: list[dict[str, Any]]) -> bool:
+        """Bring MLflow up to ``lines``, all epochs so far: is it? Trouble is told once and does not end the run."""
         for line in lines:
-            if line["epoch"] > self.logged and self.send(line, line["epoch"]):
+            if line["epoch"] > self.logged:
+                if not self.send(line, line["epoch"]):
+                    return False  # the next would hide that this one is missing
                 self.logged = line["epoch"]
+        return True
 
     def log_step(self, entry: dict[str, Any]) -> None:
         """A point of the curves within epochs: the loss of the epoch so far, the learning rate, words a second.
@@ -126,19 +148,27 @@ class Tracking:
             self.behind = False
         except Exception as error:
             if not self.behind:
-                tell(f"MLflow at {self.uri} takes no metrics at the moment ({error}); training goes on.")
+                tell(f"MLflow at {self.uri} takes no metrics at the moment ({first_line(error)}); training goes on.")
             self.behind = True
         return not self.behind
 
     def hand_in(self, out: Path, metric: str, best: dict[str, Any]) -> None:
-        """The samples and the models, of which the best is registered where the recipe says so."""
-        self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
-        weights = self.recipe.tracking.backbone_weights
-        logged_id = log_model(self.client, self.run_id, out / "best", weights=weights)
-        if (out / "averaged").is_dir():
-            log_model(self.client, self.run_id, out / "averaged", "averaged", weights)
-        if self.recipe.tracking.registered_model:
-            self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
+        """The epochs that are missing, the samples, and the models, of which the best is registered where the recipe
+        says so.
+
+        Raises:
+            Fault: MLflow does not take them.
+        """
+        with needed(self.uri):
+            if not self.log(read_lines(out / "metrics.jsonl")):
+                raise ConnectionError("it takes no metrics")
+            self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
+            weights = self.recipe.tracking.backbone_weights
+            logged_id = log_model(self.client, self.run_id, out / "best", weights=weights)
+            if (out / "averaged").is_dir():
+                log_model(self.client, self.run_id, out / "averaged", "averaged", weights)
+            if self.recipe.tracking.registered_model:
+                self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
 
     def register(self, name: str, logged_id: str, metric: str, value: float) -> bool:
         """A new version of the registered model ``name``; the ``champion``, if it beats the present one.
@@ -149,9 +179,9 @@ class Tracking:
         Returns:
             Whether it is the champion now.
         """
-        present = registry.champion(self.client, name)
         tags = {metric: str(value), registry.HELD_OUT: held_out(self.recipe.data.model_dump()) or ""}
         version = registry.register(self.client, name, logged_id, tags)
+        present = registry.champion(self.client, name)  # as late as can be: others promote, too
         better = True if present is None else registry.beats(tags, present.tags, metric)
         if better:
             registry.crown(self.client, version)
@@ -179,36 +209,11 @@ class Tracking:
                 within(PATIENCE, self.monitor.finish)
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
-            tell(f"MLflow at {self.uri} was not told that the run has {status}: {error}")
+            tell(f"MLflow at {self.uri} was not told that the run has {status}: {first_line(error)}")
 
 
 PLACES = ("epoch", "step", "of", "steps")
 """Of a note on progress: what says where, not what."""
-
-
-def absolute(uri: str) -> str:
-    """MLflow remembers databases by their uri: a relative one would go on meaning the folder of its first use."""
-    scheme, path = uri.partition("sqlite:///")[1:]
-    return scheme + os.path.abspath(path) if scheme and uri.startswith(scheme) else uri
-
-
-def client_at(uri: str) -> MlflowClient:
-    """A client of the MLflow at ``uri``, which has answered it.
-
-    Raises:
-        UserError: MLflow does not answer, or refuses.
-    """
-
-    def ask() -> None:
-        import mlflow
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        clients.append(mlflow.MlflowClient(uri, registry_uri=uri))
-        clients[0].search_experiments(max_results=1)
-
-    clients: list[MlflowClient] = []
-    reach(uri, ask)
-    return clients[0]
 
 
 def log_page(run: Mapping[str, Any], page: Path) -> None:
@@ -219,42 +224,3 @@ def log_page(run: Mapping[str, Any], page: Path) -> None:
         client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
     except Exception as error:
         tell(f"MLflow at {run['mlflow_uri']} did not take the page: {str(error).splitlines()[0]}")
-
-
-def reach(uri: str, work: Callable[[], None]) -> None:
-    """Do the first ``work`` with the MLflow at ``uri``.
-
-    Raises:
-        UserError: MLflow does not answer, or refuses.
-    """
-    patience = PATIENCE_HERE if uri.startswith("sqlite:") else PATIENCE
-    try:
-        within(patience, work)
-        return
-    except TimeoutError:
-        what = f"no answer within {patience} seconds"
-    except Exception as error:  # whatever its database or its server raises
-        what = str(error).strip().split("\n")[0][:300]
-    raise UserError(
-        f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with tracking.uri=... or "
-        f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
-    )
-
-
-def within(seconds: float, work: Callable[[], None]) -> None:
-    """Do ``work``; TimeoutError if that takes longer, whatever it is stuck in."""
-    failure: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError
-    if failure:
-        raise failure[0]

@@ -8,6 +8,7 @@ to MLflow. Whatever dies, the same command goes on from the last checkpoint.
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import shutil
 import threading
@@ -25,23 +26,27 @@ from ray.train.torch import TorchTrainer, get_device
 
 from pipelines import ranks
 from pipelines.cluster import connect
-from pipelines.console import OtherRun, Outcome, UserError, tell, user_message
+from pipelines.console import Fault, OtherRun, Outcome, UserError, exit_code, tell, user_message
 from pipelines.journal import now, read_lines, read_run
 from pipelines.journal_actor import Remote, journal_of
 from pipelines.learn import Learner
 from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
-from pipelines.position import best_of
+from pipelines.reaching import client_at, knock, uri_of
 from pipelines.recipe import Recipe, flat, read_recipe
 from pipelines.sources import check_backbone
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
 from pipelines.train_watch import Watch
+from rnncond.checkpoint import read
 
 app = typer.Typer(add_completion=False)
 
 MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
 """What a run that goes on may have otherwise than when it began."""
+TrackingUri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="of MLflow; by default tracking.uri or MLFLOW_TRACKING_URI")
+]
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
 
@@ -64,13 +69,14 @@ def main(
     out: Annotated[str | None, typer.Option(help="the run's folder; by default runs/RECIPE")] = None,
     address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
+    tracking_uri: TrackingUri = None,
 ) -> Outcome:
     """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
 
     A run that was interrupted goes on when the same command is given again. OUT has best/ and last/ (models), the
     resolved recipe, metrics.jsonl and samples.jsonl.
     """
-    return run(recipe, overrides or (), out=out, address=address, restart=restart)
+    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
 
 
 def run(
@@ -80,22 +86,28 @@ def run(
     out: str | None = None,
     address: str | None = None,
     restart: bool = False,
+    tracking_uri: str | None = None,
 ) -> Outcome:
     """What the command does, for other verbs. See ``main``."""
-    resolved = read_recipe(recipe, overrides, out)
+    resolved = read_recipe(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(resolved.out).absolute()
     known = {} if restart else read_run(folder)
     if "search" in known:
         raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
     changed = differences(folder, resolved) if known else []
+    done = bool(known) and known["status"] == "finished" and "training.epochs" not in changed
+    if not done:
+        knock(uri_of(resolved))
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise OtherRun(
             f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
             "Choose another --out, or give --restart to begin again."
         )
-    if known and known["status"] == "finished" and "training.epochs" not in changed:
+    if done:
         tell(f"The run in {folder} is finished; --restart would begin it again.")
+        if (name := resolved.tracking.registered_model) and "tracking.registered_model" in changed:
+            tell(f"Its model is not registered as {name}: `rnncond promote --model {folder} --name {name}` does that.")
         return summary(folder)
     if resolved.tracking.backbone_weights:
         check_backbone(task.features, resolved.tracking.backbone_weights)
@@ -106,11 +118,13 @@ def run(
         share = place(resolved, cluster)
         check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
-            about |= {"data_id": task.data_id, "versions": versions()}
+            about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
+            client_at(uri_of(resolved))  # before anything of an old run is thrown away
             begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
             status = "failed"
             try:
-                with Tracking(resolved, folder.name, begun.get("mlflow_run_id")) as tracking:
+                run_id, key = begun.get("mlflow_run_id"), begun.get("mlflow_key")
+                with Tracking(resolved, folder.name, run_id, key=key) as tracking:
                     journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
                     tracking.describe(task)
                     train(task, journal, tracking, share, folder)
@@ -128,7 +142,8 @@ def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder:
     tell(f"{share.describe()}; {task.describe()}")
     with Watch(task, journal, tracking, share, folder):
         fit(task, journal, share, folder)
-    best = best_of(read_lines(folder / "metrics.jsonl"), metric)
+    # What the model says of itself: an epoch that came again is written but once, and may have come out otherwise.
+    best = {key: value for key, value in read(folder / "best")[0]["info"].items() if key != "recipe"}
     journal.say(best=best)
     tracking.hand_in(folder, metric, best)
 
@@ -137,7 +152,8 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
     """Ray Train, to the end; lost workers are replaced and go on from the journal's checkpoint.
 
     Raises:
-        UserError: the workers found something that only the user can put right, or too many of them were lost.
+        UserError: the workers found something that only the user can put right.
+        Fault: too many of them were lost.
     """
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     trainer = TorchTrainer(
@@ -158,7 +174,7 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
     try:
         trainer.fit()
     except (TrainingFailedError, ActorDiedError) as error:
-        raise UserError(explain(error, journal)) from error
+        raise explain(error, journal) from error
     finally:
         shutil.rmtree(folder / ".ray", ignore_errors=True)
     problem = journal.problem()
@@ -166,25 +182,27 @@ def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
         raise UserError(problem)
 
 
-def explain(error: TrainingFailedError | ActorDiedError, journal: Remote) -> str:
+def explain(error: TrainingFailedError | ActorDiedError, journal: Remote) -> UserError:
     """What the user can do about a training that Ray has given up.
 
     Raises:
         TrainingFailedError: nothing; it is a defect.
     """
     if isinstance(error, ActorDiedError):
-        return "Ray Train's own process has died. Run the same command again to go on from the last checkpoint."
+        return Fault("Ray Train's own process has died. Run the same command again to go on from the last checkpoint.")
     causes = [error, *getattr(error, "worker_failures", {}).values()]
     causes += [cause.health_check_failure for cause in causes if hasattr(cause, "health_check_failure")]
-    message = journal.problem() or next((found for cause in causes if (found := user_message(cause))), None)
-    if message is None and any(isinstance(cause, (ActorDiedError, WorkerCrashedError)) for cause in causes):
-        message = (
+    if problem := journal.problem():
+        return UserError(problem)
+    for cause in causes:
+        if message := user_message(cause):
+            return (Fault if exit_code(cause) == Fault.code else UserError)(message)
+    if any(isinstance(cause, (ActorDiedError, WorkerCrashedError)) for cause in causes):
+        return Fault(
             "More workers were lost than cluster.max_failures allows. Is there too little memory? Run the same command "
             "again to go on from the last checkpoint."
         )
-    if message is None:
-        raise error
-    return message
+    raise error
 
 
 def work(config: dict[str, Any]) -> None:
@@ -193,13 +211,21 @@ def work(config: dict[str, Any]) -> None:
     journal = Remote(config["journal"])
     if journal.problem():  # told in the attempt before
         return
+    desk = journal.writer() if ranks.rank() == 0 else journal
     try:
-        Learner(ray.get(config["task"]), journal, get_device()).run()
+        Learner(ray.get(config["task"]), desk, get_device()).run()
+    except Fault:
+        raise
     except UserError as error:
         journal.trouble(str(error))
         # The other ranks may be waiting for what this one will not do. Ray ends them all and begins again; see above.
         if ranks.count() > 1:
             raise
+
+
+def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:
+    """The overrides, with that of MLflow's address."""
+    return [*overrides, *([f"tracking.uri={json.dumps(uri)}"] if uri else [])]
 
 
 def differences(folder: Path, recipe: Recipe) -> list[str]:

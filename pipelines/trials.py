@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 from ray.actor import ActorHandle
-from ray.exceptions import RayTaskError
 
-from pipelines.console import UserError
+from pipelines.console import Fault, UserError
 from pipelines.journal import Folder, Journal, now, read_lines, read_run
+from pipelines.journal_actor import answer
 from pipelines.learn import Learner
 from pipelines.position import best_of, value_of
 from pipelines.search_space import Params, Search
@@ -162,13 +161,6 @@ class Desk:
         return answer(self.trials.lines.remote(self.name))
 
 
-def answer(promise: ray.ObjectRef) -> Any:
-    try:
-        return ray.get(promise)
-    except RayTaskError as error:
-        raise error.cause if isinstance(error.cause, UserError) else error from None
-
-
 def work(config: dict[str, Any], search: Search, task: Task, trials: ActorHandle, threads: int, device: str) -> None:
     """Train one trial in this process, until it is done or Ray Tune ends it at a report."""
     torch.set_num_threads(threads)
@@ -185,6 +177,8 @@ def work(config: dict[str, Any], search: Search, task: Task, trials: ActorHandle
             reports.tell(line, learner.state)
         learner.run()
         desk.say(ending="finished")
+    except Fault:
+        raise
     except UserError as error:
         desk.say(ending="failed", reason=str(error))
         return

@@ -35,19 +35,20 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster import connect
-from pipelines.console import Outcome, Progress, UserError, tell
+from pipelines.console import Fault, Outcome, Progress, UserError, tell
 from pipelines.journal import Journal, now, read_run
 from pipelines.optimise import check_precision
 from pipelines.placement import Room, room
 from pipelines.position import value_of
+from pipelines.reaching import client_at, knock, needed, uri_of
 from pipelines.recipe import flat
 from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
-from pipelines.train import LOCK_SECONDS, NEXT, versions
+from pipelines.train import LOCK_SECONDS, NEXT, TrackingUri, tracked_at, versions
 from pipelines.trials import Record, Trials, records, work
-from pipelines.tune_watch import Watch, write_table
+from pipelines.tune_watch import Watch, catch_up, child_of, end_child, write_table
 from rnncond.folders import replace_folder
 
 app = typer.Typer(add_completion=False)
@@ -73,13 +74,14 @@ def main(
     out: Annotated[str | None, typer.Option(help="the search's folder; by default runs/RECIPE.search")] = None,
     address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
+    tracking_uri: TrackingUri = None,
 ) -> Outcome:
     """Search for the values of a recipe that train the best model: what to vary, and how, is its section `tune`.
 
     A search that was interrupted goes on when the same command is given again; with more tune.trials, one that is
     finished does. OUT has trials/, each a run, trials.jsonl, the best trial's recipe.yaml, and its model in best/.
     """
-    return run(recipe, overrides or (), out=out, address=address, restart=restart)
+    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
 
 
 def run(
@@ -89,9 +91,10 @@ def run(
     out: str | None = None,
     address: str | None = None,
     restart: bool = False,
+    tracking_uri: str | None = None,
 ) -> Outcome:
     """What the command does, for other verbs. See ``main``."""
-    search = read_search(recipe, overrides, out)
+    search = read_search(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(search.recipe.out)
     known = {} if restart else read_run(folder)
     if known:
@@ -99,6 +102,7 @@ def run(
         if known["status"] == "finished" and not left(search, records(folder)):
             tell(f"The search in {folder} is finished; --restart would begin it again.")
             return summary(folder, search)
+    knock(uri_of(search.recipe))
     task, about = prepare(search.recipe, address)
     if known and known["data_id"] != task.data_id:
         raise UserError(
@@ -112,18 +116,23 @@ def run(
         share = room(search, cluster)
         check_precision(search.recipe.training, share.device)
         about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}
+        about |= {"mlflow_key": uuid.uuid4().hex}
+        client_at(uri_of(search.recipe))  # before anything of an old search is thrown away
         journal = Journal(folder)
         begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
         status = "failed"
         try:
             journal.write("search.yaml", search.to_yaml())
             tags = {"search": search.settings.algorithm}
-            with Tracking(search.recipe, folder.name, begun.get("mlflow_run_id"), tags=tags) as tracking:
+            run_id, key = begun.get("mlflow_run_id"), begun.get("mlflow_key")
+            with Tracking(search.recipe, folder.name, run_id, key=key, tags=tags) as tracking:
                 journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
                 tracking.describe(task)
-                tracking.client.log_artifact(tracking.run_id, str(folder / "search.yaml"))
+                with needed(tracking.uri):
+                    tracking.client.log_artifact(tracking.run_id, str(folder / "search.yaml"))
                 try_out(search, task, folder, tracking, share)
-                crown(search, folder, journal, tracking)
+                catch_up(search, folder, tracking)
+                crown(search, task, folder, journal, tracking)
             status = "finished"
         except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
             status = "interrupted"
@@ -138,7 +147,7 @@ def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share:
     """Run what is left of the trials.
 
     Raises:
-        UserError: the search ended before all trials did.
+        Fault: the search ended before all trials did.
     """
     earlier = records(folder)
     trials = left(search, earlier)
@@ -159,9 +168,7 @@ def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share:
             watch.end(status)
     write_table(folder, search.metric)
     if left(search, records(folder)):
-        raise UserError(
-            f"The search ended before all of its trials did. Run the same command again to go on in {folder}."
-        )
+        raise Fault(f"The search ended before all of its trials did. Run the same command again to go on in {folder}.")
 
 
 def fit(
@@ -212,11 +219,12 @@ def journals_of(folder: Path) -> Iterator[ActorHandle]:
         ray.kill(actor)
 
 
-def crown(search: Search, folder: Path, journal: Journal, tracking: Tracking) -> None:
+def crown(search: Search, task: Task, folder: Path, journal: Journal, tracking: Tracking) -> None:
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:
         UserError: no trial has a model.
+        Fault: MLflow does not take it.
     """
     found = records(folder)
     scored = [(record, line) for record in found if (line := record.best(search.metric))]
@@ -228,15 +236,17 @@ def crown(search: Search, folder: Path, journal: Journal, tracking: Tracking) ->
     replace_folder(folder / "best", {path.name: path.read_bytes() for path in (place / "best").iterdir()})
     recipe = search.recipe_of(best.params, str(place))
     journal.write("recipe.yaml", recipe.to_yaml())
-    tracking.send(line, line["epoch"])
-    tracking.client.log_artifact(tracking.run_id, str(folder / "trials.jsonl"))
-    child = Tracking(
-        recipe, best.name, best.run.get("mlflow_run_id"), parent=tracking.run_id, tags={"trial": best.name}
-    )
+    with needed(tracking.uri):
+        known = tracking.client.get_metric_history(tracking.run_id, "val_loss")
+        if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
+            tracking.send(line, line["epoch"])
+        tracking.client.log_artifact(tracking.run_id, str(folder / "trials.jsonl"))
+    child = child_of(search, folder, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
     try:
+        child.describe(task)
         child.hand_in(place, search.metric, line)
     finally:
-        child.client.set_terminated(child.run_id, "FAILED" if best.status == "failed" else "FINISHED")
+        end_child(child, best)
     journal.say(best={"trial": best.name, "params": best.params, **line})
 
 

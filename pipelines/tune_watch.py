@@ -7,15 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.actor import ActorHandle
 from ray.tune.experiment import Trial
 
 from pipelines.console import Progress, UserError, tell, user_message
-from pipelines.journal import read_lines, read_run
+from pipelines.journal import Journal, read_lines, read_run
+from pipelines.journal_actor import answer
 from pipelines.position import value_of
-from pipelines.search_space import Search, spelled
+from pipelines.reaching import first_line, needed
+from pipelines.search_space import Params, Search, spelled
 from pipelines.tracking import MLFLOW_PARENT_RUN_ID, Tracking
 from pipelines.trials import Record, records
 
@@ -78,21 +79,20 @@ class Watch(tune.Callback):
     def child(self, name: str, params: dict[str, Any]) -> Tracking | None:
         """The trial's run in MLflow; None while MLflow is away."""
         if name not in self.children:
-            recipe = self.search.recipe_of(params, str(self.folder / "trials" / name))
-            tags = {"trial": name}
+            run_id = self.known.get(name)
             try:
-                found = Tracking(recipe, name, self.known.get(name), parent=self.parent.run_id, tags=tags)
+                self.children[name] = child_of(self.search, self.folder, name, params, self.parent, run_id)
             except UserError as error:
                 tell(f"{error} Trial {name} goes on without it.")
                 return None
-            self.children[name] = found
         return self.children[name]
 
     def follow(self, record: Record) -> Tracking | None:
+        """Bring the trial's run in MLflow up to date; None where it is not."""
         child = self.child(record.name, record.params)
-        if child:
-            child.log(record.lines)
-        for note in ray.get(self.trials.take_notes.remote()):
+        if child and not child.log(record.lines):
+            child = None
+        for note in answer(self.trials.take_notes.remote()):
             self.say(note)
         return child
 
@@ -101,12 +101,11 @@ class Watch(tune.Callback):
         record.status = status
         child = self.follow(record)
         changes = {"params": record.params, "best": record.best(self.search.metric)}
-        if child:
-            end_child(child, record)
+        if child and end_child(child, record):  # else ``catch_up`` does it
             changes["mlflow_run_id"] = child.run_id
         if "reason" in record.run:
             changes["reason"] = record.run["reason"]
-        ray.get(self.trials.settle.remote(record.name, status=status, **changes))
+        answer(self.trials.settle.remote(record.name, status=status, **changes))
         write_table(self.folder, self.search.metric)
         self.running.discard(record.name)
         self.children.pop(record.name, None)
@@ -138,29 +137,58 @@ class Watch(tune.Callback):
                 tell(f"MLflow at {child.uri} was not told that trial {child.run_id} has {status}: {error}")
 
 
-def end_child(child: Tracking, record: Record) -> None:
-    """Tell MLflow how a trial ended. Trouble is told and does not end the search."""
+def end_child(child: Tracking, record: Record) -> bool:
+    """Tell MLflow how a trial ended: does it know? Trouble is told and does not end the search."""
     try:
         if record.status == "stopped":
             child.client.set_tag(child.run_id, "stopped", "asha")
         if "exploited" in record.run:
             child.client.log_text(child.run_id, json.dumps(record.run["exploited"], indent=1), "exploited.json")
         child.client.set_terminated(child.run_id, "FAILED" if record.status == "failed" else "FINISHED")
+        return True
     except Exception as error:  # whatever MLflow's database or server raises
-        tell(f"MLflow at {child.uri} was not told that trial {record.name} has {record.status}: {error}")
+        tell(f"MLflow at {child.uri} was not told that trial {record.name} has {record.status}: {first_line(error)}")
+        return False
+
+
+def catch_up(search: Search, folder: Path, parent: Tracking) -> None:
+    """Hand in what MLflow missed of the trials that ended while it was away.
+
+    Raises:
+        Fault: it is away still.
+    """
+    missing = [record for record in records(folder) if record.done and "mlflow_run_id" not in record.run]
+    known = children_of(parent) if missing else {}
+    for record in missing:
+        child = child_of(search, folder, record.name, record.params, parent, known.get(record.name))
+        with needed(parent.uri):
+            if not (child.log(record.lines) and end_child(child, record)):
+                raise ConnectionError(f"it does not take trial {record.name}")
+        Journal(folder / "trials" / record.name).say(mlflow_run_id=child.run_id)
+
+
+def child_of(search: Search, folder: Path, name: str, params: Params, parent: Tracking, run_id: str | None) -> Tracking:
+    """A trial's run in MLflow, there already or new."""
+    recipe = search.recipe_of(params, str(folder / "trials" / name))
+    return Tracking(recipe, name, run_id, parent=parent.run_id, tags={"trial": name})
 
 
 def children_of(parent: Tracking) -> dict[str, str]:
-    """Ids of the trials' runs, by trial."""
-    experiment = parent.client.get_run(parent.run_id).info.experiment_id
+    """Ids of the trials' runs, by trial.
+
+    Raises:
+        Fault: MLflow is away.
+    """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"
     found, token = {}, None
-    while True:
-        page = parent.client.search_runs([experiment], query, page_token=token)
-        found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
-        token = page.token
-        if not token:
-            return found
+    with needed(parent.uri):
+        experiment = parent.client.get_run(parent.run_id).info.experiment_id
+        while True:
+            page = parent.client.search_runs([experiment], query, page_token=token)
+            found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
+            token = page.token
+            if not token:
+                return found
 
 
 def write_table(folder: Path, metric: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from training_world import TINY, make_world, tiny_recipe
 from translator_world import make_translator
 
+from pipelines import reaching, train
 from pipelines import tracking as module
-from pipelines import train
 from pipelines.console import UserError
 from pipelines.journal import read_lines, read_run
 from pipelines.models import locate
@@ -217,7 +217,7 @@ def test_the_machine_is_watched(recipe, monkeypatch):
 
 
 def test_a_server_that_does_not_answer_is_said_in_time(recipe, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(reaching, "PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         uri = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         silent = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"uri": uri})})

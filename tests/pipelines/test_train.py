@@ -1,20 +1,24 @@
 import json
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pytest
+import ray
 import torch
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from training_world import TINY, make_world, tiny_recipe
 
-from pipelines import placement, train, train_watch
+from pipelines import placement, reaching, train, train_watch, tune
 from pipelines.cluster import Cluster, Node
-from pipelines.console import UserError
+from pipelines.console import Fault, UserError
 from pipelines.journal import Journal, read_lines, read_run
+from pipelines.journal_actor import Shared, journal_of
 from pipelines.learn import Learner
+from pipelines.position import Position
 from pipelines.sections import Cluster as Asked
 from pipelines.task import prepare
 from rnncond.checkpoint import load
@@ -179,16 +183,19 @@ LOST = WorkerHealthCheckFailedError("worker 1", ActorDiedError())
 
 
 @pytest.mark.parametrize(
-    ("error", "problem", "told"),
+    ("error", "problem", "told", "code"),
     [
-        (ActorDiedError(), None, "Ray Train's own process"),
-        (WorkerGroupError("", {0: LOST}), None, "More workers were lost"),
-        (WorkerGroupError("", {0: LOST}), "the disk is full", "the disk is full"),
-        (WorkerGroupError("", {0: UserError("no such file")}), None, "no such file"),
+        (ActorDiedError(), None, "Ray Train's own process", 4),
+        (WorkerGroupError("", {0: LOST}), None, "More workers were lost", 4),
+        (WorkerGroupError("", {0: LOST}), "the disk is full", "the disk is full", 2),
+        (WorkerGroupError("", {0: UserError("no such file")}), None, "no such file", 2),
+        (WorkerGroupError("", {0: Fault("the journal has died")}), None, "the journal has died", 4),
     ],
 )
-def test_what_a_user_is_told_of_a_training_that_ray_gave_up(error, problem, told):
-    assert told in train.explain(error, SimpleNamespace(problem=lambda: problem))
+def test_what_a_user_is_told_of_a_training_that_ray_gave_up(error, problem, told, code):
+    explained = train.explain(error, SimpleNamespace(problem=lambda: problem))
+    assert told in str(explained)
+    assert explained.code == code
 
 
 def test_a_defect_is_no_message_to_the_user():
@@ -229,6 +236,93 @@ def test_captions_without_images_and_images_without_captions_are_counted_and_nam
     assert (about["captions_without_image"], about["images_without_captions"], about["images"]) == (1, 1, 17)
     assert about["unmatched"] == "captions without an image: 1 (stranger); images without captions: 1 (image000)"
     assert "image000" not in task.train.image_ids
+
+
+@pytest.fixture
+def deaf():
+    """The address of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def refused():
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("how", ["deaf", "refused"])
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monkeypatch, request, verb, how):
+    """Also where an old run was to be thrown away: it is as it was."""
+    uri = request.getfixturevalue(how)
+    monkeypatch.setattr(reaching, "PATIENCE", 1 if how == "deaf" else 600)  # who refuses is not waited for
+    monkeypatch.setattr(verb, "prepare", lambda *_: pytest.fail("the data were prepared"))
+    journal = Journal("run")
+    journal.open("old: 1\n", {"data_id": "old"})
+    journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
+    journal.close()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
+    with pytest.raises(UserError, match=f"MLflow at {uri} cannot be used: .*{WHY[how]}"):
+        verb.run("show_tell.small", overrides, out="run", restart=True, tracking_uri=uri)
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+WHY = {"deaf": "no answer within 1 seconds", "refused": "refused"}
+
+
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_run_is_not_written_to_object_storage(world, verb):
+    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
+    with pytest.raises(UserError, match="out: found s3://bucket/run, expected a local folder"):
+        verb.run("show_tell.small", overrides, out="s3://bucket/run")
+    assert not Path("s3:").exists()
+
+
+def test_a_database_in_no_folder_is_said_first(world):
+    with pytest.raises(UserError, match="there is no folder /nowhere"):
+        train_tiny(world, "data.store=nowhere", tracking_uri="sqlite:////nowhere/mlflow.db")
+
+
+def test_a_finished_run_says_how_its_model_is_registered_afterwards(world, capsys):
+    recipe = tiny_recipe(world, Path("run").absolute())
+    journal = Journal("run")
+    journal.open(recipe.to_yaml(), {"data_id": prepare(recipe)[0].data_id, "mlflow_run_id": "x"})
+    journal.epoch({"epoch": 3, "seconds": 1.0}, [])
+    journal.say(status="finished", best={"epoch": 3})
+    journal.close()
+    train_tiny(world, "tracking.registered_model=teller")
+    assert "rnncond promote --model " in capsys.readouterr().err
+
+
+def test_a_journal_no_longer_listens_to_who_was_given_up():
+    journal = Shared("run")
+    old = journal.begin()
+    journal.call(old, "progress", step=1)
+    new = journal.begin()
+    with pytest.raises(RuntimeError, match="Another process"):
+        journal.call(old, "progress", step=2)
+    journal.call(new, "progress", step=3)
+    assert [entry["step"] for entry in journal.take()] == [1, 3]
+
+
+@pytest.mark.ray
+def test_a_journal_that_has_died_is_a_fault(ray_cluster, tmp_path):
+    with journal_of(tmp_path) as journal:
+        desk = journal.writer()
+        ray.kill(journal.actor)
+        for call in (journal.problem, desk.checkpoint):
+            with pytest.raises(Fault, match="has died"):
+                call()
+
+
+def test_a_checkpoint_of_another_version_is_said():
+    assert Position.read(b'{"epoch": 3}') == Position(epoch=3)
+    with pytest.raises(UserError, match=r"another version of rnncond.*momentum"):
+        Position.read(b'{"epoch": 3, "momentum": 1}')
 
 
 def test_changed_data_is_not_gone_on_with(world):
