@@ -9,18 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from feature_store.errors import StoreError, explained
 
 TEMPORARY = ".tmp-"
 """In the name of every local file that is still being written."""
+
+UPLOAD_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,31 @@ class Files:
         return digest.hexdigest()
 
     def write(self, path: str, content: bytes) -> None:
-        with self.create(path) as sink:
-            sink.write(content)
+        """Put a small file in place. One of that name is replaced, and stays if this fails."""
+        if self.local:
+            with self.create(path) as sink:
+                sink.write(content)
+            return
+        with explained(f"Writing {self.show(path)}"), self._open_remote(path) as stream:
+            stream.write(content)
+
+    @contextmanager
+    def replace(self, path: str) -> Iterator[Sink]:
+        """``create`` for a name that may be there already: the old file stays unless the block ends well."""
+        if self.local:
+            with self.create(path) as sink:
+                yield sink
+            return
+        # A stream to object storage cannot be given up: closing it, in whatever way, puts what it has.
+        with explained(f"Writing {self.show(path)}"), tempfile.NamedTemporaryFile() as spooled:
+            yield Sink(spooled)
+            spooled.flush()
+            with open(spooled.name, "rb") as whole, self._open_remote(path) as stream:
+                shutil.copyfileobj(whole, stream, UPLOAD_BYTES)
 
     @contextmanager
     def create(self, path: str) -> Iterator[Sink]:
-        """Write a file that appears under its name only when the block ends without an exception."""
+        """Write a file of a new name, which appears only when the block ends without an exception."""
         with explained(f"Writing {self.show(path)}"):
             if self.local:
                 with self._create_local(self.full(path)) as sink:
@@ -132,13 +156,7 @@ class Files:
 
     @contextmanager
     def _create_remote(self, path: str) -> Iterator[Sink]:
-        full = self.full(path)
-        try:
-            stream = self.filesystem.open_output_stream(full)
-        except FileNotFoundError:
-            # Only where folders are real: in object storage, making one may need rights that writing does not.
-            self.filesystem.create_dir(full.rpartition("/")[0], recursive=True)
-            stream = self.filesystem.open_output_stream(full)
+        stream = self._open_remote(path)
         try:
             yield Sink(stream)
             stream.close()
@@ -146,8 +164,17 @@ class Files:
             with suppress(OSError):
                 stream.close()
             with suppress(OSError):
-                self.filesystem.delete_file(full)
+                self.filesystem.delete_file(self.full(path))
             raise
+
+    def _open_remote(self, path: str) -> pa.NativeFile:
+        full = self.full(path)
+        try:
+            return self.filesystem.open_output_stream(full)
+        except FileNotFoundError:
+            # Only where folders are real: in object storage, making one may need rights that writing does not.
+            self.filesystem.create_dir(full.rpartition("/")[0], recursive=True)
+            return self.filesystem.open_output_stream(full)
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""

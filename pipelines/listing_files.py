@@ -155,7 +155,7 @@ def _saving(chunks: Iterable[pa.Table], path: str) -> Iterator[pa.Table]:
     folder, _, name = path.rpartition("/")
     schema = SCHEMA.with_metadata(SAVED)
     files = Files.at(folder or ("/" if path.startswith("/") else "."))
-    with files.create(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with files.replace(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for chunk in chunks:
             writer.write_table(chunk.cast(schema))
             yield chunk

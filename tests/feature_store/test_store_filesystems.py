@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import resource
 import secrets
@@ -17,6 +18,7 @@ from pyarrow import fs
 
 from feature_store import Store, StoreError, compact, vacuum, verify
 from feature_store.errors import cause_of
+from feature_store.files import Files
 
 
 class ObjectStore(MemoryFileSystem):
@@ -175,6 +177,57 @@ def test_a_file_that_was_not_finished_is_not_there(tmp_path, kind):
         sink.write(b"half")
         raise OSError("Connection reset")
     assert not files.exists("folder/file") and files.names("folder") == []
+
+
+class Upload(io.BytesIO):
+    """Put as a whole when it is closed, as object storage does; or not at all."""
+
+    def __init__(self, storage: LosingLink, path: str) -> None:
+        super().__init__()
+        self.storage, self.path = storage, path
+
+    def close(self):
+        if not self.closed:
+            content = self.getvalue()
+            super().close()
+            if self.storage.lost:
+                raise OSError("Connection reset")
+            with MemoryFileSystem._open(self.storage, self.path, "wb") as file:
+                file.write(content)
+
+
+class LosingLink(ObjectStore):
+    lost = False
+
+    def _open(self, path, mode="rb", **options):
+        return Upload(self, path) if mode == "wb" else super()._open(path, mode, **options)
+
+
+def replace_by_stream(files, path, content):
+    with files.replace(path) as sink:
+        sink.write(content)
+
+
+@pytest.mark.parametrize("write", [Files.write, replace_by_stream])
+def test_what_cannot_be_replaced_stays(write):
+    """A heartbeat that fails does not take the sign of life away."""
+    storage = LosingLink()
+    files = Store(f"{secrets.token_hex(4)}/store", storage).files
+    write(files, "alive", b"old")
+    storage.lost = True
+    with pytest.raises(StoreError, match="Connection reset"):
+        write(files, "alive", b"new")
+    assert files.read("alive") == b"old"
+
+
+@pytest.mark.parametrize("kind", ["uri", "memory", "object", "subtree", "mock"])
+def test_a_replacement_that_was_not_finished_leaves_the_old_file(tmp_path, kind):
+    files = dict(stores(tmp_path))[kind].files
+    replace_by_stream(files, "folder/file", b"old")
+    with pytest.raises(RuntimeError), files.replace("folder/file") as sink:
+        sink.write(b"ne")
+        raise RuntimeError("of the caller")
+    assert files.read("folder/file") == b"old" and files.names("folder") == ["file"]
 
 
 def test_a_stream_that_breaks_leaves_no_part(tmp_path):
