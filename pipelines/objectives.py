@@ -80,10 +80,10 @@ def start_of(recipe: Recipe, features: dict[str, Any] | None = None) -> Trained 
     name = recipe.training.start_from
     if name is None:
         return None
-    trained = load(locate(name))
+    trained = load(locate(name, recipe.tracking.uri))
     if trained.system != recipe.system:
         raise UserError(
-            f"training.start_from: {name} is a {trained.system}, and the recipe is of {recipe.system}. "
+            f"training.start_from: {name} is of the system {trained.system}, and the recipe of {recipe.system}. "
             "A model goes on as what it is."
         )
     config = {key: value for key, value in dataclasses.asdict(trained.model.config).items() if key not in FILLED}

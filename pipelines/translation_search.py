@@ -210,8 +210,8 @@ def prepare(
 def refuse_captioner(trained: Trained, name: str) -> None:
     if trained.source_vocabulary is None:
         raise UserError(
-            f"The model {name} is a {trained.system} that describes pictures; only one that reads text can translate. "
-            "For pictures there is `rnncond caption`."
+            f"The model {name} is of the system {trained.system}, which describes pictures; only one that reads text "
+            "can translate. For pictures there is `rnncond caption`."
         )
 
 

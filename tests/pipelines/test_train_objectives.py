@@ -159,7 +159,7 @@ def test_a_translators_reward_is_none_of_captions():
     [
         (["model.hidden=9", "model.dropout=0.5", "text.lowercase=false"], "show_tell.small",
          ["does not fit", "model.hidden: 8 there, 9 here", "text.lowercase: True there, False here", "recipe.yaml"]),
-        ([], "show_attend_tell.small", ["is a show_tell, and the recipe is of show_attend_tell"]),
+        ([], "show_attend_tell.small", ["is of the system show_tell, and the recipe of show_attend_tell"]),
     ],
 )  # fmt: skip
 def test_a_start_that_does_not_fit_is_refused(world, begun, tmp_path, settings, recipe, parts):

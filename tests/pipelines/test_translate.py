@@ -164,7 +164,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 
 def test_caption_refuses_a_translator(model, tmp_path):
-    with pytest.raises(UserError, match="encdec_bidirectional that reads text"):
+    with pytest.raises(UserError, match="encdec_bidirectional, which reads text"):
         caption.run(model, str(tmp_path / "out"), str(tmp_path))
 
 

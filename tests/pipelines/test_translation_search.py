@@ -158,7 +158,7 @@ def test_attention_of_a_system_without_it_is_refused(asked, named):
 
 def test_a_captioner_does_not_translate(tmp_path):
     trained = captioner.make_model(tmp_path / "model", "0" * 16, "show_tell")
-    with pytest.raises(UserError, match=r"runs/x is a show_tell that describes pictures.*rnncond caption"):
+    with pytest.raises(UserError, match=r"runs/x is of the system show_tell, .*rnncond caption"):
         prepare([trained], ["runs/x"])
 
 
