@@ -71,7 +71,7 @@ def shape_of(field: pa.Field) -> tuple[int, ...]:
 
 
 def failure_schema(id_column: str = "image_id") -> pa.Schema:
-    """Columns of inputs that gave no row. ``stage`` is list, read, decode or compute."""
+    """Columns of inputs that gave no row. ``stage`` is list, read, decode, compute or process."""
     return pa.schema(
         [
             pa.field(id_column, pa.string(), nullable=False),

@@ -10,13 +10,21 @@ import torch
 Batch = TypeVar("Batch", bound=Sequence)
 Result = TypeVar("Result")
 
-SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
+SIGNS = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether a GPU has failed, after which no other work on it by this process succeeds."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
 class Halving:

@@ -7,6 +7,7 @@ either, and nothing that was committed is computed again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from feature_store import Dataset, Handle, Index, Part, Snapshot
 from pipelines.cluster import Plan
+from pipelines.isolation import WHOLE
 from pipelines.reading import Failures, dataset_of, table_of
 from pipelines.sources import Batches, FromImages, FromStore
 
@@ -57,8 +59,11 @@ class Keeping:
         new = unit.filter(pc.invert(kept))
         name = self.handle.part_name(unit["image_id"].to_pylist())
         part = self.handle.committed(name)
+        if part is None and WHOLE in (unit.schema.metadata or {}):
+            part = self.handle.committed(self.handle.part_name(json.loads(unit.schema.metadata[WHOLE])))
         if part:  # another worker died between the two commits
             failed = self.handle.snapshot([part]).failures()
+            failed = failed.filter(pc.is_in(failed["image_id"], value_set=unit["image_id"].combine_chunks()))
             failures.rows += failed.to_pylist()
             new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=failed["image_id"].combine_chunks())))
             yield from self._stored([part], new, failures)

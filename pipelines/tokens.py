@@ -94,8 +94,10 @@ def tokenise(
     dataset = store.dataset("tokens", recipe, SCHEMA, id_column="id")
     make_worker = partial(Tokeniser.on, source, target)
     progress = Progress("tokens", "pairs", None)
-    options = units.Options(address=address)
-    units.run(dataset, whole(corpus), make_worker, progress, ROW_BYTES, options)
+    options = units.Options(address=address, retry_failed=True)
+    totals = units.run(dataset, whole(corpus), make_worker, progress, ROW_BYTES, options)
+    if totals.failed:
+        raise UserError(f"text: {totals.failed:,} pairs of {corpus.source} give no tokens: {totals.failures[0]}")
     return dataset
 
 

@@ -7,7 +7,8 @@ through the driver or the object store; of each unit one small row comes back. I
 Kill anything: a unit whose actor or node dies is done again on another, the task that hands out the units is begun
 anew, and after the death of the driver the same command goes on where the last one stopped. What is lost is at most the
 units that were in work. Hence a unit's size: a part of ``PART_BYTES``, but at most ``MAX_ROWS`` inputs and, in small
-runs, a ``UNITS_PER_WORKER``-th of a worker's share.
+runs, a ``UNITS_PER_WORKER``-th of a worker's share. An input that kills its process again and again, or raises what
+nobody foresaw, becomes a failure, and costs the others no more than time (``isolation``).
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
 
-from feature_store import Dataset, Handle, StoreError
-from pipelines import cluster
+from feature_store import Dataset, Handle, Part, StoreError, failure_schema
+from pipelines import cluster, isolation
 from pipelines.cluster import Plan
 from pipelines.console import Progress, UserError
 from pipelines.feed import Feed
+from pipelines.isolation import Attempts, Worker
 from pipelines.meters import BatchMeter
 from pipelines.pending import Pending
 from pipelines.totals import Totals, describe_failures
@@ -41,16 +43,6 @@ MIN_ROWS = 16
 UNITS_PER_WORKER = 4
 ATTEMPTS = 5
 """To hand out the work, where the task that does it dies."""
-
-
-class Worker(Protocol):
-    """Computes units in an actor; made there, once."""
-
-    def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Rows of the set's schema and rows of failures; each input of ``unit`` is in exactly one of the two.
-
-        ``unit`` has the listing's columns and ``tries``: how often each input has failed in earlier runs.
-        """
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ def run(
         row_bytes: about what an input adds to the store.
 
     Raises:
-        UserError: the cluster cannot hold the workers asked for.
+        UserError: the cluster cannot hold the workers asked for, or nothing in a unit can be done.
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
     totals = Totals()
@@ -113,7 +105,9 @@ def run(
             del known  # the feed alone holds what is not done yet
             meter = BatchMeter(dataset.kind, dataset.store.files.shown)
             with Feed(inputs, rows) as feed, progress:
-                for summary in stream(feed, make_worker(plan), term.handle, plan, min(plan.workers, units)):
+                attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
+                parts = (make_worker(plan), term.handle, attempts)
+                for summary in stream(feed, parts, plan, min(plan.workers, units)):
                     if feed.finish(summary["number"]):
                         totals.add(summary)
                         meter.add(summary)
@@ -139,22 +133,20 @@ def choose_rows(row_bytes: int, count: int, workers: int) -> int:
     return max(min(PART_BYTES // max(row_bytes, 1), MAX_ROWS, fair), MIN_ROWS)
 
 
-def stream(
-    feed: Feed, make_worker: Callable[[], Worker], handle: Handle, plan: Plan, workers: int
-) -> Iterator[dict[str, Any]]:
-    """Units through actors; of each its ``SUMMARY``, in the order in which they are finished. Some come twice, where
-    the task that hands them out has died.
+def stream(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+    """Units through actors, made of ``parts``; of each its ``SUMMARY``, in the order in which they are finished. Some
+    come twice, where the task that hands them out has died.
 
     Raises:
         StoreError: a unit could not be committed.
-        UserError: the listing is wrong somewhere, or that task dies again and again.
+        UserError: the listing is wrong somewhere, nothing in a unit can be done, or that task dies again and again.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
     for _ in range(ATTEMPTS):
-        yield from stream_once(feed, make_worker, handle, plan, workers)
+        yield from stream_once(feed, parts, plan, workers)
         if feed.error:
             raise feed.error
         if feed.done:
@@ -166,12 +158,10 @@ def stream(
     )
 
 
-def stream_once(
-    feed: Feed, make_worker: Callable[[], Worker], handle: Handle, plan: Plan, workers: int
-) -> Iterator[dict[str, Any]]:
+def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
     summaries = feed.dataset().map_batches(
         Actor,
-        fn_constructor_args=(make_worker, handle),
+        fn_constructor_args=parts,
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
@@ -181,7 +171,7 @@ def stream_once(
     for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
         for summary in batch.to_pylist():
             if summary["error"]:
-                raise StoreError(summary["error"])
+                raise (StoreError if summary["of_store"] else UserError)(summary["error"])
             yield summary
         if feed.error:
             return
@@ -190,33 +180,42 @@ def stream_once(
 class Actor:
     """Computes and commits units."""
 
-    def __init__(self, make_worker: Callable[[], Worker], handle: Handle) -> None:
-        self.worker, self.handle = make_worker(), handle
+    def __init__(self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any) -> None:
+        self.worker, self.handle, self.attempts = make_worker(), handle, attempts
 
     def __call__(self, packed: pa.Table) -> pa.Table:
-        begun, cpu = time.time(), time.process_time()
+        begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
         try:
-            summary = self.do(Unit.unpack(packed))
-        except StoreError as error:  # Ray would wrap it beyond recognition
-            summary = {"error": str(error)}
+            summary = self.do(number, Unit.unpack(packed))
+        except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
+            summary = {"error": str(error), "of_store": isinstance(error, StoreError)}
         spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
-        spent["number"] = packed["number"][0].as_py()
-        return pa.Table.from_pylist([{**summary, **spent}], SUMMARY)
+        return pa.Table.from_pylist([{**summary, **spent, "number": number}], SUMMARY)
 
-    def do(self, unit: Unit) -> dict[str, Any]:
+    def do(self, number: int, unit: Unit) -> dict[str, Any]:
         name = self.handle.part_name(unit.inputs[0].to_pylist())
-        rows = failures = None
-        # Committed already where the first attempt died between its commit and its answer.
-        if not self.handle.is_committed(name):
-            rows, failures = self.worker.process(unit.inputs)
-        counts = {} if rows is None else {"rows": rows.num_rows, "failed": failures.num_rows}
-        told = {"failures": [], "stages": []}
-        if failures is not None:
-            told = {"failures": describe_failures(failures), "stages": failures["stage"].to_pylist()}
-        if rows is not None and unit.replaces:
-            rows, failures = self.with_others(unit, rows, failures)
-        part = self.handle.commit(name, rows, failures, [unit.replaces.name] if unit.replaces else [])
-        return {"rows": part.rows, "failed": part.failures, **counts, **told, "bytes": part.bytes}
+        part = self.handle.committed(name)
+        if part:  # the first attempt died between its commit and its answer
+            old = self.handle.snapshot([part])
+            failures = old.read_failures(part) if part.failures else failure_schema(old.id_column).empty_table()
+            failures = failures.filter(pc.is_in(failures[0], value_set=unit.inputs[0]))
+        else:
+            rows, failures = isolation.compute(self.worker, self.attempts, number, unit.inputs)
+            part = self.commit(name, unit, rows, failures)
+        self.attempts.end.remote(number)
+        return {
+            "rows": unit.inputs.num_rows - failures.num_rows,
+            "failed": failures.num_rows,
+            "bytes": part.bytes,
+            "failures": describe_failures(failures),
+            "stages": failures["stage"].to_pylist(),
+        }
+
+    def commit(self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table) -> Part:
+        if unit.replaces is None:
+            return self.handle.commit(name, rows, failures)
+        rows = self.handle.schema.empty_table() if rows is None else rows
+        return self.handle.commit(name, *self.with_others(unit, rows, failures), [unit.replaces.name])
 
     def with_others(self, unit: Unit, rows: pa.Table, failures: pa.Table) -> tuple[pa.Table, pa.Table]:
         """With what the part that is replaced has of other inputs."""
@@ -240,5 +239,6 @@ SUMMARY = pa.schema(
         ("ended", pa.float64()),
         ("number", pa.int64()),
         ("error", pa.string()),
+        ("of_store", pa.bool_()),
     ]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,7 @@ from feature_store import Store, StoreError, verify
 from pipelines import backbones, caption, features
 from pipelines.cluster import Plan
 from pipelines.console import UserError
+from pipelines.isolation import WHOLE
 from pipelines.keeping import keeping
 from pipelines.pending import with_tries
 from pipelines.reading import dataset_of
@@ -35,7 +38,7 @@ def world(tmp_path, make_photos, network):
         trained = model_reading(tmp_path / "model", "show_attend_tell", "grid", network.recipe)
         model = str(tmp_path / "model")
 
-        def run(self, before_commit=lambda unit: None, options=None):
+        def run(self, before_commit=lambda unit: None, options=None, pieces=lambda unit: [unit]):
             """All of a run but Ray: one unit with every picture. Returns the captions' rows and failures."""
             images = FromImages.open(str(self.photos), self.trained.features, "random")
             with keeping(images, self.store, False) as source:
@@ -46,7 +49,8 @@ def world(tmp_path, make_photos, network):
                 (chunk,) = source.chunks()
                 unit = with_tries(chunk)
                 before_commit(lambda: worker.process(unit))
-                rows, failures = worker.process(unit)
+                done = [worker.process(piece) for piece in pieces(unit)]
+                rows, failures = (pa.concat_tables(tables) for tables in zip(*done, strict=True))
                 return {row["image_id"]: row for row in rows.to_pylist()}, failures.to_pylist()
 
         def kept(self) -> tuple[list[str], list[str], int]:
@@ -108,6 +112,23 @@ def test_a_worker_that_dies_between_the_two_commits(world, monkeypatch):
     rows, failures = world.run(another_attempt)
     assert sorted(rows) == NAMES
     assert [(row["image_id"], row["stage"], row["tries"]) for row in failures] == [("broken.jpg", "decode", 1)]
+    assert world.kept() == (NAMES, ["broken.jpg"], 1)
+
+
+def test_a_unit_whose_pictures_are_done_one_by_one(world, monkeypatch):
+    """Because captioning them raised, after their features were kept under the name of the whole unit."""
+
+    def one_by_one(unit):
+        marked = unit.replace_schema_metadata({WHOLE: json.dumps(unit["image_id"].to_pylist())})
+        return [marked.slice(start, 1) for start in range(unit.num_rows)]
+
+    def another_attempt(process):
+        process()
+        no_pictures(monkeypatch)
+
+    rows, failures = world.run(another_attempt, pieces=one_by_one)
+    assert sorted(rows) == NAMES
+    assert [row["image_id"] for row in failures] == ["broken.jpg"]
     assert world.kept() == (NAMES, ["broken.jpg"], 1)
 
 

@@ -150,6 +150,32 @@ def test_a_worker_that_dies(cluster_that_knows_this_file, tmp_path):
     assert sorted(dataset.snapshot().ids().to_pylist()) == list("abijklmn")
 
 
+class Deadly(Pids):
+    """Dies of "k" each time, and raises at "r"."""
+
+    def process(self, unit):
+        ids = unit["image_id"].to_pylist()
+        if "k" in ids:
+            os._exit(1)
+        if "r" in ids:
+            raise ValueError("no good")
+        return super().process(unit)
+
+
+@pytest.mark.ray
+def test_an_input_that_kills_and_one_that_raises(cluster_that_knows_this_file, tmp_path):
+    dataset = dataset_at(tmp_path)
+    totals = run(dataset, [chunk(*"abckrstu")], partial(Deadly, str(tmp_path)))
+    assert (totals.rows, totals.failed) == (6, 2)
+    snapshot = dataset.snapshot()
+    assert sorted(snapshot.ids(include_failures=False).to_pylist()) == list("abcstu")
+    failed = snapshot.failures().select(["image_id", "stage", "reason"]).to_pylist()
+    assert [tuple(row.values()) for row in failed] == [
+        ("k", "process", "the process that worked on it died 2 times"),
+        ("r", "compute", "ValueError: no good"),
+    ]
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("name", ["ray::ReadUnits", "ray::_QueueActor"])
 def test_the_task_that_hands_out_the_work_dies(cluster_that_knows_this_file, tmp_path, monkeypatch, name):
