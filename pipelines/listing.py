@@ -115,7 +115,8 @@ class Listing:
             raise UserError(f"images: {self.images} matches nothing, there is no folder {root}")
         matches = re.compile(glob_translate(pattern)).fullmatch
         for file in walk(filesystem, root):
-            if not matches(file.path) and not file.is_folder:
+            path = file.path.replace("//", "/") if file.problem else file.path
+            if not matches(path) and not file.is_folder:
                 continue
             row = self._row(filesystem, file, root)
             refuse_compressed(file.path)
@@ -125,7 +126,7 @@ class Listing:
                 yield row
 
     def _row(self, filesystem: fs.FileSystem, file: File, root: str) -> Row:
-        below = file.path[len(root) :].lstrip("/")
+        below = file.path.removeprefix(root).removeprefix("/")
         return Row(below, as_uri(filesystem, file.path, self.images), file.version, file.problem)
 
     def _contents(self, filesystem: fs.FileSystem, path: str, name: str) -> Iterator[Row]:
@@ -158,7 +159,7 @@ class Listing:
         for member in members:
             if not member.name:
                 yield Row(shard, uri, member.version, member.problem)
-            elif suffix_of(re.sub(r" \(\d+\)$", "", member.name)) in SUFFIXES:
+            elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES:
                 yield Row(f"{shard}/{member.name}", f"{member.address}::{uri}", member.version, member.problem)
             else:
                 self.ignored += 1

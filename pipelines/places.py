@@ -20,6 +20,8 @@ SORTED_AT_ONCE = 65_536
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system of a path or uri, and the path in it. No character of a name has a meaning of its own."""
+    if "\0" in uri or not_utf8(uri):
+        raise UserError(f"{os.fsencode(uri)!r} is no name that can be read: expected UTF-8 without NUL. Rename it.")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
@@ -116,7 +118,9 @@ def _walk(filesystem: fs.FileSystem, root: str, above: frozenset[str]) -> Iterat
 
 def _children(filesystem: fs.FileSystem, root: str) -> Iterable[File | Folder]:
     for info in filesystem.get_file_info(fs.FileSelector(root)):
-        if info.type == fs.FileType.Directory:
+        if info.path.rstrip("/") == root:  # what pyarrow makes of keys like ``root//x``
+            yield File(f"{root}//", None, "keys with an empty part (//) cannot be read; give them other names")
+        elif info.type == fs.FileType.Directory:
             yield Folder(info.path)
         elif info.type == fs.FileType.File:
             yield File(info.path, version_of(filesystem, info))
@@ -126,17 +130,27 @@ def _local_children(root: str) -> Iterable[File | Folder]:
     # pyarrow passes over links that lead nowhere, and stops at names that are not UTF-8.
     with os.scandir(root) as entries:
         for entry in entries:
-            name = os.fsencode(entry.name).decode(errors="backslashreplace")
-            if name != entry.name:
-                yield File(f"{root}/{name}", None, "the name is not UTF-8; rename the file")
-                continue
             try:
-                if entry.is_dir():
+                problem = not_utf8(entry.name)
+                if problem:
+                    # An empty part, and twice a backslash that is one: no other name looks like this.
+                    name = os.fsencode(entry.name.replace("\\", "\\\\")).decode(errors="backslashreplace")
+                    yield File(f"{root}//{name}" + "/" * entry.is_dir(), None, problem)
+                elif entry.is_dir():
                     yield Folder(entry.path)
                 else:
                     yield File(entry.path, _local_version(entry))
             except OSError:  # a link to itself
                 yield File(entry.path, None)
+
+
+def not_utf8(name: str) -> str | None:
+    """What is wrong with a name that the operating system gave, if it is not text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8; rename it"
+    return None
 
 
 def _local_version(entry: os.DirEntry) -> str | None:

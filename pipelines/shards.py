@@ -11,6 +11,7 @@ What is listed of one is an address of its bytes, so that a worker reads those a
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import tarfile
 import threading
@@ -30,6 +31,12 @@ OPEN_TABLES = 4
 BYTES_COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 
 
+NO_FILE = {
+    tarfile.LNKTYPE: "a hard link to {}, of which no file comes before it in the archive",
+    tarfile.SYMTYPE: "a symbolic link to {}, of which no file comes before it in the archive",
+}
+
+
 class Member(NamedTuple):
     """A file in a shard. ``address`` stands for ``URI::``; ``problem`` says why it, or what comes after, is lost."""
 
@@ -42,29 +49,51 @@ class Member(NamedTuple):
 def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[Member]:
     """Files of a tar in its order, read header by header. Names are only names, whatever they hold.
 
-    Where the file is cut off or broken the last member has the name "" and a problem; those before it are good.
+    A link is the member that it leads to. A name that is there again gets a number: ``name (2)``. Where the file is cut
+    off or broken the last member has the name "" and a problem; those before it are good.
 
     Args:
         version: of the shard; a member's own is its size and time, and this where the archive keeps no times.
     """
-    seen: Counter[str] = Counter()
+    files: dict[str, Member] = {}  # by the name that links use
+    names: set[str] = set()
+    times: Counter[str] = Counter()
     try:
         with filesystem.open_input_file(path) as file:
             size = file.size()
             local = isinstance(filesystem, fs.LocalFileSystem)
             buffered = io.BufferedReader(file, 4096 if local else READ_AHEAD)
             for info in _headers(buffered):
-                if not info.isreg():
+                if info.isdir():
                     continue
-                if info.offset_data + info.size > size and not info.issparse():
+                if info.isreg() and info.offset_data + info.size > size and not info.issparse():
                     raise tarfile.ReadError(f"the file has {size:,} bytes and ends inside of {info.name!r}")
-                seen[info.name] += 1
-                again = f" ({seen[info.name]})" if seen[info.name] > 1 else ""
-                known = f"{info.size}-{int(info.mtime)}" if info.mtime else f"{info.size}@{version}"
-                problem = "a sparse file, whose bytes do not lie together" if info.issparse() else None
-                yield Member(info.name + again, f"bytes://{info.offset_data}+{info.size}", known, problem)
+                name, times[info.name] = info.name, max(times[info.name], 1)
+                while name in names:
+                    times[info.name] += 1
+                    name = f"{info.name} ({times[info.name]})"
+                names.add(name)
+                member = _member(info, files, version)._replace(name=name)
+                if not member.problem:
+                    files[posixpath.normpath(info.name)] = member
+                yield member
     except (tarfile.TarError, ValueError, OSError) as error:
         yield Member("", "", version, f"not a whole tar archive, its members from here on are lost: {error}")
+
+
+def _member(info: tarfile.TarInfo, files: dict[str, Member], version: str) -> Member:
+    """Of a header, after ``files``. Links that lead nowhere, devices and the like have a problem."""
+    known = f"{info.size}-{int(info.mtime)}" if info.mtime else f"{info.size}@{version}"
+    if info.isreg():
+        problem = "a sparse file, whose bytes do not lie together" if info.issparse() else None
+        return Member(info.name, f"bytes://{info.offset_data}+{info.size}", known, problem)
+    # A hard link's target is a name in the archive; that of a symbolic link starts from the link's own folder.
+    folder = posixpath.dirname(info.name) if info.issym() else ""
+    target = files.get(posixpath.normpath(posixpath.join(folder, info.linkname)))
+    if target and (info.islnk() or info.issym()):
+        return target
+    problem = NO_FILE.get(info.type, "a device or a pipe").format(info.linkname)
+    return Member(info.name, "bytes://0+0", known, problem)
 
 
 def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:

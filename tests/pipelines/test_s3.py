@@ -39,6 +39,15 @@ def test_prefixes_globs_and_listings(bucket):
         listed(f"{uri}/nothing/")
 
 
+def test_keys_that_cannot_be_read_are_told(bucket):
+    uri, put = bucket
+    for key in ("p/a.jpg", "p//x.jpg", "p/q//y.jpg"):
+        put(key, b"x")
+    found = {row["image_id"]: row["problem"] for row in listed(f"{uri}/p")}
+    assert found.pop("a.jpg") is None
+    assert found.keys() == {"/", "q//"} and all("empty part" in problem for problem in found.values())
+
+
 def test_a_saved_listing_notices_changes(bucket, tmp_path):
     uri, put = bucket
     put("p/1.jpg", b"old")

@@ -79,6 +79,46 @@ def test_a_name_that_is_there_twice_stands_for_two(tmp_path):
     }  # fmt: skip
 
 
+def test_a_name_that_looks_like_a_second_one(tmp_path):
+    """An id stands for one picture, whatever the names and in whatever order."""
+    names = ["x.jpg", "x.jpg", "x.jpg (2)", "x.jpg", "y.jpg (2)", "y.jpg", "y.jpg"]
+    (tmp_path / "a.tar").write_bytes(tar_of([(name, str(at).encode()) for at, name in enumerate(names)]))
+    rows, _ = listed(tmp_path / "a.tar")
+    assert [row["image_id"].removeprefix("a.tar/") for row in rows] == [
+        "x.jpg", "x.jpg (2)", "x.jpg (2) (2)", "x.jpg (3)", "y.jpg (2)", "y.jpg", "y.jpg (3)"
+    ]  # fmt: skip
+    assert [fetch.read(row["uri"])[1] for row in rows] == [str(at).encode() for at in range(7)]
+
+
+def test_links_are_what_they_lead_to(tmp_path):
+    """What they lead to need not be named as a picture."""
+    links = [
+        (tarfile.LNKTYPE, "hard.jpg", "deep/data"), (tarfile.SYMTYPE, "deep/soft.jpg", "data"),
+        (tarfile.SYMTYPE, "again.jpg", "./deep/soft.jpg"), (tarfile.SYMTYPE, "out.jpg", "../deep/data"),
+        (tarfile.LNKTYPE, "gone.jpg", "nowhere"), (tarfile.FIFOTYPE, "pipe.jpg", ""),
+        (tarfile.DIRTYPE, "folder.jpg", ""), (tarfile.SYMTYPE, "up", ".."),
+    ]  # fmt: skip
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        data = tarfile.TarInfo("deep/data")
+        data.size = 5
+        tar.addfile(data, io.BytesIO(b"bytes"))
+        for kind, name, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    rows, ignored = listed(tmp_path / "a.tar")
+    shown = {row["image_id"].removeprefix("a.tar/"): row for row in rows if not row["problem"]}
+    assert {name: fetch.read(row["uri"])[1] for name, row in shown.items()} == dict.fromkeys(
+        ["hard.jpg", "deep/soft.jpg", "again.jpg"], b"bytes"
+    )
+    assert {row["image_id"].removeprefix("a.tar/"): row["problem"] for row in rows if row["problem"]} == {
+        "out.jpg": "a symbolic link to ../deep/data, of which no file comes before it in the archive",
+        "gone.jpg": "a hard link to nowhere, of which no file comes before it in the archive",
+        "pipe.jpg": "a device or a pipe",
+    }
+    assert ignored == 2  # deep/data and up
+
+
 def test_names_of_any_kind(tmp_path):
     names = ["\n.jpg", "a b#?%20::.jpg", "ü" * 120 + ".jpg", "x" * 250 + ".jpg"]
     (tmp_path / "odd :: name#1.tar").write_bytes(tar_of({name: name.encode() for name in names}))
