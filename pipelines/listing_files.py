@@ -50,11 +50,19 @@ def read_lines(file) -> Iterator[Row]:
 
 
 def read_csv(file) -> Iterator[Row]:
-    reader = csv.DictReader(_text(file), skipinitialspace=True)
-    column = _file_column(reader.fieldnames or ())
-    for row in reader:
-        if row[column]:
+    # Strict: otherwise a quote that is not closed takes all the lines behind it into its field.
+    reader = csv.DictReader(_text(file), skipinitialspace=True, strict=True)
+    line = 0
+    try:
+        column = _file_column(reader.fieldnames or ())
+        line = reader.line_num
+        for row in reader:
+            line = reader.line_num
+            if not row[column]:
+                raise ValueError(f"line {line}: column {column} is empty; expected a file, or no such line")
             yield Row(row.get("image_id") or row[column], row[column], row.get("version") or None)
+    except csv.Error as error:
+        raise ValueError(f"line {line + 1}: {error}; are its quotes closed, and doubled within a field?") from error
 
 
 def read_jsonl(file) -> Iterator[Row]:
@@ -65,11 +73,19 @@ def read_jsonl(file) -> Iterator[Row]:
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("not a mapping")
-            name = str(row[_file_column(row)])
+            column = _file_column(row)
+            name, id_, version = row[column], row.get("image_id"), row.get("version")
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"{column} is {json.dumps(name)}, expected a file's name")
+            found = Row(name if id_ is None else str(id_), name, None if version is None else str(version))
+            "".join(filter(None, found)).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"line {number}: half of a character (a lone surrogate) in {error.object!a}") from error
+        except RecursionError as error:
+            raise ValueError(f"line {number}: nested too deeply") from error
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
-        version = row.get("version")
-        yield Row(str(row.get("image_id", name)), name, None if version is None else str(version))
+        yield found
 
 
 def read_parquet(file) -> Iterator[Row]:

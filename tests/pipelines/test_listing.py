@@ -189,6 +189,12 @@ def make_wrong(folder):
     (folder / "blank.txt").write_text("\n\n")
     (folder / "latin.txt").write_bytes(b"caf\xe9.jpg\n")
     (folder / "no.parquet").write_bytes(b"no parquet")
+    (folder / "quote.csv").write_text('file,caption\na.jpg,x\nb.jpg,"y\nc.jpg,z\n')
+    (folder / "nothing.csv").write_text("file,caption\na.jpg,x\n,y\n")
+    (folder / "short.csv").write_text("caption,file\nx,a.jpg\ny\n")
+    (folder / "surrogate.jsonl").write_text('{"file": "a.jpg"}\n{"file": "\\ud83d.jpg"}\n')
+    (folder / "nested.jsonl").write_text('{"file": "a.jpg"}\n{"file": "b.jpg", "x": ' + "[" * 100_000 + "\n")
+    (folder / "null.jsonl").write_text('{"file": null}\n')
     return folder
 
 
@@ -209,6 +215,14 @@ def make_wrong(folder):
         ("blank.txt", "no picture in"),
         ("latin.txt", "utf-8"),
         ("no.parquet", r"no\.parquet"),
+        ("quote.csv", "line 3: .* are its quotes closed"),
+        ("nothing.csv", "line 3: column file is empty"),
+        ("short.csv", "line 3: column file is empty"),
+        ("surrogate.jsonl", r"line 2: half of a character .*ud83d"),
+        ("nested.jsonl", "line 2: nested too deeply"),
+        ("null.jsonl", "line 1: file is null, expected a file's name"),
+        ("\0.jpg", r"\\x00.* is no name that can be read"),
+        (os.fsdecode(b"\xff.jpg"), r"\\xff\.jpg' is no name that can be read"),
     ],
 )
 def test_mistakes(tmp_path, name, message):
@@ -219,8 +233,23 @@ def test_mistakes(tmp_path, name, message):
 def test_a_name_that_is_not_utf8(tree):
     with open(os.fsencode(tree) + b"/\xff.jpg", "wb"):
         pass
-    problems = {row["image_id"]: row["problem"] for row in rows(tree) if row["problem"]}
-    assert problems == {r"\xff.jpg": "the name is not UTF-8; rename the file"}
+    os.makedirs(os.fsencode(tree) + b"/a/\xfe/deep")
+    (tree / r"\xff.jpg").touch()
+    for name in (b"\xff\\xfe.jpg", b"\\xff\xfe.jpg"):  # of one escaped form, if backslashes were left as they are
+        with open(os.fsencode(tree) + b"/" + name, "wb"):
+            pass
+    wrong = "the name is not UTF-8; rename it"
+    found = {row["image_id"]: row["problem"] for row in rows(tree)}
+    assert {name: problem for name, problem in found.items() if problem} == {
+        r"/\xff.jpg": wrong, r"/\xff\\xfe.jpg": wrong, r"/\\xff\xfe.jpg": wrong, r"a//\xfe/": wrong
+    }  # fmt: skip
+    assert found[r"\xff.jpg"] is None
+    assert {row["image_id"] for row in rows(tree / "*.jpg") if row["problem"]} >= {r"/\xff.jpg", r"a//\xfe/"}
+
+
+def test_a_json_line_may_leave_its_id_open(tree):
+    (tree / "l.jsonl").write_text('{"file": "b.jpg", "image_id": null}')
+    assert ids(tree / "l.jsonl") == ["b.jpg"]
 
 
 def test_an_address_of_no_file_system():
