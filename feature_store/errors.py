@@ -23,15 +23,23 @@ CAUSES = {
     errno.EIO: "the disk reports an input/output error",
 }
 
+DENIED_SIGNS = ("AccessDenied", "ACCESS_DENIED", "PERMISSION_DENIED", "Forbidden")
+"""In what object storage says of credentials that may not do this; others, or another object, they may."""
+
 CREDENTIAL_SIGNS = (
-    "AccessDenied",
-    "ACCESS_DENIED",
-    "Forbidden",
-    "Expired",
-    "credential",
-    "Unauthorized",
-    "InvalidAccessKey",
+    *DENIED_SIGNS,
+    *("Expired", "credential", "Unauthorized", "UNAUTHENTICATED", "InvalidAccessKey", "INVALID_ACCESS_KEY_ID"),
+    *("SIGNATURE_DOES_NOT_MATCH", "SignatureDoesNotMatch", "INVALID_CLIENT_TOKEN_ID", "InvalidClientTokenId"),
 )
+
+CONNECTION_SIGNS = (
+    *("NETWORK_CONNECTION", "curlCode", "onnection refused", "onnection reset", "ould not connect"),
+    *("ouldn't connect", "ould not resolve", "UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_TIMEOUT", "imed out"),
+)
+
+
+def shows(message: str, signs: tuple[str, ...]) -> bool:
+    return any(sign in message for sign in signs)
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def explained(action: str) -> Iterator[None]:
 
 def cause_of(error: OSError) -> str:
     cause = CAUSES.get(error.errno)
-    if cause is None and any(sign in str(error) for sign in CREDENTIAL_SIGNS):
+    if cause is None and shows(str(error), CREDENTIAL_SIGNS):
         cause = "the credentials are missing, have expired or do not allow it"
     detail = " ".join(str(error).split())
     return f"{cause} ({detail})" if cause else detail

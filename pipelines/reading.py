@@ -10,19 +10,23 @@ from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from feature_store import Dataset, Store, failure_schema, feature_schema
+from feature_store.errors import CONNECTION_SIGNS, CREDENTIAL_SIGNS, DENIED_SIGNS, shows
 from pipelines import images
 from pipelines.backbones import Backbone
+from pipelines.console import UserError
 from pipelines.detectors import Detector, Fit
 from pipelines.fetch import ReadError, read
-from pipelines.halving import Halving
+from pipelines.halving import Halving, is_device_lost
 from pipelines.values import Values, as_column, joined
 
 Network = Backbone | Detector
 Outputs = dict[str, Values]
 """Of a batch of images, by name."""
+
+LOST_READS = 8
+"""In a row that only a lost connection explains."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,52 @@ class Failures:
         return pa.Table.from_pylist(self.rows, schema=failure_schema())
 
 
+class Lost:
+    """Whether the images of a unit of ``count`` fail because nothing can be read, which is no fault of theirs.
+
+    Attributes:
+        reasons: of the last reads in a row that credentials or the connection made fail.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.reasons: list[str] = []
+
+    def reset(self) -> None:
+        """An image was read."""
+        self.reasons = []
+
+    def add(self, reason: str) -> None:
+        """An image could not be read.
+
+        Raises:
+            UserError: nothing can be; ``LOST_READS`` are enough, because each may take seconds.
+        """
+        self.reasons = [*self.reasons, reason] if shows(reason, CREDENTIAL_SIGNS + CONNECTION_SIGNS) else []
+        if len(self.reasons) == LOST_READS and not self.denied:
+            self.tell()
+
+    def end(self) -> None:
+        """The unit is read.
+
+        Raises:
+            UserError: as for ``add``; some images alone may well be denied, but a whole unit of them is told, too.
+        """
+        if len(self.reasons) > 1 and (not self.denied or len(self.reasons) == self.count):
+            self.tell()
+
+    @property
+    def denied(self) -> bool:
+        return any(shows(reason, DENIED_SIGNS) for reason in self.reasons)
+
+    def tell(self) -> None:
+        raise UserError(
+            f"{len(self.reasons)} images in a row could not be read, for want of a connection or of credentials, so "
+            f"none of them is noted as failed. The last said: {self.reasons[-1]}. What was committed is kept: put this "
+            "right, run the same command again, and it goes on from there."
+        )
+
+
 class Featuriser:
     """Reads, decodes and computes.
 
@@ -76,7 +126,11 @@ class Featuriser:
         list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
-        """Batches of images with their outputs; what failed is in ``failures``."""
+        """Batches of images with their outputs; what failed is in ``failures``.
+
+        Raises:
+            UserError: nothing can be read any more.
+        """
         loaded = self._read(unit, failures)
         while batch := list(islice(loaded, self.batch)):
             yield from self._compute(batch, failures)
@@ -84,13 +138,13 @@ class Featuriser:
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
         """The images that can be read, in order, ``ahead`` of the caller."""
         waiting: deque[tuple[dict, Future | None]] = deque()
-        rows = iter(unit.to_pylist())
+        rows, lost = iter(unit.to_pylist()), Lost(unit.num_rows)
         while True:
             for row in islice(rows, self.ahead - len(waiting)):
                 future = None if row["problem"] else self.pool.submit(load, row, self.backbone.preprocess)
                 waiting.append((row, future))
             if not waiting:
-                return
+                return lost.end()
             row, future = waiting.popleft()
             image_id, uri, version = row["image_id"], row["uri"], row["version"]
             if future is None:
@@ -100,19 +154,22 @@ class Featuriser:
                 yield future.result()
             except ReadError as error:
                 failures.add(image_id, uri, version, "read", str(error))
+                lost.add(str(error))
+                continue
             except images.DecodeError as error:
                 failures.add(image_id, uri, version, "decode", str(error))
             except Exception as error:  # whatever is wrong with this image, the others are not to blame
                 failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
+            lost.reset()
 
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
         try:
             pieces = list(self.halving(lambda some: self.backbone([image.pixels for image in some]), batch))
             outputs = {name: joined([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
-        except torch.AcceleratorError:
-            raise  # the device is lost, and with it every image to come
         except Exception as error:
+            if is_device_lost(error):
+                raise  # and with it every image to come
             if len(batch) == 1:
                 image, reason = batch[0], f"{type(error).__name__}: {error}"
                 failures.add(image.image_id, image.uri, image.version, "compute", reason)
