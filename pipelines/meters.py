@@ -11,6 +11,8 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Metric
 
+from pipelines.scores import VALIDATED
+
 INPUTS = "rnncond_inputs_done", "Inputs that have a row now: images, sentences."
 FAILED = "rnncond_inputs_failed", "Inputs that could not be done, by the stage that they failed at."
 UNITS = "rnncond_units_committed", "Units of work whose part is committed."
@@ -24,8 +26,7 @@ PACE = {
     "words_per_second": ("rnncond_train_words_per_second", "Target words trained on, all workers, this epoch so far."),
 }
 """Gauges, by the keys of a training's news."""
-SCORE = "rnncond_train_score", "Of the last validation, by metric: val_loss, CIDEr, BLEU-4, BLEU, chrF."
-SCORES = ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF")
+SCORE = "rnncond_train_score", "Of the last validation, by metric: " + ", ".join(VALIDATED) + "."
 
 
 class BatchMeter:
@@ -67,7 +68,7 @@ class TrainingMeter:
             self.score.set(value, {"metric": key})
 
     def epoch(self, line: dict[str, Any]) -> None:
-        self.last = {key: line[key] for key in SCORES if key in line}
+        self.last = {key: line[key] for key in VALIDATED if key in line}
 
 
 def tagged(kind: type[Metric], name: str, description: str, tags: dict[str, str], *open_tags: str) -> Metric:

@@ -34,6 +34,8 @@ REMOVED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "
 """Punctuation that pycocoevalcap removes after tokenising."""
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
 """How the Penn Treebank spells brackets. They stay: pycocoevalcap's list has them in capitals, which never match."""
+VALIDATED = ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF")
+"""What a run may have of a validation, of captions or translations, by the names in its metrics.jsonl."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
 from pipelines.reaching import client_at, knock, uri_of
 from pipelines.recipe import Recipe, flat, read_recipe
+from pipelines.scores import VALIDATED
 from pipelines.sources import check_backbone
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
@@ -250,8 +251,8 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
 def summary(folder: Path) -> Outcome:
     run, lines = read_run(folder), read_lines(folder / "metrics.jsonl")
     best = run["best"]
-    scores = {key: round(best[key], 3) for key in SCORES if key in best}
-    scores |= {f"averaged_{key}": round(value, 3) for key, value in run.get("averaged", {}).items() if key in SCORES}
+    scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
+    scores |= {f"averaged_{key}": round(value, 3) for key, value in run.get("averaged", {}).items() if key in VALIDATED}
     return Outcome(
         {
             "epochs": lines[-1]["epoch"],
@@ -267,7 +268,6 @@ def summary(folder: Path) -> Outcome:
 
 
 NEXT = {False: "caption IMAGES", True: "translate TEXT"}
-SCORES = ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF")
 
 
 def versions() -> dict[str, str]:

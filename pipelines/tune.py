@@ -42,6 +42,7 @@ from pipelines.placement import Room, room
 from pipelines.position import value_of
 from pipelines.reaching import client_at, knock, needed, uri_of
 from pipelines.recipe import flat
+from pipelines.scores import VALIDATED
 from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
@@ -275,7 +276,7 @@ def summary(folder: Path, search: Search) -> Outcome:
     run, found = read_run(folder), records(folder)
     best = run["best"]
     failed = [record for record in found if record.status == "failed"]
-    scores = {key: round(best[key], 3) for key in ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF") if key in best}
+    scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
     verb = NEXT["BLEU" in best]
     return Outcome(
         {
