@@ -36,12 +36,14 @@ def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class DotAttention(nn.Module):
-    """e_i = s . h_i (Luong, Pham and Manning 2015, equation 8)."""
+    """e_i = s . h_i (Luong, Pham and Manning 2015, equation 8). A query is as wide as a key."""
 
     def keys(self, values: Tensor) -> Tensor:
+        """The places themselves, (B, L, D)."""
         return values
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step: context (N, D) and weights (N, L) of ``query`` (N, Q), over ``keys`` (B, L, Q)."""
         return attend(torch.bmm(query.reshape(keys.shape[0], -1, keys.shape[-1]), keys.mT), values, mask)
 
     def over(self, keys: Tensor, values: Tensor, mask: Tensor | None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -57,6 +59,7 @@ class GeneralAttention(DotAttention):
         self.key = Linear(value_size, query_size, bias=False)
 
     def keys(self, values: Tensor) -> Tensor:
+        """W h_i for every place: (B, L, D) to (B, L, Q)."""
         return self.key(values)
 
 

@@ -35,6 +35,7 @@ def check_cell(config) -> None:
 
 
 def make_layer(cell: Cell, inputs: int, hidden: int, bidirectional: bool = False) -> nn.LSTM | nn.GRU:
+    """A layer of torch's, (N, T, inputs) to (N, T, hidden), or (N, T, 2 hidden) of both directions."""
     kind = LSTM if cell == "lstm" else nn.GRU
     return kind(inputs, hidden, batch_first=True, bidirectional=bidirectional)
 

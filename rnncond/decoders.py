@@ -105,6 +105,7 @@ class ContextCell(nn.Module):
         self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, config.hidden, config.dropout)
 
     def remember(self, annotations: Tensor) -> Memory:
+        """Of annotations (B, S, D): their keys (B, S, A), and what each adds to the gates (B, S, G)."""
         return {"keys": self.attention.keys(annotations), "gates": self.cell.feedback(annotations)}
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
@@ -154,12 +155,14 @@ class ContextDecoder(Decoder):
         return super().remember(annotations, mask, state) | self.bottom.remember(annotations)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        """One step: words (N, E) to the readout (N, R), the next state and the weights (N, S)."""
         bottom, weights = self.bottom.step(words, layer_state(state, 0), memory)
         top, upper = self.upper.step(bottom["h"], upper_state(state))
         readout = self.readout(self.readout.state(top), words, mix(weights, memory["readouts"]))
         return self.dropout(readout), put_under(bottom, upper), weights
 
     def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """All steps from the memory's state: words (N, T, E) to readouts (N, T, R) and the weights (N, T, S)."""
         state = self.start_rows(memory, len(words))
         outputs, weights = self.bottom.run(words, layer_state(state, 0), memory)
         top, _ = self.upper.run(outputs, upper_state(state))
@@ -204,6 +207,7 @@ class AttentionalDecoder(Decoder):
         return state if self.fed is None else {**state, "readout": state["h"].new_zeros(len(state["h"]), self.fed)}
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        """One step: words (N, E) to the readout (N, R), the next state and the weights (N, S)."""
         if self.fed is None:
             top, state = self.stack.step(words, state)
         else:
@@ -219,6 +223,7 @@ class AttentionalDecoder(Decoder):
         return self.dropout(readout), state, weights
 
     def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """All steps from the memory's state: words (N, T, E) to readouts (N, T, R) and the weights (N, T, S)."""
         state = self.start_rows(memory, len(words))
         if self.fed is None:
             top, _ = self.stack.run(words, state)
