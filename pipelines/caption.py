@@ -40,7 +40,7 @@ from pipelines.decode import pieces, search_options
 from pipelines.detectors import Regions
 from pipelines.halving import Halving
 from pipelines.keeping import Keeping, keeping
-from pipelines.models import locate, weights_in
+from pipelines.models import TrackingUri, locate, weights_in
 from pipelines.reading import Failures
 from pipelines.sources import Boxes, FromImages, FromStore
 from pipelines.values import Values, source_of
@@ -123,6 +123,7 @@ def command(
     address: Annotated[
         str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
+    tracking_uri: TrackingUri = None,
 ) -> Outcome:
     """Caption images, or the features in a store, that OUT has no caption of yet."""
     options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
@@ -131,7 +132,7 @@ def command(
     asked = {name: value for name, value in asked.items() if value is not None}
     return run(
         model, out, images, store=store, weights=weights, beam=beam, nbest=nbest, attention=attention, options=options,
-        save_listing=save_listing, keep_features=keep_features, **asked,
+        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, **asked,
     )  # fmt: skip
 
 
@@ -145,12 +146,14 @@ def run(
     options: units.Options = units.DEFAULTS,
     save_listing: str | None = None,
     keep_features: str | None = None,
+    tracking_uri: str | None = None,
     **asked: Any,
 ) -> Outcome:
     """The verb as a function.
 
     Args:
-        model, out, images, store, weights, keep_features: see ``command``; exactly one of ``images`` and ``store``.
+        model, out, images, store, weights, keep_features, tracking_uri: see ``command``; exactly one of ``images`` and
+            ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
@@ -169,7 +172,7 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
-    folder = locate(model)
+    folder = locate(model, tracking_uri)
     trained = checkpoint.load(folder)
     if trained.features is None:
         raise UserError(

@@ -26,7 +26,7 @@ from pipelines import evaluate_captions, evaluate_text, places
 from pipelines.console import Outcome, UserError, tell
 from pipelines.gallery import choose
 from pipelines.hypotheses import Captions
-from pipelines.models import locate
+from pipelines.models import TrackingUri, locate
 from pipelines.recipe import absolute
 from pipelines.scores import Tokeniser
 from pipelines.translation_rows import Translations
@@ -92,6 +92,7 @@ def run(
     shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
     fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
     out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
+    tracking_uri: TrackingUri = None,
 ) -> Outcome:
     """Score captions (BLEU, ROUGE-L, CIDEr; METEOR and SPICE where Java can run them) or translations (BLEU, chrF,
     TER) against references."""
@@ -106,7 +107,7 @@ def run(
     references = [absolute(path) for path in data or ()]
     trained = folder = None
     if model is not None:
-        found_at = locate(model)
+        found_at = locate(model, tracking_uri)
         trained = checkpoint.load(found_at, "cuda" if torch.cuda.is_available() else "cpu")
         folder = run_of(model, found_at)
     if hypotheses is not None:

@@ -9,7 +9,9 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from pipelines.console import UserError
 from rnncond.checkpoint import DESCRIPTION
@@ -28,6 +30,10 @@ IMPATIENT = {
 }
 """Where the user has not set them: by default MLflow tries a server that does not answer for many minutes."""
 LOCAL_TRACKING = "sqlite:///mlflow.db"
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="of MLflow; by default MLFLOW_TRACKING_URI, or sqlite:///mlflow.db"),
+]
 BACKBONE = "backbone"
 """The folder, beside that of a model, which has the weights of its backbone."""
 

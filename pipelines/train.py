@@ -30,6 +30,7 @@ from pipelines.console import Fault, OtherRun, Outcome, UserError, exit_code, te
 from pipelines.journal import now, read_lines, read_run
 from pipelines.journal_actor import Remote, journal_of
 from pipelines.learn import Learner
+from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
 from pipelines.reaching import client_at, knock, uri_of
@@ -45,9 +46,6 @@ app = typer.Typer(add_completion=False)
 
 MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
 """What a run that goes on may have otherwise than when it began."""
-TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="of MLflow; by default tracking.uri or MLFLOW_TRACKING_URI")
-]
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
 

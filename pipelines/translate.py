@@ -39,7 +39,7 @@ from pipelines import units
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.corpus import DIGITS, FIELDS, Corpus
-from pipelines.models import locate
+from pipelines.models import TrackingUri, locate
 from pipelines.translation_lines import refuse_unwritable, write_lines
 from pipelines.translation_search import TooLong, Translator, prepare
 from rnncond import checkpoint
@@ -115,6 +115,7 @@ def command(
     address: Annotated[
         str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
     ] = None,
+    tracking_uri: TrackingUri = None,
 ) -> Outcome:
     """Translate the sentences of TEXT that OUT has no translation of yet."""
     options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
@@ -123,7 +124,8 @@ def command(
     asked = {name: value for name, value in asked.items() if value is not None}
     return run(
         text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=options, unk_replace=unk_replace,
-        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention, **asked,
+        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention,
+        tracking_uri=tracking_uri, **asked,
     )  # fmt: skip
 
 
@@ -136,12 +138,13 @@ def run(
     column: str = FIELDS[0],
     lines: str | None = None,
     options: units.Options = units.DEFAULTS,
+    tracking_uri: str | None = None,
     **asked: Any,
 ) -> Outcome:
     """The verb as a function.
 
     Args:
-        text, model, out, ensemble, column, lines: see ``command``.
+        text, model, out, ensemble, column, lines, tracking_uri: see ``command``.
         asked: what ``translation_search.prepare`` takes: fields of ``SearchOptions``, ``unk_replace``, and others.
 
     Raises:
@@ -149,7 +152,7 @@ def run(
     """
     corpus = Corpus.open(text, columns=(column, FIELDS[1]))
     names = [model, *ensemble]
-    translator = prepare([checkpoint.load(locate(name)) for name in names], names, **asked)
+    translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
     refuse_unwritable(lines)
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")

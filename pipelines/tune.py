@@ -37,6 +37,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.cluster import connect
 from pipelines.console import Fault, Outcome, Progress, UserError, tell
 from pipelines.journal import Journal, now, read_run
+from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Room, room
 from pipelines.position import value_of
@@ -47,7 +48,7 @@ from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
-from pipelines.train import LOCK_SECONDS, NEXT, TrackingUri, tracked_at, versions
+from pipelines.train import LOCK_SECONDS, NEXT, tracked_at, versions
 from pipelines.trials import Record, Trials, records, work
 from pipelines.tune_watch import Watch, catch_up, child_of, end_child, write_table
 from rnncond.folders import replace_folder
