@@ -16,7 +16,7 @@ import typer
 from typer import Option
 
 from pipelines import evaluate, registry
-from pipelines.console import Outcome, UserError
+from pipelines.console import Fault, Outcome, UserError
 from pipelines.journal import read_run
 from pipelines.lineage import held_out, sha256_of
 from pipelines.logged import log_model
@@ -80,6 +80,10 @@ def run(
     """Register a model, and make it the champion if it beats the present one on the same held-out data."""
     if not data and (source or store or split):
         raise UserError("--source, --store and --split say how both models are scored on --data; say --data FILE, too.")
+    try:
+        registry.model_name(name)
+    except ValueError as error:
+        raise UserError(f"--name: {error}.") from None
     folder = locate(model, tracking_uri)
     trained = checkpoint.load(folder)
     if weights:
@@ -121,6 +125,9 @@ def run(
         if not better:
             return outcome(name, version, f"not the champion: {scores}", trained)
         verdict = f"it is the champion: {scores}"
+    now = registry.champion(client, name)
+    if (now and now.version) != (present and present.version):
+        raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
     registry.crown(client, version)
     return outcome(name, version, verdict, trained)
 

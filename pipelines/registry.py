@@ -6,6 +6,7 @@ and which file of a CNN's weights travels with it (``rnncond.backbone``), if one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 MODEL_ID, HELD_OUT, BACKBONE = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
+
+
+def model_name(name: str) -> str:
+    """``name``, if a registered model may have it. Raises ValueError."""
+    if not re.fullmatch(r"[\w. -]+", name):
+        raise ValueError(f"found {name!r}, expected a name of letters, digits, spaces, and any of _ - .")
+    return name
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipelines.registry import model_name
 from rnncond.text import Level, Normalise, Punctuation
 
 
@@ -127,7 +128,7 @@ class Tracking(Section):
     uri: str | None = None
     """null: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db."""
     experiment: str = "rnncond"
-    registered_model: str | None = None
+    registered_model: Annotated[str, AfterValidator(model_name)] | None = None
     """Register the best model under this name."""
     backbone_weights: str | None = None
     """A captioner's: the file of its CNN's weights, which then travels with the logged model, so that it captions

@@ -8,10 +8,11 @@ import mlflow
 import pytest
 from translator_world import PAIRS, make_translator, write_text
 
-from pipelines import evaluate, promote
-from pipelines.console import UserError
+from pipelines import evaluate, promote, registry
+from pipelines.console import Fault, UserError
 from pipelines.journal import read_run
 from pipelines.models import IMPATIENT, locate
+from pipelines.recipe import read_recipe
 from rnncond import checkpoint
 
 
@@ -104,6 +105,29 @@ def test_by_scores_on_data_that_are_given(client, name, make, tmp_path):
     found = client.get_model_version_by_alias(name, "champion")
     assert found.tags["rnncond.model_id"] == checkpoint.load(f"{best}/best").model_id
     assert float(found.tags["chrF"]) == max(scores)
+
+
+def test_a_champion_that_was_made_meanwhile_is_not_put_down_unjudged(client, name, make, monkeypatch):
+    promote.run(model=make(1, 20.0), name=name)
+    promote.run(model=make(2, 10.0), name=name)
+    register = registry.register
+
+    def register_while_another_promotes(*arguments):
+        client.set_registered_model_alias(name, "champion", "2")
+        return register(*arguments)
+
+    monkeypatch.setattr(registry, "register", register_while_another_promotes)
+    with pytest.raises(Fault, match="changed by somebody else"):
+        promote.run(model=make(3, 30.0), name=name)
+    assert client.get_model_version_by_alias(name, "champion").version == 2
+
+
+@pytest.mark.parametrize("bad", ["a/b", "a:b", "it's", ""])
+def test_a_name_that_no_registered_model_may_have(bad, name, make):
+    with pytest.raises(UserError, match="--name: found"):
+        promote.run(model=make(1, 2.0), name=bad)
+    with pytest.raises(UserError, match=r"tracking\.registered_model: found"):
+        read_recipe("show_tell.small", ["data.store=s", "data.captions=c", f"tracking.registered_model={bad!r}"])
 
 
 def test_what_cannot_be_promoted(name, make, tmp_path):
