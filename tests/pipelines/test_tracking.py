@@ -9,12 +9,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 from training_world import TINY, make_world, tiny_recipe
 from translator_world import make_translator
 
 from pipelines import reaching, train
 from pipelines import tracking as module
-from pipelines.console import UserError
+from pipelines.console import Fault, UserError
 from pipelines.journal import read_lines, read_run
 from pipelines.models import locate
 from pipelines.task import prepare
@@ -105,9 +106,65 @@ def test_a_server_that_is_away_for_a_while_gets_the_missed_epochs_later(recipe, 
             tracking.log(LINES[:1])
             tracking.log(LINES[:2])
         assert capsys.readouterr().err.count("takes no metrics") == 1
-        tracking.log(LINES)
+        assert tracking.log(LINES)
     client, (run,) = runs(recipe)
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")] == [1, 2, 3]
+
+
+def test_an_epoch_that_mlflow_did_not_take_is_not_passed_over(recipe, monkeypatch):
+    """The next one gets through; were it logged, the first would never be."""
+    with Tracking(recipe, "run") as tracking:
+        take, calls = tracking.client.log_batch, []
+
+        def refuse_once(*arguments, **keywords):
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise ConnectionError("refused")
+            take(*arguments, **keywords)
+
+        monkeypatch.setattr(tracking.client, "log_batch", refuse_once)
+        assert not tracking.log(LINES)
+        assert tracking.log(LINES)
+    client, (run,) = runs(recipe)
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")] == [1, 2, 3]
+
+
+def test_a_run_whose_id_was_not_written_down_is_found_by_its_key_and_gets_what_it_lacks(recipe, monkeypatch):
+    """The driver was killed when MLflow had made the run, before its parameters."""
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_text", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            Tracking(recipe, "run", key="k1")
+    _, (orphan,) = runs(recipe)
+    assert orphan.data.params == {}
+    with Tracking(recipe, "run", key="k1") as tracking, Tracking(recipe, "run", key="k2") as other:
+        assert tracking.run_id == orphan.info.run_id != other.run_id
+    run = tracking.client.get_run(tracking.run_id)
+    assert run.data.params["model.hidden"] == "8"
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/recipe.yaml") == recipe.to_yaml()
+
+
+def test_a_server_that_is_away_at_the_end_is_a_fault_and_the_same_again_hands_all_in(recipe, tmp_path, monkeypatch):
+    recipe = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"registered_model": None})})
+    out = tmp_path / "run"
+    make_translator(out / "best", seed=1)
+    (out / "samples.jsonl").write_text("{}\n")
+    (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    best = {"epoch": 1, "val_loss": 1.0, "CIDEr": 1.0}
+
+    def away(*_, **__):
+        raise MlflowException("refused")
+
+    for method in ("log_batch", "log_artifact", "create_logged_model"):
+        with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
+            tracking = Tracking(recipe, "run", key="k")
+            patch.setattr(tracking.client, method, away)
+            tracking.hand_in(out, "CIDEr", best)
+    tracking = Tracking(recipe, "run", key="k")
+    tracking.hand_in(out, "CIDEr", best)
+    history = tracking.client.get_metric_history(tracking.run_id, "epoch")
+    assert [metric.step for metric in history] == [1, 2, 3]
+    assert [model.name for model in outputs(tracking)] == ["model"]
 
 
 def hand_in(recipe, out, seed, value):
@@ -221,10 +278,8 @@ def test_a_server_that_does_not_answer_is_said_in_time(recipe, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         uri = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         silent = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"uri": uri})})
-        before = time.monotonic()
         with pytest.raises(UserError, match=f"MLflow at {uri} cannot be used: no answer within 0.5 seconds"):
             Tracking(silent, "run")
-    assert time.monotonic() - before < 10
 
 
 @pytest.mark.parametrize("uri", ["file:///proc/nothing", "sqlite:////proc/nothing/mlflow.db", "nonsense://x"])

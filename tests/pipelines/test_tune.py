@@ -6,19 +6,23 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import psutil
 import pytest
 import ray
 import yaml
+from mlflow.exceptions import MlflowException
 from training_world import TINY, make_world
 
-from pipelines import models, placement, train, tune
+from pipelines import models, placement, train, tune, tune_watch
 from pipelines.cluster import Cluster, Node
-from pipelines.console import UserError
-from pipelines.journal import read_lines, read_run
+from pipelines.console import Fault, Progress, UserError
+from pipelines.journal import Journal, read_lines, read_run
 from pipelines.search_space import read_search
+from pipelines.tracking import Tracking
+from pipelines.trials import Trials, records
 from rnncond.checkpoint import load
 
 RATE = "training.learning_rate"
@@ -159,6 +163,47 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_fol
     table = read_lines("found/trials.jsonl")
     assert (len(table), outcome.summary["trials"], table[0]["params"]) == (3, 3, first[0]["params"])
     assert all(row["params"]["model.hidden"] in (4, 8, 12, 16) for row in table)
+
+
+def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monkeypatch):
+    arguments = [*world, *TINY, *QUIET, "tune={trials: 1, space: {training.learning_rate: [0.1, 0.2]}}"]
+    search = read_search("show_tell.small", arguments, "found")
+    lines = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 1.0, "seconds": 1.0} for epoch in (1, 2)]
+    journal = Journal("found/trials/000")
+    journal.open("", {"params": {RATE: 0.1}})
+    for line in lines:
+        journal.epoch(line, [])
+    journal.close()
+    trials = SimpleNamespace(take_notes=Method(list), settle=Method(Trials(Path("found")).settle))
+    monkeypatch.setattr(tune_watch, "answer", lambda value: value)
+
+    def away(*_, **__):
+        raise MlflowException("refused")
+
+    with Tracking(search.recipe, "found") as parent, Progress("tune", "trials", 1) as progress:
+        watch = tune_watch.Watch(search, Path("found"), trials, parent, progress)
+        child = watch.child("000", {RATE: 0.1})
+        with monkeypatch.context() as patch:
+            patch.setattr(child.client, "log_batch", away)
+            patch.setattr(child.client, "set_terminated", away)
+            (record,) = records(Path("found"))
+            watch.settle(record, "finished")
+        client, found, _ = runs()
+        assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
+        with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
+            patch.setattr(mlflow.MlflowClient, "log_batch", away)
+            tune_watch.catch_up(search, Path("found"), parent)
+        tune_watch.catch_up(search, Path("found"), parent)
+    client, found, _ = runs()
+    assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
+    assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
+
+
+class Method:
+    """Of an actor that is none: called at once."""
+
+    def __init__(self, function):
+        self.remote = function
 
 
 @pytest.mark.parametrize(
