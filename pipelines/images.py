@@ -7,6 +7,7 @@ white. Of an animation the first frame counts. 16 bits a channel become 8 by div
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 programs (EPS) or is no picture (HDF5)."""
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before memory is taken for them."""
+"""Larger pictures are refused before memory is taken for them. Others take 4 bytes a pixel as RGB, and at most as many
+for the form that they are turned from: 800 MB for the largest."""
+
+STRIPE_PIXELS = 1 << 20
+"""What is converted at once by several steps, each of which takes memory of its own."""
 
 DRAFT_MARGIN = 2
 """A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed."""
@@ -94,21 +99,33 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        image = _from_16_bits(image)
+        image = _by_stripes(image, "L", _from_16_bits)
     elif image.mode == "F":
         raise DecodeError("32-bit floating-point pixels, whose white is not defined")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
+        return _by_stripes(image, "RGB", _over_white)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _by_stripes(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """``convert`` to ``mode``, some rows at a time."""
+    width, height = image.size
+    whole, rows = Image.new(mode, image.size), max(STRIPE_PIXELS // max(width, 1), 1)
+    for top in range(0, height, rows):
+        whole.paste(convert(image.crop((0, top, width, min(top + rows, height)))), (0, top))
+    return whole
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    if values.size and (values.min() < 0 or values.max() > 65535):
+    if values.min() < 0 or values.max() > 65535:
         raise DecodeError("32-bit integer pixels, whose white is not defined")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # a half never occurs
 
 
 def _looks_like(data: bytes) -> str:

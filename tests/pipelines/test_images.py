@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -251,6 +253,37 @@ def test_the_limit_itself_is_let_through(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 53)
     with pytest.raises(DecodeError, match="9x6 pixels, more than 53"):
         decode(encoded(RGB))
+
+
+TAKES = """
+import resource, sys
+from pipelines.images import decode
+data = open(sys.argv[1], "rb").read()
+decode(open(sys.argv[2], "rb").read())
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+picture = decode(data)
+print(picture.width * picture.height, peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("depth", "colour", "size"), [(16, 0, 2), (8, 6, 4), (8, 4, 2)], ids=["16 bits", "RGBA", "LA"])
+def test_memory_for_a_large_picture(tmp_path, depth, colour, size):
+    """At most two forms of it at once: 4 bytes a pixel as RGB and 4 before."""
+    (tmp_path / "large.png").write_bytes(png(5000, 4000, depth, colour, (b"\0" + bytes(5000 * size)) * 4000))
+    (tmp_path / "small.png").write_bytes(png(50, 40, depth, colour, (b"\0" + bytes(50 * size)) * 40))
+    names = [str(tmp_path / name) for name in ("large.png", "small.png")]
+    done = subprocess.run([sys.executable, "-c", TAKES, *names], capture_output=True, text=True, check=True)
+    pixels, taken = map(int, done.stdout.split())
+    assert pixels == 20_000_000 and taken < 9.5 * pixels
+
+
+@pytest.mark.parametrize("kind", ["16 bits grey", "alpha", "palette with alpha", "transparent colour"])
+def test_stripes_change_nothing(kind, monkeypatch):
+    data, _ = SHOWN[kind]
+    whole = pixels(data)
+    monkeypatch.setattr(images, "STRIPE_PIXELS", 20)  # two rows of the six
+    assert np.array_equal(pixels(data), whole)
 
 
 # Preprocessing
