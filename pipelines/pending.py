@@ -26,6 +26,7 @@ class Pending:
         self.snapshot, self.totals = snapshot, totals
         self.retry_failed, self.redo_changed = retry_failed, redo_changed
         self.done, self.failures = Index.of(snapshot), snapshot.failures()
+        self.failed_at = {id_: row for row, id_ in enumerate(self.failures[0].to_pylist())}
         self.changed: list[pa.Table] = []
         self.tried_again: list[pa.Array] = []
 
@@ -37,6 +38,8 @@ class Pending:
             at = self.done.find(chunk[0])
             if (at >= 0).any():
                 self._look_for_changes(chunk, at)
+                if self.totals.elsewhere is None:
+                    self.totals.elsewhere = self._elsewhere(chunk, at)
             left = self._leave_failed(chunk.filter(pa.array(at < 0)))
             if left.num_rows:
                 yield left
@@ -52,10 +55,25 @@ class Pending:
             part = pa.array(self.done.part[at[again]])
             self.changed.append(with_tries(chunk.filter(pa.array(again))).append_column("part", part))
 
+    def _elsewhere(self, chunk: pa.Table, at: np.ndarray) -> str:
+        """An input that lies elsewhere than the one whose row it counts as done by, told for the eye; "" if none does.
+        Looks into one part only: whoever gives another root gives another one for all inputs."""
+        if "uri" not in chunk.column_names or "uri" not in self.snapshot.schema.names:
+            return ""
+        number = self.done.part[at[at >= 0][0]]
+        columns = [self.snapshot.id_column, "uri"]
+        (rows,) = self.snapshot.iter_columns(columns, [self.snapshot.parts[number]])
+        where = chunk["uri"].take(pc.index_in(rows[0], value_set=chunk[0].combine_chunks()))
+        moved = rows.append_column("now", where).filter(pc.fill_null(pc.not_equal(where, rows["uri"]), False))
+        if not moved.num_rows:
+            return ""
+        id_, before, now = moved.slice(0, 1).to_pylist()[0].values()
+        return f"{id_} was {before} and is now {now}"
+
     def _leave_failed(self, left: pa.Table) -> pa.Table:
         if not self.failures.num_rows:
             return with_tries(left)
-        at = pc.index_in(left[0], value_set=self.failures[0].combine_chunks())
+        at = pa.array(map(self.failed_at.get, left[0].to_pylist()), pa.int64())
         failed = self.failures.take(at)  # nulls where an input has not failed
         nothing = pa.array(np.zeros(left.num_rows, bool))
         changed = nothing

@@ -23,6 +23,8 @@ class Totals:
         rows, failed: the inputs of this run.
         changed: inputs with another version than that which was read; among those done or failed before, unless they
             were done again.
+        elsewhere: an input that lies elsewhere than the one whose row it counts as done by; "" if none was found, None
+            where none was looked at.
         units, bytes: of the parts that this run committed.
         failures: some inputs without a row, "id: stage: reason".
         cpu: seconds that the workers' processors were busy.
@@ -38,6 +40,7 @@ class Totals:
     units: int = 0
     bytes: int = 0
     changed: int = 0
+    elsewhere: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
     begun: float = math.inf
@@ -83,6 +86,11 @@ class Totals:
             )
         if self.changed and not redo_changed:
             said.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
+        if self.elsewhere:
+            said.append(
+                f"Some count as done by their names, but were read from elsewhere: {self.elsewhere}. If they have only "
+                "been moved, all is well; if they are others, give these another output."
+            )
         return "\n".join(said) or None
 
 

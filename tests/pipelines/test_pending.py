@@ -83,3 +83,21 @@ def test_a_changed_input_takes_its_part_along(half_done):
     ]
     assert unit.replaces == half_done.snapshot().parts[0]
     assert unit.failures["image_id"].to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"), [("/A", ""), ("/B", "a.jpg was /A/a.jpg and is now /B/a.jpg")], ids=["same", "other"]
+)
+def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, folder, expected):
+    located = ROWS.append(pa.field("uri", pa.string()))
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=located)
+    ids = ["a.jpg", "b.jpg"]
+    with dataset.begin() as term:
+        rows = pa.table([ids, ["1", "1"], [f"/A/{id_}" for id_ in ids]], schema=located)
+        term.handle.commit(term.handle.part_name(ids), rows)
+    totals = Totals()
+    now = ["0.jpg", *ids]
+    listed = pa.table([now, [f"{folder}/{id_}" for id_ in now], [None] * 3, [None] * 3], schema=SCHEMA)
+    (left,) = Pending(dataset.snapshot(), totals).chunks([listed])
+    assert (left[0].to_pylist(), totals.done_before, totals.elsewhere) == (["0.jpg"], 2, expected)
+    assert (f"read from elsewhere: {expected}." in (totals.hint(False) or "")) == bool(expected)
