@@ -191,7 +191,12 @@ class Book:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "pipeline.json"
-        self.entries = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        try:
+            self.entries = json.loads(self.path.read_bytes()) if self.path.exists() else {}
+        except ValueError as error:
+            raise UserError(
+                f"{self.path} is damaged: {error}. Put back a copy of it; or remove it, and every stage is done again."
+            ) from None
         self.news: dict[str, str] = {}
 
     def entry(self, stage: Stage) -> dict[str, Any] | None:

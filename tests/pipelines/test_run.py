@@ -17,7 +17,7 @@ from translator_world import make_translator
 
 from feature_store import Store
 from pipelines import cli, console, run
-from pipelines.console import OtherRun, Outcome, UserError
+from pipelines.console import Fault, OtherRun, Outcome, UserError
 from pipelines.journal import read_run
 from pipelines.recipe import read_recipe
 from pipelines.search_space import read_search
@@ -47,6 +47,8 @@ def shout_app() -> typer.Typer:
         text = Path(file).read_text()
         if "defect" in text:
             raise RuntimeError("a defect")
+        if "fault" in text:
+            raise Fault("the server has gone away")
         if "fail" in text:
             raise UserError("the text cannot be shouted")
         if out:
@@ -157,6 +159,19 @@ def test_a_failure_stops_and_the_same_command_goes_on_there(capsys):
     Path("text.txt").write_text("a")
     run.run(pipeline)
     assert done() == ["first"]
+
+
+def test_a_stage_that_a_fault_broke_off_is_one_for_a_scheduler_too():
+    with pytest.raises(Fault, match="Stage first: the server has gone away"):
+        run.run(write("fault"))
+
+
+def test_a_damaged_pipeline_json_is_said():
+    pipeline = write()
+    run.run(pipeline)
+    Path("done/pipeline.json").write_text('{"first": {"status"')
+    with pytest.raises(UserError, match=r"pipeline\.json is damaged.*remove it"):
+        run.run(pipeline)
 
 
 def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(capsys):
