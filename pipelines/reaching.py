@@ -127,7 +127,7 @@ def reach(uri: str, work: Callable[[], None]) -> None:
     except Exception as error:  # whatever its database or its server raises
         what = first_line(error)
     raise UserError(
-        f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with tracking.uri=... or "
+        f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
         f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
     )
 

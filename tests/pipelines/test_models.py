@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines import models
+from pipelines import caption, evaluate, models, promote, translate
 from pipelines.console import UserError
 from pipelines.models import locate
 
@@ -34,6 +34,19 @@ def test_what_is_no_model_is_told(tmp_path):
     folder(tmp_path / "b")
     with pytest.raises(UserError, match=r"2 models \(a, b\)"):
         locate(tmp_path)
+
+
+def test_every_verb_that_takes_a_model_may_be_told_where_mlflow_is(tmp_path):
+    (tmp_path / "text").write_text("a\n")
+    model, tracking = "models:/x@champion", {"tracking_uri": f"sqlite:///{tmp_path}/other.db"}
+    for call in (
+        lambda: caption.run(model, "out", store="store", **tracking),
+        lambda: translate.run(str(tmp_path / "text"), model, "out", **tracking),
+        lambda: evaluate.run(model=model, **tracking),
+        lambda: promote.run(model=model, name="x", **tracking),
+    ):
+        with pytest.raises(UserError, match=r"no database sqlite:///.*other\.db"):
+            call()
 
 
 @pytest.fixture
