@@ -16,14 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import Dataset, Handle, Index, Part, Snapshot
+from feature_store import Dataset, Handle, Index, Snapshot
 from pipelines.cluster import Plan
 from pipelines.isolation import WHOLE
 from pipelines.reading import Failures, dataset_of, table_of
-from pipelines.sources import Batches, FromImages, FromStore
-
-KEPT = "kept"
-"""Column of the inputs: number of the part of ``Keeping.before`` that has their features, or null."""
+from pipelines.sources import PART, Batches, FromImages, FromStore
 
 
 class Keeping:
@@ -46,16 +43,15 @@ class Keeping:
             at = index.find(chunk["image_id"])
             part = np.zeros(len(at), np.int32)
             part[at >= 0] = index.part[at[at >= 0]]
-            yield chunk.append_column(KEPT, pa.array(part, mask=at < 0))
+            yield chunk.append_column(PART, pa.array(part, mask=at < 0))
 
     def start(self, plan: Plan) -> Keeping:
         self.images.start(plan)
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
-        kept = unit[KEPT].is_valid()
-        parts = [self.before.parts[number] for number in pc.unique(unit[KEPT].filter(kept)).to_pylist()]
-        yield from self._stored(parts, unit.filter(kept), failures)
+        kept = unit[PART].is_valid()
+        yield from FromStore(self.before, self.images.output)(unit.filter(kept), failures)
         new = unit.filter(pc.invert(kept))
         name = self.handle.part_name(unit["image_id"].to_pylist())
         part = self.handle.committed(name)
@@ -66,12 +62,11 @@ class Keeping:
             failed = failed.filter(pc.is_in(failed["image_id"], value_set=unit["image_id"].combine_chunks()))
             failures.rows += failed.to_pylist()
             new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=failed["image_id"].combine_chunks())))
-            yield from self._stored([part], new, failures)
+            its = FromStore(self.handle.snapshot([part]), self.images.output)
+            first = pa.array(np.zeros(new.num_rows, np.int32))
+            yield from its(new.drop_columns(PART).append_column(PART, first), failures)
         elif new.num_rows:
             yield from self._computed(name, new, failures)
-
-    def _stored(self, parts: list[Part], unit: pa.Table, failures: Failures) -> Batches:
-        return FromStore(self.handle.snapshot(parts), self.images.output)(unit, failures)
 
     def _computed(self, name: str, unit: pa.Table, failures: Failures) -> Batches:
         tables, own = [], Failures(failures.tries)  # apart: what cannot be captioned may well have features

@@ -7,10 +7,12 @@ batch by batch, and notes what failed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store import Snapshot, Store, fingerprint, shape_of
 from pipelines import backbones
@@ -24,6 +26,8 @@ BATCH = 64
 """Images given at once."""
 READ_ROWS = 4 * BATCH
 """Images whose features are read from a store at once."""
+PART = "features_in"
+"""Column of the inputs: number of the part, in a snapshot of the features, that has theirs; null if none has."""
 
 
 class Image(NamedTuple):
@@ -78,14 +82,16 @@ class FromStore:
         return cls(snapshot, features["output"])
 
     def chunks(self) -> Iterator[pa.Table]:
-        """The images, as a listing gives them."""
+        """The images, as a listing gives them, and the number of the part that has their features."""
         held, rows = [], 0
-        for batch in self.snapshot.scan(Image._fields):
-            held.append(batch.append_column("problem", pa.nulls(batch.num_rows, pa.string())))
-            rows += batch.num_rows
-            if rows >= CHUNK_ROWS:
-                yield pa.Table.from_batches(held)
-                held, rows = [], 0
+        for number, part in enumerate(self.snapshot.parts):
+            for batch in self.snapshot.scan(Image._fields, [part]):
+                batch = batch.append_column("problem", pa.nulls(batch.num_rows, pa.string()))
+                held.append(batch.append_column(PART, pa.array([number] * batch.num_rows, pa.int32())))
+                rows += batch.num_rows
+                if rows >= CHUNK_ROWS:
+                    yield pa.Table.from_batches(held)
+                    held, rows = [], 0
         if held:
             yield pa.Table.from_batches(held)
 
@@ -93,9 +99,14 @@ class FromStore:
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
-        for start in range(0, unit.num_rows, READ_ROWS):
-            ids = unit["image_id"].slice(start, READ_ROWS).combine_chunks()
-            table = self.snapshot.take(ids, [*Image._fields, *self.columns])
+        for number in pc.unique(unit[PART]).to_pylist():
+            # The one part alone: ids that come in no order would be looked for in all of them.
+            part = replace(self.snapshot, parts=[self.snapshot.parts[number]])
+            yield from self._of_part(part, unit["image_id"].filter(pc.equal(unit[PART], number)).combine_chunks())
+
+    def _of_part(self, part: Snapshot, ids: pa.Array) -> Batches:
+        for start in range(0, len(ids), READ_ROWS):
+            table = part.take(ids.slice(start, READ_ROWS), [*Image._fields, *self.columns])
             some = [Image(**row) for row in table.select(Image._fields).to_pylist()]
             values, boxes = of_column(table[self.output]), boxes_of(table)
             for first in range(0, len(some), BATCH):
