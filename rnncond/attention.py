@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.fused import additive_attention, exponential, masked_softmax
-from rnncond.products import Linear
 
 
 def attend(scores: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -56,7 +55,7 @@ class GeneralAttention(DotAttention):
 
     def __init__(self, query_size: int, value_size: int) -> None:
         super().__init__()
-        self.key = Linear(value_size, query_size, bias=False)
+        self.key = nn.Linear(value_size, query_size, bias=False)
 
     def keys(self, values: Tensor) -> Tensor:
         """W h_i for every place: (B, L, D) to (B, L, Q)."""
@@ -73,9 +72,9 @@ class AdditiveAttention(nn.Module):
 
     def __init__(self, query_size: int, value_size: int, size: int, bias: bool = False) -> None:
         super().__init__()
-        self.query = Linear(query_size, size, bias=False)
-        self.key = Linear(value_size, size, bias=bias)
-        self.energy = Linear(size, 1, bias=False)
+        self.query = nn.Linear(query_size, size, bias=False)
+        self.key = nn.Linear(value_size, size, bias=bias)
+        self.energy = nn.Linear(size, 1, bias=False)
 
     def keys(self, values: Tensor) -> Tensor:
         """exp(2 U h_i) for every place: (B, L, D) to (B, L, A)."""

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
 from rnncond.fused import gru_gates, lstm_gates
-from rnncond.products import LSTM, Linear
+from rnncond.products import LSTM
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}
@@ -151,9 +151,9 @@ class FeedbackCell(nn.Module):
     def __init__(self, cell: Cell, words: int, feedback: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         gates = GATES[cell] * hidden
-        self.words = Linear(words, gates)
-        self.feedback = Linear(feedback, gates, bias=False)
-        self.recurrent = Linear(hidden, gates)
+        self.words = nn.Linear(words, gates)
+        self.feedback = nn.Linear(feedback, gates, bias=False)
+        self.recurrent = nn.Linear(hidden, gates)
         self.dropout = nn.Dropout(dropout)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)

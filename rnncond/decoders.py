@@ -22,7 +22,6 @@ from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention,
 from rnncond.cells import FeedbackCell, Stack, advance, layer_state, put_under, upper_state
 from rnncond.contract import Memory, State, per_row
 from rnncond.fused import StepProducts
-from rnncond.products import Linear
 
 Score = Literal["additive", "dot", "general", "concat"]
 SCORES = ("additive", "dot", "general", "concat")
@@ -62,8 +61,8 @@ class Readout(nn.Module):
     def __init__(self, state: int, words: int, size: int, maxout: bool) -> None:
         super().__init__()
         self.maxout, self.width = maxout, 2 * size if maxout else size
-        self.state = Linear(state, self.width)
-        self.words = Linear(words, self.width, bias=False) if words else None
+        self.state = nn.Linear(state, self.width)
+        self.words = nn.Linear(words, self.width, bias=False) if words else None
 
     def forward(self, state: Tensor, words: Tensor | None, context: Tensor) -> Tensor:
         """``state`` is W_s s and ``context`` what the context adds, (..., width) both; words (..., E)."""
@@ -148,7 +147,7 @@ class ContextDecoder(Decoder):
         self.bottom = ContextCell(config, annotation_size)
         self.upper = Stack(config.cell, hidden, hidden, layers - 1, dropout=config.dropout)
         self.readout = Readout(hidden, config.embedding, config.readout, config.maxout)
-        self.context = Linear(annotation_size, self.readout.width, bias=False)
+        self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
     def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
@@ -196,7 +195,7 @@ class AttentionalDecoder(Decoder):
         else:
             self.stack = Stack(config.cell, config.embedding, hidden, layers, dropout=dropout)
         self.readout = Readout(hidden, 0, config.readout, config.maxout)
-        self.context = Linear(annotation_size, self.readout.width, bias=False)
+        self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:

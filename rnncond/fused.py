@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-from rnncond.products import linear
+from torch.nn import functional
 
 LARGEST = 43.0
 """The largest |U h| or |W s| that additive attention tells apart: beyond, exp(2x) leaves float32."""
@@ -44,7 +43,7 @@ class StepProducts:
         """The next step's product: x (N, Q) to (N, G)."""
         offset = self.offsets[len(self.inputs)]
         self.inputs.append(x.detach())
-        return linear(x, self.weight) + offset
+        return functional.linear(x, self.weight) + offset
 
 
 class _CollectedProducts(Function):
@@ -59,7 +58,7 @@ class _CollectedProducts(Function):
     @once_differentiable
     def backward(ctx, grad):
         inputs = torch.stack(ctx.inputs, 1).flatten(0, 1).to(grad.dtype)
-        return grad, linear(grad.flatten(0, 1).t(), inputs.t()), None
+        return grad, functional.linear(grad.flatten(0, 1).t(), inputs.t()), None
 
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +69,7 @@ def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
     """One step of an LSTM: x (N, I), h and c (N, H) to the next h and c; weights and biases as torch lists them."""
     weight_ih, weight_hh, bias_ih, bias_hh = weights
-    return lstm_gates(linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh), c)
+    return lstm_gates(functional.linear(x, weight_ih, bias_ih) + functional.linear(h, weight_hh, bias_hh), c)
 
 
 class _LstmGates(Function):

@@ -1,9 +1,4 @@
-"""Matrix products of layers, by the faster of the libraries that torch comes with.
-
-For float32 on a CPU torch multiplies with MKL. oneDNN, which torch has too, is as fast or faster: on an AMD EPYC by a
-tenth to a quarter, and by two thirds for an output layer whose vocabulary is no multiple of a cache line
-(``benchmarks/products.py``). Everything else goes to ``torch.nn.functional.linear``.
-"""
+"""Two layers of torch that need help on a CPU: the output layer, for its speed, and the LSTM, in bfloat16."""
 
 from __future__ import annotations
 
@@ -14,12 +9,48 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+LINE = 16
+"""Numbers of float32 in a line of the cache."""
 
-class Linear(nn.Linear):
-    """``nn.Linear`` by ``linear``."""
+
+class OutputLayer(nn.Linear):
+    """``nn.Linear`` by ``output_product``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return output_product(x, self.weight, self.bias)
+
+
+def output_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W^T + b for ``x`` (..., R), ``weight`` (V, R) and ``bias`` (V,): (..., V).
+
+    On a CPU each row of the result begins at a line of the cache, with free places between the rows: where V is no
+    multiple of a line MKL takes a third longer to write rows without them (``benchmarks/products.py``).
+    """
+    plain = x.device.type != "cpu" or x.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
+    if plain or weight.shape[0] % LINE == 0:
+        return functional.linear(x, weight, bias)
+    return _Aligned.apply(x, weight, bias)
+
+
+class _Aligned(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        rows, words = x.reshape(-1, x.shape[-1]), weight.shape[0]
+        logits = x.new_empty(len(rows), -(-words // LINE) * LINE)[:, :words]
+        return torch.addmm(bias, rows, weight.t(), out=logits).view(*x.shape[:-1], words)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)
+        return (
+            grad @ weight if wants_x else None,
+            rows.t() @ x.flatten(0, -2) if wants_weight else None,
+            rows.sum(0) if wants_bias else None,
+        )
 
 
 class LSTM(nn.LSTM):
@@ -33,47 +64,3 @@ class LSTM(nn.LSTM):
             return super().forward(x, start)
         with torch.autocast(device, enabled=False):
             return super().forward(x.float(), start and (start[0].float(), start[1].float()))
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b for ``x`` (..., I), ``weight`` (O, I) and ``bias`` (O,): (..., O)."""
-    if not (_onednn_takes(x) and _onednn_takes(weight)):
-        return functional.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)
-
-
-def _onednn_takes(x: Tensor) -> bool:
-    return (
-        x.dtype is torch.float32
-        and x.device.type == "cpu"
-        and x.numel() > 0
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and not torch.is_autocast_enabled("cpu")
-    )
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if not (weight.is_contiguous() or weight.t().is_contiguous()):
-        # Columns of a wider matrix: oneDNN has only its reference code for them, some 700 times slower than a copy.
-        weight = weight.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-class _Linear(Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
-        return (
-            _product(grad, weight.t()) if wants_x else None,
-            _product(rows.t(), x.flatten(0, -2).t()) if wants_weight else None,
-            rows.sum(0) if wants_bias else None,
-        )

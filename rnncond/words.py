@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD
-from rnncond.products import Linear, linear
+from rnncond.products import OutputLayer, output_product
 
 
 def check_words(config, readout: int) -> None:
@@ -45,7 +45,7 @@ class Words(nn.Module):
             nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         else:
-            self.output = Linear(readout, config.vocab_size)
+            self.output = OutputLayer(readout, config.vocab_size)
         self.shared, self.tied = config.share_embeddings, config.tie_embeddings
 
     def source(self, tokens: Tensor) -> Tensor:
@@ -58,4 +58,4 @@ class Words(nn.Module):
 
     def project(self, readout: Tensor) -> Tensor:
         """``readout`` (..., R) to logits (..., V)."""
-        return linear(readout, self.embedding.weight, self.bias) if self.tied else self.output(readout)
+        return output_product(readout, self.embedding.weight, self.bias) if self.tied else self.output(readout)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rnncond.cells import PARTS, Stack, check_cell
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
-from rnncond.products import Linear
+from rnncond.products import OutputLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class Model(System):
         self.standardise = Standardise(config.feature_size)
         self.parts = PARTS[config.cell]
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
-        self.image = Linear(config.feature_size, len(self.parts) * config.layers * config.hidden)
+        self.image = nn.Linear(config.feature_size, len(self.parts) * config.layers * config.hidden)
         self.decoder = Stack(config.cell, config.embedding, config.hidden, config.layers, dropout=config.dropout)
-        self.output = Linear(config.hidden, config.vocab_size)
+        self.output = OutputLayer(config.hidden, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, source: Source) -> Memory:

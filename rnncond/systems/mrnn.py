@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes
 from rnncond.features import Standardise
 from rnncond.fused import StepProducts
-from rnncond.products import Linear
+from rnncond.products import OutputLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,12 @@ class Model(System):
         super().__init__(config)
         self.standardise = Standardise(config.feature_size)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
-        self.embed_again = Linear(config.embedding, config.hidden)
-        self.recurrent = Linear(config.hidden, config.hidden, bias=False)
-        self.from_words = Linear(config.hidden, config.multimodal)
-        self.from_recurrent = Linear(config.hidden, config.multimodal, bias=False)
-        self.from_image = Linear(config.feature_size, config.multimodal, bias=False)
-        self.output = Linear(config.multimodal, config.vocab_size)
+        self.embed_again = nn.Linear(config.embedding, config.hidden)
+        self.recurrent = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.from_words = nn.Linear(config.hidden, config.multimodal)
+        self.from_recurrent = nn.Linear(config.hidden, config.multimodal, bias=False)
+        self.from_image = nn.Linear(config.feature_size, config.multimodal, bias=False)
+        self.output = OutputLayer(config.multimodal, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.eye_(self.recurrent.weight)
 

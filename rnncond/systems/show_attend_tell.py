@@ -31,12 +31,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
-from rnncond.products import Linear, linear
+from rnncond.products import OutputLayer
 
 EXPECTED = 0.5
 """Share of captions that hard attention trains on the expectation."""
@@ -83,14 +84,14 @@ class Model(System):
         super().__init__(config)
         self.standardise = Standardise(config.feature_size)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
-        self.init_h = Linear(config.feature_size, config.hidden)
-        self.init_c = Linear(config.feature_size, config.hidden)
+        self.init_h = nn.Linear(config.feature_size, config.hidden)
+        self.init_c = nn.Linear(config.feature_size, config.hidden)
         self.attend = AdditiveAttention(config.hidden, config.feature_size, config.attention, bias=True)
-        self.gate = Linear(config.hidden, 1)
+        self.gate = nn.Linear(config.hidden, 1)
         self.cell = nn.LSTMCell(config.embedding + config.feature_size, config.hidden)
-        self.deep_h = Linear(config.hidden, config.embedding)
-        self.deep_z = Linear(config.feature_size, config.embedding, bias=False)
-        self.output = Linear(config.embedding, config.vocab_size)
+        self.deep_h = nn.Linear(config.hidden, config.embedding)
+        self.deep_z = nn.Linear(config.feature_size, config.embedding, bias=False)
+        self.output = OutputLayer(config.embedding, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
         if config.attention_kind == "hard":
             self.register_buffer("baseline", torch.zeros(()))
@@ -163,7 +164,7 @@ class Model(System):
         )
         gates = StepProducts(
             torch.cat([cell.weight_ih[:, size:], cell.weight_hh], 1),
-            linear(words, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh),
+            functional.linear(words, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh),
         )
         return reads, gates
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
 from rnncond.fused import lstm_cell
-from rnncond.products import LSTM, Linear
+from rnncond.products import LSTM, OutputLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,10 @@ class Model(System):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.standardise = Standardise(config.feature_size)
-        self.image = Linear(config.feature_size, config.embedding)
+        self.image = nn.Linear(config.feature_size, config.embedding)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         self.lstm = LSTM(config.embedding, config.hidden, batch_first=True)
-        self.output = Linear(config.hidden, config.vocab_size)
+        self.output = OutputLayer(config.hidden, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, source: Source) -> Memory:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.features import Standardise
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
-from rnncond.products import Linear, linear
+from rnncond.products import OutputLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Model(System):
         self.attention_cell = nn.LSTMCell(hidden + size + config.embedding, hidden)
         self.attend = AdditiveAttention(hidden, size, config.attention)
         self.language_cell = nn.LSTMCell(size + hidden, hidden)
-        self.output = Linear(hidden, config.vocab_size)
+        self.output = OutputLayer(hidden, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, source: Source) -> Memory:
@@ -69,7 +70,9 @@ class Model(System):
         memory = {
             "values": values,
             "keys": self.attend.keys(values),
-            "gates": linear(mean_place(values, source.mask), self.input_weights()[1], cell.bias_ih + cell.bias_hh),
+            "gates": functional.linear(
+                mean_place(values, source.mask), self.input_weights()[1], cell.bias_ih + cell.bias_hh
+            ),
         }
         return memory if source.mask is None else {**memory, "mask": source.mask}
 
@@ -79,9 +82,9 @@ class Model(System):
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
         from_h2, _, from_word = self.input_weights()
-        gates = linear(self.dropout(self.embed(tokens)), from_word)
-        gates = gates + linear(state["h2"], from_h2) + per_row(memory["gates"], len(tokens))
-        gates = gates + linear(state["h1"], self.attention_cell.weight_hh)
+        gates = functional.linear(self.dropout(self.embed(tokens)), from_word)
+        gates = gates + functional.linear(state["h2"], from_h2) + per_row(memory["gates"], len(tokens))
+        gates = gates + functional.linear(state["h1"], self.attention_cell.weight_hh)
         h1, c1 = lstm_gates(gates, state["c1"])
         context, weights = self.attend(h1, memory["keys"], memory["values"], memory.get("mask"))
         h2, c2 = lstm_cell(torch.cat([context, h1], 1), state["h2"], state["c2"], *self.language_cell.parameters())
@@ -106,7 +109,7 @@ class Model(System):
     def products(self, memory: Memory, inputs: Tensor) -> tuple[StepProducts, StepProducts, StepProducts]:
         """What every step computes: the first LSTM's gates from [h2; h1], the query, the second's from [v; h1; h2]."""
         from_h2, _, from_word = self.input_weights()
-        words = linear(self.dropout(self.embed(inputs)), from_word)
+        words = functional.linear(self.dropout(self.embed(inputs)), from_word)
         known = words + per_row(memory["gates"], len(inputs))[:, None]
         cell, second = self.attention_cell, self.language_cell
         no_bias = words.new_zeros(self.config.attention)

@@ -7,10 +7,10 @@ from rnncond import products
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(3, 7), (2, 5, 7), (0, 7)])
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear_is_torchs_forward_and_backward(dtype, shape, bias):
+@pytest.mark.parametrize("words", [32, 37])
+def test_the_output_layer_is_torchs_forward_and_backward(dtype, shape, words):
     torch.manual_seed(0)
-    layer = products.Linear(7, 4, bias=bias).to(dtype)
+    layer = products.OutputLayer(7, words).to(dtype)
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
     wanted = [x, *layer.parameters()]
     expected = functional.linear(x, layer.weight, layer.bias)
@@ -21,22 +21,20 @@ def test_linear_is_torchs_forward_and_backward(dtype, shape, bias):
     )
 
 
-def test_linear_takes_views_and_leaves_them_as_they_are():
+def test_each_row_of_the_output_begins_at_a_line_of_the_cache():
+    logits = products.output_product(torch.ones(2, 3, 5), torch.ones(37, 5), torch.zeros(37))
+    assert logits.shape == (2, 3, 37)
+    assert logits.stride() == (144, 48, 1)
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_an_lstm_in_bfloat16_whatever_the_processor_has(monkeypatch, supported):
+    if supported and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     torch.manual_seed(0)
-    x, weight = torch.randn(7, 6)[:, :3].t(), torch.randn(7, 5).t()
-    before = x.clone(), weight.clone()
-    torch.testing.assert_close(products.linear(x, weight), x @ weight.t())
-    assert torch.equal(x, before[0])
-    assert torch.equal(weight, before[1])
-
-
-def test_float32_goes_to_onednn_where_torch_has_it(monkeypatch):
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch has no oneDNN")
-    shapes = []
-    monkeypatch.setattr(products, "_product", lambda x, weight, bias=None: shapes.append(x.shape) or x @ weight.t())
-    products.linear(torch.ones(2, 3), torch.ones(4, 3))
-    products.linear(torch.ones(2, 3).double(), torch.ones(4, 3).double())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert products.linear(torch.ones(2, 3), torch.ones(4, 3)).dtype == torch.bfloat16
-    assert shapes == [(2, 3)]
+    layer, x = products.LSTM(3, 4), torch.randn(5, 2, 3)
+    expected, _ = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = layer(x)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
