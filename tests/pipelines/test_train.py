@@ -1,5 +1,6 @@
 import json
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from training_world import TINY, make_world, tiny_recipe
+from translator_world import make_translator
 
 from pipelines import placement, reaching, train, train_watch, tune
 from pipelines.cluster import Cluster, Node
@@ -21,7 +23,7 @@ from pipelines.learn import Learner
 from pipelines.position import Position
 from pipelines.sections import Cluster as Asked
 from pipelines.task import prepare
-from rnncond.checkpoint import load
+from rnncond.checkpoint import load, save
 
 HALF = ("cluster.workers=2", "cluster.cpus_per_worker=0.5")
 TWO_CPUS = Cluster((Node(2, 0),))
@@ -296,6 +298,22 @@ def test_a_finished_run_says_how_its_model_is_registered_afterwards(world, capsy
     journal.close()
     train_tiny(world, "tracking.registered_model=teller")
     assert "rnncond promote --model " in capsys.readouterr().err
+
+
+def test_what_a_run_says_of_its_best_epoch_is_what_its_model_says(world, tmp_path, monkeypatch):
+    """An epoch that came again, with other workers, is written but once; the model is of the second time."""
+    trained = make_translator(None, seed=1)
+    trained.info = {"recipe": {}, "epoch": 2, "val_loss": 0.5}
+    save(trained, tmp_path / "best")
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 2, "val_loss": 0.7}\n')
+    monkeypatch.setattr(train, "fit", lambda *_: None)
+    monkeypatch.setattr(train, "Watch", lambda *_: nullcontext())
+    said = []
+    share = task = SimpleNamespace(recipe=tiny_recipe(world, tmp_path), describe=str)
+    journal = SimpleNamespace(say=lambda best: said.append(best))
+    tracking = SimpleNamespace(hand_in=lambda folder, metric, best: said.append(best))
+    train.train(task, journal, tracking, share, tmp_path)
+    assert said == [{"epoch": 2, "val_loss": 0.5}] * 2
 
 
 def test_a_journal_no_longer_listens_to_who_was_given_up():

@@ -15,12 +15,14 @@ import ray
 import yaml
 from mlflow.exceptions import MlflowException
 from training_world import TINY, make_world
+from translator_world import make_translator
 
 from pipelines import models, placement, train, tune, tune_watch
 from pipelines.cluster import Cluster, Node
 from pipelines.console import Fault, Progress, UserError
 from pipelines.journal import Journal, read_lines, read_run
 from pipelines.search_space import read_search
+from pipelines.task import prepare
 from pipelines.tracking import Tracking
 from pipelines.trials import Trials, records
 from rnncond.checkpoint import load
@@ -197,6 +199,21 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     client, found, _ = runs()
     assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
     assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
+    assert crowned_twice(search, parent) == [1]
+
+
+def crowned_twice(search, parent):
+    """The best epochs that the run of the search in ``found`` has in the end. Its best trial has its data, too."""
+    make_translator(Path("found/trials/000/best"), seed=1)
+    Path("found/trials/000/samples.jsonl").write_text("{}\n")
+    task, _ = prepare(search.recipe)
+    journal = Journal("found")
+    for _ in range(2):
+        tune.crown(search, task, Path("found"), journal, parent)
+    client, found, run = runs()
+    assert found["000"].info.status == "FINISHED"
+    assert found["000"].inputs.dataset_inputs
+    return epochs_of(client, run)
 
 
 class Method:
