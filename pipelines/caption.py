@@ -196,7 +196,7 @@ def run(
             source = stack.enter_context(keeping(source, keep_features, options.takeover))
         make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
         progress = Progress("caption", "images", None)
-        totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options)
+        totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total)
     return outcome(dataset, trained, source, totals, options.redo_changed)
 
 

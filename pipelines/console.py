@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -204,9 +205,10 @@ class Progress:
         self.done = self.failed = self.before = 0
         self.note = ""
         self.bar: RichProgress | None = None
+        self.lock = threading.Lock()
 
     def __enter__(self) -> Progress:
-        self.started = None  # the first news: starting up is no part of the rate
+        self.started = None  # starting up is no part of the rate
         self.logged = time.monotonic()
         if sys.stderr.isatty():
             self.bar = RichProgress(
@@ -215,29 +217,49 @@ class Progress:
             )  # fmt: skip
             self.task = self.bar.add_task(self.what, total=self.total, rate="")
             self.bar.start()
+        else:
+            self.ended = threading.Event()
+            self.timer = threading.Thread(target=self._tell_again, name="progress", daemon=True)
+            self.timer.start()
         return self
 
     def __exit__(self, *_) -> None:
         if self.bar:
             self.bar.stop()
+        else:
+            self.ended.set()
+            self.timer.join()
 
-    def advance(self, count: int, failed: int = 0, note: str = "") -> None:
-        """``count`` more units are finished, of which ``failed`` failed; ``note`` is shown behind the numbers."""
+    def advance(self, count: int, failed: int = 0, note: str = "", took: float | None = None) -> None:
+        """``count`` more units are finished, of which ``failed`` failed; ``note`` is shown behind the numbers.
+
+        Args:
+            took: seconds that these were in work. Without them those before the first news are of no rate.
+        """
+        if self.started is None:
+            self.started, self.before = time.monotonic() - (took or 0.0), count if took is None else 0
         self.done += count
         self.failed += failed
-        if self.started is None:
-            self.started, self.before = time.monotonic(), self.done
         self.note = note
         if self.bar:
             self.bar.update(self.task, completed=self.done, total=self.total, rate=self.describe())
-        elif time.monotonic() - self.logged >= LOG_SECONDS:
+        else:
+            self.tell()
+
+    def _tell_again(self) -> None:
+        while not self.ended.wait(1):
+            self.tell()
+
+    def tell(self) -> None:
+        """A line, if it is time for one; also where nothing has been finished yet, which may take minutes."""
+        with self.lock:
+            if time.monotonic() - self.logged < LOG_SECONDS:
+                return
             self.logged = time.monotonic()
-            of = f" of {self.total:,}" if self.total else ""
-            tell(
-                ", ".join(
-                    filter(None, [f"{self.what}: {self.done:,}{of} {self.unit}", self.describe(), self.time_left()])
-                )
-            )
+        of = f" of {self.total:,}" if self.total else ""
+        tell(
+            ", ".join(filter(None, [f"{self.what}: {self.done:,}{of} {self.unit}", self.describe(), self.time_left()]))
+        )
 
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []
@@ -245,7 +267,9 @@ class Progress:
         return ", ".join([*rate, *failed, *([self.note] if self.note else [])])
 
     def rate(self) -> float:
-        """Units a second since the first news."""
+        """Units a second."""
+        if self.started is None:
+            return 0.0
         return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:

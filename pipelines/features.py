@@ -125,7 +125,8 @@ def run(
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
     dataset = dataset_of(network, store)
     make_worker = partial(FeatureWorker.on, network, dataset.schema, batch, threads)
-    totals = units.run(dataset, chunks, make_worker, Progress("features", "images", None), network.row_bytes, options)
+    progress = Progress("features", "images", None)
+    totals = units.run(dataset, chunks, make_worker, progress, network.row_bytes, options, listing.total)
     return describe(dataset, listing, totals, options.redo_changed)
 
 

@@ -34,7 +34,7 @@ class Keeping:
 
     def __init__(self, images: FromImages, dataset: Dataset, before: Snapshot, handle: Handle) -> None:
         self.images, self.dataset, self.before, self.handle = images, dataset, before, handle
-        self.shape = images.shape
+        self.shape, self.total = images.shape, images.total
 
     def chunks(self) -> Iterator[pa.Table]:
         """What is listed, and which part has its features; once."""

@@ -45,10 +45,11 @@ CHUNK_ROWS = 16_384
 @dataclass
 class Listing:
     """What IMAGES names. ``ignored`` counts files of a folder or members that are no pictures; complete after
-    ``chunks``."""
+    ``chunks``. ``total`` is the number of images where a saved listing says it, from the first chunk on."""
 
     images: str
     ignored: int = 0
+    total: int | None = None
     _named: bool = field(default=False, repr=False)  # ids come from people, who may give one twice
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -144,11 +145,14 @@ class Listing:
                     return
                 saved = parquet and SAVED.items() <= (parquet.schema_arrow.metadata or {}).items()
                 self._named = self._named or not saved
+                if saved and path == locate(self.images)[1]:  # not one of a glob's
+                    self.total = parquet.metadata.num_rows
                 file.seek(0)
-                folder = as_uri(filesystem, path.rpartition("/")[0], self.images)
+                folder = path.rpartition("/")[0]
                 for row in READERS[suffix_of(path)](file):
                     whole = "://" in row.file or row.file.startswith("/")
-                    yield row if whole else row._replace(file=f"{folder}/{row.file}")
+                    uri = row.file if whole else as_uri(filesystem, f"{folder}/{row.file}", self.images)
+                    yield row._replace(file=uri)
         except (ValueError, OSError, pa.ArrowException) as error:
             raise UserError(f"images: {as_uri(filesystem, path, self.images)}: {error}") from error
 

@@ -51,6 +51,7 @@ class FromStore:
         self.snapshot, self.output = snapshot, output
         self.shape = shape_of(snapshot.schema.field(output))
         self.columns = [output, "boxes"] if output == "regions" else [output]
+        self.total = snapshot.rows
 
     @classmethod
     def open(cls, store: str, features: Mapping[str, Any]) -> FromStore:
@@ -125,6 +126,7 @@ class FromImages:
         self.listing, self._chunks = listing, chunks
         self.network, self.output = network, output
         self.shape = tuple(network.shapes[output])
+        self.total = listing.total
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_chunks": None}  # the driver alone lists

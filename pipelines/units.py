@@ -77,6 +77,7 @@ def run(
     progress: Progress,
     row_bytes: int,
     options: Options = DEFAULTS,
+    listed: int | None = None,
 ) -> Totals:
     """Give every listed input its row in ``dataset``, or its failure. Ray is started if there is work to do.
 
@@ -84,6 +85,7 @@ def run(
         chunks: tables of inputs. The first column is the id, which is unique.
         make_worker: called once here with the plan; what it returns is pickled and called in each actor.
         row_bytes: about what an input adds to the store.
+        listed: number of inputs in ``chunks``, where that is known before they are listed.
 
     Raises:
         UserError: the cluster cannot hold the workers asked for, or nothing in a unit can be done.
@@ -107,13 +109,22 @@ def run(
             with Feed(inputs, rows) as feed, progress:
                 attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 parts = (make_worker(plan), term.handle, attempts)
+                progress.total = left_of(totals, feed, listed)
                 for summary in stream(feed, parts, plan, min(plan.workers, units)):
                     if feed.finish(summary["number"]):
                         totals.add(summary)
                         meter.add(summary)
-                        progress.total = feed.total
-                        progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"])
+                        progress.total = left_of(totals, feed, listed)
+                        took = summary["ended"] - summary["begun"]
+                        progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"], took=took)
     return totals
+
+
+def left_of(totals: Totals, feed: Feed, listed: int | None) -> int | None:
+    """Inputs of this run, of ``listed`` ones; None as long as neither is known."""
+    if feed.total is not None or listed is None:
+        return feed.total
+    return listed - totals.done_before - totals.failed_before
 
 
 def look_ahead(

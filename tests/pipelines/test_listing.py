@@ -176,6 +176,32 @@ def test_object_storage():
     assert filesystem.open_input_file(path).read() == b"22"
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        "s3://anonymous@bucket/p",
+        "s3://bucket/p?region=eu-west-1&endpoint_override=host:9000",
+        "gs://anonymous@bucket/p",
+    ],
+)
+def test_a_picture_is_read_with_the_rights_and_options_of_its_listing(images):
+    filesystem, path = locate(images)
+    assert path == "bucket/p"
+    uri = places.as_uri(filesystem, f"{path}/a b?#%20.jpg", images)
+    assert locate(uri) == (filesystem, "bucket/p/a b?#%20.jpg")
+
+
+def test_a_password_in_an_address_is_refused_without_repeating_it():
+    with pytest.raises(UserError, match="AWS_SECRET_ACCESS_KEY.* as s3://bucket$") as raised:
+        rows("s3://KEY:SECRET@bucket/p")
+    assert "SECRET@" not in str(raised.value) and "KEY:" not in str(raised.value)
+
+
+def test_google_is_not_asked_for_ever():
+    filesystem, _ = locate("gs://anonymous@bucket/p")
+    assert filesystem.__reduce__()[1][0]["retry_time_limit"].total_seconds() == 30
+
+
 def make_wrong(folder):
     (folder / "empty").mkdir()
     (folder / "none").mkdir()
@@ -313,3 +339,12 @@ def test_a_listing_may_say_versions(tree):
     (tree / "l.jsonl").write_text('{"file": "b.jpg", "version": 7}\n{"file": "a.jpg"}')
     for name in ("l.csv", "l.jsonl"):
         assert [row["version"] for row in rows(tree / name)] == ["7", None]
+
+
+def test_a_saved_listing_knows_how_many_there_are(make_photos, tmp_path):
+    photos = Listing(str(make_photos(3)))
+    assert len(pa.concat_tables(photos.begin(str(tmp_path / "l.parquet")))) == 3
+    assert photos.total is None
+    saved = Listing(str(tmp_path / "l.parquet"))
+    saved.begin()
+    assert saved.total == 3

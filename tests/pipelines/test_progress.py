@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from pipelines import console
@@ -13,6 +15,7 @@ def clock(monkeypatch):
     """A clock that the test sets: ``clock(seconds)``."""
     now = [1000.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Progress, "_tell_again", lambda progress: None)
 
     def at(seconds: float) -> None:
         now[0] = 1000.0 + seconds
@@ -35,3 +38,31 @@ def test_a_line_says_rate_failures_and_time_left(clock, capsys):
         progress.advance(100, failed=1)
         # 200 in the 30 s since the first news; 1200 are left.
         assert capsys.readouterr().err == "caption: 300 of 1,500 images, 6.7 images/s, 3 failed, 3.0 min left\n"
+
+
+def test_a_line_before_anything_is_finished(clock, capsys):
+    """From the timer, which tells each second whether it is time for one."""
+    with Progress("caption", "images", 1500) as progress:
+        clock(9)
+        progress.tell()
+        clock(11)
+        progress.tell()
+        progress.tell()
+    assert capsys.readouterr().err == "caption: 0 of 1,500 images\n"
+
+
+def test_the_timer_tells(monkeypatch, capsys):
+    told = threading.Event()
+    monkeypatch.setattr(console, "LOG_SECONDS", 0)
+    monkeypatch.setattr(console, "tell", lambda line: told.set())
+    with Progress("caption", "images", None):
+        assert told.wait(60)
+
+
+def test_units_of_several_workers_count_from_the_beginning_of_the_first(clock, capsys):
+    """Four workers, each with a unit of 100 images that takes 20 s: 20 images a second, and not 300 in an instant."""
+    with Progress("caption", "images", None) as progress:
+        for end in (25, 25.1, 25.2, 25.3):  # the first began at 5
+            clock(end)
+            progress.advance(100, took=20)
+        assert progress.rate() == pytest.approx(400 / 20.3)
