@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -32,6 +34,8 @@ from rnncond import checkpoint
 
 BACKBONE = "timm/test_resnet"
 SERVE_SECONDS = 300
+PORTS = 3
+"""That are tried: between its choice and its use another process may take one."""
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +183,14 @@ def serve(tmp_path):
     servers = []
 
     def start(model: str):
+        for _ in range(PORTS):
+            address, server = serve_at_a_free_port(model)
+            servers.append(server)
+            if is_up(f"{address}/health", server, tmp_path / "serve.log"):
+                return partial(ask, address)
+        raise AssertionError((tmp_path / "serve.log").read_text())
+
+    def serve_at_a_free_port(model: str) -> tuple[str, subprocess.Popen]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-h", "127.0.0.1", "-p", str(port)]
@@ -187,36 +199,37 @@ def serve(tmp_path):
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         log = open(tmp_path / "serve.log", "wb")  # noqa: SIM115
-        servers.append(subprocess.Popen([*command, "--env-manager", "local", "-w", "1"], env=environment, stdout=log,
-                                        stderr=subprocess.STDOUT, start_new_session=True))  # fmt: skip
-        wait_for(f"http://127.0.0.1:{port}/health", servers[-1], tmp_path / "serve.log")
+        server = subprocess.Popen([*command, "--env-manager", "local", "-w", "1"], env=environment, stdout=log,
+                                  stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+        return f"http://127.0.0.1:{port}", server
 
-        def ask(rows: list[dict], **params):
-            body = json.dumps({"dataframe_records": rows, "params": params}).encode()
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
-            )
-            try:
-                return json.loads(urllib.request.urlopen(request, timeout=SERVE_SECONDS).read())["predictions"]
-            except urllib.error.HTTPError as error:
-                raise AssertionError(error.read().decode()) from None
-
-        return ask
+    def ask(address: str, rows: list[dict], **params):
+        body = json.dumps({"dataframe_records": rows, "params": params}).encode()
+        request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+        try:
+            return json.loads(urllib.request.urlopen(request, timeout=SERVE_SECONDS).read())["predictions"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
 
     yield start
     for server in servers:
-        os.killpg(server.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, 15)
         server.wait()
 
 
-def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+def is_up(url: str, server: subprocess.Popen, log: Path) -> bool:
+    """Await the server's answer; False if it ended because another process had taken its port meanwhile."""
     end = time.monotonic() + SERVE_SECONDS
     while True:
         try:
             urllib.request.urlopen(url, timeout=5)
-            return
+            return True
         except (urllib.error.URLError, OSError):
-            assert server.poll() is None and time.monotonic() < end, log.read_text()
+            said = log.read_text()
+            if server.poll() is not None and "address already in use" in said.lower():
+                return False
+            assert server.poll() is None and time.monotonic() < end, said
             time.sleep(0.1)
 
 
