@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 
 import numpy as np
@@ -31,15 +31,15 @@ LOST_READS = 8
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed; ``width`` and ``height`` of
-    the picture."""
+    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed, None once the
+    features are there; ``width`` and ``height`` of the picture."""
 
     image_id: str
     uri: str
     version: str | None
     width: int
     height: int
-    pixels: np.ndarray
+    pixels: np.ndarray | None
 
 
 @dataclass
@@ -177,7 +177,8 @@ class Featuriser:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 yield from self._compute(half, failures)
             return
-        finite = np.all([[np.isfinite(one).all() for one in values] for values in outputs.values()], axis=0)
+        batch = [replace(image, pixels=None) for image in batch]  # which would stay in memory with their features
+        finite = np.all([is_finite(values) for values in outputs.values()], axis=0)
         for image in (image for image, good in zip(batch, finite, strict=True) if not good):
             failures.add(image.image_id, image.uri, image.version, "compute", "features beyond the range of float16")
         if not finite.all():
@@ -190,6 +191,16 @@ class Featuriser:
             ]
         if batch:
             yield batch, outputs
+
+
+def is_finite(values: Values) -> np.ndarray:
+    """Of an output, (B,): whether all its numbers are. float16 is looked at by its bits, five times as fast."""
+    if not isinstance(values, np.ndarray):
+        return np.array([np.isfinite(one).all() for one in values])
+    if values.dtype != np.float16:
+        return np.isfinite(values.reshape(len(values), -1)).all(1)
+    exponents = np.ascontiguousarray(values).view(np.uint16).reshape(len(values), -1) & 0x7C00
+    return exponents.max(1, initial=0) < 0x7C00
 
 
 def chosen(values: Values, which: np.ndarray) -> Values:

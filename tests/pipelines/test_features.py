@@ -269,6 +269,22 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_costs_no_image(tmp_path
     assert network.batches.count([]) == 2  # 8, 4: then it knows
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 65504, -65504, 6e-8, 0])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, list])
+def test_which_features_are_finite(value, kind):
+    values = np.ones((3, 2, 2, 4), np.float16 if kind is list else kind)
+    values[1, 1, 0, 2] = value
+    found = reading.is_finite(list(values) if kind is list else values)
+    assert found.tolist() == [True, bool(np.isfinite(value)), True]
+
+
+def test_pixels_do_not_outlive_their_batch(tmp_path):
+    featuriser = reading.Featuriser(backbones.load("timm/test_resnet", "random"), 2, 1)
+    ((images, outputs),) = featuriser(unit_of(tmp_path, [1, 2]), reading.Failures())
+    assert [image.pixels for image in images] == [None, None]
+    assert len(outputs["pooled"]) == 2
+
+
 def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
     class Picky(Fragile):
         def preprocess(self, image):
