@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,14 @@ sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of t
 def nodes():
     with Nodes() as nodes:
         yield nodes
+
+
+@pytest.fixture
+def chance():
+    """Random moments for a fault. The seed is printed; give it as FAULT_SEED for the same moments again."""
+    seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1000))
+    print(f"FAULT_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -86,12 +85,12 @@ def finish(store: Path, log: Path, before: set[str]) -> None:
     assert {f"{path.parent.name}/{path.name}" for path in (store / made.folder).glob("[pf]*/*")} == named
 
 
-def test_killed_at_random_moments(tmp_path):
+def test_killed_at_random_moments(chance, tmp_path):
     store, log, committed, killed = tmp_path / "store", tmp_path / "log", set(), 0
     for _ in range(10):
         writer = start(store, log, 3)
         assert writer.stdout.readline() == b"begun\n"
-        time.sleep(random.uniform(0, 0.1))
+        time.sleep(chance.uniform(0, 0.1))
         writer.kill()
         killed += writer.wait(60) == -signal.SIGKILL
         committed = check_run(store, log, committed)

@@ -104,16 +104,15 @@ def training(nodes: Nodes, command, *overrides: str) -> Running:
     return Running(nodes, command, TRAINER, "train", "show_tell.small", *overrides, "--out", "run")
 
 
-def kill_often(running: Running, kills: int = KILLS) -> None:
-    seed = random.randrange(1000)
-    chance, killed = random.Random(seed), []
+def kill_often(running: Running, chance: random.Random, kills: int = KILLS) -> None:
+    killed = []
     for _ in range(kills):
         running.await_epochs(chance.randint(1, 8))
         time.sleep(chance.random())
         killed.append(chance.choice(["worker", "node", "driver"]))
         running.kill(killed[-1])
         running.nodes.fill()
-    print(f"seed {seed}: {', '.join(killed)}")
+    print(", ".join(killed))
     running.finish()
 
 
@@ -143,7 +142,7 @@ def test_with_fewer_workers_while_a_node_is_lost(nodes, command, world):
     assert json.loads(state["position.json"])["ranks"] == 1
 
 
-def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, world):
+def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, chance, world):
     section = {
         "algorithm": "optuna",
         "trials": 4,
@@ -152,7 +151,7 @@ def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, wo
     }
     search = (*ONE, "training.epochs=4", f"tune={json.dumps(section)}")
     run = Running(nodes, command, TRIAL, "tune", "show_tell.small", *world, *search, "--out", "run")
-    run.await_epochs(random.randint(1, 5))
+    run.await_epochs(chance.randint(1, 5))
     run.driver.kill()
     run.driver.communicate()
     before = {path.parent.name: read_run(path.parent) for path in Path("run/trials").glob("*/run.json")}
@@ -177,19 +176,20 @@ def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, wo
 
 
 @pytest.mark.slow
-def test_a_training_killed_twenty_times(nodes, command, world):
+def test_a_training_killed_twenty_times(nodes, command, chance, world):
     overrides = (*ONE, "training.epochs=300", "cluster.max_failures=100")
-    kill_often(training(nodes, command, *world, *overrides))
+    kill_often(training(nodes, command, *world, *overrides), chance)
     check_equals_unbroken(world, *overrides)
 
 
 @pytest.mark.slow
-def test_a_search_killed_twenty_times(nodes, command, world):
+def test_a_search_killed_twenty_times(nodes, command, chance, world):
     rates, every = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003), list(range(1, EPOCHS + 1))
     overrides = (*ONE, f"training.epochs={EPOCHS}", "cluster.max_failures=100")
     search = ("tune.algorithm=grid", "tune.trials=null", "tune.asha=null")
     search += (f"tune.space={{training.learning_rate: {list(rates)}}}",)
-    kill_often(Running(nodes, command, TRIAL, "tune", "show_tell.small", *world, *overrides, *search, "--out", "run"))
+    words = ("tune", "show_tell.small", *world, *overrides, *search, "--out", "run")
+    kill_often(Running(nodes, command, TRIAL, *words), chance)
     table = read_lines("run/trials.jsonl")
     assert sorted(line["params"]["training.learning_rate"] for line in table) == sorted(rates)
     for line in table:

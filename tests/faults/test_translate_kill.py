@@ -18,7 +18,7 @@ WORDS = list("abcdefgh")
 
 
 @pytest.mark.ray
-def test_killed_driver_and_killed_actor(nodes, command, tmp_path):
+def test_killed_driver_and_killed_actor(nodes, command, chance, tmp_path):
     corpus, model, out, lines = tmp_path / "test.en", tmp_path / "model", tmp_path / "out", tmp_path / "test.de"
     sentences = [" ".join(random.Random(number).choices(WORDS, k=1 + number % 9)) for number in range(LINES)]
     sentences[EMPTY], sentences[LONG] = "", "a " * 40
@@ -28,7 +28,7 @@ def test_killed_driver_and_killed_actor(nodes, command, tmp_path):
     words += ["--rows-per-part", "5", "--too-long", "refuse"]
 
     writing = Writing(nodes, command, words, out)
-    writing.await_parts(random.randint(1, 8))
+    writing.await_parts(chance.randint(1, 8))
     writing.kill("driver")
     assert not lines.exists()
     nodes.settle()
