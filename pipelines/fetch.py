@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pyarrow as pa
 from pyarrow import fs
 
@@ -31,15 +33,33 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
         filesystem, path = locate(place)
         if address:
             size = shards.size_of(address)
-            if size and size > MAX_BYTES:
-                raise ReadError(f"{size:,} bytes, more than {MAX_BYTES:,}")
+            refuse_large(size or 0)
             return version, shards.read_member(filesystem, path, address, version)
+        if isinstance(filesystem, fs.S3FileSystem):
+            return _read_object(filesystem, path)
         info = filesystem.get_file_info(path)  # opening a pipe would wait for ever
         if info.type != fs.FileType.File:
             raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
-        if info.size is not None and info.size > MAX_BYTES:
-            raise ReadError(f"{info.size:,} bytes, more than {MAX_BYTES:,}")
+        if info.size is not None:
+            refuse_large(info.size)
         with filesystem.open_input_stream(path) as stream:
             return version_of(filesystem, info), stream.read()
     except (OSError, UserError, pa.ArrowException) as error:
         raise ReadError(str(error)) from error
+
+
+def _read_object(filesystem: fs.S3FileSystem, path: str) -> tuple[str, bytes]:
+    """In two requests: opening one tells its size and time, too."""
+    try:
+        file = filesystem.open_input_file(path)
+    except FileNotFoundError:
+        raise ReadError("no such file") from None
+    with file:
+        size, time = file.size(), datetime.fromisoformat(file.metadata()["Last-Modified"].decode())
+        refuse_large(size)
+        return f"{size}-{int(time.timestamp())}", file.read()
+
+
+def refuse_large(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ReadError(f"{size:,} bytes, more than {MAX_BYTES:,}")

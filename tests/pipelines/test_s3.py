@@ -39,6 +39,17 @@ def test_prefixes_globs_and_listings(bucket):
         listed(f"{uri}/nothing/")
 
 
+def test_a_picture_takes_two_requests(bucket, caplog):
+    uri, put = bucket
+    put("a.jpg", b"picture")
+    fetch.read(f"{uri}/a.jpg")  # the bucket is known from now on
+    with caplog.at_level("INFO", logger="werkzeug"):
+        caplog.clear()
+        assert fetch.read(f"{uri}/a.jpg")[1] == b"picture"
+    requests = [record.getMessage() for record in caplog.records if "a.jpg" in record.getMessage()]
+    assert len(requests) == 2 and "HEAD" in requests[0] and "GET" in requests[1]
+
+
 def test_keys_that_cannot_be_read_are_told(bucket):
     uri, put = bucket
     for key in ("p/a.jpg", "p//x.jpg", "p/q//y.jpg"):
