@@ -27,6 +27,9 @@ TEMPORARY = ".tmp-"
 
 UPLOAD_BYTES = 8 << 20
 
+RETRY_SECONDS = 30
+"""For which Google Cloud Storage is asked again after an error."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -234,6 +237,9 @@ def as_arrow(filesystem: Any) -> fs.FileSystem:
 
 def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     """pyarrow's own file system where it has one for the scheme, fsspec's otherwise."""
+    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
+        # Otherwise a quarter of an hour, also where there are no credentials and so no answer.
+        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
     try:
         return fs.FileSystem.from_uri(uri)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice
@@ -17,17 +18,36 @@ from pipelines.console import UserError
 SORTED_AT_ONCE = 65_536
 """Entries of a folder that are put in order; a larger one comes in so many stretches, and is never held whole."""
 
+OPTIONS = re.compile(r"\?(?:region|scheme|endpoint_override|retry_limit_seconds|project_id)=.*", re.DOTALL)
+"""What pyarrow takes at the end of a uri; another question mark belongs to a name, or to a glob."""
+
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or uri, and the path in it. No character of a name has a meaning of its own."""
+    """The file system of a path or uri, and the path in it. No character of a name has a meaning of its own, but a uri
+    may end with ``OPTIONS``, as in ``s3://bucket/prefix?region=eu-west-1&endpoint_override=host:9000``."""
     if "\0" in uri or not_utf8(uri):
         raise UserError(f"{os.fsencode(uri)!r} is no name that can be read: expected UTF-8 without NUL. Rename it.")
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
+    if "://" not in uri:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    host, slash, below = rest.partition("/")
-    filesystem, root = _file_system(f"{scheme}://{host}{slash if scheme == 'file' else ''}")
+    address, below, options = split(uri)
+    user, at, host = address.rpartition("@")
+    if at and ":" in user.partition("://")[2]:
+        scheme = address.partition("://")[0]
+        raise UserError(
+            f"{scheme}://...@{host}: a password in an address would be kept with every row. Give it in the environment "
+            f"(for s3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the address as {scheme}://{host}"
+        )
+    filesystem, root = _file_system(address + options)
     return filesystem, f"{root.rstrip('/')}/{below}".rstrip("/")
+
+
+def split(uri: str) -> tuple[str, str, str]:
+    """``SCHEME://USER@HOST``, the path below it and ``?OPTIONS``, of which all but the first may be empty."""
+    options = OPTIONS.search(uri)
+    whole = uri[: options.start()] if options else uri
+    scheme, _, rest = whole.partition("://")
+    host, slash, below = rest.partition("/")
+    return f"{scheme}://{host}{slash if scheme == 'file' else ''}", below, options[0] if options else ""
 
 
 @cache
@@ -40,10 +60,12 @@ def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
-    """Where a worker on any node finds ``path``: itself if local, else with the scheme of ``like``."""
+    """Where a worker on any node finds ``path``: itself if local, else with the rights and options of ``like``."""
     if isinstance(filesystem, fs.LocalFileSystem):
         return path
-    return f"{like.partition('://')[0]}://{path}"
+    address, _, options = split(like)
+    _, root = _file_system(address + options)
+    return address + "/" + path.lstrip("/").removeprefix(root.strip("/")).removeprefix("/") + options
 
 
 def version_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
