@@ -117,6 +117,7 @@ def run(
                         progress.total = left_of(totals, feed, listed)
                         took = summary["ended"] - summary["begun"]
                         progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"], took=took)
+                ray.kill(attempts)  # a Ray that was there before would keep it
     return totals
 
 
