@@ -32,7 +32,8 @@ class Words(nn.Module):
 
     With ``share_embeddings`` source and target words have the same embedding; with ``tie_embeddings`` the output layer
     scores a word by its target embedding (Press and Wolf 2017). A shared matrix is one parameter with one name, so
-    that a saved model holds it once.
+    that a saved model holds it once. Tied embeddings start small, for the logits' sake; ``scale_embeddings`` gives what
+    the layers read of them unit variance again (Vaswani et al. 2017, section 3.4), which deep stacks need to learn.
     """
 
     def __init__(self, config, readout: int) -> None:
@@ -47,14 +48,15 @@ class Words(nn.Module):
         else:
             self.output = OutputLayer(readout, config.vocab_size)
         self.shared, self.tied = config.share_embeddings, config.tie_embeddings
+        self.scale = config.embedding**0.5 if config.scale_embeddings else 1.0
 
     def source(self, tokens: Tensor) -> Tensor:
         """Source ``tokens`` (...) int64 to (..., E)."""
-        return self.embedding(tokens) if self.shared else self.source_embedding(tokens)
+        return self.scale * (self.embedding if self.shared else self.source_embedding)(tokens)
 
     def target(self, tokens: Tensor) -> Tensor:
         """Target ``tokens`` (...) int64 to (..., E)."""
-        return self.embedding(tokens)
+        return self.scale * self.embedding(tokens)
 
     def project(self, readout: Tensor) -> Tensor:
         """``readout`` (..., R) to logits (..., V)."""

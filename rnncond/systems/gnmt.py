@@ -54,6 +54,7 @@ class Config:
         dropout: on what each layer reads and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
         tie_embeddings: the output layer scores words by their embedding; E = H.
+        scale_embeddings: what is read of a word is its embedding times sqrt(E).
     """
 
     source_vocab_size: int
@@ -66,6 +67,7 @@ class Config:
     dropout: float = 0.2
     share_embeddings: bool = False
     tie_embeddings: bool = False
+    scale_embeddings: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self)

@@ -39,5 +39,5 @@ CASES = [
     case("gnmt", "depth 3", GNMT, layers=3),
     case("gnmt", "depth 4", GNMT, layers=4),
     case("gnmt", "gru", GNMT, layers=3, cell="gru"),
-    case("gnmt", "tied", GNMT, layers=3, hidden=7, tie_embeddings=True),
+    case("gnmt", "tied", GNMT, layers=3, hidden=7, tie_embeddings=True, scale_embeddings=True),
 ]

@@ -5,7 +5,8 @@ import torch
 
 from rnncond.words import Words
 
-CONFIG = {"source_vocab_size": 9, "vocab_size": 9, "embedding": 4, "share_embeddings": False, "tie_embeddings": False}
+CONFIG = {"source_vocab_size": 9, "vocab_size": 9, "embedding": 4, "share_embeddings": False, "tie_embeddings": False,
+          "scale_embeddings": False}  # fmt: skip
 
 
 def words(**options) -> Words:
@@ -34,6 +35,18 @@ def test_tied_a_word_scores_by_its_embedding():
     readout = torch.randn(3, 4)
     expected = (readout * model.target(torch.tensor(7))).sum(-1) + 0.5
     torch.testing.assert_close(model.project(readout)[:, 7], expected)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_scaled_a_tied_word_is_read_with_unit_variance_and_scores_by_what_is_stored(side):
+    torch.manual_seed(0)
+    large = {"vocab_size": 2000, "source_vocab_size": 2000, "embedding": 64}
+    options = {"share_embeddings": True, "tie_embeddings": True, "scale_embeddings": True}
+    model = Words(SimpleNamespace(**{**CONFIG, **large, **options}), 64)
+    read = getattr(model, side)(torch.arange(4, 2000))
+    assert read.var().item() == pytest.approx(1, rel=0.05)
+    torch.testing.assert_close(read, 8 * model.embedding.weight[4:])
+    torch.testing.assert_close(model.project(torch.eye(64)), model.embedding.weight.t())
 
 
 @pytest.mark.parametrize("options", [{}, {"share_embeddings": True, "tie_embeddings": True}])
