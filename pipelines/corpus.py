@@ -9,7 +9,8 @@ pairs.parquet           a table
 ======================  ==========================================================================
 
 The last three need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
-or key; else the id is the number of the line, from 0, with leading zeros so that ids sort in the file's order.
+or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
+unique. Blank lines of JSONL are no rows; suffixes may be upper case, and a byte-order mark is no text.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from feature_store.files import open_uri
 from pipelines.console import UserError
+from pipelines.listing_files import Seen, json_object, refuse_halves
 from pipelines.recipe import absolute
 
 FIELDS = ("source", "target")
@@ -36,6 +39,8 @@ CHUNK_ROWS = 16_384
 DIGITS = 9
 """Of a line's number as an id."""
 PACKED = (".gz", ".bz2", ".zst", ".lz4")
+IDS = "expected text or a whole number, or no ids at all"
+"""What is said where an id is something else."""
 
 SCHEMA = pa.schema(
     [
@@ -98,15 +103,26 @@ class Corpus:
         """Tables of ``SCHEMA`` with at most ``CHUNK_ROWS`` rows, in the files' order.
 
         Raises:
-            UserError: a line is not what the file's kind has, a column is missing, or two files differ in length.
+            UserError: a line is not what the file's kind has, a column is missing, two rows have one id, or two files
+                differ in length.
         """
-        rows = self._rows()
+        rows, seen = self._rows(), Seen()
+        mixed = kind_of(self.source) == "jsonl"  # its rows may have ids or not, and an id may be another row's number
         start = 0
         while some := list(islice(rows, CHUNK_ROWS)):
             ids, sources, targets = zip(*some, strict=True)
             named = [f"{number:0{DIGITS}d}" if name is None else name for number, name in enumerate(ids, start)]
             columns = [pa.array(column, pa.string()) for column in (named, sources, targets)]
-            yield pa.table(columns, schema=SCHEMA)
+            chunk = pa.table(columns, schema=SCHEMA)
+            if mixed or ids[0] is not None:
+                numbers = np.arange(start, start + len(some), dtype=np.uint64)
+                _, twice = seen.compare(chunk["id"], numbers)
+                if twice is not None:
+                    raise UserError(
+                        f"text: row {start + twice + 1:,} of {self.source} has the id {named[twice]!r}, as another row "
+                        "has; ids are expected to be unique. Make them so, or leave them out and rows are numbered."
+                    )
+            yield chunk
             start += len(some)
         if not start:
             raise UserError(f"text: {' and '.join(self.paths)} has no line")
@@ -143,10 +159,16 @@ class Corpus:
 
 def kind_of(path: str) -> str:
     """lines, tsv, jsonl or parquet, by the suffix before that of packing."""
+    path = path.lower()
     for packing in PACKED:
         path = path.removesuffix(packing)
     suffix = path.rpartition(".")[2]
     return suffix if suffix in READERS else "lines"
+
+
+def packing_of(path: str) -> str | None:
+    """How a file of that name is packed, as pyarrow calls it; None for not at all."""
+    return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
@@ -158,9 +180,10 @@ def lines_of(path: str) -> Iterator[str]:
     filesystem, inside = locate(path)
     number = 1
     try:
-        with filesystem.open_input_stream(inside) as packed:
+        with filesystem.open_input_stream(inside, compression=packing_of(path)) as packed:
             for line in io.BufferedReader(packed):
-                yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+                encoding = "utf-8-sig" if number == 1 else "utf-8"  # Windows begins a file with a byte-order mark
+                yield line.decode(encoding).removesuffix("\n").removesuffix("\r")
                 number += 1
     except UnicodeDecodeError as error:
         raise UserError(
@@ -191,7 +214,10 @@ def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
             raise UserError(
                 f"text: line {number:,} of {path} has {len(cells)} columns, expected {len(names)}: {', '.join(names)}"
             )
-        yield Row(*(None if n is None or n >= len(cells) else cells[n] for n in at))
+        row = Row(*(None if n is None or n >= len(cells) else cells[n] for n in at))
+        if row.id == "":
+            raise UserError(f"text: line {number:,} of {path} has an empty id; {IDS}")
+        yield row
 
 
 def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -201,16 +227,29 @@ def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 def from_jsonl(path: str, columns: tuple[str, str]) -> Iterator[Row]:
     for number, line in enumerate(lines_of(path), 1):
+        if not line.strip():
+            continue
         try:
-            entry = json.loads(line)
-            source, target = entry[columns[0]], entry.get(columns[1])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"text: line {number:,} of {path} is {line[:60]!r}; expected a JSON object with {columns[0]!r}"
-            ) from None
-        if not isinstance(source, str) or not isinstance(target, str | None):
-            raise UserError(f"text: line {number:,} of {path}: {' and '.join(columns)} are expected to be text")
-        yield Row(str(entry["id"]) if "id" in entry else None, source, target)
+            row = row_of(json_object(line), columns)
+        except ValueError as error:
+            raise UserError(f"text: line {number:,} of {path} is {line[:60]!r}: {error}") from None
+        yield row
+
+
+def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
+    """The row that a JSON object is.
+
+    Raises:
+        ValueError: something is missing, or not what it should be.
+    """
+    source, target, name = entry.get(columns[0]), entry.get(columns[1]), entry.get("id", 0)
+    if not isinstance(source, str) or not isinstance(target, str | None):
+        raise ValueError(f"{columns[0]!r} is expected to be text, and {columns[1]!r}, too, or left out")
+    if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+        raise ValueError(f"its id is {json.dumps(name)}; {IDS}")
+    row = Row(str(name) if "id" in entry else None, source, target)
+    refuse_halves(row)
+    return row
 
 
 def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
@@ -221,10 +260,15 @@ def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
             if columns[0] not in names:
                 raise UserError(f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}")
             wanted = [name if name in names else None for name in ("id", *columns)]
+            start = 1
             for batch in file.iter_batches(CHUNK_ROWS, columns=[name for name in wanted if name]):
                 read = [batch[name].cast(pa.string()).to_pylist() if name else [None] * len(batch) for name in wanted]
+                if wanted[0] and not all(read[0]):
+                    number = start + next(row for row, name in enumerate(read[0]) if not name)
+                    raise UserError(f"text: row {number:,} of {path} has an empty id; {IDS}")
+                start += len(batch)
                 yield from map(Row, read[0], ["" if source is None else source for source in read[1]], read[2])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"text: {path} cannot be read: {error}") from None
 
 

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -70,22 +70,40 @@ def read_jsonl(file) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not a mapping")
+            row = json_object(line)
             column = _file_column(row)
             name, id_, version = row[column], row.get("image_id"), row.get("version")
             if not isinstance(name, str) or not name:
                 raise ValueError(f"{column} is {json.dumps(name)}, expected a file's name")
             found = Row(name if id_ is None else str(id_), name, None if version is None else str(version))
-            "".join(filter(None, found)).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"line {number}: half of a character (a lone surrogate) in {error.object!a}") from error
-        except RecursionError as error:
-            raise ValueError(f"line {number}: nested too deeply") from error
+            refuse_halves(found)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         yield found
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """What a line of JSON lines holds.
+
+    Raises:
+        ValueError: it is not JSON, no mapping, or nested too deeply.
+    """
+    try:
+        found = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("not a mapping")
+    return found
+
+
+def refuse_halves(texts: Iterable[str | None]) -> None:
+    """ValueError where a text has what JSON can escape and UTF-8 cannot write."""
+    try:
+        "".join(filter(None, texts)).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(error.start - 30, 0) : error.end + 30]
+        raise ValueError(f"half of a character (a lone surrogate) in {near!a}") from error
 
 
 def read_parquet(file) -> Iterator[Row]:
@@ -130,7 +148,16 @@ class Seen:
         Raises:
             ValueError: an id stands for two files.
         """
-        pairs = np.stack([hash_texts(chunk[name])[:, 0] for name in ("image_id", "uri")], 1)
+        fresh, twice = self.compare(chunk["image_id"], hash_texts(chunk["uri"])[:, 0])
+        if twice is not None:
+            name = chunk["image_id"][twice].as_py()
+            raise ValueError(f"gives image_id {name!r} to several files; ids must be unique")
+        return chunk.filter(pa.array(fresh))
+
+    def compare(self, ids: pa.ChunkedArray, contents: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """Which of N further ``ids`` are new, (N,) bool; and a row whose id stood for another of ``contents``, (N,)
+        uint64, in this call or before, if there is one."""
+        pairs = np.stack([hash_texts(ids)[:, 0], contents], 1)
         first = np.sort(np.unique(pairs[:, 0], return_index=True)[1])
         run = pairs[first][np.argsort(pairs[first, 0])]
         fresh = np.zeros(len(pairs), bool)
@@ -140,12 +167,11 @@ class Seen:
             there = known[at, 0] == pairs[:, 0]
             other = there & (known[at, 1] != pairs[:, 1])
             if other.any():
-                twice = chunk["image_id"][int(other.argmax())].as_py()
-                raise ValueError(f"gives image_id {twice!r} to several files; ids must be unique")
+                return fresh, int(other.argmax())
             if known is not run:
                 fresh &= ~there
         self._add(run[np.isin(run[:, 0], pairs[fresh, 0])])
-        return chunk.filter(pa.array(fresh))
+        return fresh, None
 
     def _add(self, run: np.ndarray) -> None:
         # Runs of like size are merged, so that there are few and each row is moved seldom.

@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Dataset
 from pipelines.console import UserError
-from pipelines.corpus import PACKED, Corpus
+from pipelines.corpus import Corpus, packing_of
 from pipelines.places import locate
 
 
@@ -29,10 +28,9 @@ def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
 def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
     """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
     fresh = path if "://" in path else f"{path}.part"
-    packing = pa.Codec.detect(path).name if path.endswith(PACKED) else None
     filesystem, inside = locate(fresh)
     try:
-        with filesystem.open_output_stream(inside, compression=packing) as file:
+        with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
             for some in translated(corpus, dataset):
                 file.write("".join(f"{line}\n" for line in some).encode())
         if fresh != path:

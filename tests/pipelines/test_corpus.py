@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import translation_lines
+from pipelines import corpus, translation_lines
 from pipelines.console import UserError
-from pipelines.corpus import CHUNK_ROWS, Corpus
+from pipelines.corpus import CHUNK_ROWS, PACKED, Corpus
 
 EN, DE = ["a dog", "", "two cats\u2028run"], ["ein Hund", "", "zwei Katzen"]
 
@@ -58,6 +58,32 @@ def test_jsonl(tmp_path):
     assert found == [("7", "a dog", "ein Hund"), ("000000001", "a cat", None)]
 
 
+def test_blank_lines_of_jsonl_are_no_rows(tmp_path):
+    path = lines(tmp_path / "x.jsonl", ['{"source": "a"}', "", " ", '{"source": "b"}', ""])
+    assert read(path) == [("000000000", "a", None), ("000000001", "b", None)]
+
+
+MARK = "\ufeff".encode()
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "x.en").write_bytes(MARK + "a dog\n\ufeffcat\n".encode())
+    assert [row[1] for row in read(tmp_path / "x.en")] == ["a dog", "\ufeffcat"]
+    (tmp_path / "x.tsv").write_bytes(MARK + b"source\ttarget\na\tb\n")
+    assert read(tmp_path / "x.tsv") == [("000000000", "a", "b")]
+    (tmp_path / "x.jsonl").write_bytes(MARK + b'{"source": "a"}')
+    assert read(tmp_path / "x.jsonl") == [("000000000", "a", None)]
+
+
+def test_suffixes_may_be_upper_case(tmp_path):
+    assert read(lines(tmp_path / "PAIRS.TSV", ["a\tb"])) == [("000000000", "a", "b")]
+    for suffix in PACKED:
+        path = tmp_path / f"PAIRS.TSV{suffix.upper()}"
+        with pa.output_stream(path, compression=pa.Codec.detect(suffix).name) as file:
+            file.write(b"a\tb\n")
+        assert read(path) == [("000000000", "a", "b")]
+
+
 def test_parquet(tmp_path):
     pq.write_table(pa.table({"en": EN, "de": DE}), tmp_path / "x.parquet")
     assert read(tmp_path / "x.parquet", columns=("en", "de")) == EXPECTED
@@ -74,6 +100,73 @@ def test_the_digest_is_of_the_content(tmp_path):
     one, two = lines(tmp_path / "one", EN), lines(tmp_path / "two", DE)
     assert Corpus(str(one)).digest == Corpus(str(lines(tmp_path / "same", EN))).digest
     assert len({Corpus(str(one)).digest, Corpus(str(two)).digest, Corpus(str(one), str(two)).digest}) == 3
+
+
+def table(folder, kind, ids):
+    """A file of ``kind`` with the ids, and other text in every row."""
+    path = folder / f"x.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"id": ids, "source": [f"s{n}" for n in range(len(ids))]}), path)
+    elif kind == "tsv":
+        lines(path, ["id\tsource", *(f"{name}\ts{n}" for n, name in enumerate(ids))])
+    else:
+        lines(path, (json.dumps({"id": name, "source": f"s{n}"}) for n, name in enumerate(ids)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("rows_a_chunk", [1, 100])
+def test_two_rows_of_one_id_are_refused(tmp_path, kind, rows_a_chunk, monkeypatch):
+    monkeypatch.setattr(corpus, "CHUNK_ROWS", rows_a_chunk)
+    names = [str(number) for number in range(20)]
+    assert [row[0] for row in read(table(tmp_path, kind, names))] == names
+    assert "row 21 of" in (message := refused(table(tmp_path, kind, [*names, "3"])))
+    assert "the id '3', as another row has" in message
+
+
+def test_an_id_that_is_the_number_of_another_row_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "CHUNK_ROWS", 1)
+    rows = [{"source": "a"}, {"source": "b"}, {"id": "000000000", "source": "c"}]
+    assert "row 3 of" in refused(lines(tmp_path / "x.jsonl", map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "place"),
+    [
+        ("tsv", ["a", ""], "line 3 of"),
+        ("jsonl", ["a", ""], "line 2 of"),
+        ("jsonl", ["a", None], "line 2 of"),
+        ("jsonl", ["a", True], "line 2 of"),
+        ("jsonl", ["a", ["b"]], "line 2 of"),
+        ("parquet", ["a", ""], "row 2 of"),
+        ("parquet", ["a", None], "row 2 of"),
+    ],
+)
+def test_an_id_that_is_none_is_refused(tmp_path, kind, ids, place):
+    message = refused(table(tmp_path, kind, ids))
+    assert place in message and "expected text or a whole number, or no ids at all" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"source": "a \\ud800"}', r"half of a character (a lone surrogate) in 'a \ud800'"),
+        ('{"id": "\\udfff", "source": "a"}', "half of a character"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "not a mapping"),
+        ('{"target": "a"}', "'source' is expected to be text"),
+        ('{"source": "a", "target": 1}', "'target', too, or left out"),
+    ],
+)
+def test_a_json_line_that_is_no_row(tmp_path, line, reason):
+    message = refused(lines(tmp_path / "x.jsonl", ['{"source": "a"}', "", line]))
+    assert message.startswith(f"text: line 3 of {tmp_path / 'x.jsonl'} is {line[:60]!r}: ") and reason in message
+
+
+def test_a_table_that_is_not_utf8(tmp_path):
+    broken = pa.StringArray.from_buffers(1, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff"))
+    pq.write_table(pa.table({"source": broken}), tmp_path / "x.parquet")
+    assert "x.parquet cannot be read: 'utf-8'" in refused(tmp_path / "x.parquet")
 
 
 def refused(*arguments, **settings) -> str:
