@@ -7,6 +7,7 @@ The steps are normalizers of the ``tokenizers`` library, so that a vocabulary ke
 ====================================================  =========================================
 soft hyphens, zero-width spaces, byte-order marks      nothing
 full-width forms of marks and digits, CJK marks        their ASCII forms
+several spaces in a row                                one
 ``„ “ ” ‟ ″`` and two single quotes in a row            ``"``
 ``« »``, with the spaces of French or without           ``"``
 `` ` ´ ‘ ’ ‚ ‛ ‹ › ′``                                 ``'``
@@ -32,6 +33,8 @@ CJK = {"。": ". ", "、": ", ", "「": '"', "」": '"', "《": '"', "》": '"',
 WIDE_SPACED = ",.:;!?"
 """Marks that no space follows in full width, where the form itself is wide."""
 
+RUNS = (r"\s{2,}", " ")
+"""Before all patterns that begin with spaces: these try a run from each of its places, in the square of its length."""
 QUOTES = (
     (r"(?<!\S)«\s+", '"'),  # French, « oui », opening; then closing
     (r"\s+»(?![\p{L}\p{N}])", '"'),
@@ -54,7 +57,7 @@ def steps() -> list[normalizers.Normalizer]:
     """The normalizers, for text in normal form C."""
     rules = [("[\u00ad\u200b\u2060\ufeff]", "")]
     rules += [(wide, plain) for wide, plain in (full_width() | CJK).items()]
-    rules += [*QUOTES, *DASHES, ("…", "..."), *SPACES]
+    rules += [RUNS, *QUOTES, *DASHES, ("…", "..."), *SPACES]
     return [normalizers.Replace(Regex(pattern), content) for pattern, content in rules]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,14 @@ from tokenizers import normalizers
 from rnncond import moses
 from rnncond.text import Vocabulary
 
+
+def pattern_of(step):
+    return json.loads(step.__getstate__())["pattern"]["Regex"]
+
+
 NORMALISE = normalizers.Sequence(moses.steps()).normalize_str
+WITH_RUNS = normalizers.Sequence([step for step in moses.steps() if pattern_of(step) != moses.RUNS[0]]).normalize_str
+"""The steps but for the one that makes several spaces one."""
 
 
 @pytest.mark.parametrize(
@@ -51,6 +59,24 @@ def test_marks_by_hand(text, normalised):
 def test_no_other_spelling_is_left(text):
     left = set(NORMALISE(text)) & set("„“”‘’«»`´–—…，。\u00ad")
     assert not left
+
+
+@pytest.mark.parametrize("gap", [" ", "\u3000", "\u200b \t", "\u00ad\n"])
+def test_no_pattern_tries_a_long_run_of_spaces(gap):
+    runs = gap * 500
+    text = f"a{runs}.{runs}—{runs}({runs}b{runs}» 。{runs}!"
+    for step in moses.steps():
+        pattern = pattern_of(step)
+        if r"\s" in pattern and pattern != moses.RUNS[0]:
+            assert not re.search(r"\s{3}", text), pattern
+        text = step.normalize_str(text)
+    assert text.split() == ["a.", "-", '(b".!']
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab1 \t\n\u3000«»'—().!%，。", max_size=16))
+def test_several_spaces_are_as_one(text):
+    assert NORMALISE(text).split() == WITH_RUNS(text).split()
 
 
 @pytest.mark.parametrize("level", ["word", "bpe", "wordpiece", "unigram"])
