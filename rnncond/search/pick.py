@@ -29,12 +29,13 @@ def best_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of each row of (N, V), highest first and the lower id first among equals: values and ids (N, k).
 
     ``torch.topk`` leaves the order of equals open, so equals within the k are put right, and rows with equals across
-    the edge of the k (rare) are sorted in full.
+    the edge of the k (rare) are sorted in full. Which words of minus infinity fill the rest is left open: none of them
+    can be chosen, and after an EOS that the rules force there is little else.
     """
     if k >= logits.shape[1]:
         return logits.sort(dim=1, descending=True, stable=True)
     values, ids = logits.topk(k + 1, dim=1)
-    tied = values[:, k - 1] == values[:, k]
+    tied = (values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)
     ids = ids[:, :k].sort(dim=1).values
     values, order = logits.gather(1, ids).sort(dim=1, descending=True, stable=True)
     ids = ids.gather(1, order)

@@ -92,25 +92,39 @@ def test_log_probabilities_are_the_models_own():
             assert found.scores[number, place].item() == pytest.approx(expected.score, abs=1e-4)
 
 
-def test_whole_sentences_come_as_often_as_the_model_says():
-    """The histories of 3,000 samples stay apart: every sentence of at most two words has its product's share."""
-    options = SearchOptions(samples=3000, max_length=2)
+@pytest.mark.parametrize(
+    ("rules", "count", "quantile"),
+    [
+        ({}, 13, 32.91),
+        ({"min_length": 1}, 12, 31.26),
+        ({"no_repeat_ngram": 1}, 10, 27.88),
+        ({"min_length": 1, "no_repeat_ngram": 1}, 9, 26.12),
+    ],
+    ids=str,
+)
+def test_whole_sentences_come_as_often_as_the_model_says(rules, count, quantile):
+    """The histories of 3,000 samples stay apart: every sentence of at most two words has its product's share.
+
+    ``count`` sentences follow the rules; 99.9% of chi-square with a degree of freedom less are below ``quantile``.
+    """
+    options = SearchOptions(samples=3000, max_length=2, **rules)
     memory, state = world.condition([1.9])
     drawn = world.sentences(search(world.step, memory, state, options), 0)
     sentences = world.enumerate_all(1.9, options)
-    shares = {one.words: sampling_share(1.9, one.words) for one in sentences}
+    shares = {one.words: sampling_share(1.9, one.words, options) for one in sentences}
     assert math.fsum(shares.values()) == pytest.approx(1)
+    assert set(drawn) <= set(shares)
     statistic = sum((drawn.count(words) - 3000 * share) ** 2 / (3000 * share) for words, share in shares.items())
-    assert len(shares) == 13
-    assert statistic < 32.91  # 99.9% of chi-square with 12 degrees of freedom
+    assert len(shares) == count
+    assert statistic < quantile
 
 
-def sampling_share(example: float, words: tuple[int, ...]) -> float:
-    """The probability of drawing ``words`` of at most two: the model's, shared among the words that the rules allow."""
+def sampling_share(example: float, words: tuple[int, ...], options: SearchOptions) -> float:
+    """The probability of drawing ``words``: the model's, shared among the words that the rules allow."""
     share = 1.0
     for position, word in enumerate(words):
         following, _ = world.log_probs_after(example, words[:position])
-        choices = [EOS] if position == 2 else [EOS, *range(UNK + 1, world.VOCAB)]
+        choices = world.allowed(words[:position], options.max_length, options)
         share *= math.exp(following[word]) / sum(math.exp(following[choice]) for choice in choices)
     return share
 
@@ -146,5 +160,27 @@ def test_the_best_words_are_those_of_a_stable_sort(values, k):
     found, ids = best_words(rows, k)
     for row, row_values, row_ids in zip(rows.tolist(), found.tolist(), ids.tolist(), strict=True):
         expected = sorted(range(len(row)), key=lambda place: -row[place])[:k]
-        assert row_ids == expected
+        possible = sum(row[place] > -math.inf for place in expected)
+        assert row_ids[:possible] == expected[:possible]
         assert row_values == [row[place] for place in expected]
+        assert [row[place] for place in row_ids] == row_values
+        assert len(set(row_ids)) == len(row_ids)
+
+
+def test_words_that_cannot_come_are_not_sorted(monkeypatch):
+    """After a forced EOS all but one of the V words are equal, at minus infinity; only the k best are put in order."""
+    logits = torch.full((2, 50), -torch.inf)
+    logits[:, EOS] = 0.3
+    logits[1, [20, 30]] = 0.2
+    sort, widths = torch.Tensor.sort, []
+
+    def watched(tensor, *args, **named):
+        widths.append(tensor.shape[1])
+        return sort(tensor, *args, **named)
+
+    monkeypatch.setattr(torch.Tensor, "sort", watched)
+    _, ids = best_words(logits, 5)
+    assert ids[:, 0].tolist() == [EOS, EOS]
+    assert ids[1, 1:3].tolist() == [20, 30]
+    assert widths
+    assert max(widths) == 5
