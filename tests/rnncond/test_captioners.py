@@ -1,5 +1,7 @@
 """Each captioning system against its paper's equations, computed in numpy from the model's weights, word by word."""
 
+import itertools
+
 import equations
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from equations import layer, mean, sigmoid, softmax
 
 from rnncond.contract import Source
-from rnncond.systems import build, find
+from rnncond.systems import build, find, show_attend_tell
 
 VOCAB, WIDTH, PLACES = 11, 5, 4
 SIZES = {"embedding": 6, "hidden": 7}
@@ -190,6 +192,50 @@ def test_the_estimator_is_the_gradient_of_the_expected_log_likelihood():
     found = torch.autograd.grad(-loss, scores, retain_graph=True)[0]
     expected = 0.4 * torch.autograd.grad((alpha * sentence).sum(), scores)[0]
     torch.testing.assert_close(found, expected)
+
+
+def test_every_sample_of_hard_attention_by_its_probability_gives_the_exact_gradient(monkeypatch):
+    """All 8 samples of two places at three steps, each forced: the gradient of sum_s p(s) log p(y | s).
+
+    The fourth step has no word; its place counts nothing.
+    """
+    model, _ = hard_model(entropy=0.0)
+    source, inputs = features(1, 2, WIDTH), torch.tensor([[1, 7, 4, 0]])
+    labels, mask = torch.tensor([7, 4, 2]), torch.tensor([[True, True, True, False]])
+    monkeypatch.setattr(show_attend_tell, "EXPECTED", 0.0)
+    expected, estimated, total = 0.0, 0.0, 0.0
+    for sample in itertools.product((0, 1), repeat=3):
+        places = iter([*sample, 0])
+        monkeypatch.setattr(torch, "multinomial", lambda weights, count, places=places: torch.tensor([[next(places)]]))
+        unrolled = model.unroll(model.encode(source), inputs)
+        words = model.project(unrolled.readout)[0, :3].log_softmax(-1)[range(3), labels]
+        probability = unrolled.attention[0, range(3), sample].prod()
+        expected = expected + probability * words.sum()
+        model.baseline.fill_(-2.5)
+        log_probs = torch.nn.functional.pad(words[None], (0, 1))
+        loss = model.regulariser(unrolled, log_probs, mask) - words.sum()
+        estimated = estimated + probability.detach() * loss
+        total += probability.item()
+    assert total == pytest.approx(1)
+    parameters = list(model.parameters())
+    for name, exact, found in zip(
+        dict(model.named_parameters()),
+        torch.autograd.grad(expected, parameters, retain_graph=True),
+        torch.autograd.grad(-estimated, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_rows_of_padding_leave_the_baseline_as_it_is():
+    model, source = hard_model()
+    unrolled = model.unroll(model.encode(source), WORDS)
+    log_probs = torch.tensor([[-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]]).double()
+    mask = log_probs < 0
+    model.regulariser(unrolled, log_probs, mask)
+    assert model.baseline.item() == pytest.approx(0.1 * -6)
+    model.regulariser(unrolled, torch.zeros_like(log_probs), torch.zeros_like(mask))
+    assert model.baseline.item() == pytest.approx(0.1 * -6)
 
 
 def test_the_baseline_moves_by_a_tenth():
