@@ -201,6 +201,32 @@ def test_a_hypothesis_that_can_still_win_is_waited_for():
     assert world.sentences(search(table_step(table), *ONE, options), 0) == [(4, EOS)]
 
 
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        # Less than 0.4 cannot outrank an EOS of 0.6 ...
+        ({}, 1),
+        # ... but divided by ten, the most words there may be, it can until 10 log 0.6 > log 0.4 + (t - 1) log 0.4.
+        ({"length_penalty": "average"}, 6),
+        # A second sentence is still to come: it ends where the limit is.
+        ({"nbest": 2}, 10),
+    ],
+    ids=str,
+)
+def test_the_search_ends_once_nothing_can_outrank_what_has_ended(options, steps):
+    """EOS at once, or word 4 again and again."""
+    table = [[0.2] * 6, [0, 0, 0.6, 0, 0.4, 0], [0.2] * 6, [0.2] * 6, [0, 0, 0.3, 0, 0.4, 0.3], [0.2] * 6]
+    step, asked = table_step(table), []
+
+    def watched(*args):
+        asked.append(1)
+        return step(*args)
+
+    found = search(watched, *ONE, SearchOptions(beam=2, max_length=9, **options))
+    assert world.sentences(found, 0)[0] == (EOS,)
+    assert len(asked) == steps
+
+
 def test_equals_are_told_apart_by_id():
     flat = torch.zeros(40)
 
