@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from equations import (
     CELLS,
     SIZES,
@@ -19,6 +20,7 @@ from equations import (
     weights,
 )
 
+from rnncond.contract import Source
 from rnncond.systems.encdec_attention import Config
 
 HIDDEN = SIZES["hidden"]
@@ -87,6 +89,27 @@ def test_without_input_feeding_the_cell_reads_words_alone():
         sums = w["decoder.readout.state.weight"] @ state[0] + w["decoder.readout.state.bias"]
         expected.append(output(w, np.tanh(sums + w["decoder.context.weight"] @ c)))
     assert_logits(model, SOURCE, TARGET, expected)
+
+
+@pytest.mark.parametrize("score", ["dot", "concat"])
+def test_dropout_acts_on_what_the_output_layer_reads_and_not_on_what_is_fed(score):
+    """Each readout is, where it is not dropped, twice what it is without dropout: so those before it were fed whole."""
+    model = build("encdec_attention", score=score, cell="lstm", layers=2, attention=4, readout=50, maxout=False)
+    memory = model.encode(Source(torch.tensor([SOURCE])))
+    words = model.words.target(torch.tensor([TARGET]))
+    expected = 2 * model.decoder.unroll(words, memory)[0]
+    model.decoder.dropout.p = 0.5
+    model.train()
+    torch.manual_seed(1)
+    unrolled, _ = model.decoder.unroll(words, memory)
+    state, stepped = model.init_state(memory), []
+    for word in words.unbind(1):
+        readout, state, _ = model.decoder.step(word, state, memory)
+        stepped.append(readout)
+    for found in (unrolled, torch.stack(stepped, 1)):
+        kept = found != 0
+        assert 0.3 < kept.double().mean() < 0.7
+        torch.testing.assert_close(found, expected * kept)
 
 
 @pytest.mark.parametrize(
