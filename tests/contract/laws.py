@@ -11,7 +11,7 @@ import pytest
 import torch
 from cases import VOCAB, Case, targets
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.contract import BOS, PAD, Source, System, Unrolled, select
@@ -159,6 +159,28 @@ def search_leaves_the_memory_and_scores_as_forward(case: Case, device: str) -> N
     torch.testing.assert_close(log_probs.sum(1).view_as(found.log_probs).float(), found.log_probs)
 
 
+def a_step_projects_its_own_rows_alone(case: Case, device: str) -> None:
+    """What depends on the condition alone, keys above all, is projected by ``encode``: no layer of a step reads more
+    than the step's N rows, which the places of the source outnumber."""
+    model, source, _, _ = prepare(case, device)
+    memory = model.encode(source)
+    rows, read = [], []
+
+    def step(tokens, state, memory):
+        rows.append(len(tokens))
+        return model.step(tokens, state, memory)
+
+    def watch(layer, inputs):
+        read.append((inputs[0].shape[:-1].numel(), rows[-1], layer))
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_pre_hook(watch)
+    search(step, memory, model.init_state(memory), SearchOptions(beam=3, max_length=5))
+    assert read or not case.attends
+    assert not [layer for found, most, layer in read if found > most]
+
+
 LAWS: list[Law] = [
     forward_equals_the_looped_step,
     rows_of_one_example_equal_separate_examples,
@@ -169,6 +191,7 @@ LAWS: list[Law] = [
     bfloat16_training_is_float32_training_but_for_rounding,
     a_reloaded_model_gives_identical_logits,
     search_leaves_the_memory_and_scores_as_forward,
+    a_step_projects_its_own_rows_alone,
 ]
 
 
