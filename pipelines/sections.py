@@ -80,12 +80,21 @@ class Text(Section):
     size: Count | None = None
     """At most so many entries; null: all words, or 10,000 subwords."""
     min_count: Count = 1
-    """Words that are rarer become UNK."""
+    """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
     lowercase: bool = True
     normalise: Normalise = "none"
     """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them."""
     punctuation: Punctuation = "split"
     """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
+
+    @model_validator(mode="after")
+    def something_is_counted(self) -> Text:
+        if self.level == "unigram" and self.min_count > 1:
+            raise ValueError(
+                f"min_count is {self.min_count}, but level is unigram, which keeps the most likely pieces and counts "
+                "none. Leave min_count at 1 and choose by size"
+            )
+        return self
 
 
 class CaptionText(Text):

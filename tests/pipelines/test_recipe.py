@@ -250,6 +250,13 @@ def test_shared_embeddings_need_a_joint_vocabulary():
         read_recipe("encdec.small", [*TEXT, "text.joint=false"])
 
 
+def test_a_count_is_refused_where_nothing_is_counted():
+    with pytest.raises(UserError, match=r"text: min_count is 2, but level is unigram"):
+        read_recipe("encdec.small", [*TEXT, "text.level=unigram", "text.min_count=2"])
+    assert read_recipe("encdec.small", [*TEXT, "text.level=bpe", "text.min_count=2"]).text.min_count == 2
+    assert read_recipe("encdec.small", [*TEXT, "text.level=unigram"]).text.level == "unigram"
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path):
     path = tmp_path / "twice.yaml"
     path.write_text("seed: 1\nsystem: show_tell\nseed: 2\n")
