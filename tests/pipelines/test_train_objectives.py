@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from training_world import TINY, learner, learner_of, make_world, resumed_equals_unbroken, tiny_recipe
-from translator_world import PAIRS, write_text
+from translator_world import PAIRS, make_translator, write_text
 
 from pipelines.console import UserError
 from pipelines.journal import read_lines
 from pipelines.objectives import at_step, start_of
 from pipelines.recipe import read_recipe
 from pipelines.task import prepare
-from rnncond.checkpoint import ModelError, load
+from rnncond.checkpoint import ModelError, load, save
 from rnncond.contract import PAD
 from rnncond.objectives import ScheduledSampling, SelfCritical
 from rnncond.rewards import CiderD, gleu
@@ -187,6 +187,21 @@ def test_a_damaged_start_is_refused(world, begun, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes()[:200])
     with pytest.raises(ModelError, match="damaged"):
         prepare(tiny_recipe(world, tmp_path / "run", "model.dropout=0.5", f"training.start_from={folder}"))
+
+
+def test_a_start_with_a_vocabulary_of_each_language_is_none_for_a_joint_one(tmp_path):
+    start = make_translator(None, "encdec")
+    start.info["recipe"]["text"]["joint"] = False
+    save(start, tmp_path)
+    files = [f"data.{side}=x" for side in ("source", "target", "validation_source", "validation_target")]
+    recipe = read_recipe("encdec.small", [*files, f"training.start_from={tmp_path}"])
+    with pytest.raises(UserError, match=r"text\.joint: False there, True here"):
+        start_of(recipe)
+    start.info["recipe"]["text"]["joint"] = True
+    save(start, tmp_path)
+    with pytest.raises(UserError, match="does not fit") as caught:
+        start_of(recipe)
+    assert "joint" not in str(caught.value)
 
 
 @pytest.mark.ray
