@@ -84,7 +84,7 @@ class System(nn.Module, ABC):
 
     The laws in ``tests/contract`` hold for every system: ``forward`` equals the looped ``step``, padding and
     batch-mates change nothing, every parameter gets a gradient, eight pairs are memorised, a reloaded model
-    gives identical logits, and search leaves the memory as it was.
+    gives identical logits, search leaves the memory as it was, and a step projects its own rows alone.
     """
 
     takes: ClassVar[tuple[SourceKind, ...]]
