@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import photographs
 import torch
-from record import save
+from record import peak_mb, save
 
 NETWORKS = ("torchvision/squeezenet1_0", "torchvision/resnet50")
 SMALL_NETWORK = "timm/test_resnet"
@@ -180,9 +180,8 @@ def growth(photos: Path, model: str) -> dict[str, float]:
     words = [sys.executable, __file__, "--grow", str(photos), model]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     answer = json.loads(process.stdout.read().splitlines()[-1])
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return answer | {"driver_peak_mb": usage.ru_maxrss / 1024}
+    assert process.wait() == 0
+    return answer
 
 
 def grow(photos: str, model: str) -> None:
@@ -196,6 +195,7 @@ def grow(photos: str, model: str) -> None:
     print(json.dumps({
         "images": done["computed"], "cpu_ms_per_image": 1e3 * done["cpu_seconds"] / done["computed"],
         "images_per_s": done["images_per_second"], "object_store_peak_mb": watch.peak / 1e6,
+        "driver_peak_mb": peak_mb(),
     }))  # fmt: skip
 
 

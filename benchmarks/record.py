@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ def save(folder: Path, question: str, arguments: argparse.Namespace, results: An
     path = folder / f"{script}_cpu{os.cpu_count()}_{record['date']}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def peak_mb(pid: int | str = "self") -> float | None:
+    """Peak resident memory of a process that runs; None once it has ended. ``ru_maxrss`` of a child is no less than its
+    parent's memory at the fork."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return None
 
 
 def cpu() -> str:

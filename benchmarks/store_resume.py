@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-from record import save, seconds
+from record import peak_mb, save, seconds
 
 from feature_store import Dataset, Store
 from pipelines.listing_files import SCHEMA as LISTED
@@ -116,10 +115,6 @@ def listing(rows: int) -> Iterator[pa.Table]:
 
 def name_of(number: int) -> str:
     return f"train2014/{number:012d}.jpg"
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -256,11 +256,13 @@ def test_the_limit_itself_is_let_through(monkeypatch):
 
 
 TAKES = """
-import resource, sys
+import sys
+from pathlib import Path
 from pipelines.images import decode
+def peak():  # not ru_maxrss, which begins at what this process's parent has
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 data = open(sys.argv[1], "rb").read()
 decode(open(sys.argv[2], "rb").read())
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 picture = decode(data)
 print(picture.width * picture.height, peak() - before)
@@ -275,7 +277,7 @@ def test_memory_for_a_large_picture(tmp_path, depth, colour, size):
     names = [str(tmp_path / name) for name in ("large.png", "small.png")]
     done = subprocess.run([sys.executable, "-c", TAKES, *names], capture_output=True, text=True, check=True)
     pixels, taken = map(int, done.stdout.split())
-    assert pixels == 20_000_000 and taken < 9.5 * pixels
+    assert pixels == 20_000_000 and 3 * pixels < taken < 9.5 * pixels
 
 
 @pytest.mark.parametrize("kind", ["16 bits grey", "alpha", "palette with alpha", "transparent colour"])
