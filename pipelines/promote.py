@@ -98,6 +98,11 @@ def run(
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
         judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
+    elif "recipe" not in trained.info:
+        raise UserError(
+            f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
+            "references, to score it and the champion on."
+        )
     else:
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
         judge = partial(recorded, metric)

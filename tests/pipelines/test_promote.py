@@ -137,3 +137,11 @@ def test_what_cannot_be_promoted(name, make, tmp_path):
         promote.run(model="nowhere", name=name)
     with pytest.raises(UserError, match="cannot be used"):
         promote.run(model=make(1, 2.0), name=name, tracking_uri="sqlite:////proc/nothing/mlflow.db")
+
+
+def test_a_model_without_a_recipe_is_judged_by_data_alone(name, tmp_path):
+    trained = make_translator(None)
+    trained.info.pop("recipe")
+    checkpoint.save(trained, tmp_path / "bare")
+    with pytest.raises(UserError, match=r"without a recipe.*Give --data"):
+        promote.run(model=str(tmp_path / "bare"), name=name)
