@@ -104,15 +104,15 @@ def refuse_rivals(handle: Handle) -> None:
 def carry_over(handle: Handle) -> dict[str, int]:
     """Write the term's base, which makes it the one that counts, and remove files without an entry. Returns these."""
     _, parts = handle.ledger.read()
-    lying = lying_files(handle)
-    handle.ledger.write_base(handle.term, [part for part in parts if not part.replaced or lying.keys() & part.paths])
-    orphans = lying.keys() - {path for part in parts for path in part.paths}
+    existing = existing_files(handle)
+    handle.ledger.write_base(handle.term, [part for part in parts if not part.replaced or existing.keys() & part.paths])
+    orphans = existing.keys() - {path for part in parts for path in part.paths}
     for path in orphans:
         handle.files.delete(f"{handle.folder}/{path}")
-    return {path: lying[path] for path in orphans}
+    return {path: existing[path] for path in orphans}
 
 
-def lying_files(handle: Handle) -> dict[str, int]:
+def existing_files(handle: Handle) -> dict[str, int]:
     """Every file in ``parts/`` and ``failures/``, half-written ones included, and its bytes: all of this term and of
     those before it.
 

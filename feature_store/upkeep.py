@@ -16,7 +16,7 @@ from feature_store.parts import Part
 from feature_store.read import Snapshot
 from feature_store.schema import differences, failure_schema
 from feature_store.store import Dataset
-from feature_store.term import lying_files, refuse_if_another_lives
+from feature_store.term import existing_files, refuse_if_another_lives
 from feature_store.writer import Handle, check_ascending
 
 PART_BYTES = 128 << 20
@@ -224,7 +224,7 @@ def vacuum(dataset: Dataset, grace: float = GRACE_SECONDS, dry_run: bool = False
 
 def removable(handle: Handle, cut: float) -> Vacuumed:
     """What may go when ``handle``'s term is the one that counts."""
-    sizes = lying_files(handle)
+    sizes = existing_files(handle)
     _, parts = handle.ledger.read()
     kept = {path for part in parts if not part.replaced or part.replaced > cut for path in part.paths}
     files = sorted(set(sizes) - kept)

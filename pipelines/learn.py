@@ -25,7 +25,7 @@ from pipelines.batches import Batch
 from pipelines.console import UserError
 from pipelines.journal import Folder
 from pipelines.objectives import TALLY, at_step, make_objective, means, tally
-from pipelines.optimise import PRECISIONS, Optimiser, check_precision, factor, mean, wearing
+from pipelines.optimise import PRECISIONS, Optimiser, check_precision, factor, mean, swapped_weights
 from pipelines.position import NOTHING, Position, decide
 from pipelines.recipe import Recipe
 from pipelines.task import Task
@@ -123,7 +123,7 @@ class Learner:
         words = ranks.total(torch.tensor(float(sum(batch.words for batch in batches)), device=self.device))
         sums = self.tensor(NOTHING)
         for number, batch in enumerate(batches, 1):
-            with nullcontext() if number == len(batches) else ranks.apart(self.objective):
+            with nullcontext() if number == len(batches) else ranks.no_sync(self.objective):
                 found = self.forward(batch)
                 # DistributedDataParallel averages over ranks; with this the objective is divided by all words once.
                 self.optimiser.backward(found.objective * ranks.count() / words)
@@ -160,7 +160,7 @@ class Learner:
             line["skipped_steps"] = at.skipped
         samples: list[dict[str, Any]] = []
         improved = False
-        with wearing(self.model, self.optimiser.average):
+        with swapped_weights(self.model, self.optimiser.average):
             if at.epoch % self.settings.validate_every == 0 or at.epoch == self.settings.epochs:
                 scores, samples = self.validate()
                 line |= scores
@@ -179,7 +179,7 @@ class Learner:
         history = self.desk.history() if ranks.rank() == 0 else []
         models = [safetensors.torch.load(folder[WEIGHTS]) for folder in history]
         weights = ranks.share(mean(models) if models else None)
-        with wearing(self.model, weights):
+        with swapped_weights(self.model, weights):
             scores, _ = self.validate()
             if ranks.rank() == 0:
                 line = {"epoch": self.position.epoch, "averaged_epochs": len(models), **scores}

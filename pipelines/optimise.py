@@ -126,7 +126,7 @@ def check_precision(settings: Training, device: str) -> None:
 
 
 @contextmanager
-def wearing(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
+def swapped_weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
     """``model`` has ``weights``, all of its own or some, while the block runs."""
     own = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in weights}
     model.load_state_dict(weights, strict=False)

@@ -133,7 +133,7 @@ def run(
     now = registry.champion(client, name)
     if (now and now.version) != (present and present.version):
         raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
-    registry.crown(client, version)
+    registry.set_champion(client, version)
     return outcome(name, version, verdict, trained)
 
 

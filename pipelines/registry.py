@@ -68,5 +68,5 @@ def beats(tags: Mapping[str, str], present: Mapping[str, str], metric: str) -> b
     return float(tags[metric]) > float(present[metric])
 
 
-def crown(client: MlflowClient, version: ModelVersion) -> None:
+def set_champion(client: MlflowClient, version: ModelVersion) -> None:
     client.set_registered_model_alias(version.name, CHAMPION, version.version)

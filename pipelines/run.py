@@ -87,49 +87,49 @@ def run(
     if start is not None and start not in names:
         raise UserError(f"--from {start}: there is no such stage; there are {', '.join(names)}.")
     forced = names[names.index(start) :] if start else []
-    with locked(plan.out) as book, ExitStack() as stack:
+    with locked(plan.out) as state, ExitStack() as stack:
         for number, stage in enumerate(plan.stages, 1):
-            why = "asked for with --from" if stage.name in forced else book.why(stage)
+            why = "asked for with --from" if stage.name in forced else state.why(stage)
             if not why:
-                book.news[stage.name] = "up to date"
+                state.news[stage.name] = "up to date"
                 continue
             tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
             if stage.verb in ON_RAY:
                 stack.enter_context(connect(address))  # once it runs, it is kept for those to come
-            perform(stage, book, names[number:])
-    return book.outcome(plan.stages)
+            perform(stage, state, names[number:])
+    return state.outcome(plan.stages)
 
 
-def perform(stage: Stage, book: Book, left: list[str]) -> None:
+def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
     """Do a stage, and keep what became of it.
 
     Raises:
         UserError: it cannot be done.
         Fault: it was broken off by one.
     """
-    known = book.entry(stage)
+    known = state.entry(stage)
     out = stage.args.get("out")
     ours = known is not None and known.get("args", {}).get("out") == out
     before = reads(stage)
     mine = ours or out is None or not read_run(str(out))
-    book.begin(stage, mine)
+    state.begin(stage, mine)
     began = time.monotonic()
     try:
         outcome = call(stage, ours)
     except BaseException as error:
         message = console.user_message(error)
         if isinstance(error, OtherRun) or not mine:
-            book.forget(stage, known)
+            state.forget(stage, known)
         else:
-            book.keep(stage, status="failed" if message else "stopped", message=message or repr(error))
+            state.keep(stage, status="failed" if message else "stopped", message=message or repr(error))
         if message is None:
             raise
-        book.news[stage.name] = "failed"
-        console.show(Outcome({**book.news, **dict.fromkeys(left, "not begun")}))
+        state.news[stage.name] = "failed"
+        console.show(Outcome({**state.news, **dict.fromkeys(left, "not begun")}))
         kind = Fault if console.exit_code(error) == Fault.code else UserError
         raise kind(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
     console.show(replace(outcome, hint=None))
-    book.keep(
+    state.keep(
         stage,
         status="done",
         inputs=reads(stage) | before,  # what a stage makes for itself and then reads was not there before
@@ -138,7 +138,7 @@ def perform(stage: Stage, book: Book, left: list[str]) -> None:
         failures=outcome.failures,
         ended=now(),
     )
-    book.news[stage.name] = f"done in {time.monotonic() - began:,.0f} s"
+    state.news[stage.name] = f"done in {time.monotonic() - began:,.0f} s"
 
 
 def call(stage: Stage, ours: bool) -> Outcome:
@@ -186,7 +186,7 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield name, value.partition("=")[2]
 
 
-class Book:
+class PipelineState:
     """pipeline.json, and what this run has to say of each stage."""
 
     def __init__(self, folder: Path) -> None:
@@ -261,8 +261,8 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[Book]:
-    """The folder's book, to this process alone."""
+def locked(folder: Path) -> Iterator[PipelineState]:
+    """The folder's state, to this process alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
@@ -276,6 +276,6 @@ def locked(folder: Path) -> Iterator[Book]:
             f"This pipeline is being run already, in {folder}. Wait for it, or choose another --out."
         ) from None
     try:
-        yield Book(folder)
+        yield PipelineState(folder)
     finally:
         os.close(lock)

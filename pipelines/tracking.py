@@ -184,7 +184,7 @@ class Tracking:
         present = registry.champion(self.client, name)  # as late as can be: others promote, too
         better = True if present is None else registry.beats(tags, present.tags, metric)
         if better:
-            registry.crown(self.client, version)
+            registry.set_champion(self.client, version)
         elif better is None:
             tell(
                 f"{name} version {version.version} is registered; whether it beats the champion, version "

@@ -134,7 +134,7 @@ def run(
                     tracking.client.log_artifact(tracking.run_id, str(folder / "search.yaml"))
                 try_out(search, task, folder, tracking, share)
                 catch_up(search, folder, tracking)
-                crown(search, task, folder, journal, tracking)
+                register_best(search, task, folder, journal, tracking)
             status = "finished"
         except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
             status = "interrupted"
@@ -221,7 +221,7 @@ def journals_of(folder: Path) -> Iterator[ActorHandle]:
         ray.kill(actor)
 
 
-def crown(search: Search, task: Task, folder: Path, journal: Journal, tracking: Tracking) -> None:
+def register_best(search: Search, task: Task, folder: Path, journal: Journal, tracking: Tracking) -> None:
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:

@@ -117,7 +117,7 @@ class Stack(nn.Module):
             outputs, final = run_layer(layer, inputs, start, lengths)
             x = outputs + x if index >= self.residual_from else outputs
             finals.append(final)
-        return x, pile(finals)
+        return x, stack_states(finals)
 
     def step(self, x: Tensor, state: State, context_gates: Tensor | None = None) -> tuple[Tensor, State]:
         """One step: ``x`` (N, inputs) to the output (N, H) and the next state; ``context_gates`` as below."""
@@ -133,7 +133,7 @@ class Stack(nn.Module):
             after = advance(gates, functional.linear(before["h"], layer.weight_hh_l0, layer.bias_hh_l0), before)
             x = after["h"] + x if index >= self.residual_from else after["h"]
             states.append(after)
-        return x, pile(states)
+        return x, stack_states(states)
 
     def context_gates(self, context: Tensor) -> Tensor:
         """What ``context`` (N, C) adds to the gates of each layer, (N, layers, G)."""
@@ -168,7 +168,7 @@ def layer_state(state: State, index: int) -> State:
     return {name: part[:, index] for name, part in state.items()}
 
 
-def pile(states: list[State]) -> State:
+def stack_states(states: list[State]) -> State:
     """The state of a stack from those of its layers: (N, H) each to (N, layers, H)."""
     return {name: torch.stack([state[name] for state in states], 1) for name in states[0]}
 
@@ -178,7 +178,7 @@ def upper_state(state: State) -> State:
     return {name: part[:, 1:] for name, part in state.items()}
 
 
-def put_under(bottom: State, upper: State) -> State:
+def prepend_layer(bottom: State, upper: State) -> State:
     """The state of a stack from its first layer's (N, H) and that of the layers above (N, layers - 1, H)."""
     return {name: torch.cat([bottom[name][:, None], upper[name]], 1) for name in bottom}
 

@@ -5,7 +5,7 @@
 input feeding tells the next step what was looked at.
 
 Both read the annotations h_i through matrices of their own, W c_t with c_t = sum_i alpha_{t,i} h_i. As W c_t =
-sum_i alpha_{t,i} W h_i, ``remember`` computes W h_i once per source and a step only takes the mean.
+sum_i alpha_{t,i} W h_i, ``precompute`` computes W h_i once per source and a step only takes the mean.
 
 Shapes: words (N, E) or (N, T, E), annotations (B, S, D), readout (N, R) or (N, T, R), weights (N, S) or (N, T, S).
 State is that of ``rnncond.cells.Stack``, (N, layers, H), and ``readout`` (N, R) with input feeding.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, mix
-from rnncond.cells import FeedbackCell, Stack, advance, layer_state, put_under, upper_state
+from rnncond.cells import FeedbackCell, Stack, advance, layer_state, prepend_layer, upper_state
 from rnncond.contract import Memory, State, per_row
 from rnncond.fused import StepProducts
 
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
     context: nn.Linear
     fed: int | None = None
 
-    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+    def precompute(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
         """What decoding needs of the source; ``state`` (B, layers, H) is the one to start from."""
         memory = {"readouts": self.context(annotations), **{f"start_{name}": part for name, part in state.items()}}
         return memory if mask is None else {**memory, "mask": mask}
@@ -103,7 +103,7 @@ class ContextCell(nn.Module):
         self.attention = AdditiveAttention(config.hidden, annotation_size, config.attention)
         self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, config.hidden, config.dropout)
 
-    def remember(self, annotations: Tensor) -> Memory:
+    def precompute(self, annotations: Tensor) -> Memory:
         """Of annotations (B, S, D): their keys (B, S, A), and what each adds to the gates (B, S, G)."""
         return {"keys": self.attention.keys(annotations), "gates": self.cell.feedback(annotations)}
 
@@ -150,15 +150,15 @@ class ContextDecoder(Decoder):
         self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
-    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
-        return super().remember(annotations, mask, state) | self.bottom.remember(annotations)
+    def precompute(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+        return super().precompute(annotations, mask, state) | self.bottom.remember(annotations)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         """One step: words (N, E) to the readout (N, R), the next state and the weights (N, S)."""
         bottom, weights = self.bottom.step(words, layer_state(state, 0), memory)
         top, upper = self.upper.step(bottom["h"], upper_state(state))
         readout = self.readout(self.readout.state(top), words, mix(weights, memory["readouts"]))
-        return self.dropout(readout), put_under(bottom, upper), weights
+        return self.dropout(readout), prepend_layer(bottom, upper), weights
 
     def unroll(self, words: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """All steps from the memory's state: words (N, T, E) to readouts (N, T, R) and the weights (N, T, S)."""
@@ -198,8 +198,8 @@ class AttentionalDecoder(Decoder):
         self.context = nn.Linear(annotation_size, self.readout.width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def remember(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
-        return super().remember(annotations, mask, state) | {"keys": self.attention.keys(annotations)}
+    def precompute(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
+        return super().precompute(annotations, mask, state) | {"keys": self.attention.keys(annotations)}
 
     def start(self, memory: Memory) -> State:
         state = super().start(memory)
@@ -215,7 +215,7 @@ class AttentionalDecoder(Decoder):
             gates = self.cell.read(words) + self.cell.feedback(state["readout"])
             bottom = advance(gates, self.cell.recurrent(bottom["h"]), bottom)
             top, upper = self.upper.step(bottom["h"], upper_state(recurrent))
-            state = put_under(bottom, upper)
+            state = prepend_layer(bottom, upper)
         readout, weights = self.look(top, memory)
         if self.fed is not None:
             state["readout"] = readout

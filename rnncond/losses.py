@@ -82,7 +82,7 @@ def _parts(logits: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(logits), size)]
 
 
-class Forced(NamedTuple):
+class ForcedScores(NamedTuple):
     """A system's scores of given sentences, over the M real words of N rows of T.
 
     Attributes:
@@ -101,7 +101,7 @@ class Forced(NamedTuple):
         return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
 
 
-def force(system: System, memory: Memory, inputs: Tensor, labels: Tensor) -> Forced:
+def teacher_force(system: System, memory: Memory, inputs: Tensor, labels: Tensor) -> ForcedScores:
     """Score ``labels`` (N, T) after the words ``inputs`` (N, T), which begin with BOS. A label of PAD is none.
 
     The output layer sees real positions only.
@@ -110,7 +110,7 @@ def force(system: System, memory: Memory, inputs: Tensor, labels: Tensor) -> For
     real = mask.flatten().nonzero().squeeze(-1)
     unrolled = system.unroll(memory, inputs)
     logits = system.project(unrolled.readout.flatten(0, 1).index_select(0, real))
-    return Forced(unrolled, logits, labels.flatten().index_select(0, real), mask)
+    return ForcedScores(unrolled, logits, labels.flatten().index_select(0, real), mask)
 
 
 class TeacherForcing(nn.Module):
@@ -126,7 +126,7 @@ class TeacherForcing(nn.Module):
 
     def sums(self, memory: Memory, inputs: Tensor, labels: Tensor) -> Sums:
         """Of ``labels`` (N, T) after ``inputs`` (N, T)."""
-        forced = force(self.system, memory, inputs, labels)
+        forced = teacher_force(self.system, memory, inputs, labels)
         smoothing = self.smoothing if self.training else 0.0
         total, log_probs = cross_entropy(forced.logits, forced.labels, smoothing)
         objective = total + self.system.regulariser(forced.unrolled, forced.spread(log_probs), forced.mask)

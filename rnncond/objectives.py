@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import BOS, PAD, UNK, Memory, Source, System, per_row
-from rnncond.losses import Sums, TeacherForcing, cross_entropy, force
+from rnncond.losses import Sums, TeacherForcing, cross_entropy, teacher_force
 from rnncond.rewards import Reward
 from rnncond.search import SearchOptions, search
 
@@ -193,7 +193,7 @@ class SelfCritical(nn.Module):
         """log p of sampled sentences (B, K, T) under the policy, with gradient: (B, K)."""
         chosen = said.flatten(0, 1)[:, : self.max_length]
         begin = torch.full_like(chosen[:, :1], BOS)
-        forced = force(self.system, memory, torch.cat([begin, chosen[:, :-1]], 1), chosen)
+        forced = teacher_force(self.system, memory, torch.cat([begin, chosen[:, :-1]], 1), chosen)
         logits = forced.logits.index_fill(1, torch.tensor(NEVER, device=said.device), -torch.inf)
         _, log_probs = cross_entropy(logits, forced.labels)
         return forced.spread(log_probs).sum(1).view(said.shape[:2])

@@ -88,7 +88,7 @@ class Model(System):
 
     def encode(self, source: Source) -> Memory:
         outputs, final = self.encoder.run(self.words.source(source.values), lengths=real_lengths(source.mask))
-        return self.decoder.remember(outputs, source.mask, final)
+        return self.decoder.precompute(outputs, source.mask, final)
 
     def init_state(self, memory: Memory) -> State:
         return self.decoder.start(memory)

@@ -91,7 +91,7 @@ class Model(System):
         words = self.dropout(self.words.source(source.values))
         outputs, backward = run_layer(self.encoder, words, lengths=real_lengths(source.mask))
         start = torch.tanh(self.start(backward["h"]))[:, None].chunk(len(backward), -1)
-        return self.decoder.remember(outputs, source.mask, dict(zip(backward, start, strict=True)))
+        return self.decoder.precompute(outputs, source.mask, dict(zip(backward, start, strict=True)))
 
     def init_state(self, memory: Memory) -> State:
         return self.decoder.start(memory)

@@ -97,7 +97,7 @@ class Model(System):
             outputs, backward = run_layer(layer, self.dropout(x), lengths=lengths)
             x = outputs + x if depth else outputs
         start = torch.tanh(self.start(backward["h"]))[:, None].chunk(len(backward), -1)
-        return self.decoder.remember(x, source.mask, dict(zip(backward, start, strict=True)))
+        return self.decoder.precompute(x, source.mask, dict(zip(backward, start, strict=True)))
 
     def init_state(self, memory: Memory) -> State:
         return self.decoder.start(memory)

@@ -32,7 +32,7 @@ from rnncond.cells import (
     check_cell,
     layer_state,
     make_layer,
-    put_under,
+    prepend_layer,
     real_lengths,
     run_layer,
     upper_state,
@@ -99,8 +99,8 @@ class Model(System):
         annotations, upper = self.upper_encoder.run(outputs, lengths=lengths)
         memory = {
             "annotations": annotations,
-            **self.decoder.remember(annotations),
-            **put_under(bottom, upper),
+            **self.decoder.precompute(annotations),
+            **prepend_layer(bottom, upper),
         }
         return memory if source.mask is None else {**memory, "mask": source.mask}
 
@@ -111,7 +111,7 @@ class Model(System):
         bottom, weights = self.decoder.step(self.words.target(tokens), layer_state(state, 0), memory)
         context = self.upper_decoder.context_gates(mix(weights, memory["annotations"]))
         top, upper = self.upper_decoder.step(bottom["h"], upper_state(state), context)
-        return Step(self.project(self.dropout(top)), put_under(bottom, upper), weights)
+        return Step(self.project(self.dropout(top)), prepend_layer(bottom, upper), weights)
 
     def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
         """Only the first layer goes step by step: those above know all contexts once it is through."""

@@ -145,7 +145,7 @@ class Model(System):
     def regulariser(self, unrolled: Unrolled, log_probs: Tensor, mask: Tensor) -> Tensor:
         """The doubly stochastic term, or hard attention's estimator; over real words and real places."""
         if self.config.attention_kind == "soft":
-            return self.config.doubly_stochastic * self.unevenness(unrolled, mask)
+            return self.config.doubly_stochastic * self.doubly_stochastic_penalty(unrolled, mask)
         if "drawn" not in unrolled.extras:
             return log_probs.new_zeros(())
         return self.estimator(unrolled.extras, log_probs.detach().sum(1), mask)
@@ -171,7 +171,7 @@ class Model(System):
     def deep_output(self, words: Tensor, h: Tensor, z: Tensor) -> Tensor:
         return self.dropout(words + self.deep_h(self.dropout(h)) + self.deep_z(z))
 
-    def unevenness(self, unrolled: Unrolled, mask: Tensor) -> Tensor:
+    def doubly_stochastic_penalty(self, unrolled: Unrolled, mask: Tensor) -> Tensor:
         """sum_i (1 - sum_t alpha_{t,i})^2 over the captions that have words."""
         looked = torch.einsum("nt,ntl->nl", mask.to(unrolled.attention.dtype), unrolled.attention)
         counted = mask.any(1, keepdim=True)

@@ -167,7 +167,7 @@ def test_vacuum_spares_what_is_committed_while_it_looks(made, monkeypatch, takeo
 def test_a_writer_that_is_taken_over_before_it_removes_rubbish_removes_nothing(made, monkeypatch, module):
     """What it finds then may be the other's, whose entries it does not know."""
     compact(made)
-    real = module.lying_files
+    real = module.existing_files
 
     def list_after_another(*arguments):
         monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_a_writer_that_is_taken_over_before_it_removes_rubbish_removes_nothing(m
             commit(other, ids(90, 95), ["x90"])
         return real(*arguments)
 
-    monkeypatch.setattr(module, "lying_files", list_after_another)
+    monkeypatch.setattr(module, "existing_files", list_after_another)
     with pytest.raises(StoreError, match="taken over"):
         vacuum(made, grace=0)
     assert verify(made).problems == [] and made.snapshot().rows == 45

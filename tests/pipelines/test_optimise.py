@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.optimise import Optimiser, mean, wearing
+from pipelines.optimise import Optimiser, mean, swapped_weights
 from pipelines.training_sections import Training
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_it_goes_on_from_its_state():
 def test_a_model_wears_weights_for_a_while():
     model = nn.Linear(2, 1)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with wearing(model, {"bias": torch.tensor([7.0])}):
+    with swapped_weights(model, {"bias": torch.tensor([7.0])}):
         assert model.bias.item() == 7
         assert torch.equal(model.weight, own["weight"])
     assert torch.equal(model.bias, own["bias"])

@@ -230,7 +230,7 @@ def killed(monkeypatch, when: str) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "call", call)
         for end in ("keep", "forget"):
-            patch.setattr(run.Book, end, lambda *_, **__: None)
+            patch.setattr(run.PipelineState, end, lambda *_, **__: None)
         run.run("pipeline.yaml")
     assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "begun"
 

@@ -209,7 +209,7 @@ def crowned_twice(search, parent):
     task, _ = prepare(search.recipe)
     journal = Journal("found")
     for _ in range(2):
-        tune.crown(search, task, Path("found"), journal, parent)
+        tune.register_best(search, task, Path("found"), journal, parent)
     client, found, run = runs()
     assert found["000"].info.status == "FINISHED"
     assert found["000"].inputs.dataset_inputs

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from rnncond.cells import Stack, advance, make_layer, pile, real_lengths, reverse, run_layer
+from rnncond.cells import Stack, advance, make_layer, real_lengths, reverse, run_layer, stack_states
 from rnncond.fused import gru_gates
 
 CELLS = ["lstm", "gru"]
@@ -143,6 +143,6 @@ def test_reversal_leaves_padding_where_it_is():
 
 def test_a_pile_has_rows_on_axis_0():
     layers = [{"h": torch.full((5, 2), float(depth))} for depth in range(3)]
-    piled = pile(layers)["h"]
-    assert piled.shape == (5, 3, 2)
-    assert piled[0, :, 0].tolist() == [0, 1, 2]
+    stacked = stack_states(layers)["h"]
+    assert stacked.shape == (5, 3, 2)
+    assert stacked[0, :, 0].tolist() == [0, 1, 2]
