@@ -31,6 +31,7 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.console import UserError
+from pipelines.json_lines import from_json, refuse_halves, shown
 from pipelines.places import locate, type_of
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "dev": "val", "test": "test"}
@@ -100,35 +101,35 @@ def read_file(path: str) -> list[Captioned]:
         raise UserError(f"{path} cannot be read: {error}") from None
     start = text.lstrip()[:1]
     if start == "{":
-        return from_json(path, text)
+        return from_objects(path, text)
     if re.match(r"[^\t\n]+#\d+\t", text.lstrip()):
         return from_flickr(path, text)
     first = text.lstrip().split("\n", 1)[0][:80]
     raise UserError(f"{path} is not a file of captions: it begins with {first!r}. {EXPECTED}")
 
 
-def from_json(path: str, text: str) -> list[Captioned]:
+def from_objects(path: str, text: str) -> list[Captioned]:
+    """Of the formats in JSON: one object, or one a line."""
     try:
-        whole = json.loads(text)
+        whole = from_json(text)
     except json.JSONDecodeError:
-        return from_listing(path, text.split("\n"))
+        lines = ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+        return hold_out(each(path, lines, lambda line: from_listing(from_json(line))))
+    except ValueError as error:
+        raise UserError(f"{path}: the first JSON object cannot be read: {error}. {EXPECTED}") from None
     if "images" not in whole:
-        return from_listing(path, [json.dumps(whole)])
+        return hold_out(each(path, [("line 1", whole)], from_listing))
     return from_coco(path, whole) if "annotations" in whole else from_karpathy(path, whole)
 
 
-def from_listing(path: str, lines: Iterable[str]) -> list[Captioned]:
-    def parse(line: str) -> Captioned:
-        entry = json.loads(line)
-        captions = value(entry, "captions", list)
-        if not all(isinstance(caption, str) for caption in captions):
-            raise ValueError(f"'captions' is {shown(captions)}, expected a list of strings")
-        file = value(entry, "file", str) if "file" in entry else ""
-        image_id = str(value(entry, "image_id", int | str)) if "image_id" in entry else stem(file)
-        return example(image_id, file, entry.get("split"), captions)
-
-    numbered = ((f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    return hold_out(each(path, numbered, parse))
+def from_listing(entry: Any) -> Captioned:
+    captions = value(entry, "captions", list)
+    if not all(isinstance(caption, str) for caption in captions):
+        raise ValueError(f"'captions' is {shown(captions)}, expected a list of strings")
+    refuse_halves(captions)
+    file = value(entry, "file", str) if "file" in entry else ""
+    image_id = str(value(entry, "image_id", int | str)) if "image_id" in entry else stem(file)
+    return example(image_id, file, entry.get("split"), captions)
 
 
 def from_karpathy(path: str, whole: dict) -> list[Captioned]:
@@ -172,21 +173,20 @@ def value(entry: Any, key: str, kind: Any) -> Any:
     """What a JSON object has under ``key``.
 
     Raises:
-        ValueError: it is no object, or what it has is not of the ``kind``.
+        ValueError: it is no object, or what it has is not of the ``kind``, or has half of a character.
         KeyError: it does not have the key.
     """
     if not isinstance(entry, dict):
         raise ValueError(f"found {shown(entry)}, expected a JSON object")
-    if not isinstance(entry[key], kind):
-        raise ValueError(f"{key!r} is {shown(entry[key])}, expected {KINDS[kind]}")
-    return entry[key]
+    found = entry[key]
+    if not isinstance(found, kind) or isinstance(found, bool):
+        raise ValueError(f"{key!r} is {shown(found)}, expected {KINDS[kind]}")
+    if isinstance(found, str):
+        refuse_halves([found])
+    return found
 
 
-KINDS = {str: "a string", list: "a list", int | str: "a number or a string"}
-
-
-def shown(found: Any) -> str:
-    return json.dumps(found, ensure_ascii=False)[:60]
+KINDS = {str: "a string", list: "a list", int | str: "a whole number or a string"}
 
 
 def from_flickr(path: str, text: str) -> list[Captioned]:
@@ -227,8 +227,8 @@ def example(image_id: str, file: str, split: str | None, captions: list[str]) ->
     return Captioned(image_id, file, SPLITS[split] if split else "", kept)
 
 
-def each(path: str, entries: Iterable[tuple[str, object]], parse: Callable) -> list:
-    """``parse`` of every entry; all that fail in one message, the first few by place and reason."""
+def each(path: str, entries: Iterable[tuple[str, object]], parse: Callable, expected: str = EXPECTED) -> list:
+    """``parse`` of every entry; all that fail in one message, the first few by place and reason, with ``expected``."""
     parsed, problems = [], []
     for place, entry in entries:
         try:
@@ -241,7 +241,7 @@ def each(path: str, entries: Iterable[tuple[str, object]], parse: Callable) -> l
         more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
         wrong = "\n  ".join(problems[:SHOWN])
         total = len(parsed) + len(problems)
-        raise UserError(f"{path}: {len(problems):,} of {total:,} entries are wrong:\n  {wrong}{more}\n{EXPECTED}")
+        raise UserError(f"{path}: {len(problems):,} of {total:,} entries are wrong:\n  {wrong}{more}\n{expected}")
     return parsed
 
 

@@ -31,7 +31,8 @@ from pyarrow import fs
 
 from feature_store.files import open_uri
 from pipelines.console import UserError
-from pipelines.listing_files import Seen, json_object, refuse_halves
+from pipelines.json_lines import json_object, refuse_halves
+from pipelines.listing_files import Seen
 from pipelines.recipe import absolute
 
 FIELDS = ("source", "target")

@@ -9,7 +9,6 @@ weights (pieces x places).
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ import numpy as np
 
 from feature_store import Dataset, Snapshot, Store
 from pipelines import console
-from pipelines.captions import Captioned, naming, read_captions, value
+from pipelines.captions import Captioned, each, naming, read_captions, value
 from pipelines.console import UserError
 from pipelines.joining import join
+from pipelines.json_lines import from_json
 from pipelines.values import of_column
 from rnncond.checkpoint import Trained
 
@@ -231,21 +231,28 @@ def hypothesis_entries(path: str, text: str) -> Iterator[tuple[str, str, str]]:
     """Place, image id and caption of every entry."""
     if text.lstrip().startswith("["):
         try:
-            entries = [(f"entry {n}", entry) for n, entry in enumerate(json.loads(text), 1)]
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not JSON: {error}. {HYPOTHESES}") from None
+            entries = [(f"entry {n}", entry) for n, entry in enumerate(from_json(text), 1)]
+        except ValueError as error:
+            raise UserError(f"{path} cannot be read as JSON: {error}. {HYPOTHESES}") from None
+        said = each(path, entries, of_object, HYPOTHESES)
     else:
         entries = [(f"line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    for place, entry in entries:
-        try:
-            if isinstance(entry, str) and not entry.lstrip().startswith("{"):
-                image_id, caption = entry.split("\t")
-            else:
-                entry = json.loads(entry) if isinstance(entry, str) else entry
-                image_id, caption = value(entry, "image_id", int | str), value(entry, "caption", str)
-        except (ValueError, KeyError):
-            raise UserError(f"{path}: {place} is {str(entry)[:60]!r}. {HYPOTHESES}") from None
-        yield place, str(image_id), caption
+        said = each(path, entries, of_line, HYPOTHESES)
+    for (place, _), (image_id, caption) in zip(entries, said, strict=True):
+        yield place, image_id, caption
+
+
+def of_line(line: str) -> tuple[str, str]:
+    if line.lstrip().startswith("{"):
+        return of_object(from_json(line))
+    cells = line.split("\t")
+    if len(cells) != 2:
+        raise ValueError(f"found {line[:60]!r}, expected ID<tab>caption")
+    return cells[0], cells[1]
+
+
+def of_object(entry: Any) -> tuple[str, str]:
+    return str(value(entry, "image_id", int | str)), value(entry, "caption", str)
 
 
 def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned]:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from feature_store.files import Files
 from feature_store.index import hash_texts
 from pipelines.console import UserError
+from pipelines.json_lines import json_object, refuse_halves
 
 LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")
 FILE_COLUMNS = ("uri", "file", "path", "filename", "image")
@@ -80,30 +81,6 @@ def read_jsonl(file) -> Iterator[Row]:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         yield found
-
-
-def json_object(line: str) -> dict[str, Any]:
-    """What a line of JSON lines holds.
-
-    Raises:
-        ValueError: it is not JSON, no mapping, or nested too deeply.
-    """
-    try:
-        found = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("not a mapping")
-    return found
-
-
-def refuse_halves(texts: Iterable[str | None]) -> None:
-    """ValueError where a text has what JSON can escape and UTF-8 cannot write."""
-    try:
-        "".join(filter(None, texts)).encode()
-    except UnicodeEncodeError as error:
-        near = error.object[max(error.start - 30, 0) : error.end + 30]
-        raise ValueError(f"half of a character (a lone surrogate) in {near!a}") from error
 
 
 def read_parquet(file) -> Iterator[Row]:

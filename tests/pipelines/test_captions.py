@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import json
+import sys
 
 import pytest
 
+from pipelines import console, evaluate
 from pipelines.captions import Captioned, hold_out, read_captions
 from pipelines.console import UserError
 from pipelines.joining import join
@@ -122,7 +124,7 @@ def test_without_any_split_about_one_image_in_twenty_is_held_out_by_its_id_alone
         (json.dumps({"captions": ["A"]}), "neither image_id nor file"),
         (json.dumps(line()) + "\n" + json.dumps(line()), "1 image (a) more than once"),
         ("a.jpg#0\tA\nb.jpg A", "line 2: found 'b.jpg A', expected NAME#K<tab>caption"),
-        (json.dumps(line([1])), "line 1: 'image_id' is [1], expected a number or a string"),
+        (json.dumps(line([1])), "line 1: 'image_id' is [1], expected a whole number or a string"),
         (json.dumps(line(split=["val"])), "line 1: the split is ['val'], expected train"),
         ('{"images": [{"filename": "a.jpg", "sentences": []}]}', "images[0]: 'split' is missing"),
         ('{"images": null}', "c: 'images' is null, expected a list"),
@@ -132,11 +134,14 @@ def test_without_any_split_about_one_image_in_twenty_is_held_out_by_its_id_alone
         ('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}', "annotations[0]: 'caption' is missing"),
         ('{"images": [], "annotations": 3}', "c: 'annotations' is 3, expected a list"),
         ('{"images": [], "annotations": [null]}', "annotations[0]: found null, expected a JSON object"),
-        ('{"images": [], "annotations": [{"image_id": [1], "caption": "A"}]}', "'image_id' is [1], expected a number"),
+        (
+            '{"images": [], "annotations": [{"image_id": [1], "caption": "A"}]}',
+            "'image_id' is [1], expected a whole number",
+        ),
         ('{"images": [], "annotations": [{"image_id": 1, "caption": 2}]}', "'caption' is 2, expected a string"),
         ('{"images": 3, "annotations": []}', "c: 'images' is 3, expected a list"),
         ('{"images": [[]], "annotations": []}', "images[0]: found [], expected a JSON object"),
-        ('{"images": [{"id": {}}], "annotations": []}', "images[0]: 'id' is {}, expected a number or a string"),
+        ('{"images": [{"id": {}}], "annotations": []}', "images[0]: 'id' is {}, expected a whole number or a string"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, content, expected):
@@ -144,6 +149,62 @@ def test_a_mistake_is_named_with_its_place(tmp_path, content, expected):
     with pytest.raises(UserError) as error:
         read_captions(tmp_path / "c")
     assert expected in str(error.value)
+
+
+DEEP = '{"a":' * 100_000
+HALF = r"A \ud83d dog"
+
+
+def coco(image_id="1", caption='"A"', file='"a.jpg"', more=""):
+    return (
+        f'{{{more} "images": [{{"id": {image_id}, "file_name": {file}}}],'
+        f' "annotations": [{{"image_id": {image_id}, "caption": {caption}}}]}}'
+    )
+
+
+def karpathy(sentence='"A"', file='"a.jpg"'):
+    return f'{{"images": [{{"filename": {file}, "split": "val", "sentences": [{{"raw": {sentence}}}]}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (DEEP, "the first JSON object cannot be read: nested too deeply"),
+        (json.dumps(line()) + "\n" + DEEP, "line 2: nested too deeply"),
+        (coco(more=f'\n"info": {DEEP},\n'), "the first JSON object cannot be read: nested too deeply"),
+        (coco("1" * 5000), "the first JSON object cannot be read: a number has thousands of digits"),
+        (json.dumps(line()) + "\n" + f'{{"image_id": {"1" * 5000}}}', "line 2: a number has thousands of digits"),
+        (f'{{"image_id": "a", "captions": ["{HALF}"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
+        (f'{{"image_id": "{HALF}", "captions": ["A"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
+        (f'{{"file": "{HALF}", "captions": ["A"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
+        (f'{{"image_id": "a", "captions": {{"a": "{HALF}"}}}}', rf"""'captions' is {{"a": "{HALF}"}}, expected a list"""),
+        (coco(caption=f'"{HALF}"'), f"annotations[0]: half of a character (a lone surrogate) in '{HALF}'"),
+        (coco(f'"{HALF}"'), f"annotations[0]: half of a character (a lone surrogate) in '{HALF}'"),
+        (coco(file=f'"{HALF}"'), f"images[0]: half of a character (a lone surrogate) in '{HALF}'"),
+        (karpathy(f'"{HALF}"'), f"images[0]: half of a character (a lone surrogate) in '{HALF}'"),
+        (karpathy(file=f'"{HALF}"'), f"images[0]: half of a character (a lone surrogate) in '{HALF}'"),
+        ('{"image_id": NaN, "captions": ["A"]}', "line 1: 'image_id' is NaN, expected a whole number or a string"),
+        ('{"image_id": true, "captions": ["A"]}', "line 1: 'image_id' is true, expected a whole number or a string"),
+        (coco("NaN"), "annotations[0]: 'image_id' is NaN, expected a whole number or a string"),
+        (karpathy(file="NaN"), "images[0]: 'filename' is NaN, expected a string"),
+    ],
+)  # fmt: skip
+def test_json_that_cannot_be_used_is_one_message_of_the_command(tmp_path, capsys, content, expected):
+    (tmp_path / "c").write_text(content)
+    (tmp_path / "said").write_text("a\tA dog")
+    files = ["--hypotheses", str(tmp_path / "said"), "--references", str(tmp_path / "c")]
+    assert console.run(evaluate.app, "rnncond evaluate", [*files, "--kind", "captions", "--json"]) == 2
+    told = capsys.readouterr()
+    assert expected in json.loads(told.out)["error"]
+    assert "Traceback" not in told.err
+
+
+def test_values_too_deep_to_be_shown_are_refused_all_the_same(tmp_path):
+    """At every depth about that at which reading and writing JSON give up."""
+    for depth in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit(), 5):
+        (tmp_path / "c").write_text('{"image_id": 1, "captions": %s}' % ('{"a":' * depth + "1" + "}" * depth))
+        with pytest.raises(UserError, match=r"expected a list|nested too deeply"):
+            read_captions(tmp_path / "c")
 
 
 def test_no_such_file_no_text_and_many_mistakes(tmp_path):

@@ -135,19 +135,31 @@ def test_nothing_but_a_line_feed_ends_a_line_of_captions(tmp_path):
     ("text", "expected"),
     [
         ("", "no captions"),
-        ("a caption alone", "line 1 is 'a caption alone'"),
-        ('{"image_id": 1}', "line 1"),
-        ('[{"caption": "A"}]', "entry 1"),
-        ("[1", "is not JSON"),
-        ("[1]", "entry 1"),
-        ('[{"image_id": [1], "caption": "A"}]', "entry 1"),
-        ('[{"image_id": 1, "caption": null}]', "entry 1"),
+        ("a caption alone", "line 1: found 'a caption alone', expected ID<tab>caption"),
+        ('{"image_id": 1}', "line 1: 'caption' is missing"),
+        ('[{"caption": "A"}]', "entry 1: 'image_id' is missing"),
+        ("[1", "cannot be read as JSON: Expecting"),
+        ("[1]", "entry 1: found 1, expected a JSON object"),
+        ('[["1", "A"]]', 'entry 1: found ["1", "A"], expected a JSON object'),
+        ('["1\\tA"]', "entry 1: found \"1\\tA\", expected a JSON object"),
+        ('{"image_id": 1, "caption": "A"}\n["1", "A"]', "line 2: found '[\"1\", \"A\"]', expected ID<tab>caption"),
+        ('[{"image_id": [1], "caption": "A"}]', "entry 1: 'image_id' is [1], expected a whole number or a string"),
+        ('[{"image_id": NaN, "caption": "A"}]', "entry 1: 'image_id' is NaN, expected a whole number or a string"),
+        ('{"image_id": NaN, "caption": "A"}', "line 1: 'image_id' is NaN, expected a whole number or a string"),
+        ('[{"image_id": 1, "caption": null}]', "entry 1: 'caption' is null, expected a string"),
+        ("[" * 100_000, "cannot be read as JSON: nested too deeply"),
+        ('{"a":' * 100_000, "line 1: nested too deeply"),
+        (f'[{{"image_id": {"1" * 5000}}}]', "cannot be read as JSON: a number has thousands of digits"),
+        (r'[{"image_id": 1, "caption": "A \ud83d"}]', r"entry 1: half of a character (a lone surrogate) in 'A \ud83d'"),
+        (r'{"image_id": 1, "caption": "A \ud83d"}', r"line 1: half of a character (a lone surrogate) in 'A \ud83d'"),
+        (r'{"image_id": "\ud83d", "caption": "A"}', r"line 1: half of a character (a lone surrogate) in '\ud83d'"),
     ],
-)
-def test_other_files_are_refused(tmp_path, text, expected):
+)  # fmt: skip
+def test_other_files_are_refused(tmp_path, capsys, text, expected):
     (tmp_path / "said").write_text(text)
-    with pytest.raises(console.UserError, match=expected):
-        read_hypotheses(str(tmp_path / "said"))
+    captioner.make_captions(tmp_path / "captions.jsonl")
+    assert run("--hypotheses", tmp_path / "said", "--references", tmp_path / "captions.jsonl") == 2
+    assert expected in last_line(capsys)["error"]
 
 
 def test_shuffling_gives_every_image_anothers_caption():

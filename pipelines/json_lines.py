@@ -1,0 +1,54 @@
+"""JSON that others wrote: whatever is wrong with it is a ValueError that says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+
+def from_json(text: str) -> Any:
+    """What ``text`` holds.
+
+    Raises:
+        json.JSONDecodeError: it is not JSON.
+        ValueError: it is JSON that Python does not read.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("a number has thousands of digits") from error
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """What a line of JSON lines holds.
+
+    Raises:
+        ValueError: it is not JSON, no mapping, or nested too deeply.
+    """
+    found = from_json(line)
+    if not isinstance(found, dict):
+        raise ValueError("not a mapping")
+    return found
+
+
+def refuse_halves(texts: Iterable[str | None]) -> None:
+    """ValueError where a text has what JSON can escape and UTF-8 cannot write."""
+    try:
+        "".join(filter(None, texts)).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(error.start - 30, 0) : error.end + 30]
+        raise ValueError(f"half of a character (a lone surrogate) in {near!a}") from error
+
+
+def shown(found: Any) -> str:
+    """The beginning of a value, as JSON, for a message."""
+    try:
+        text = json.dumps(found, ensure_ascii=False)[:60]
+    except RecursionError:
+        return "something nested too deeply"
+    return text.encode(errors="backslashreplace").decode()
