@@ -177,7 +177,7 @@ def karpathy(sentence='"A"', file='"a.jpg"'):
         (f'{{"image_id": "a", "captions": ["{HALF}"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
         (f'{{"image_id": "{HALF}", "captions": ["A"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
         (f'{{"file": "{HALF}", "captions": ["A"]}}', f"line 1: half of a character (a lone surrogate) in '{HALF}'"),
-        (f'{{"image_id": "a", "captions": {{"a": "{HALF}"}}}}', rf"""'captions' is {{"a": "{HALF}"}}, expected a list"""),
+        (f'{{"image_id": "a", "captions": {{"a": "{HALF}"}}}}', rf"""'captions' is {{"a": "{HALF}"}}, exp"""),
         (coco(caption=f'"{HALF}"'), f"annotations[0]: half of a character (a lone surrogate) in '{HALF}'"),
         (coco(f'"{HALF}"'), f"annotations[0]: half of a character (a lone surrogate) in '{HALF}'"),
         (coco(file=f'"{HALF}"'), f"images[0]: half of a character (a lone surrogate) in '{HALF}'"),
