@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -93,7 +93,9 @@ def start(
     refuse_wrong(command)
     if working_dir is not None:
         refuse_lost(command)
-        warn_of_tracking(command, env or ())
+        stages = stages_of(command, working_dir) if command[0] == "run" else {}
+        refuse_lost_of(stages)
+        warn_of_tracking([command, *stages.values()], env or ())
     environment = runtime_environment(working_dir, install, env or ())
     job = name or f"{command[0]}-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
     cluster = Server.at(address)
@@ -160,7 +162,7 @@ def refuse_wrong(command: Sequence[str]) -> None:
 
 
 ACTIONS = ("status", "logs", "stop", "list")
-OUTPUTS = ("--out", "--text", "--to", "--save-listing")
+OUTPUTS = ("--out", "--text", "--to", "--save-listing", "--keep-features")
 """Options that name what a verb writes; of `features` also --store."""
 HAVE_DEFAULTS = ("train", "tune", "demo")
 """Verbs that write into the folder they run in, unless --out is given; and never into object storage."""
@@ -185,15 +187,44 @@ def refuse_lost(command: Sequence[str]) -> None:
             )
 
 
-def warn_of_tracking(command: Sequence[str], env: Sequence[str]) -> None:
-    told = [*command, *env]
-    if command[0] in ("train", "tune") and not any(
-        word.startswith(("tracking.uri=", "MLFLOW_TRACKING_URI")) for word in told
+def refuse_lost_of(stages: Mapping[str, Sequence[str]]) -> None:
+    """The same of all that a pipeline does."""
+    problems = []
+    for place, command in stages.items():
+        try:
+            refuse_lost(command)
+        except UserError as error:
+            problems.append(f"  {place}: {error}")
+    if problems:
+        raise UserError("What the pipeline writes would be lost:\n" + "\n".join(problems))
+
+
+def warn_of_tracking(commands: Iterable[Sequence[str]], env: Sequence[str]) -> None:
+    trained = [command for command in commands if command[0] in ("train", "tune")]
+    if not all(
+        any(word.startswith(("tracking.uri=", "--tracking-uri", "MLFLOW_TRACKING_URI")) for word in [*command, *env])
+        for command in trained
     ):
         tell(
             "Unless the recipe or the cluster names a server for MLflow, this run is tracked in a file that is lost "
             "with the job's copy of --working-dir: --env MLFLOW_TRACKING_URI=http://HOST:5000, or tracking.uri=..."
         )
+
+
+def stages_of(command: Sequence[str], working_dir: str) -> dict[str, list[str]]:
+    """The commands that a pipeline stands for, by their places in its file.
+
+    Raises:
+        UserError: there is no such file in the working folder, or it has mistakes.
+    """
+    from pipelines import run  # with all that the verbs need
+    from pipelines.stages import read_pipeline
+
+    with typer.main.get_command(run.app).make_context("rnncond run", list(command[1:])) as context:
+        given = context.params
+    plan = read_pipeline(str(Path(working_dir, given["pipeline"])), given["overrides"] or (), given["out"])
+    stages = {f"stages.{stage.name}": [stage.verb, *stage.words] for stage in plan.stages}
+    return {"the pipeline itself": ["run", f"--out={plan.out}"], **stages}
 
 
 def runtime_environment(working_dir: str | None, install: bool, env: Sequence[str]) -> dict[str, Any]:

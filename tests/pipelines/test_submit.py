@@ -72,6 +72,7 @@ def rnncond_submit(*words: str) -> int:
         (["--working-dir", ".", "--", "train", "r.yaml", "--out=s3://b/run"], "found s3://b/run.*an absolute path\\."),
         (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
         (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
+        (["--working-dir", ".", "--", "caption", "p", "--keep-features=kept"], "--keep-features: found kept"),
         (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
         (["--address", "127.0.0.1:1", "--", "store", "info", "s"], "no Ray dashboard answers at http://127.0.0.1:1"),
         (["status"], "Missing argument"),
@@ -89,6 +90,58 @@ def test_only_what_a_job_writes_must_outlive_its_folder():
     submit.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
     submit.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
     submit.refuse_lost(["store", "verify", "features"])
+
+
+PIPELINE = """
+out: {out}
+variables: {{runs: /shared}}
+stages:
+  features: {{args: {{images: photos, store: {store}, backbone: timm/resnet50}}}}
+  train: {{args: {{recipe: show_tell.small, overrides: {{tracking.uri: http://h}}, out: "${{runs}}/run"}}}}
+  caption: {{args: {{images: more, model: "${{train.out}}", out: s3://b/said, keep_features: {kept}}}}}
+  report: {{args: {{out: "${{caption.out}}", to: {page}}}}}
+"""
+SAFE = {"out": "/shared/p", "store": "s3://b/store", "kept": "/shared/kept", "page": "/shared/report.html"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "lost"),
+    [
+        (SAFE, [], []),
+        (SAFE | {"out": "nightly"}, [], ["the pipeline itself: --out: found nightly"]),
+        (SAFE | {"out": "nightly"}, ["--out", "/shared/q"], []),
+        (SAFE, ["out=nightly"], ["the pipeline itself: --out: found nightly"]),
+        (SAFE, ["runs=mine"], ["stages.train: --out: found mine/run"]),
+        (SAFE | {"store": "store", "kept": "kept"}, [], ["stages.features: --store: found store",
+                                                         "stages.caption: --keep-features: found kept"]),
+        (SAFE | {"page": "report.html"}, [], ["stages.report: --to: found report.html"]),
+    ],
+)  # fmt: skip
+def test_what_a_pipeline_writes_must_outlive_the_jobs_folder(tmp_path, monkeypatch, capsys, values, words, lost):
+    (tmp_path / "sent" / "jobs").mkdir(parents=True)
+    (tmp_path / "sent" / "jobs" / "p.yaml").write_text(PIPELINE.format(**values))
+    monkeypatch.chdir(tmp_path)  # the file's name is what the job sees in its folder, not what there is here
+    refused = ["--address", "127.0.0.1:1", "--working-dir", "sent", "--", "run", "jobs/p.yaml", *words]
+    assert rnncond_submit(*refused) == 2
+    told = capsys.readouterr().err
+    assert [place for place in lost if f"\n  {place}, which would lie" in told] == lost
+    assert told.count("which would lie") == len(lost)
+    assert ("no Ray dashboard answers" in told) == (not lost)
+
+
+def test_a_pipeline_without_a_folder_or_that_is_not_sent_is_refused(tmp_path, capsys):
+    (tmp_path / "p.yaml").write_text("stages: {store: {verb: store verify, args: {directory: s3://b/store}}}")
+    assert rnncond_submit("--working-dir", str(tmp_path), "--", "run", "p.yaml") == 2
+    assert "the pipeline itself: --out: found pipeline, which would lie" in capsys.readouterr().err
+    assert rnncond_submit("--working-dir", str(tmp_path), "--", "run", "q.yaml") == 2
+    assert f"There is no pipeline {tmp_path}/q.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", ["tracking.uri=http://h", "--tracking-uri=http://h", ""])
+def test_training_that_is_tracked_nowhere_is_told_of(told, capsys):
+    stage = ["train", "--out=/shared/run", *([told] if told else []), "show_tell.small"]
+    submit.warn_of_tracking([["run", "p.yaml"], stage], [])
+    assert ("is tracked in a file that is lost" in capsys.readouterr().err) == (not told)
 
 
 @pytest.mark.parametrize(
