@@ -16,9 +16,10 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/rnncond demo --out demo
 
-# Two at a time: most tests with Ray wait for its processes.
+# Two at a time: most tests with Ray wait for its processes. In the order of the folders, which has the longest first;
+# by itself xdist would begin with files of many tests, and end with one processor.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
