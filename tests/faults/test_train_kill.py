@@ -66,6 +66,12 @@ def check_equals_unbroken(world: list[str], *overrides: str) -> None:
     assert read_run("run")["status"] == "finished"
 
 
+def ranks() -> int:
+    """That the last checkpoint is of."""
+    state, _ = read_state(max(Path("run/checkpoints").iterdir()))
+    return json.loads(state["position.json"])["ranks"]
+
+
 class Running:
     """A command on ``nodes``, in the present folder, whose workers have ``title``; begun again whenever its driver was
     killed."""
@@ -138,8 +144,33 @@ def test_with_fewer_workers_while_a_node_is_lost(nodes, command, world):
         nodes.fill()
     assert epochs() == list(range(1, EPOCHS + 1))
     assert mlflow_runs() == [("FINISHED", epochs())]
-    state, _ = read_state(max(Path("run/checkpoints").iterdir()))
-    assert json.loads(state["position.json"])["ranks"] == 1
+    assert ranks() == 1
+
+
+@pytest.mark.slow  # Ray looks for room to grow once a minute
+def test_with_as_many_workers_as_before_when_a_node_is_back(nodes, command, world):
+    overrides = (*ONE, "cluster.workers=2", "cluster.min_workers=1")
+    run = training(nodes, command, *world, *overrides, "training.epochs=1000000")
+    try:
+        run.await_epochs(2)
+        run.kill("node")
+        await_(lambda: not nodes.processes(TRAINER), run.runs)
+        run.await_epochs(2)
+        assert len(nodes.processes(TRAINER)) == 1
+    finally:
+        nodes.fill()
+    await_(lambda: len(nodes.processes(TRAINER)) == 2, run.runs)
+    run.await_epochs(5)
+    run.driver.terminate()
+    run.driver.communicate()
+    assert ranks() == 2
+    last = len(epochs()) + 2
+    # Ray keeps the room that the first driver had asked for until three minutes after its last request.
+    run = training(nodes, command, *world, *overrides, f"training.epochs={last}")
+    run.finish()
+    assert epochs() == list(range(1, last + 1))
+    assert mlflow_runs() == [("FINISHED", epochs())]
+    assert ranks() == 2
 
 
 def test_a_search_whose_driver_was_killed_has_each_trial_once(nodes, command, chance, world):
