@@ -13,10 +13,13 @@ from pyarrow import fs
 
 from feature_store.errors import StoreError
 from feature_store.files import open_uri
+from pipelines.buckets import objects
 from pipelines.console import UserError
 
 SORTED_AT_ONCE = 65_536
 """Entries of a folder that are put in order; a larger one comes in so many stretches, and is never held whole."""
+
+EMPTY_PART = "keys with an empty part (//) cannot be read; give them other names"
 
 OPTIONS = re.compile(r"\?(?:region|scheme|endpoint_override|retry_limit_seconds|project_id)=.*", re.DOTALL)
 """What pyarrow takes at the end of a uri; another question mark belongs to a name, or to a glob."""
@@ -109,13 +112,14 @@ def walk(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
     """Everything below ``root`` that is no folder, in the order of paths (but see ``SORTED_AT_ONCE``).
 
     Follows links, but not in circles. Pipes, devices and links that lead nowhere come too: reading them is what fails.
-    A folder below that cannot be listed is a File with a problem.
+    A folder below that cannot be listed is a File with a problem. Buckets come page by page, and hold no folders.
 
     Raises:
-        UserError: ``root`` itself cannot be listed.
+        UserError: ``root`` itself cannot be listed, or a page of a bucket.
     """
+    bucket = isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem)
     try:
-        yield from _walk(filesystem, root, frozenset())
+        yield from _in_bucket(filesystem, root) if bucket else _walk(filesystem, root, frozenset())
     except OSError as error:
         raise UserError(f"Cannot list {root}: {error}") from error
 
@@ -138,10 +142,25 @@ def _walk(filesystem: fs.FileSystem, root: str, above: frozenset[str]) -> Iterat
                 yield File(child.path + "/", None, f"cannot list the folder: {error}")
 
 
+def _in_bucket(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
+    told = ""
+    bucket = root.partition("/")[0]
+    for found in objects(filesystem, root):
+        path = f"{bucket}/{found.key}"
+        empty = path.find("//", len(root))
+        if empty >= 0:
+            folder = path[: empty + 2]
+            if folder != told:  # the keys of a folder come one after the other
+                yield File(folder, None, EMPTY_PART)
+            told = folder
+        elif not path.endswith("/"):  # a mark that some clients put where a folder is
+            yield File(path, f"{found.size}-{int(found.time.timestamp())}")
+
+
 def _children(filesystem: fs.FileSystem, root: str) -> Iterable[File | Folder]:
     for info in filesystem.get_file_info(fs.FileSelector(root)):
         if info.path.rstrip("/") == root:  # what pyarrow makes of keys like ``root//x``
-            yield File(f"{root}//", None, "keys with an empty part (//) cannot be read; give them other names")
+            yield File(f"{root}//", None, EMPTY_PART)
         elif info.type == fs.FileType.Directory:
             yield Folder(info.path)
         elif info.type == fs.FileType.File:

@@ -1,6 +1,7 @@
 """Pictures and listings in a real S3 server (``bucket``)."""
 
 import io
+import os
 import tarfile
 
 import hostile
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store import Index, Store, verify
-from pipelines import fetch
+from pipelines import fetch, listing, places
 from pipelines.console import UserError
 from pipelines.listing import Listing
 from pipelines.listing_files import saving
@@ -57,6 +58,79 @@ def test_keys_that_cannot_be_read_are_told(bucket):
     found = {row["image_id"]: row["problem"] for row in listed(f"{uri}/p")}
     assert found.pop("a.jpg") is None
     assert found.keys() == {"/", "q//"} and all("empty part" in problem for problem in found.values())
+
+
+def backend():
+    """What the server knows, as it lives in this process."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+@pytest.fixture
+def flat(bucket):
+    """A bucket with 3,000 pictures in one folder: ``(uri, names)``."""
+    uri, _ = bucket
+    names = [f"{number:04d}.jpg" for number in range(3000)]
+    for name in names:
+        backend().put_object(uri.removeprefix("s3://"), f"p/{name}", b"x")
+    return uri, names
+
+
+def test_a_large_prefix_comes_page_by_page(flat, caplog, monkeypatch):
+    """A server gives a thousand names at most; nothing more is asked for before they are used."""
+    uri, names = flat
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 600)
+    found, pages = [], []
+    with caplog.at_level("INFO", logger="werkzeug"):
+        for chunk in Listing(f"{uri}/p").chunks():
+            found += chunk["image_id"].to_pylist()
+            asked = [record.getMessage() for record in caplog.records if "list-type=2" in record.getMessage()]
+            pages.append(sum("max-keys=1&" not in request for request in asked))  # pyarrow looks whether it is there
+    assert found == names
+    assert pages == [1, 2, 2, 3, 3]
+
+
+def test_keys_that_stand_for_folders_and_files(bucket):
+    uri, put = bucket
+    for key in ("p/", "p/a.jpg/", "p/a", "p/a/b.jpg", "p/a-b.jpg", "p/q//x.jpg", "p/q//y.jpg", "pp.jpg"):
+        put(key, b"x")
+    found = [(row["image_id"], row["problem"] is None) for row in listed(f"{uri}/p")]
+    assert found == [("a-b.jpg", True), ("a/b.jpg", True), ("q//", False)]
+
+
+def test_a_listing_takes_the_address_of_its_uri(bucket, monkeypatch):
+    """As a file does that is read: without it, the names of one server would be read from another."""
+    uri, put = bucket
+    put("p/a.jpg", b"x")
+    address = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    images = f"{uri}/p?scheme=http&endpoint_override={address}"
+    (row,) = listed(images)
+    assert row["uri"] == f"{uri}/p/a.jpg?scheme=http&endpoint_override={address}"
+    assert fetch.read(row["uri"]) == (row["version"], b"x")
+
+
+def test_a_bucket_of_the_public_is_listed_without_credentials(bucket, monkeypatch):
+    uri, put = bucket
+    put("p/a.jpg", b"x")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    assert [row["image_id"] for row in listed(f"{uri}/p")] == ["a.jpg"]
+
+
+def test_a_bucket_that_goes_while_it_is_listed(flat):
+    """Not even in the middle: half of a bucket must not pass for all of it."""
+    uri, names = flat
+    found = places.walk(*places.locate(f"{uri}/p"))
+    assert next(found).path.endswith(f"/p/{names[0]}")
+    backend().buckets[uri.removeprefix("s3://")].keys.clear()
+    backend().delete_bucket(uri.removeprefix("s3://"))
+    with pytest.raises(UserError, match=r"Cannot list .*NoSuchBucket"):
+        list(found)
 
 
 def test_a_saved_listing_notices_changes(bucket, tmp_path):

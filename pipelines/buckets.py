@@ -1,0 +1,93 @@
+"""Objects of a bucket in pages, as pyarrow has no such call: it gives a whole listing at once.
+
+Names come from the clients of Amazon and Google, which ask for the next thousand when they are wanted. They are
+told the same address, region and rights as pyarrow, which reads the objects, and look in the same places for
+credentials.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from pyarrow import fs
+
+
+class Object(NamedTuple):
+    key: str
+    size: int
+    time: datetime
+
+
+def objects(filesystem: fs.FileSystem, path: str) -> Iterator[Object]:
+    """All objects below ``path``, which is ``bucket`` or ``bucket/prefix``, in the order of their keys.
+
+    Raises:
+        OSError: the bucket cannot be listed.
+    """
+    bucket, _, prefix = path.partition("/")
+    pages = _amazon if isinstance(filesystem, fs.S3FileSystem) else _google
+    # What pyarrow pickles of a file system are the arguments that make it.
+    return pages(filesystem.__reduce__()[1][0], filesystem, bucket, prefix + "/" if prefix else "")
+
+
+def _amazon(options: dict, filesystem: fs.S3FileSystem, bucket: str, prefix: str) -> Iterator[Object]:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    endpoint = address(options)
+    below_host = options["force_virtual_addressing"] or not endpoint
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 10},
+        s3={"addressing_style": "auto" if below_host else "path"},
+    )
+    try:
+        session = boto3.Session(
+            options["access_key"] or None, options["secret_key"] or None, options["session_token"] or None
+        )
+        if options["anonymous"] or session.get_credentials() is None:  # pyarrow asks unsigned, too
+            config = config.merge(Config(signature_version=UNSIGNED))
+        client = session.client(
+            "s3",
+            region_name=filesystem.region or os.environ.get("AWS_REGION"),
+            endpoint_url=endpoint,
+            verify=options["tls_ca_file_path"] or None,
+            config=config,
+        )
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for found in page.get("Contents", []):
+                yield Object(found["Key"], found["Size"], found["LastModified"])
+    except (BotoCoreError, ClientError) as error:
+        raise OSError(str(error)) from error
+
+
+def _google(options: dict, _: fs.GcsFileSystem, bucket: str, prefix: str) -> Iterator[Object]:
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud import storage
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    endpoint = address(options)
+    try:
+        client = storage.Client(
+            project=options["project_id"],
+            credentials=AnonymousCredentials() if options["anonymous"] else None,
+            client_options={"api_endpoint": endpoint} if endpoint else None,
+        )
+        retry = DEFAULT_RETRY.with_timeout(options["retry_time_limit"].total_seconds())
+        fields = "items(name,size,updated),nextPageToken"
+        for found in client.list_blobs(bucket, prefix=prefix, fields=fields, retry=retry):
+            yield Object(found.name, found.size, found.updated)
+    except (GoogleAPIError, GoogleAuthError) as error:
+        raise OSError(str(error)) from error
+
+
+def address(options: dict) -> str | None:
+    """Of a server that is not Amazon's or Google's own."""
+    host = options["endpoint_override"]
+    return host if not host or "://" in host else f"{options['scheme']}://{host}"
