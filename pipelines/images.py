@@ -1,18 +1,23 @@
 """Files to pixels: every picture a browser shows, as RGB of 8 bits, or a clear reason why not.
 
 Colour profiles are not applied: the networks were trained on pictures read in this way. Transparency is laid over
-white. Of an animation the first frame counts. 16 bits a channel become 8 by dividing by 257.
+white. Of an animation the first frame counts. 16 bits a channel become 8 by dividing by 257. A large JPEG of which a
+network needs little is decoded at a half, a quarter or an eighth of its size: see ``DRAFT_MARGIN``.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from pipelines.budget import Budget
 
 VERSION = 1
 """Of the code that turns a file into pixels: part of every fingerprint, raised when a change alters the pixels."""
@@ -22,14 +27,26 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 programs (EPS) or is no picture (HDF5)."""
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before memory is taken for them. Others take 4 bytes a pixel as RGB, and at most as many
-for the form that they are turned from: 800 MB for the largest."""
+"""Larger pictures are refused before memory is taken for them. A pixel takes 4 bytes as RGB, and while it is decoded 4
+to 8 in all; of a progressive JPEG up to 12, of WebP 17, of JPEG 2000 20."""
+
+BUDGET = Budget(MAX_PIXELS)
+"""Pixels that the threads of a process decode at the same time: one picture of the largest, or eight of 12 megapixels.
+So decoding takes 0.8 GB at most, with JPEG 2000 2 GB, and besides that the files' own bytes."""
+
+MAX_SCANS = 100
+"""A JPEG that comes in more passes over its pixels is refused. Usual are 10; a file of 1 MB may hold 70,000, each of
+which takes as long as the whole of an honest one."""
 
 STRIPE_PIXELS = 1 << 20
 """What is converted at once by several steps, each of which takes memory of its own."""
 
 DRAFT_MARGIN = 2
-"""A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed."""
+"""A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed. That changes
+features a little and for good: it depends on nothing but the file and the network, so a picture always has the same."""
+
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Of a JPEG: what begins a segment, or ends the picture."""
 
 ORIENTATION = 0x0112
 TRANSPOSE = {
@@ -55,38 +72,97 @@ class Picture(NamedTuple):
     height: int
 
 
+class Found(NamedTuple):
+    """A picture whose pixels are not read yet: ``width`` and ``height`` of the file's, and the ``pixels`` that decoding
+    will hold."""
+
+    image: Image.Image
+    width: int
+    height: int
+    pixels: int
+
+
 def decode(data: bytes, needed: int | None = None) -> Picture:
-    """The picture in ``data``; with ``needed``, its shorter side may shrink to ``DRAFT_MARGIN`` times that number."""
+    """The picture in ``data``; with ``needed``, its shorter side may shrink to ``DRAFT_MARGIN`` times that number.
+
+    Raises:
+        DecodeError: there is none.
+    """
+    found = _attempt(_open, data, data, needed)
+    with BUDGET.take(found.pixels):
+        return _attempt(_load, data, found)
+
+
+@contextmanager
+def opened(data: bytes, needed: int | None = None) -> Iterator[Picture]:
+    """``decode``, for many threads: what they have open together stays within ``BUDGET``. Closed after the block."""
+    found = _attempt(_open, data, data, needed)
+    with BUDGET.take(found.pixels):
+        picture = _attempt(_load, data, found)
+        try:
+            yield picture
+        finally:
+            picture.image.close()
+
+
+def _attempt(step: Callable, data: bytes, *arguments) -> Any:
+    try:
+        return step(*arguments)
+    except DecodeError as error:
+        reason = str(error)
+    except Image.UnidentifiedImageError:
+        reason = f"not a picture: {_looks_like(data)}"
+    except Image.DecompressionBombError:
+        reason = f"more than {MAX_PIXELS:,} pixels"
+    except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
+        reason = f"broken picture: {error or type(error).__name__}"
+    # Outside of the handler, whose exception keeps what was decoded so far alive.
+    raise DecodeError(reason)
+
+
+def _open(data: bytes, needed: int | None) -> Found:
     if not data:
         raise DecodeError("the file is empty")
-    try:
-        return _decode(data, needed)
-    except DecodeError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise DecodeError(f"not a picture: {_looks_like(data)}") from None
-    except Image.DecompressionBombError:
-        raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
-        raise DecodeError(f"broken picture: {error or type(error).__name__}") from error
-
-
-def _decode(data: bytes, needed: int | None) -> Picture:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
-    if needed and image.format in ("JPEG", "MPO"):
+    if image.format not in ("JPEG", "MPO"):
+        return Found(image, width, height, width * height)
+    scans = _scans(data, image.layers, "progressive" in image.info)
+    if scans > MAX_SCANS:
+        raise DecodeError(f"a JPEG of {scans:,} scans, more than {MAX_SCANS}")
+    if needed:
         scale = max(min(width, height) / (DRAFT_MARGIN * needed), 1)
         image.draft(None, (int(width / scale), int(height / scale)))
+    # Several scans are put together at full size.
+    return Found(image, width, height, image.width * image.height if scans == 1 else width * height)
+
+
+def _scans(data: bytes, channels: int, progressive: bool) -> int:
+    """Passes over a JPEG that decoding takes: one if the first holds it all, else as many as there are."""
+    at, scans = 2, 0
+    while (marker := MARKER.search(data, at)) and marker[0] != b"\xff\xd9":
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        if marker[0] == b"\xff\xda":
+            scans += 1
+            if not progressive and data[marker.end() + 2 : marker.end() + 3] == bytes([channels]):
+                return 1
+    return scans
+
+
+def _load(found: Found) -> Picture:
+    image, width, height, _ = found
     image.load()
     turn = TRANSPOSE.get(_orientation(image))
-    image = _to_rgb(image)
+    shown = _to_rgb(image)
+    if shown is not image:
+        image.close()
     if turn is not None:
-        image = image.transpose(turn)
+        shown = shown.transpose(turn)
         if turn in (TRANSPOSE[5], TRANSPOSE[6], TRANSPOSE[7], TRANSPOSE[8]):
             width, height = height, width
-    return Picture(image, width, height)
+    return Picture(shown, width, height)
 
 
 def _orientation(image: Image.Image) -> int:

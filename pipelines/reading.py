@@ -141,7 +141,7 @@ class Featuriser:
         rows, lost = iter(unit.to_pylist()), Lost(unit.num_rows)
         while True:
             for row in islice(rows, self.ahead - len(waiting)):
-                future = None if row["problem"] else self.pool.submit(load, row, self.backbone.preprocess)
+                future = None if row["problem"] else self.pool.submit(attempt, row, self.backbone.preprocess)
                 waiting.append((row, future))
             if not waiting:
                 return lost.end()
@@ -150,16 +150,17 @@ class Featuriser:
             if future is None:
                 failures.add(image_id, uri, version, "list", row["problem"])
                 continue
-            try:
-                yield future.result()
-            except ReadError as error:
-                failures.add(image_id, uri, version, "read", str(error))
-                lost.add(str(error))
-                continue
-            except images.DecodeError as error:
-                failures.add(image_id, uri, version, "decode", str(error))
-            except Exception as error:  # whatever is wrong with this image, the others are not to blame
-                failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
+            match future.result():
+                case Loaded() as image:
+                    yield image
+                case ReadError() as error:
+                    failures.add(image_id, uri, version, "read", str(error))
+                    lost.add(str(error))
+                    continue
+                case images.DecodeError() as error:
+                    failures.add(image_id, uri, version, "decode", str(error))
+                case error:  # whatever is wrong with this image, the others are not to blame
+                    failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
             lost.reset()
 
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
@@ -222,6 +223,14 @@ def dataset_of(network: Network, store: str) -> Dataset:
 def load(row: dict, preprocess: images.Preprocess | Fit) -> Loaded:
     """Read and decode one image of a listing."""
     version, data = read(row["uri"], row["version"])
-    picture = images.decode(data, preprocess.needed)
-    pixels = preprocess(picture.image)
-    return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
+    with images.opened(data, preprocess.needed) as picture:
+        pixels = preprocess(picture.image)
+        return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
+
+
+def attempt(row: dict, preprocess: images.Preprocess | Fit) -> Loaded | Exception:
+    """``load``, or why it failed: of an error that waits its turn the traceback would keep the file in memory."""
+    try:
+        return load(row, preprocess)
+    except Exception as error:
+        return error.with_traceback(None)
