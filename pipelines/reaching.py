@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.console import Fault, UserError
 from pipelines.models import LOCAL_TRACKING, be_impatient
@@ -21,6 +19,7 @@ from pipelines.recipe import Recipe
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+Done = TypeVar("Done")
 PATIENCE, PATIENCE_HERE = 15, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is, and makes
 its tables first."""
@@ -41,53 +40,31 @@ def client_at(uri: str) -> MlflowClient:
     """A client of the MLflow at ``uri``, which has answered it.
 
     Raises:
-        UserError: MLflow does not answer, or refuses.
+        UserError: MLflow does not answer, or refuses; or there is no folder for its database.
     """
 
-    def ask() -> None:
-        clients.append(new_client(uri))
-        clients[0].search_experiments(max_results=1)
+    def ask() -> MlflowClient:
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        if uri.startswith("sqlite:///") and not folder.is_dir():  # MLflow would try for a minute
+            raise FileNotFoundError(f"there is no folder {folder}")
+        client = new_client(uri)
+        client.search_experiments(max_results=1)
+        return client
 
-    clients: list[MlflowClient] = []
-    reach(uri, ask)
-    return clients[0]
+    import_mlflow()  # which may take a busy machine as long as a server is waited for
+    return reach(uri, ask)
 
 
 def new_client(uri: str) -> MlflowClient:
+    return import_mlflow().MlflowClient(uri, registry_uri=uri)
+
+
+def import_mlflow() -> ModuleType:
     be_impatient()
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    return mlflow.MlflowClient(uri, registry_uri=uri)
-
-
-def knock(uri: str) -> None:
-    """Find out whether anybody answers at ``uri``, quickly and without a trace there, before what may take long.
-
-    Raises:
-        UserError: nobody does, or there is no folder for the database.
-    """
-
-    def ask() -> None:
-        parts = urlsplit(uri)
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        try:
-            urllib.request.urlopen(address, timeout=PATIENCE).close()
-        except HTTPError:
-            pass  # an answer
-        except URLError as error:
-            if not isinstance(error.reason, ssl.SSLError):  # an answer as well: MLflow may know the certificate
-                raise
-
-    def look() -> None:
-        folder = Path(uri.partition("sqlite:///")[2]).parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}")
-
-    if uri.startswith(("http://", "https://")):
-        reach(uri, ask)
-    elif uri.startswith("sqlite:///"):
-        reach(uri, look)
+    return mlflow
 
 
 @contextmanager
@@ -112,19 +89,20 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:300].rstrip(".")
 
 
-def reach(uri: str, work: Callable[[], None]) -> None:
-    """Do the first ``work`` with the MLflow at ``uri``.
+def reach(uri: str, work: Callable[[], Done]) -> Done:
+    """What the first ``work`` with the MLflow at ``uri`` gives.
 
     Raises:
         UserError: MLflow does not answer, or refuses.
     """
     patience = PATIENCE_HERE if uri.startswith("sqlite:") else PATIENCE
     try:
-        within(patience, work)
-        return
+        return within(patience, work)
     except TimeoutError:
         what = f"no answer within {patience} seconds"
     except Exception as error:  # whatever its database or its server raises
+        while cause := error.__cause__ or error.__context__:  # the last of MLflow's layers says it in the fewest words
+            error = cause
         what = first_line(error)
     raise UserError(
         f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
@@ -132,20 +110,16 @@ def reach(uri: str, work: Callable[[], None]) -> None:
     )
 
 
-def within(seconds: float, work: Callable[[], None]) -> None:
-    """Do ``work``; TimeoutError if that takes longer, whatever it is stuck in."""
-    failure: list[BaseException] = []
+def within(seconds: float, work: Callable[[], Done]) -> Done:
+    """What ``work`` gives; TimeoutError if that takes longer, whatever it is stuck in."""
+    done: Future[Done] = Future()
 
     def attempt() -> None:
         try:
-            work()
+            done.set_result(work())
         except BaseException as error:
-            failure.append(error)
+            done.set_exception(error)
 
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError
-    if failure:
-        raise failure[0]
+    # Not of a pool, whose threads a process waits for at its end.
+    threading.Thread(target=attempt, daemon=True).start()
+    return done.result(seconds)

@@ -7,11 +7,9 @@ to MLflow. Whatever dies, the same command goes on from the last checkpoint.
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
 import shutil
-import threading
 import uuid
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +31,7 @@ from pipelines.learn import Learner
 from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
-from pipelines.reaching import client_at, knock, uri_of
+from pipelines.reaching import client_at, uri_of
 from pipelines.recipe import Recipe, flat, read_recipe
 from pipelines.scores import VALIDATED
 from pipelines.sources import check_backbone
@@ -96,7 +94,7 @@ def run(
     changed = differences(folder, resolved) if known else []
     done = bool(known) and known["status"] == "finished" and "training.epochs" not in changed
     if not done:
-        knock(uri_of(resolved))
+        client_at(uri_of(resolved))  # before the data are prepared, or anything is thrown away
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise OtherRun(
@@ -112,13 +110,11 @@ def run(
         check_backbone(task.features, resolved.tracking.backbone_weights)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
-    threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = place(resolved, cluster)
         check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
             about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
-            client_at(uri_of(resolved))  # before anything of an old run is thrown away
             begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
             status = "failed"
             try:

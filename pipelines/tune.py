@@ -16,11 +16,9 @@ OUT/
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import shutil
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +39,7 @@ from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Room, room
 from pipelines.position import value_of
-from pipelines.reaching import client_at, knock, needed, uri_of
+from pipelines.reaching import client_at, needed, uri_of
 from pipelines.recipe import flat
 from pipelines.scores import VALIDATED
 from pipelines.search_algorithms import left, tune_config
@@ -104,7 +102,7 @@ def run(
         if known["status"] == "finished" and not left(search, records(folder)):
             tell(f"The search in {folder} is finished; --restart would begin it again.")
             return summary(folder, search)
-    knock(uri_of(search.recipe))
+    client_at(uri_of(search.recipe))  # before the data are prepared, or anything is thrown away
     task, about = prepare(search.recipe, address)
     if known and known["data_id"] != task.data_id:
         raise UserError(
@@ -113,13 +111,11 @@ def run(
         )
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
-    threading.Thread(target=importlib.import_module, args=["mlflow"], daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = room(search, cluster)
         check_precision(search.recipe.training, share.device)
         about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}
         about |= {"mlflow_key": uuid.uuid4().hex}
-        client_at(uri_of(search.recipe))  # before anything of an old search is thrown away
         journal = Journal(folder)
         begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
         status = "failed"

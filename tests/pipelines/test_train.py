@@ -1,6 +1,8 @@
 import json
 import socket
+import threading
 from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -255,7 +257,23 @@ def refused():
     return f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.parametrize("how", ["deaf", "refused"])
+@pytest.fixture
+def forbids():
+    """The address of a server that answers every question with 403."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(403)
+
+        do_GET = do_POST
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("how", ["deaf", "refused", "forbids"])
 @pytest.mark.parametrize("verb", [train, tune])
 def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monkeypatch, request, verb, how):
     """Also where an old run was to be thrown away: it is as it was."""
@@ -273,7 +291,7 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monke
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 
 
-WHY = {"deaf": "no answer within 1 seconds", "refused": "refused"}
+WHY = {"deaf": "no answer within 1 seconds", "refused": "refused", "forbids": "403"}
 
 
 @pytest.mark.parametrize("verb", [train, tune])
