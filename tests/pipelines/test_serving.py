@@ -40,10 +40,10 @@ PORTS = 3
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """A client of an MLflow, and an experiment there."""
+    """A client of an MLflow, and the experiment there that ``promote`` adds to, its artifacts beside it."""
     folder = tmp_path_factory.mktemp("mlflow")
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/mlflow.db")
-    return client, client.create_experiment("x", (folder / "artifacts").as_uri())
+    return client, client.create_experiment(promote.EXPERIMENT, (folder / "artifacts").as_uri())
 
 
 @pytest.fixture
