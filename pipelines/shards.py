@@ -23,8 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-READ_AHEAD = 1 << 20
-"""Bytes fetched at once from object storage while the headers of a tar are read: small members need no request each."""
+TAR_BLOCK = 8 << 20
+"""Bytes fetched at once from object storage while the headers of a tar are read. A request takes as long as 2 MB do, so
+members up to some MB are read through rather than skipped, and in blocks that make the requests cheap."""
+TABLE_BLOCK = 1 << 20
+"""The same for the pages of a Parquet table."""
 WINDOW = 32
 """Rows of a Parquet table decoded at once."""
 OPEN_TABLES = 4
@@ -62,7 +65,7 @@ def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[
         with filesystem.open_input_file(path) as file:
             size = file.size()
             local = isinstance(filesystem, fs.LocalFileSystem)
-            buffered = io.BufferedReader(file, 4096 if local else READ_AHEAD)
+            buffered = io.BufferedReader(file, 4096 if local else TAR_BLOCK)
             for info in _headers(buffered):
                 if info.isdir():
                     continue
@@ -186,7 +189,7 @@ class Rows:
         self._start()
 
     def _start(self) -> None:
-        file = pq.ParquetFile(self.open_file(), pre_buffer=False, buffer_size=READ_AHEAD)
+        file = pq.ParquetFile(self.open_file(), pre_buffer=False, buffer_size=TABLE_BLOCK)
         name, *_ = self.column.split(".")
         if name not in file.schema_arrow.names or self.group >= file.num_row_groups:
             raise OSError(f"there is no column {self.column} or row group {self.group}: the file has changed")

@@ -1,6 +1,7 @@
 import io
 import re
 import tarfile
+from types import SimpleNamespace
 
 import fsspec
 import pyarrow as pa
@@ -185,6 +186,30 @@ def test_shards_in_object_storage():
     rows, ignored = listed("memory://shards/*.tar")
     assert [fetch.read(row["uri"])[1] for row in rows] == [b"first", b"", b"x" * 1500, b"y", b"b"]
     assert ignored == 1
+
+
+class Counted(io.BytesIO):
+    """What object storage sees: each read is a request."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reads = 0
+
+    def size(self) -> int:
+        return len(self.getbuffer())
+
+    def readinto(self, buffer) -> int:
+        self.reads += 1
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize(("member", "count"), [(10_000, 2_000), (100_000, 200), (1_000_000, 20)])
+def test_listing_a_shard_takes_few_requests(member, count):
+    """20 MB are three blocks and the end, whether of many members or of few."""
+    file = Counted(tar_of({f"{number}.jpg": bytes(member) for number in range(count)}))
+    filesystem = SimpleNamespace(open_input_file=lambda path: file)
+    assert sum(1 for _ in shards.tar_members(filesystem, "a.tar", "1")) == count
+    assert file.reads <= 4
 
 
 # Parquet
