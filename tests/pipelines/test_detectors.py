@@ -1,5 +1,8 @@
 """Regions of pictures, against torchvision's own detections, and their way into a store."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from feature_store import feature_schema, shape_of, to_arrays
 from pipelines import backbones, detectors
 from pipelines.console import UserError
 from pipelines.detectors import Detector, Fit, Regions
+from pipelines.gallery import Attention, Card, show
 from pipelines.reading import Failures, Featuriser, table_of
 
 NAME = "torchvision/fasterrcnn_resnet50_fpn_v2"
@@ -175,3 +179,83 @@ def test_the_real_network_has_the_parts_that_are_used(monkeypatch):
     assert found["regions"][0].shape == (10, 1024)
     assert detectors.CLASSES in network.state_dict()
     assert detector.shapes == {"regions": (SIZE,)}
+
+
+class Finder:
+    """A detector of orange: one box around all of it."""
+
+    outputs, preprocess = ("regions",), Fit(120, 200, (0,) * 3, (1,) * 3)
+
+    def example(self, count):
+        return np.zeros((count, 120, 160, 3), np.uint8)
+
+    def __call__(self, pictures):
+        return {"regions": [np.zeros((1, 4), np.float16)] * len(pictures), "boxes": [box_of(p)[None] for p in pictures]}
+
+
+def box_of(pixels: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 of what is orange, as parts of width and height."""
+    orange = (pixels[..., 0] > 200) & (pixels[..., 2] < 100)
+    rows, columns = orange.any(1).nonzero()[0], orange.any(0).nonzero()[0]
+    if not len(rows):
+        return np.zeros(4, np.float32)
+    edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    return edges / np.array([*pixels.shape[1::-1]] * 2, np.float32)
+
+
+STORED = {
+    1: lambda upright: upright,
+    2: np.fliplr,
+    3: lambda upright: np.rot90(upright, 2),
+    4: np.flipud,
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""How the rows of an upright picture lie in a file of each EXIF orientation (EXIF 2.32, 4.6.4)."""
+
+
+@pytest.mark.parametrize("size", [(640, 400), (2400, 1500)], ids=["as it is", "decoded at a fraction"])
+def test_boxes_lie_on_the_upright_picture_as_the_report_draws_it(tmp_path, size):
+    """x from a tenth to a half, y from a fifth to two fifths: no two orientations have the same."""
+    width, height = size
+    upright = np.full((height, width, 3), 240, np.uint8)
+    upright[height // 5 : 2 * height // 5, width // 10 : width // 2] = (255, 138, 30)
+    for number, stored in STORED.items():
+        exif = Image.Exif()
+        exif[0x0112] = number
+        Image.fromarray(stored(upright)).save(tmp_path / f"{number}.jpg", exif=exif, quality=95, subsampling=0)
+    failures = Failures()
+    files = [tmp_path / f"{number}.jpg" for number in STORED]
+    ((loaded, outputs),) = Featuriser(Finder(), 8, 2)(unit_of(files), failures)
+    assert not failures.rows and len(loaded) == 8
+    expected = np.array([0.1, 0.2, 0.5, 0.4])
+    for file, image, boxes in zip(files, loaded, outputs["boxes"], strict=True):
+        assert (image.width, image.height) == (width, height)
+        np.testing.assert_allclose(boxes, [expected * ([width, height] * 2)], atol=0.02 * width)
+        seen = Attention(1, 1, ["orange"], np.ones((1, 1)), boxes)
+        card = show(Card("x", "orange", attention=seen), [str(file)], None)
+        drawn = Image.open(io.BytesIO(base64.b64decode(card.picture.partition(",")[2])))
+        assert drawn.getexif().get(0x0112, 1) == 1  # a browser would turn it once more
+        assert card.width / card.height == pytest.approx(width / height, abs=0.01)
+        np.testing.assert_allclose(box_of(np.asarray(drawn)), expected, atol=0.02)
+        np.testing.assert_allclose(card.data()["boxes"], [expected], atol=0.02)
+
+
+def test_a_picture_that_memory_does_not_hold_takes_no_other_of_its_batch_along(tmp_path, monkeypatch):
+    sizes = [(80, 64), (96, 32), (64, 64), (70, 64)]
+    for number, size in enumerate(sizes):
+        Image.fromarray(picture(*size, number)).save(tmp_path / f"{number}.png")
+    detector, look = Detector(NAME, tiny_network(), Regions()), Detector.look
+
+    def full(self, pixels):
+        if pixels.shape[:2] == (32, 96):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(self, pixels)
+
+    monkeypatch.setattr(Detector, "look", full)
+    failures = Failures()
+    batches = list(Featuriser(detector, 4, 1)(unit_of([tmp_path / f"{n}.png" for n in range(4)]), failures))
+    assert [image.width for images, _ in batches for image in images] == [80, 64, 70]
+    assert [(row["stage"], "out of memory" in row["reason"]) for row in failures.rows] == [("compute", True)]

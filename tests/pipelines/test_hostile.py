@@ -1,8 +1,11 @@
 import gc
 import io
 import os
+import shutil
 import tarfile
+import tempfile
 import threading
+from pathlib import Path
 
 import hostile
 import pyarrow as pa
@@ -11,6 +14,7 @@ import pytest
 
 from feature_store import Store, verify
 from pipelines import features
+from pipelines.console import UserError
 from pipelines.listing import Listing
 from pipelines.units import Options
 
@@ -37,6 +41,51 @@ def test_nothing_is_left_open(tmp_path):
     gc.collect()
     assert open_here() == []
     assert not [thread for thread in set(threading.enumerate()) - threads if thread.name.startswith("read")]
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder_of_nobody():
+    """An empty folder. Root may read everything, so where the tests are root's, this one is not meanwhile."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own is open to its user alone
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, NOBODY, NOBODY)
+        try:
+            os.seteuid(NOBODY)
+        except PermissionError:
+            shutil.rmtree(folder)
+            pytest.skip("root that may not become another user, and may read everything")
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in folder.rglob("*"):
+            path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_a_failure_that_says_so(folder_of_nobody):
+    for name in ("open/1.jpg", "secret/2.jpg", "secret file.jpg", "z.jpg"):
+        (folder_of_nobody / name).parent.mkdir(exist_ok=True)
+        (folder_of_nobody / name).write_bytes(hostile.JPEG)
+    (folder_of_nobody / "secret").chmod(0)
+    (folder_of_nobody / "secret file.jpg").chmod(0)
+    found = hostile.outcome_of(Listing(str(folder_of_nobody)))
+    assert {name for name, failure in found.items() if failure is None} == {"open/1.jpg", "z.jpg"}
+    assert found["secret file.jpg"][0] == "read" and "Permission denied" in found["secret file.jpg"][1]
+    assert found["secret/"][0] == "list" and "Permission denied" in found["secret/"][1]
+    assert len(found) == 4
+
+
+def test_a_folder_that_may_not_be_listed_is_told_at_once(folder_of_nobody):
+    (folder_of_nobody / "secret").mkdir()
+    (folder_of_nobody / "secret").chmod(0)
+    with pytest.raises(UserError, match=r"(?s)secret.*Permission denied"):
+        list(Listing(str(folder_of_nobody / "secret")).chunks())
 
 
 def test_the_same_in_a_tar(tmp_path):
