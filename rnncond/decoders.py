@@ -151,7 +151,7 @@ class ContextDecoder(Decoder):
         self.dropout = nn.Dropout(config.dropout)
 
     def precompute(self, annotations: Tensor, mask: Tensor | None, state: State) -> Memory:
-        return super().precompute(annotations, mask, state) | self.bottom.remember(annotations)
+        return super().precompute(annotations, mask, state) | self.bottom.precompute(annotations)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         """One step: words (N, E) to the readout (N, R), the next state and the weights (N, S)."""
