@@ -17,8 +17,6 @@ Regions, of which each picture has its own number, are kept as a list of arrays,
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 
 from feature_store import Snapshot, shape_of
+from pipelines.ahead import ahead
 from pipelines.captions import Captioned
 from pipelines.values import Values, of_column, pad_regions
 from rnncond.contract import BOS, EOS, PAD, Source
@@ -312,43 +311,3 @@ class Windows:
                 self.reading[wanted] = self.reader.submit(batches.features, self.images[wanted])
         self.reading = {wanted: features for wanted, features in self.reading.items() if wanted >= number}
         return self.reading[number].result()
-
-
-def ahead(items: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """``items``, made by a thread that is at most ``depth`` of them ahead, and that ends when the consumer does."""
-    made: queue.Queue = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def hand_over(item) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                pass
-        return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not hand_over((item, None)):
-                    break
-            hand_over((None, None))
-        except BaseException as error:  # the consumer raises it
-            hand_over((None, error))
-        finally:
-            items.close()
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = made.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

@@ -19,7 +19,8 @@ ids have to be compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -29,6 +30,7 @@ from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from pipelines import shards
+from pipelines.ahead import ahead
 from pipelines.console import UserError
 from pipelines.listing_files import LISTINGS, READERS, SAVED, SCHEMA, Row, Seen, saving
 from pipelines.places import File, as_uri, locate, suffix_of, type_of, version_of, walk
@@ -40,6 +42,9 @@ SUFFIXES = (
 SHOWN = ".jpg .png .webp .gif .tif ..."
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CHUNK_ROWS = 16_384
+SHARDS_AHEAD, MEMBERS_AHEAD = 8, 16_384
+"""Tars in object storage whose headers are read at the same time, and what is held of each: one alone waits for its
+requests most of the time."""
 
 
 @dataclass
@@ -58,7 +63,7 @@ class Listing:
         Raises:
             UserError: nothing is there, there is no picture, or a listing is wrong.
         """
-        entries, seen = self._entries(), Seen()
+        entries, seen = filter(self._is_picture, self._entries()), Seen()
         found = False
         while some := list(islice(entries, CHUNK_ROWS)):
             found = True
@@ -82,7 +87,12 @@ class Listing:
         chunks = self.chunks() if save is None else saving(self.chunks(), save)
         return chain([next(chunks)], chunks)
 
-    def _entries(self) -> Iterator[Row]:
+    def _is_picture(self, row: Row | None) -> bool:
+        self.ignored += row is None
+        return row is not None
+
+    def _entries(self) -> Iterator[Row | None]:
+        """A row of each picture, None of what is none."""
         filesystem, path = locate(self.images)
         if re.search(r"[*?\[]", path) and type_of(filesystem, path) == fs.FileType.NotFound:
             return self._glob(filesystem, path)
@@ -102,15 +112,24 @@ class Listing:
             f"(.tar {' '.join(LISTINGS)})"
         )
 
-    def _folder(self, filesystem: fs.FileSystem, root: str) -> Iterator[Row]:
+    def _folder(self, filesystem: fs.FileSystem, root: str) -> Iterator[Row | None]:
         for file in walk(filesystem, root):
             hidden = file.path.rpartition("/")[2].startswith(".")
-            if (suffix_of(file.path) in SUFFIXES and not hidden) or file.is_folder:
-                yield self._row(filesystem, file, root)
-            else:
-                self.ignored += 1
+            wanted = (suffix_of(file.path) in SUFFIXES and not hidden) or file.is_folder
+            yield self._row(filesystem, file, root) if wanted else None
 
-    def _glob(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Row]:
+    def _glob(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Row | None]:
+        begun: deque[Iterable[Row | None]] = deque()
+        for some in self._matching(filesystem, pattern):
+            begun.append(some)
+            if len(begun) > SHARDS_AHEAD:
+                yield from begun.popleft()
+        while begun:
+            yield from begun.popleft()
+
+    def _matching(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Iterable[Row | None]]:
+        """Of each file that matches its row, or the rows of its contents, which a tar in object storage has begun to
+        read."""
         root = re.split(r"/[^/]*[*?\[]", pattern, maxsplit=1)[0]
         if type_of(filesystem, root) != fs.FileType.Directory:
             raise UserError(f"images: {self.images} matches nothing, there is no folder {root}")
@@ -121,16 +140,18 @@ class Listing:
                 continue
             row = self._row(filesystem, file, root)
             refuse_compressed(file.path)
-            if suffix_of(file.path) in (".tar", ".parquet") and not file.problem:
-                yield from self._contents(filesystem, file.path, row.image_id)
-            else:
-                yield row
+            if suffix_of(file.path) not in (".tar", ".parquet") or file.problem:
+                yield [row]
+                continue
+            contents = self._contents(filesystem, file.path, row.image_id)
+            far = suffix_of(file.path) == ".tar" and not isinstance(filesystem, fs.LocalFileSystem)
+            yield ahead(contents, MEMBERS_AHEAD) if far else contents
 
     def _row(self, filesystem: fs.FileSystem, file: File, root: str) -> Row:
         below = file.path.removeprefix(root).removeprefix("/")
         return Row(below, as_uri(filesystem, file.path, self.images), file.version, file.problem)
 
-    def _contents(self, filesystem: fs.FileSystem, path: str, name: str) -> Iterator[Row]:
+    def _contents(self, filesystem: fs.FileSystem, path: str, name: str) -> Iterator[Row | None]:
         """Of a listing or a shard, whose own id is ``name``."""
         try:
             if suffix_of(path) == ".tar":
@@ -158,7 +179,7 @@ class Listing:
 
     def _members(
         self, members: Iterator[shards.Member], filesystem: fs.FileSystem, path: str, shard: str
-    ) -> Iterator[Row]:
+    ) -> Iterator[Row | None]:
         uri = as_uri(filesystem, path, self.images)
         for member in members:
             if not member.name:
@@ -166,7 +187,7 @@ class Listing:
             elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES:
                 yield Row(f"{shard}/{member.name}", f"{member.address}::{uri}", member.version, member.problem)
             else:
-                self.ignored += 1
+                yield None
 
     def _cells(self, parquet: pq.ParquetFile, column: str, version: str, uri: str, shard: str) -> Iterator[Row]:
         named = "image_id" in parquet.schema_arrow.names

@@ -22,7 +22,8 @@ import pyarrow as pa
 import torch
 
 from feature_store import Snapshot
-from pipelines.batches import AHEAD, Batch, ahead
+from pipelines.ahead import ahead
+from pipelines.batches import AHEAD, Batch
 from rnncond.contract import BOS, EOS, PAD, Source
 
 

@@ -7,7 +7,8 @@ import torch
 from training_world import captions_of, features_of, make_world, tiny_recipe
 
 from pipelines import batches as module
-from pipelines.batches import Batches, ahead, padded
+from pipelines.ahead import ahead
+from pipelines.batches import Batches, padded
 from pipelines.task import prepare
 from rnncond.contract import BOS, EOS, PAD
 from rnncond.text import Vocabulary

@@ -1,6 +1,9 @@
+import gc
 import io
 import re
 import tarfile
+import threading
+from itertools import count
 from types import SimpleNamespace
 
 import fsspec
@@ -11,7 +14,7 @@ import pytest
 from pipelines import fetch, listing, shards
 from pipelines.console import UserError
 from pipelines.fetch import ReadError
-from pipelines.listing import Listing
+from pipelines.listing import SHARDS_AHEAD, Listing
 
 CONTENTS = {
     "000.jpg": b"first",
@@ -186,6 +189,37 @@ def test_shards_in_object_storage():
     rows, ignored = listed("memory://shards/*.tar")
     assert [fetch.read(row["uri"])[1] for row in rows] == [b"first", b"", b"x" * 1500, b"y", b"b"]
     assert ignored == 1
+
+
+def test_shards_in_object_storage_are_listed_several_at_once_and_come_in_their_order(monkeypatch):
+    begun = threading.Barrier(SHARDS_AHEAD)
+
+    def members(filesystem, path, version):
+        if int(path[-6:-4]) < SHARDS_AHEAD:
+            begun.wait(60)  # each waits for all
+        yield from (shards.Member(f"{number}.jpg", "bytes://0+1", version) for number in range(3))
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/many/{number:02d}.tar": b"" for number in range(SHARDS_AHEAD + 3)})
+    monkeypatch.setattr(shards, "tar_members", members)
+    rows, _ = listed("memory://many/*.tar")
+    ids = [f"{shard:02d}.tar/{number}.jpg" for shard in range(SHARDS_AHEAD + 3) for number in range(3)]
+    assert [row["image_id"] for row in rows] == ids
+
+
+def test_a_listing_that_is_left_early_leaves_no_thread(monkeypatch):
+    def endless(filesystem, path, version):
+        yield from (shards.Member(f"{number}.jpg", "bytes://0+1", version) for number in count())
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/endless/{number}.tar": b"" for number in range(3)})
+    monkeypatch.setattr(shards, "tar_members", endless)
+    next(Listing("memory://endless/*.tar").chunks())
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "ahead":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 class Counted(io.BytesIO):
