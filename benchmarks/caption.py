@@ -143,8 +143,9 @@ def measure_bare(photos: Path, model: str) -> dict[str, float]:
     spent = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    wall = max(ended for _, ended, _ in spent) - min(begun for begun, _, _ in spent)
-    return {"rate": len(paths) / wall, "cpu": sum(cpu for _, _, cpu in spent) / len(paths)}
+    begun, ended = min(begun for begun, _, _ in spent), max(ended for _, ended, _ in spent)
+    cpu = sum(cpu for _, _, cpu in spent) / len(paths)
+    return {"rate": len(paths) / (ended - begun), "cpu": cpu, "begun": begun, "ended": ended}
 
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
