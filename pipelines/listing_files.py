@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from feature_store.files import Files
 from feature_store.index import hash_texts
 from pipelines.console import UserError
-from pipelines.json_lines import json_object, refuse_halves
+from pipelines.json_lines import json_object, refuse_halves, shown
 
 LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")
 FILE_COLUMNS = ("uri", "file", "path", "filename", "image")
@@ -75,7 +74,10 @@ def read_jsonl(file) -> Iterator[Row]:
             column = _file_column(row)
             name, id_, version = row[column], row.get("image_id"), row.get("version")
             if not isinstance(name, str) or not name:
-                raise ValueError(f"{column} is {json.dumps(name)}, expected a file's name")
+                raise ValueError(f"{column} is {shown(name)}, expected a file's name")
+            for key, value in (("image_id", id_), ("version", version)):
+                if not isinstance(value, str | int | None) or isinstance(value, bool):
+                    raise ValueError(f"{key} is {shown(value)}, expected a string or a whole number")
             found = Row(name if id_ is None else str(id_), name, None if version is None else str(version))
             refuse_halves(found)
         except ValueError as error:

@@ -94,7 +94,7 @@ def run(
     changed = differences(folder, resolved) if known else []
     done = bool(known) and known["status"] == "finished" and "training.epochs" not in changed
     if not done:
-        client_at(uri_of(resolved))  # before the data are prepared, or anything is thrown away
+        client_at(uri_of(resolved))  # before the data are prepared
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise OtherRun(
@@ -115,6 +115,8 @@ def run(
         check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
             about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
+            if restart:
+                client_at(uri_of(resolved))  # still, before the old run is thrown away
             begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
             status = "failed"
             try:

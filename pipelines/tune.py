@@ -102,7 +102,7 @@ def run(
         if known["status"] == "finished" and not left(search, records(folder)):
             tell(f"The search in {folder} is finished; --restart would begin it again.")
             return summary(folder, search)
-    client_at(uri_of(search.recipe))  # before the data are prepared, or anything is thrown away
+    client_at(uri_of(search.recipe))  # before the data are prepared
     task, about = prepare(search.recipe, address)
     if known and known["data_id"] != task.data_id:
         raise UserError(
@@ -117,6 +117,8 @@ def run(
         about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}
         about |= {"mlflow_key": uuid.uuid4().hex}
         journal = Journal(folder)
+        if restart:
+            client_at(uri_of(search.recipe))  # still, before the old search is thrown away
         begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
         status = "failed"
         try:

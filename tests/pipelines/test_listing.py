@@ -220,6 +220,8 @@ def make_wrong(folder):
     (folder / "surrogate.jsonl").write_text('{"file": "a.jpg"}\n{"file": "\\ud83d.jpg"}\n')
     (folder / "nested.jsonl").write_text('{"file": "a.jpg"}\n{"file": "b.jpg", "x": ' + "[" * 100_000 + "\n")
     (folder / "null.jsonl").write_text('{"file": null}\n')
+    (folder / "id.jsonl").write_text('{"file": "a.jpg", "image_id": ["a"]}\n')
+    (folder / "version.jsonl").write_text('{"file": "a.jpg", "version": NaN}\n')
     return folder
 
 
@@ -246,6 +248,8 @@ def make_wrong(folder):
         ("surrogate.jsonl", r"line 2: half of a character .*ud83d"),
         ("nested.jsonl", "line 2: nested too deeply"),
         ("null.jsonl", "line 1: file is null, expected a file's name"),
+        ("id.jsonl", r'line 1: image_id is \["a"\], expected a string or a whole number'),
+        ("version.jsonl", "line 1: version is NaN, expected a string or a whole number"),
         ("\0.jpg", r"\\x00.* is no name that can be read"),
         (os.fsdecode(b"\xff.jpg"), r"\\xff\.jpg' is no name that can be read"),
     ],

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import urlopen
 
 import mlflow
 import pytest
@@ -292,6 +293,24 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monke
 
 
 WHY = {"deaf": "no answer within 1 seconds", "refused": "refused", "forbids": "403"}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_server_that_goes_meanwhile_costs_no_old_run(ray_cluster, world, monkeypatch, refused, verb):
+    def once(uri):
+        monkeypatch.setattr(verb, "client_at", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
+
+    monkeypatch.setattr(verb, "client_at", once)
+    journal = Journal("run")
+    journal.open("old: 1\n", {"data_id": "old"})
+    journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
+    journal.close()
+    kept = set(Path("run").rglob("*"))
+    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
+    with pytest.raises(UserError, match=r"cannot be used: .*refused"):
+        verb.run("show_tell.small", overrides, out="run", restart=True, tracking_uri=refused)
+    assert kept <= set(Path("run").rglob("*"))
 
 
 @pytest.mark.parametrize("verb", [train, tune])
