@@ -44,15 +44,32 @@ def client_at(uri: str) -> MlflowClient:
     """
 
     def ask() -> MlflowClient:
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        if uri.startswith("sqlite:///") and not folder.is_dir():  # MLflow would try for a minute
-            raise FileNotFoundError(f"there is no folder {folder}")
+        refuse_no_folder(uri)
         client = new_client(uri)
         client.search_experiments(max_results=1)
         return client
 
     import_mlflow()  # which may take a busy machine as long as a server is waited for
     return reach(uri, ask)
+
+
+def check_reachable(uri: str) -> None:
+    """Find out whether the MLflow at ``uri`` can be used, before what may take long. A database is not made yet.
+
+    Raises:
+        UserError: as for ``client_at``.
+    """
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        reach(uri, lambda: refuse_no_folder(uri))
+    else:
+        client_at(uri)
+
+
+def refuse_no_folder(uri: str) -> None:
+    """FileNotFoundError where there is none for a database: MLflow would try for a minute."""
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    if uri.startswith("sqlite:///") and not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
 
 
 def new_client(uri: str) -> MlflowClient:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import threading
 import uuid
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +32,7 @@ from pipelines.learn import Learner
 from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
-from pipelines.reaching import client_at, uri_of
+from pipelines.reaching import check_reachable, import_mlflow, uri_of
 from pipelines.recipe import Recipe, flat, read_recipe
 from pipelines.scores import VALIDATED
 from pipelines.sources import check_backbone
@@ -94,7 +95,7 @@ def run(
     changed = differences(folder, resolved) if known else []
     done = bool(known) and known["status"] == "finished" and "training.epochs" not in changed
     if not done:
-        client_at(uri_of(resolved))  # before the data are prepared
+        check_reachable(uri_of(resolved))  # before the data are prepared
     task, about = prepare(resolved, address)
     if known and known["data_id"] != task.data_id:
         raise OtherRun(
@@ -110,13 +111,14 @@ def run(
         check_backbone(task.features, resolved.tracking.backbone_weights)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
+    threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = place(resolved, cluster)
         check_precision(resolved.training, "cuda" if share.gpus else "cpu")
         with journal_of(folder) as journal:
             about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
             if restart:
-                client_at(uri_of(resolved))  # still, before the old run is thrown away
+                check_reachable(uri_of(resolved))  # still, before the old run is thrown away
             begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
             status = "failed"
             try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Room, room
 from pipelines.position import value_of
-from pipelines.reaching import client_at, needed, uri_of
+from pipelines.reaching import check_reachable, import_mlflow, needed, uri_of
 from pipelines.recipe import flat
 from pipelines.scores import VALIDATED
 from pipelines.search_algorithms import left, tune_config
@@ -102,7 +103,7 @@ def run(
         if known["status"] == "finished" and not left(search, records(folder)):
             tell(f"The search in {folder} is finished; --restart would begin it again.")
             return summary(folder, search)
-    client_at(uri_of(search.recipe))  # before the data are prepared
+    check_reachable(uri_of(search.recipe))  # before the data are prepared
     task, about = prepare(search.recipe, address)
     if known and known["data_id"] != task.data_id:
         raise UserError(
@@ -111,6 +112,7 @@ def run(
         )
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
+    threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         share = room(search, cluster)
         check_precision(search.recipe.training, share.device)
@@ -118,7 +120,7 @@ def run(
         about |= {"mlflow_key": uuid.uuid4().hex}
         journal = Journal(folder)
         if restart:
-            client_at(uri_of(search.recipe))  # still, before the old search is thrown away
+            check_reachable(uri_of(search.recipe))  # still, before the old search is thrown away
         begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
         status = "failed"
         try:

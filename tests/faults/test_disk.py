@@ -23,7 +23,7 @@ PHOTOS = 160
 
 def compute(photos: Path, store: Path) -> dict:
     return features.run(
-        str(photos), str(store), "torchvision/squeezenet1_0", "random", options=Options(rows_per_part=4)
+        str(photos), str(store), "torchvision/squeezenet1_0", "random", options=Options(workers=1, rows_per_part=4)
     ).summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rnncond import checkpoint
 from rnncond.search import SearchOptions
 
 BACKBONE = "timm/test_resnet"
+ONE = units.Options(workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, m
     photos, folder = make_photos(40), model()
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     (photos / "notes.txt").write_text("no picture")
-    features.run(str(photos), str(tmp_path / "store"), BACKBONE, "random")
-    asked = {"beam": 3, "nbest": 2, "attention": True}
+    features.run(str(photos), str(tmp_path / "store"), BACKBONE, "random", options=ONE)
+    asked = {"beam": 3, "nbest": 2, "attention": True, "options": ONE}
     read = caption.run(folder, str(tmp_path / "read"), store=str(tmp_path / "store"), **asked)
     seen = caption.run(folder, str(tmp_path / "seen"), str(photos), weights="random", **asked)
 
@@ -86,14 +88,14 @@ def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, m
 def test_running_again_captions_what_is_new_and_nothing_else(ray_cluster, tmp_path, make_photos, model):
     photos, folder, out = make_photos(20), model("show_tell", "pooled"), str(tmp_path / "out")
     (photos / "broken.jpg").write_bytes(b"")
-    first = caption.run(folder, out, str(photos))
+    first = caption.run(folder, out, str(photos), options=ONE)
     assert (first.summary["computed"], first.failed) == (20, 1)
     (photos / "00000.jpg").rename(photos / "new.jpg")
-    second = caption.run(folder, out, str(photos))
+    second = caption.run(folder, out, str(photos), options=ONE)
     assert (second.summary["already_done"], second.summary["computed"], second.failed) == (19, 1, 1)
     assert "--retry-failed" in second.hint
     (photos / "new.jpg").rename(photos / "broken.jpg")
-    third = caption.run(folder, out, str(photos), options=units.Options(retry_failed=True))
+    third = caption.run(folder, out, str(photos), options=replace(ONE, retry_failed=True))
     assert (third.summary["computed"], third.failed) == (1, 0)
     assert set(rows_of(out)) == {path.name for path in photos.iterdir()} | {"00000.jpg", "new.jpg"}
 

@@ -112,7 +112,7 @@ def test_the_same_in_parquet(tmp_path):
 def test_the_verb(ray_cluster, tmp_path):
     expected = hostile.make(tmp_path / "hostile")
     arguments = (str(tmp_path / "hostile"), str(tmp_path / "store"), "torchvision/squeezenet1_0", "random", ("pooled",))
-    outcome = features.run(*arguments, options=Options(workers=2))
+    outcome = features.run(*arguments, options=Options(workers=1))
     dataset = Store(tmp_path / "store").open(kind="features")
     snapshot = dataset.snapshot()
     failures = {row["image_id"]: (row["stage"], row["reason"]) for row in snapshot.failures().to_pylist()}

@@ -22,6 +22,7 @@ from pipelines.units import Options
 from rnncond.search import SearchOptions
 
 BACKBONE = "timm/test_resnet"
+ONE = Options(workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +146,15 @@ def test_another_writer_of_the_features_is_refused(world, network):
 
 @pytest.mark.ray
 def test_the_verb(ray_cluster, world, tmp_path):
-    features.run(str(world.photos / NAMES[0]), world.store, BACKBONE, "random")
-    seen = caption.run(world.model, str(tmp_path / "a"), str(world.photos), weights="random", keep_features=world.store)
+    features.run(str(world.photos / NAMES[0]), world.store, BACKBONE, "random", options=ONE)
+    asked = {"weights": "random", "keep_features": world.store, "options": ONE}
+    seen = caption.run(world.model, str(tmp_path / "a"), str(world.photos), **asked)
     assert (seen.summary["computed"], seen.summary["features added"], seen.failed) == (5, 4, 1)
     assert world.kept()[:2] == (NAMES, ["broken.jpg"])
-    read = caption.run(world.model, str(tmp_path / "b"), store=world.store)
+    read = caption.run(world.model, str(tmp_path / "b"), store=world.store, options=ONE)
     one, other = (Store(tmp_path / name).open(kind="captions").snapshot().take(NAMES) for name in "ab")
     assert one.drop_columns(["score", "log_prob", "nbest"]).equals(other.drop_columns(["score", "log_prob", "nbest"]))
-    again = features.run(str(world.photos), world.store, BACKBONE, "random")
+    again = features.run(str(world.photos), world.store, BACKBONE, "random", options=ONE)
     assert (again.summary["already_done"], again.summary["computed"]) == (5, 0)
     assert read.summary["set"] == seen.summary["set"]
 

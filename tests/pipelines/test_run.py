@@ -394,9 +394,14 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
     Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": captioner}, sort_keys=False))
     outcome = run.run("pipeline.yaml")
     assert outcome.failed == 0 and all(said.startswith("done") for said in outcome.summary.values())
-    first = load("run/best").model_id
     assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
 
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_other_captions_are_learnt_and_what_hangs_on_them_is_redone(ray_cluster, tmp_path, make_photos, monkeypatch):
+    test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_photos, monkeypatch)
+    first = load("run/best").model_id
     write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square is drawn")
     again = run.run("pipeline.yaml").summary
     assert again["train"].startswith("done") and again["evaluate"].startswith("done")

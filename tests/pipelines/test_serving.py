@@ -30,6 +30,7 @@ from pipelines.console import UserError
 from pipelines.logged import log_model, requirements, saved
 from pipelines.models import IMPATIENT, locate, weights_in
 from pipelines.serving import Captions, Translations
+from pipelines.units import Options
 from rnncond import checkpoint
 
 BACKBONE = "timm/test_resnet"
@@ -85,7 +86,7 @@ def test_a_loaded_captioner_says_what_caption_says(ray_cluster, client, run_id, 
     paths = [*map(str, pictures), str(tmp_path / "nothing.jpg"), str(tmp_path / "best" / "model.json")]
     by_path = model.predict(pd.DataFrame({"uri": paths}), params={"beam": 3})
     # The weights come with the model; without them `caption` would look for others.
-    caption.run(f"runs:/{run_id}", str(tmp_path / "out"), str(photos), beam=3)
+    caption.run(f"runs:/{run_id}", str(tmp_path / "out"), str(photos), beam=3, options=Options(workers=1))
     expected = rows_of(tmp_path / "out")
     for found in (by_bytes, by_path):
         assert list(found["caption"][:11]) == [expected[path.name]["caption"] for path in pictures]

@@ -299,9 +299,9 @@ WHY = {"deaf": "no answer within 1 seconds", "refused": "refused", "forbids": "4
 @pytest.mark.parametrize("verb", [train, tune])
 def test_a_server_that_goes_meanwhile_costs_no_old_run(ray_cluster, world, monkeypatch, refused, verb):
     def once(uri):
-        monkeypatch.setattr(verb, "client_at", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
+        monkeypatch.setattr(verb, "check_reachable", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
 
-    monkeypatch.setattr(verb, "client_at", once)
+    monkeypatch.setattr(verb, "check_reachable", once)
     journal = Journal("run")
     journal.open("old: 1\n", {"data_id": "old"})
     journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})

@@ -75,7 +75,7 @@ def test_every_sentence_has_its_row_and_the_lines_are_in_order(ray_cluster, tmp_
 @pytest.mark.ray
 def test_refused_sentences_are_failures_that_can_be_tried_again(ray_cluster, tmp_path, model, corpus):
     out, lines = str(tmp_path / "out"), tmp_path / "test.de"
-    asked = {"too_long": "refuse", "beam": 1, "lines": str(lines)}
+    asked = {"too_long": "refuse", "beam": 1, "lines": str(lines), "options": units.Options(workers=1)}
     first = translate.run(corpus, model, out, **asked)
     assert dataset_of(out).snapshot().failures()["id"].to_pylist() == ["000000020"]
     assert (first.failed, first.summary["computed"]) == (1, 24)
@@ -104,10 +104,10 @@ def test_a_corpus_with_ids_may_grow_and_keeps_them(ray_cluster, tmp_path, model)
     entries = [{"id": name, "text": sentence} for name, sentence in zip("zaq", world.PAIRS, strict=False)]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     asked = {"beam": 1, "column": "text"}
-    translate.run(str(path), model, out, **asked)
+    translate.run(str(path), model, out, options=units.Options(workers=1), **asked)
     entries = [{"id": "b", "text": "two birds"}, *entries[:2], {"id": "q", "text": "the dog is red"}]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    options = units.Options(redo_changed=True)
+    options = units.Options(workers=1, redo_changed=True)
     grown = translate.run(str(path), model, out, lines=str(tmp_path / "lines"), options=options, **asked)
     assert [grown.summary[name] for name in ("already_done", "computed", "changed")] == [2, 2, 1]
     rows = {row["id"]: row for row in rows_of(out)}
