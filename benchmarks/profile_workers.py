@@ -41,9 +41,11 @@ from pipelines.totals import Totals
 
 CORES = os.cpu_count()
 RATE = 50
+WATCH = 0
+"""In place of a process: the thread of this one that watches."""
 PY_SPY = str(Path(sys.executable).with_name("py-spy"))  # Ray's dashboard brings it
 PLACES = {
-    "decode": ("pipelines/images.py", "pipelines/fetch.py", "(reading.py", "PIL/"),
+    "decode": ("pipelines/images.py", "pipelines/fetch.py", "pathlib.py", "PIL/"),
     "network": ("pipelines/backbones.py", "timm/", "torchvision/"),
     "search": ("rnncond/",),
     "store": ("feature_store/",),
@@ -122,13 +124,15 @@ class Watch:
 
     def look(self) -> None:
         own = psutil.Process()
+        self.kinds[WATCH] = "spy"
         while not self.ended.wait(0.1):
-            now = {}
+            now = {WATCH: time.thread_time()}
             for process in [own, *own.children(recursive=True)]:
                 with suppress(psutil.Error):
                     used = process.cpu_times()
                     now[process.pid] = used.user + used.system
                     self.meet(process)
+            now[own.pid] -= now[WATCH]
             self.times.append((time.time(), now))
 
     def meet(self, process: psutil.Process) -> None:
@@ -141,17 +145,7 @@ class Watch:
         elif "spawn_main" in words or ("MapBatches(Actor)" in words and "MapWorker" in words):
             self.kinds[process.pid] = "worker"
             out = self.folder / f"{process.pid}.raw"
-            spy = [
-                "py-spy",
-                "record",
-                "--pid",
-                str(process.pid),
-                "--rate",
-                str(RATE),
-                "--format",
-                "raw",
-                "--nonblocking",
-            ]
+            spy = [PY_SPY, "record", "--pid", str(process.pid), "--rate", str(RATE), "--format", "raw", "--nonblocking"]
             spy += ["--duration", "100000", "--output", str(out)]
             self.spies.append(subprocess.Popen(spy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         else:
@@ -185,8 +179,8 @@ class Watch:
 
 
 def kind_of(stack: str) -> str | None:
-    """Of one sample; None where the worker is still being made."""
-    if "importlib" in stack or ("__init__ (" in stack and "units.py" in stack) or "rebuild" in stack:
+    """Of one sample; None where the worker is still being made, or the stack could not be read."""
+    if not stack or "importlib" in stack or ("__init__ (" in stack and "units.py" in stack) or "rebuild" in stack:
         return None
     return next((kind for kind, files in PLACES.items() if any(file in stack for file in files)), "engine")
 
