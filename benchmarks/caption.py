@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import photographs
 import torch
-from record import save
+from record import measure_cores, save
 
 NETWORKS = ("torchvision/squeezenet1_0", "torchvision/resnet50")
 VOCAB, SIZE, WORDS, BEAM = 9487, 512, 16, 3
@@ -40,8 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = arguments.images or photographs.generate(folder / "made")
-        photos = photographs.link(folder / "photos", source, arguments.count)
+        photos = photographs.link_or_generate(folder, arguments.images, arguments.count)
         result = throughput(photos, arguments)
     if arguments.out:
         sizes = {"vocabulary": VOCAB, "size": SIZE, "words": WORDS, "beam": BEAM}
@@ -83,10 +81,10 @@ def throughput(photos: Path, arguments: argparse.Namespace) -> list[dict]:
 
 
 def one_round(photos: Path, model: str) -> dict[str, float]:
-    bare, product = measure_bare(photos, model), measure_caption(photos, model)
+    bound, product = measure_cores(bare, photos, model), measure_caption(photos, model)
     found = {
-        "bare_images_per_s": bare["rate"], "caption_images_per_s": product["rate"],
-        "ratio": product["rate"] / bare["rate"], "cpu_ratio": bare["cpu"] / product["cpu"],
+        "bare_images_per_s": bound["rate"], "caption_images_per_s": product["rate"],
+        "ratio": product["rate"] / bound["rate"], "cpu_ratio": bound["cpu"] / product["cpu"],
         "start_up_s": product["start_up"],
     }  # fmt: skip
     print(json.dumps(found), flush=True)
@@ -108,24 +106,6 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
         "cpu": done["cpu_seconds"] / done["computed"],
         "start_up": wall - done["seconds"],
     }
-
-
-def measure_bare(photos: Path, model: str) -> dict[str, float]:
-    """A process a core, each with its share of the photographs; they begin together."""
-    paths = sorted(str(path) for path in photos.iterdir())
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(CORES), context.Queue()
-    processes = [
-        context.Process(target=bare, args=(paths[core::CORES], model, barrier, results)) for core in range(CORES)
-    ]
-    for process in processes:
-        process.start()
-    spent = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    begun, ended = min(begun for begun, _, _ in spent), max(ended for _, ended, _ in spent)
-    cpu = sum(cpu for _, _, cpu in spent) / len(paths)
-    return {"rate": len(paths) / (ended - begun), "cpu": cpu, "begun": begun, "ended": ended}
 
 
 def bare(paths: list[str], model: str, barrier, results) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import photographs
 from PIL import Image
-from record import peak_mb, save
+from record import measure_cores, peak_mb, save
 
 NETWORK = "torchvision/squeezenet1_0"
 SMALL_NETWORK = "timm/mobilenetv3_small_050"
@@ -42,8 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = arguments.images or photographs.generate(Path(folder, "made"))
-        photos = photographs.link(Path(folder, "photos"), source, arguments.count)
+        photos = photographs.link_or_generate(Path(folder), arguments.images, arguments.count)
         result = {"throughput": throughput(photos, arguments.rounds) if arguments.rounds else None, "driver": []}
         for size in arguments.sizes:
             result["driver"].append(driver_memory(Path(folder, str(size)), size))
@@ -61,10 +59,10 @@ def throughput(photos: Path, rounds: int) -> dict:
     measured = []
     with cluster.connect("local", cpus=CORES):
         for _ in range(rounds):
-            bare, product = measure_bare(photos), measure_features(photos)
+            bound, product = measure_cores(bare, photos), measure_features(photos)
             measured.append({
-                "bare_images_per_s": bare["rate"], "features_images_per_s": product["rate"],
-                "ratio": product["rate"] / bare["rate"], "cpu_ratio": bare["cpu"] / product["cpu"],
+                "bare_images_per_s": bound["rate"], "features_images_per_s": product["rate"],
+                "ratio": product["rate"] / bound["rate"], "cpu_ratio": bound["cpu"] / product["cpu"],
                 "start_up_s": product["start_up"],
             })  # fmt: skip
             print(json.dumps(measured[-1]), flush=True)
@@ -88,23 +86,6 @@ def measure_features(photos: Path) -> dict[str, float]:
         "cpu": done["cpu_seconds"] / done["computed"],
         "start_up": wall - done["seconds"],
     }
-
-
-def measure_bare(photos: Path) -> dict[str, float]:
-    """A process a core, each with its share of the photographs; they begin together."""
-    paths = sorted(str(path) for path in photos.iterdir())
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(CORES), context.Queue()
-    shares = [paths[core::CORES] for core in range(CORES)]
-    processes = [context.Process(target=bare, args=(share, barrier, results)) for share in shares]
-    for process in processes:
-        process.start()
-    spent = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    begun, ended = min(begun for begun, _, _ in spent), max(ended for _, ended, _ in spent)
-    cpu = sum(cpu for _, _, cpu in spent) / len(paths)
-    return {"rate": len(paths) / (ended - begun), "cpu": cpu, "begun": begun, "ended": ended}
 
 
 def bare(paths: list[str], barrier, results) -> None:

@@ -25,3 +25,8 @@ def link(folder: Path, source: Path, count: int) -> Path:
     for index in range(count):
         os.symlink(there[index % len(there)].resolve(), folder / f"{index:06d}.jpg")
     return folder
+
+
+def link_or_generate(folder: Path, images: Path | None, count: int) -> Path:
+    """A folder of ``count`` names for the pictures in ``images``, or for generated ones of 500 x 375."""
+    return link(folder / "photos", images or generate(folder / "made"), count)

@@ -35,7 +35,7 @@ import caption as of_caption
 import features as of_features
 import photographs
 import psutil
-from record import save
+from record import measure_cores, save
 
 from pipelines.totals import Totals
 
@@ -64,8 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = arguments.images or photographs.generate(folder / "made")
-        photos = photographs.link(folder / "photos", source, arguments.count)
+        photos = photographs.link_or_generate(folder, arguments.images, arguments.count)
         result = {}
         for label, run in runs(arguments, photos).items():
             with Watch(folder / label) as watch:
@@ -79,12 +78,11 @@ def main() -> None:
 def runs(arguments: argparse.Namespace, photos: Path) -> dict:
     if arguments.verb == "features":
         of_features.NETWORK = arguments.network
-        return {"bare": lambda: of_features.measure_bare(photos), "verb": lambda: of_features.measure_features(photos)}
-    model = of_caption.make_model(photos.parent / "model", arguments.network, "show_attend_tell", of_caption.SIZE)
-    return {
-        "bare": lambda: of_caption.measure_bare(photos, model),
-        "verb": lambda: of_caption.measure_caption(photos, model),
-    }
+        bare, verb, given = of_features.bare, of_features.measure_features, [photos]
+    else:
+        model = of_caption.make_model(photos.parent / "model", arguments.network, "show_attend_tell", of_caption.SIZE)
+        bare, verb, given = of_caption.bare, of_caption.measure_caption, [photos, model]
+    return {"bare": lambda: measure_cores(bare, *given), "verb": lambda: verb(*given)}
 
 
 def spanned(run: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -35,6 +36,29 @@ def compare(amount: int, own: Callable[[], None], bare: Callable[[], None], roun
         "bare": amount / statistics.median(time for time, _ in pairs),
         "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios),
     }  # fmt: skip
+
+
+def measure_cores(work: Callable, photos: Path, *arguments: Any) -> dict[str, float]:
+    """``work`` in a process a core, each with its share of the photographs; they begin together. Images/s, processor
+    seconds an image, and when the first began and the last ended.
+
+    Args:
+        work: called with paths, ``arguments``, a barrier to wait at before the work, and a queue for when it began,
+            when it ended and the processor seconds between.
+    """
+    paths, cores = sorted(str(path) for path in photos.iterdir()), os.cpu_count()
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(cores), context.Queue()
+    shares = [paths[core::cores] for core in range(cores)]
+    processes = [context.Process(target=work, args=(share, *arguments, barrier, results)) for share in shares]
+    for process in processes:
+        process.start()
+    spent = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    begun, ended = min(begun for begun, _, _ in spent), max(ended for _, ended, _ in spent)
+    cpu = sum(cpu for _, _, cpu in spent) / len(paths)
+    return {"rate": len(paths) / (ended - begun), "cpu": cpu, "begun": begun, "ended": ended}
 
 
 def save(folder: Path, question: str, arguments: argparse.Namespace, results: Any, **more: Any) -> Path:

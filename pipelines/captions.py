@@ -113,13 +113,17 @@ def from_objects(path: str, text: str) -> list[Captioned]:
     try:
         whole = from_json(text)
     except json.JSONDecodeError:
-        lines = ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-        return hold_out(each(path, lines, lambda line: from_listing(from_json(line))))
+        return hold_out(each(path, numbered_lines(text), lambda line: from_listing(from_json(line))))
     except ValueError as error:
         raise UserError(f"{path}: the first JSON object cannot be read: {error}. {EXPECTED}") from None
     if "images" not in whole:
         return hold_out(each(path, [("line 1", whole)], from_listing))
     return from_coco(path, whole) if "annotations" in whole else from_karpathy(path, whole)
+
+
+def numbered_lines(text: str) -> list[tuple[str, str]]:
+    """Where each line stands, and the line; none of blanks alone."""
+    return [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def from_listing(entry: Any) -> Captioned:
@@ -198,7 +202,7 @@ def from_flickr(path: str, text: str) -> list[Captioned]:
             raise ValueError(f"found {line[:60]!r}, expected NAME#K<tab>caption")
         captions.setdefault(match[1], []).append(match[2])
 
-    each(path, ((f"line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()), parse)
+    each(path, numbered_lines(text), parse)
     splits = flickr_splits(path)
     if splits:
         captions = {file: texts for file, texts in captions.items() if file in splits}

@@ -19,7 +19,7 @@ import numpy as np
 
 from feature_store import Dataset, Snapshot, Store
 from pipelines import console
-from pipelines.captions import Captioned, each, naming, read_captions, value
+from pipelines.captions import Captioned, each, naming, numbered_lines, read_captions, value
 from pipelines.console import UserError
 from pipelines.joining import join
 from pipelines.json_lines import from_json
@@ -236,7 +236,7 @@ def hypothesis_entries(path: str, text: str) -> Iterator[tuple[str, str, str]]:
             raise UserError(f"{path} cannot be read as JSON: {error}. {HYPOTHESES}") from None
         said = each(path, entries, of_object, HYPOTHESES)
     else:
-        entries = [(f"line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        entries = numbered_lines(text)
         said = each(path, entries, of_line, HYPOTHESES)
     for (place, _), (image_id, caption) in zip(entries, said, strict=True):
         yield place, image_id, caption

@@ -88,21 +88,25 @@ def decode(data: bytes, needed: int | None = None) -> Picture:
     Raises:
         DecodeError: there is none.
     """
-    found = _attempt(_open, data, data, needed)
-    with BUDGET.take(found.pixels):
-        return _attempt(_load, data, found)
+    with _within_budget(data, needed) as picture:
+        return picture
 
 
 @contextmanager
 def opened(data: bytes, needed: int | None = None) -> Iterator[Picture]:
     """``decode``, for many threads: what they have open together stays within ``BUDGET``. Closed after the block."""
-    found = _attempt(_open, data, data, needed)
-    with BUDGET.take(found.pixels):
-        picture = _attempt(_load, data, found)
+    with _within_budget(data, needed) as picture:
         try:
             yield picture
         finally:
             picture.image.close()
+
+
+@contextmanager
+def _within_budget(data: bytes, needed: int | None) -> Iterator[Picture]:
+    found = _attempt(_open, data, data, needed)
+    with BUDGET.take(found.pixels):
+        yield _attempt(_load, data, found)
 
 
 def _attempt(step: Callable, data: bytes, *arguments) -> Any:
