@@ -72,7 +72,7 @@ def show_verbs() -> None:
     for verb, purpose in VERBS.items():
         table.add_row(f"[bold]{verb}[/]", purpose)
     out.print(table)
-    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json: a machine-readable last line.")
+    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json: one line of JSON on standard output.")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ class Outcome:
     """What a verb did.
 
     Attributes:
-        summary: shown as a table, and as the last line under ``--json``.
+        summary: shown as a table, and as JSON under ``--json``.
         failed: inputs that could not be done; any makes the exit code 3.
         failures: some of them, for the eye: "name: reason".
         hint: the command to try next.
@@ -60,7 +61,10 @@ class Outcome:
 
 
 def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
-    """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code."""
+    """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code.
+
+    Under ``--json`` standard output gets the one line of JSON and nothing else.
+    """
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in own
     arguments = [argument for argument in own if argument != "--json"] + arguments[len(own) :]
@@ -68,7 +72,9 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     for verb in (command, *getattr(command, "commands", {}).values()):
         verb.params.append(json_option())
     try:
-        outcome = call(command, name, arguments)
+        # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            outcome = call(command, name, arguments)
     except KeyboardInterrupt:
         return fail(INTERRUPTED, as_json, 130)
     except Exception as error:
@@ -90,7 +96,7 @@ def json_option() -> Any:
 
     @app.command()
     def verb(
-        as_json: Annotated[bool, typer.Option("--json", help="end with a line of JSON on standard output")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="one line of JSON on standard output")] = False,
     ) -> None: ...
 
     (option,) = typer.main.get_command(app).params
@@ -118,7 +124,7 @@ def call(command: Any, name: str, arguments: list[str]) -> Any:
 
 
 def fail(message: str, as_json: bool, code: int = 2) -> int:
-    """Tell an error, under ``--json`` also as the last line, and return the exit code."""
+    """Tell an error, under ``--json`` as JSON too, and return the exit code."""
     tell_error(message)
     if as_json:
         print(json.dumps({"error": message}))

@@ -214,7 +214,7 @@ class Actor:
         else:
             rows, failures = isolation.compute(self.worker, self.attempts, number, unit.inputs)
             part = self.commit(name, unit, rows, failures)
-        self.attempts.end.remote(number)
+        ray.get(self.attempts.end.remote(number))  # it may be killed when the last unit has answered
         return {
             "rows": unit.inputs.num_rows - failures.num_rows,
             "failed": failures.num_rows,

@@ -75,6 +75,20 @@ def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
     assert all(failure in shown.err for failure in outcome.failures)
 
 
+def test_standard_output_has_the_line_of_json_alone_whatever_a_library_prints(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def verb():
+        print("(raylet) Task x failed.")
+        return Outcome({"images": 3})
+
+    assert console.run(app, "rnncond x", ["--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"images": 3, "failed": 0}
+    assert "(raylet) Task x failed." in shown.err
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -149,7 +163,7 @@ from pipelines import cli
 app = typer.Typer()
 @app.command()
 def main():
-    print("waiting", flush=True)
+    print("waiting", file=sys.stderr, flush=True)
     time.sleep(300)
 sys.modules["pipelines.wait"] = types.SimpleNamespace(app=app)
 cli.VERBS["wait"] = ""
@@ -164,7 +178,7 @@ def test_ctrl_c_ends_with_a_message_and_130(arguments, tmp_path):
     (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")
     command = [sys.executable, "-c", WAITING, *arguments]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert running.stdout.readline() == "waiting\n"
+    assert "waiting\n" in iter(running.stderr.readline, "")
     running.send_signal(signal.SIGINT)
     said, told = running.communicate(timeout=60)
     assert running.returncode == 130
