@@ -10,7 +10,8 @@ pairs.parquet           a table
 
 The last three need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
 or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
-unique. Blank lines of JSONL are no rows; suffixes may be upper case, and a byte-order mark is no text.
+unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case, and a byte-order
+mark is no text.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from pipelines.recipe import absolute
 
 FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
+OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
 DIGITS = 9
 """Of a line's number as an id."""
 PACKED = (".gz", ".bz2", ".zst", ".lz4")
@@ -71,14 +73,15 @@ class Corpus:
         """The text in ``source``, with that of ``target`` line by line beside it.
 
         Raises:
-            UserError: a file is not there, or two files are given of which one is a table.
+            UserError: a file is not there or a table of a kind that is not read, or two files are given of which one
+                is a table.
         """
         corpus = cls(source, target, columns)
         for path in corpus.paths:
             filesystem, inside = locate(path)
             if filesystem.get_file_info(inside).type != fs.FileType.File:
                 raise UserError(f"text: there is no file {path}")
-            if target is not None and kind_of(path) != "lines":
+            if kind_of(path) != "lines" and target is not None:
                 raise UserError(
                     f"text: {path} is a table, which has both sides in itself; two files are expected to be lines of "
                     "text. Give the table alone."
@@ -159,12 +162,21 @@ class Corpus:
 
 
 def kind_of(path: str) -> str:
-    """lines, tsv, jsonl or parquet, by the suffix before that of packing."""
+    """lines, tsv, jsonl or parquet, by the suffix before that of packing.
+
+    Raises:
+        UserError: the suffix is that of a table of another kind, which is no text.
+    """
     path = path.lower()
     for packing in PACKED:
         path = path.removesuffix(packing)
     suffix = path.rpartition(".")[2]
-    return suffix if suffix in READERS else "lines"
+    if suffix in OTHER_TABLES:
+        raise UserError(
+            f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
+            "each also packed. Make it one of them."
+        )
+    return {"ndjson": "jsonl"}.get(suffix, suffix if suffix in READERS else "lines")
 
 
 def packing_of(path: str) -> str | None:

@@ -51,7 +51,14 @@ FILLED = frozenset({"vocab_size", "source_vocab_size", "feature_size"})
 OF_DECODING = frozenset(
     {"nbest", "coverage_beta", "blocked", "samples", "temperature", "top_k", "top_p", "seed", "attention"}
 )
-"""Fields of SearchOptions that validation has no use for."""
+"""Fields of SearchOptions that are asked of ``caption`` and ``translate``, not in a recipe."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslationSearch(SearchOptions):
+    """Sentences are longer than captions."""
+
+    max_length: int = 100
 
 
 class Recipe(Section):
@@ -135,8 +142,7 @@ def recipe_type(system: str | None, text: bool = False) -> type[Recipe]:
     Args:
         text: where there is no such system, the half is that of text, not of pictures.
     """
-    search = section_of(SearchOptions, OF_DECODING)
-    sections: dict[str, Any] = {"search": (search, search())}
+    sections: dict[str, Any] = {}
     base: type[Recipe] = TranslationRecipe if text else CaptionRecipe
     try:
         found = systems.find(system or "")
@@ -145,6 +151,8 @@ def recipe_type(system: str | None, text: bool = False) -> type[Recipe]:
         base = TranslationRecipe if "tokens" in found.Model.takes else CaptionRecipe
     except (ValueError, TypeError, ImportError):
         pass
+    search = section_of(TranslationSearch if base is TranslationRecipe else SearchOptions, OF_DECODING)
+    sections["search"] = (search, search())
     return create_model("Recipe", __base__=base, **sections)
 
 

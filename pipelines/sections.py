@@ -83,7 +83,8 @@ class Text(Section):
     """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
     lowercase: bool = True
     normalise: Normalise = "none"
-    """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them."""
+    """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them. What is generated has it
+    too; references keep their own, against which it is scored."""
     punctuation: Punctuation = "split"
     """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
 

@@ -30,8 +30,9 @@ def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
     """The mean over the unmasked places of ``values`` (B, L, D), as (B, D)."""
     if mask is None:
         return values.mean(1)
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
+    share = mask.to(values.dtype)
+    share = share / share.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(share[:, None], values)[:, 0]
 
 
 class DotAttention(nn.Module):

@@ -25,6 +25,11 @@ def check_words(config, readout: int) -> None:
             f"tie_embeddings needs embeddings as wide as what the output layer reads, but embedding is "
             f"{config.embedding} and the readout has {readout} values; make them equal or untie"
         )
+    if config.scale_embeddings and not config.tie_embeddings:
+        raise ValueError(
+            "scale_embeddings is true and tie_embeddings false, but only tied embeddings start small; "
+            "leave scale_embeddings out, or tie them"
+        )
 
 
 class Words(nn.Module):
@@ -32,8 +37,8 @@ class Words(nn.Module):
 
     With ``share_embeddings`` source and target words have the same embedding; with ``tie_embeddings`` the output layer
     scores a word by its target embedding (Press and Wolf 2017). A shared matrix is one parameter with one name, so
-    that a saved model holds it once. Tied embeddings start small, for the logits' sake; ``scale_embeddings`` gives what
-    the layers read of them unit variance again (Vaswani et al. 2017, section 3.4), which deep stacks need to learn.
+    that a saved model holds it once. The tied matrix starts small, for the logits' sake; ``scale_embeddings`` gives
+    what the layers read of it unit variance again (Vaswani et al. 2017, section 3.4), which deep stacks need to learn.
     """
 
     def __init__(self, config, readout: int) -> None:
@@ -52,7 +57,7 @@ class Words(nn.Module):
 
     def source(self, tokens: Tensor) -> Tensor:
         """Source ``tokens`` (...) int64 to (..., E)."""
-        return self.scale * (self.embedding if self.shared else self.source_embedding)(tokens)
+        return self.target(tokens) if self.shared else self.source_embedding(tokens)
 
     def target(self, tokens: Tensor) -> Tensor:
         """Target ``tokens`` (...) int64 to (..., E)."""

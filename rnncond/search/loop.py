@@ -24,7 +24,6 @@ def search(
     state: State,
     options: SearchOptions,
     *,
-    max_lengths: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Hypotheses:
     """The best sentences for each of B conditions, or samples.
@@ -37,17 +36,15 @@ def search(
         step: (tokens (N,), state, memory) -> logits (N, V), state, attention; the logits are the search's to change.
         memory: of B examples; neither changed nor expanded.
         state: of B rows, one per example.
-        max_lengths: (B,) int64, in place of ``options.max_length``.
         mask: (B, S or L) bool, True on real places; the coverage penalty leaves the others out.
 
     Raises:
-        ValueError: a coverage penalty is asked of a step without attention, or limits do not fit.
+        ValueError: a coverage penalty is asked of a step without attention.
     """
     some = next(iter((state | memory).values()))
-    limits = _checked_limits(max_lengths, len(some), options)
-    work = _Work(limits.to(some.device), mask, options)
+    work = _Work(len(some), some.device, mask, options)
     words = torch.full((len(some),), BOS, device=some.device)
-    for t in range(work.steps):
+    for t in range(options.max_length + 1):
         logits, state, attention = step(words, state, memory)
         choice = work.choose(logits, t)
         work.record(t, choice, attention)
@@ -56,44 +53,30 @@ def search(
             break
         if len(kept) < len(choice.words):
             memory = select(memory, kept)
-        origins = work.advance(choice, kept)
+        origins = work.advance(t, choice, kept)
         if origins is not None:
             state = select(state, origins)
         words = choice.words[kept].flatten()
     return work.trail.hypotheses(options.returned)
 
 
-def _checked_limits(max_lengths: Tensor | None, count: int, options: SearchOptions) -> Tensor:
-    if max_lengths is None:
-        return torch.full((count,), options.max_length)
-    lowest = max(1, options.min_length)
-    if max_lengths.shape != (count,) or int(max_lengths.min()) < lowest:
-        raise ValueError(
-            f"max_lengths has shape {tuple(max_lengths.shape)} and lowest value {int(max_lengths.min())}; "
-            f"{count} limits are needed, each at least {lowest} (1, or min_length)"
-        )
-    return max_lengths
-
-
 class _Work:
     """What the search knows of the A examples at work and of their N = A * W rows; W is 1 at first, then K.
 
     Attributes:
-        examples: tensors with A on axis 0: index (A,) in the batch, limit (A,), room (A,) places left in the beam,
-            best (A, n) scores of what ended; mask and draws where used.
-        rows: tensors with N on axis 0: history (N, t) words so far; coverage (N, L) where used.
+        examples: tensors with A on axis 0: index (A,) in the batch, room (A,) places left in the beam, best (A, n)
+            scores of what ended; mask and draws where used.
+        rows: tensors with N on axis 0, each where a rule or a score needs it: history (N, t) words so far, coverage
+            (N, L).
         live: (A, W) log-probability of each row, minus infinity where there is none.
         origins: (A, K) the row that each new place continues.
     """
 
-    def __init__(self, limits: Tensor, mask: Tensor | None, options: SearchOptions) -> None:
-        count, device = len(limits), limits.device
+    def __init__(self, count: int, device: torch.device, mask: Tensor | None, options: SearchOptions) -> None:
         self.options = options
-        self.steps = int(limits.max()) + 1
-        self.trail = Trail(self.steps, count, options.width, device)
+        self.trail = Trail(count, options.width, device)
         self.examples = {
             "index": torch.arange(count, device=device),
-            "limit": limits,
             "room": torch.full((count,), options.width, device=device),
             "best": torch.full((count, options.returned), -torch.inf, device=device),
         }
@@ -102,16 +85,18 @@ class _Work:
         if options.samples:
             # Drawn on the CPU, whatever the device: the same seed gives the same sentences.
             generator = torch.Generator().manual_seed(options.seed)
-            draws = torch.rand(count, options.width, self.steps, generator=generator)
+            draws = torch.rand(count, options.width, options.max_length + 1, generator=generator)
             self.examples["draws"] = draws.to(device)
-        self.rows = {"history": torch.empty(count, 0, dtype=torch.long, device=device)}
+        self.rows: dict[str, Tensor] = {}
+        if options.no_repeat_ngram:
+            self.rows["history"] = torch.empty(count, 0, dtype=torch.long, device=device)
         self.live = torch.zeros(count, 1, device=device)
 
     def choose(self, logits: Tensor, t: int) -> Choice:
         """The K continuations of each example, from ``logits`` (N, V)."""
         logits = logits.float()
         normaliser = logits.logsumexp(-1, keepdim=True)
-        apply_rules(logits, self.rows["history"], self.examples["limit"], self.options)
+        apply_rules(logits, t, self.rows.get("history"), self.options)
         if self.options.samples:
             return pick_sample(logits, normaliser, self.live, self.examples["draws"][..., t], self.options)
         return pick_best(logits, normaliser, self.live, self.examples["room"], self.options.width)
@@ -119,11 +104,11 @@ class _Work:
     def record(self, t: int, choice: Choice, attention: Tensor | None) -> None:
         """Leave the trail of step ``t``, and take what ended out of the beam."""
         index, options = self.examples["index"], self.options
-        self.trail.record(t, index, choice.words, choice.parents)
+        self.trail.record(index, choice.words, choice.parents)
         first = torch.arange(len(index), device=index.device) * self.live.shape[1]
         self.origins = first[:, None] + choice.parents
         if options.attention and attention is not None:
-            self.trail.record_attention(t, index, attention[self.origins])
+            self.trail.record_attention(index, attention[self.origins])
         if options.coverage_beta:
             self.cover(attention)
 
@@ -132,12 +117,12 @@ class _Work:
         if ended.any():
             log_probs = choice.log_probs.masked_fill(~ended, -torch.inf)
             scores = self.score(log_probs, t + 1)
-            self.trail.record_ends(t, index, scores, log_probs)
+            self.trail.record_ends(index, scores, log_probs)
             self.examples["room"] = self.examples["room"] - ended.sum(1)
             best = torch.cat((self.examples["best"], scores), dim=1).sort(dim=1, descending=True).values
             self.examples["best"] = best[:, : options.returned]
         if not options.samples:
-            settled = self.examples["best"][:, -1] >= best_possible(self.live, self.examples["limit"], options)
+            settled = self.examples["best"][:, -1] >= best_possible(self.live, options)
             self.live = self.live.masked_fill(settled[:, None], -torch.inf)
 
     def cover(self, attention: Tensor | None) -> None:
@@ -161,18 +146,17 @@ class _Work:
             return torch.arange(len(working), device=working.device)
         return working.nonzero().squeeze(1)
 
-    def advance(self, choice: Choice, kept: Tensor) -> Tensor | None:
+    def advance(self, t: int, choice: Choice, kept: Tensor) -> Tensor | None:
         """Go on with the examples ``kept``. Returns the row that each new row continues; None where all stay put."""
         dropped = len(kept) < len(self.live)
         # One greedy row, or samples once each has its row: every hypothesis continues its own place.
-        in_place = self.rows["history"].shape[0] == choice.words.numel() and (
-            self.options.width == 1 or self.options.samples > 0
-        )
+        in_place = self.options.width == 1 or (self.options.samples > 0 and t > 0)
         origins = None
         if dropped or not in_place:
             origins = self.origins[kept].flatten()
             self.rows = select(self.rows, origins)
         if dropped:
             self.examples, self.live = select(self.examples, kept), self.live[kept]
-        self.rows["history"] = torch.cat((self.rows["history"], choice.words[kept].view(-1, 1)), dim=1)
+        if "history" in self.rows:
+            self.rows["history"] = torch.cat((self.rows["history"], choice.words[kept].view(-1, 1)), dim=1)
         return origins

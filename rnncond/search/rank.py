@@ -25,9 +25,10 @@ def coverage_penalty(coverage: Tensor, mask: Tensor | None, options: SearchOptio
     return options.coverage_beta * seen.sum(-1)
 
 
-def best_possible(log_probs: Tensor, limits: Tensor, options: SearchOptions) -> Tensor:
-    """The highest score that hypotheses of ``log_probs`` (A, K) can still reach within ``limits`` (A,) words: (A,).
+def best_possible(log_probs: Tensor, options: SearchOptions) -> Tensor:
+    """The highest score that hypotheses of ``log_probs`` (A, K) can still reach: (A,).
 
     A longer hypothesis has no higher log-probability, lp does not fall with length, and cp is at most zero.
     """
-    return log_probs.amax(-1) / length_penalty(limits + 1, options)
+    longest = torch.tensor(options.max_length + 1, device=log_probs.device)
+    return log_probs.amax(-1) / length_penalty(longest, options)

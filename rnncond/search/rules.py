@@ -11,24 +11,21 @@ from rnncond.search.options import SearchOptions
 NEVER = -torch.inf
 
 
-def apply_rules(logits: Tensor, history: Tensor, limits: Tensor, options: SearchOptions) -> None:
+def apply_rules(logits: Tensor, length: int, history: Tensor | None, options: SearchOptions) -> None:
     """Block words.
 
     Args:
         logits: (N, V), changed in place.
-        history: (N, t) the words of each row so far.
-        limits: (A,) most words of each example, A dividing N.
+        length: words of each row so far.
+        history: (N, length) these words; needed with ``no_repeat_ngram`` alone.
     """
-    length = history.shape[1]
     logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), NEVER)
     if length < options.min_length:
         logits[:, EOS] = NEVER
     if 0 < options.no_repeat_ngram <= length:
         block_repeats(logits, history, options.no_repeat_ngram)
-    full = (limits <= length).repeat_interleave(len(logits) // len(limits))
-    if full.any():
-        other = torch.arange(logits.shape[1], device=logits.device) != EOS
-        logits.masked_fill_(full[:, None] & other, NEVER)
+    if length >= options.max_length:
+        logits.masked_fill_(torch.arange(logits.shape[1], device=logits.device) != EOS, NEVER)
 
 
 def block_repeats(logits: Tensor, history: Tensor, n: int) -> None:

@@ -33,37 +33,46 @@ class Hypotheses(NamedTuple):
 class Trail:
     """Per step: a word and a back-pointer for each place of each beam; nothing is copied when beams re-order."""
 
-    def __init__(self, steps: int, examples: int, width: int, device: torch.device) -> None:
-        shape = (steps, examples, width)
-        self.words = torch.full(shape, PAD, device=device)
-        self.parents = torch.zeros(shape, dtype=torch.long, device=device)
-        self.scores = torch.full(shape, -torch.inf, device=device)
-        self.log_probs = torch.full(shape, -torch.inf, device=device)
-        self.attention: Tensor | None = None
+    def __init__(self, examples: int, width: int, device: torch.device) -> None:
+        self.shape, self.device = (examples, width), device
+        self.words: list[Tensor] = []
+        self.parents: list[Tensor] = []
+        self.scores: list[Tensor] = []
+        self.log_probs: list[Tensor] = []
+        self.attention: list[Tensor] = []
 
-    def record(self, t: int, examples: Tensor, words: Tensor, parents: Tensor) -> None:
-        """Step ``t`` of ``examples`` (A,); the rest (A, K)."""
-        self.words[t, examples] = words
-        self.parents[t, examples] = parents
+    def record(self, examples: Tensor, words: Tensor, parents: Tensor) -> None:
+        """Begin the next step, of ``examples`` (A,); the rest (A, K)."""
+        self.words.append(self._spread(PAD, examples, words))
+        self.parents.append(self._spread(0, examples, parents))
+        nothing = torch.full(self.shape, -torch.inf, device=self.device)
+        self.scores.append(nothing)
+        self.log_probs.append(nothing)
 
-    def record_ends(self, t: int, examples: Tensor, scores: Tensor, log_probs: Tensor) -> None:
-        """What ended at step ``t``: (A, K), minus infinity where nothing did."""
-        self.scores[t, examples] = scores
-        self.log_probs[t, examples] = log_probs
+    def record_ends(self, examples: Tensor, scores: Tensor, log_probs: Tensor) -> None:
+        """What ended at this step: (A, K), minus infinity where nothing did."""
+        self.scores[-1] = self._spread(-torch.inf, examples, scores)
+        self.log_probs[-1] = self._spread(-torch.inf, examples, log_probs)
 
-    def record_attention(self, t: int, examples: Tensor, attention: Tensor) -> None:
-        """(A, K, L) attention with which the words of step ``t`` were chosen."""
-        if self.attention is None:
-            self.attention = attention.new_zeros(*self.words.shape, attention.shape[-1])
-        self.attention[t, examples] = attention
+    def record_attention(self, examples: Tensor, attention: Tensor) -> None:
+        """(A, K, L) attention with which the words of this step were chosen."""
+        self.attention.append(self._spread(0, examples, attention))
+
+    def _spread(self, nothing: float, examples: Tensor, values: Tensor) -> Tensor:
+        """``values`` (A, K, ...) of ``examples`` (A,) as (B, K, ...), with ``nothing`` for the others."""
+        if len(examples) == self.shape[0]:
+            return values
+        spread = values.new_full((*self.shape, *values.shape[2:]), nothing)
+        spread[examples] = values
+        return spread
 
     def hypotheses(self, count: int) -> Hypotheses:
         """The ``count`` best of each example, the earlier first among equals."""
-        width = self.words.shape[2]
-        by_example = self.scores.transpose(0, 1).flatten(1)
+        by_example = torch.cat(self.scores, dim=1)
         scores, order = by_example.sort(dim=1, descending=True, stable=True)
         scores, order = scores[:, :count], order[:, :count]
-        log_probs = self.log_probs.transpose(0, 1).flatten(1).gather(1, order)
+        log_probs = torch.cat(self.log_probs, dim=1).gather(1, order)
+        width = self.shape[1]
         lengths = (order // width + 1).where(scores > -torch.inf, 0)
         tokens, attention = self._read_back(lengths, order % width)
         return Hypotheses(tokens, lengths, scores, log_probs, attention)
@@ -73,8 +82,9 @@ class Trail:
         longest = int(lengths.max())
         tokens = torch.full((*lengths.shape, longest), PAD, device=lengths.device)
         attention = None
-        if self.attention is not None:
-            attention = self.attention.new_zeros(*lengths.shape, longest, self.attention.shape[-1])
+        if self.attention:
+            first = self.attention[0]
+            attention = first.new_zeros(*lengths.shape, longest, first.shape[-1])
         for t in reversed(range(longest)):
             inside = t < lengths
             tokens[..., t] = self.words[t].gather(1, places).where(inside, PAD)

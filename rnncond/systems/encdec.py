@@ -16,8 +16,9 @@ RNN encoder-decoder (Cho et al. 2014, appendix A), ``feed_context=True``, ``cell
     s_t = GRU([E y_{t-1}; c], s_{t-1})
     p(y_t) = softmax(W maxout(O_h s_t + O_y E y_{t-1} + O_c c))      pairs: R = H / 2
 
-Departures: with several layers, c is fed to each, and an LSTM's c_0 has a V' of its own. Torch's GRU applies the reset
-gate after the recurrent product. Reversal includes the source's EOS, which is then read first.
+Departures: with several layers, c is fed to each, and an LSTM's c_0 has a V' of its own. Cho's output matrix is a
+product of two, of rank 100; here it is one. Torch's GRU applies the reset gate after the recurrent product. Reversal
+includes the source's EOS, which is then read first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rnncond.words import Words, check_words
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Sizes; the defaults are Sutskever's. Cho's: cell gru, layers 1, embedding 620, feed_context, no reversal.
+    """Sizes; the defaults are Sutskever's. Cho's: cell gru, layers 1, embedding 100, feed_context, no reversal.
 
     Attributes:
         source_vocab_size, vocab_size: of the source, and V.
@@ -42,7 +43,7 @@ class Config:
         cell: lstm or gru.
         reverse_source: read the source from its last word to its first.
         feed_context: Cho's decoder.
-        dropout: on what each layer reads and on the readout, in training.
+        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
         tie_embeddings: the output layer scores words by their embedding; E = R, which is H, or H / 2 of Cho's.
         scale_embeddings: what is read of a word is its embedding times sqrt(E).

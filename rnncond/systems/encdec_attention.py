@@ -19,8 +19,9 @@ h_i are the outputs of the encoder's top layer, which reads from left to right; 
 Either decoder (``rnncond.decoders``) starts from the encoder's final state, layer by layer.
 
 Departures: Bahdanau's encoder is bidirectional (``encdec_bidirectional``); here it shows what attention brings by
-itself. His readout takes s_{t-1}, here s_t. Luong's vectors may use maxout. Torch's GRU applies the reset gate after
-the recurrent product. Luong reverses nothing, and neither does this.
+itself. His s_0 is made of h_1 of the backward encoder, here it is the final state; his readout takes s_{t-1}, here s_t.
+Luong's source is reversed, here it is not; his vectors may use maxout. Torch's GRU applies the reset gate after the
+recurrent product.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Config:
         score: additive (Bahdanau's decoder); dot, general or concat (Luong's).
         input_feeding: Luong's decoder reads its last readout; additive always feeds the context.
         maxout: the readout is the larger of pairs; else tanh.
-        dropout: on what each layer reads and on the readout, in training.
+        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
         tie_embeddings: the output layer scores words by their embedding; E = R.
         scale_embeddings: what is read of a word is its embedding times sqrt(E).

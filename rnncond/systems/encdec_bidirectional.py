@@ -48,7 +48,7 @@ class Config:
         score: additive (Bahdanau's decoder); general or concat (Luong's).
         input_feeding: Luong's decoder reads its last readout; additive always feeds the context.
         maxout: the readout is the larger of pairs; else tanh.
-        dropout: on what each layer reads and on the readout, in training.
+        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
         tie_embeddings: the output layer scores words by their embedding; E = R.
         scale_embeddings: what is read of a word is its embedding times sqrt(E).

@@ -51,7 +51,7 @@ class Config:
         embedding, hidden, attention: E, H and A.
         layers: the depth of encoder and decoder, at least 2.
         cell: lstm or gru.
-        dropout: on what each layer reads and on the readout, in training.
+        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
         tie_embeddings: the output layer scores words by their embedding; E = H.
         scale_embeddings: what is read of a word is its embedding times sqrt(E).

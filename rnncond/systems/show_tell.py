@@ -6,7 +6,7 @@
 
 The LSTM has one layer, starts from zero, and sees the image once, before BOS.
 
-Departures: the paper uses dropout without saying where; here it is on the word embeddings and on the LSTM's output
+Departures: the paper uses dropout without saying where; here it is on the image, the words and the LSTM's output
 (Zaremba, Sutskever and Vinyals 2014), at the rate 0.3 of the authors' released code. The LSTM has torch's two biases
 and no peepholes. Features are standardised (``rnncond.features``).
 """

@@ -56,6 +56,7 @@ def test_jsonl(tmp_path):
     rows = [{"id": 7, "source": "a dog", "target": "ein Hund"}, {"source": "a cat"}]
     found = read(lines(tmp_path / "x.jsonl", map(json.dumps, rows)))
     assert found == [("7", "a dog", "ein Hund"), ("000000001", "a cat", None)]
+    assert read(lines(tmp_path / "x.ndjson", map(json.dumps, rows))) == found
 
 
 def test_blank_lines_of_jsonl_are_no_rows(tmp_path):
@@ -201,6 +202,7 @@ def test_what_cannot_be_read(tmp_path):
     assert "line 2 of" in refused(lines(tmp_path / "x.jsonl", ['{"source": "a"}', "[]"]))
     assert "has 3 columns, expected 2" in refused(lines(tmp_path / "x.tsv", ["a\tb", "a\tb\tc"]))
     assert "Give the table alone" in refused(tmp_path / "x.tsv", tmp_path / "latin")
+    assert "x.csv.gz is a .csv file, which is not read" in refused(lines(tmp_path / "x.csv.gz", EN))
 
 
 def test_pairs_need_both_sides(tmp_path):

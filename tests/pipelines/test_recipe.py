@@ -214,6 +214,16 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
     assert read_recipe(str(path)).out == "runs/mine"
 
 
+@pytest.mark.parametrize(("system", "words"), [("show_tell", 20), ("encdec", 100)])
+def test_a_search_that_is_not_said_is_long_enough_for_what_is_generated(system, words, tmp_path):
+    data = {"store": "s", "captions": "c", "output": "pooled"}
+    if system == "encdec":
+        data = {"source": "a.en", "target": "a.de", "validation_source": "b.en", "validation_target": "b.de"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"system": system, "data": data, "training": {"epochs": 1}}))
+    assert read_recipe(str(path)).search.max_length == words
+
+
 def test_the_resolved_recipe_is_a_recipe_that_gives_itself(tmp_path):
     first = read_recipe("show_attend_tell.small", [*DATA, "model.hidden=77"], out="elsewhere")
     (tmp_path / "recipe.yaml").write_text(first.to_yaml())

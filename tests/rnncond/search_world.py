@@ -59,9 +59,9 @@ def log_softmax(values: list[float]) -> list[float]:
     return [value - total for value in values]
 
 
-def allowed(words: tuple[int, ...], limit: int, options: SearchOptions) -> list[int]:
+def allowed(words: tuple[int, ...], options: SearchOptions) -> list[int]:
     """What may follow ``words`` under the rules."""
-    if len(words) >= limit:
+    if len(words) >= options.max_length:
         return [EOS]
     found = [] if len(words) < options.min_length else [EOS]
     for word in range(VOCAB):
@@ -102,20 +102,19 @@ def enumerate_all(example: float, options: SearchOptions) -> list[Found]:
     for length in range(options.max_length + 1):
         for body in product([word for word in range(VOCAB) if word != EOS], repeat=length):
             words = (*body, EOS)
-            if all(words[i] in allowed(words[:i], options.max_length, options) for i in range(len(words))):
+            if all(words[i] in allowed(words[:i], options) for i in range(len(words))):
                 found.append(finish(example, words, options))
     return sorted(found, reverse=True)
 
 
-def beam_search(example: float, options: SearchOptions, limit: int | None = None) -> list[Found]:
+def beam_search(example: float, options: SearchOptions) -> list[Found]:
     """All that a beam of ``options.beam`` ends with, best first: no early end, one example, plain lists."""
-    limit = limit or options.max_length
     live, ended = [(0.0, ())], []
     while live:
         candidates = []
         for log_prob, words in live:
             following, _ = log_probs_after(example, words)
-            candidates += [(log_prob + following[word], (*words, word)) for word in allowed(words, limit, options)]
+            candidates += [(log_prob + following[word], (*words, word)) for word in allowed(words, options)]
         candidates.sort(reverse=True)
         chosen = candidates[: options.beam - len(ended)]
         ended += [finish(example, words, options) for _, words in chosen if words[-1] == EOS]

@@ -75,13 +75,6 @@ def test_greedy_takes_the_most_probable_word_each_time():
         assert world.sentences(run(SearchOptions(max_length=8), [example]), 0) == [words]
 
 
-def test_every_example_has_its_own_limit():
-    options = SearchOptions(beam=3, nbest=3, max_length=2)
-    found = run(options, max_lengths=torch.tensor([1, 4, 2, 5]))
-    for number, (example, limit) in enumerate(zip(EXAMPLES, [1, 4, 2, 5], strict=True)):
-        agrees(found, number, world.beam_search(example, options, limit))
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     examples=st.lists(st.floats(0, 6, width=16), min_size=1, max_size=12),
@@ -311,8 +304,3 @@ def test_a_coverage_penalty_needs_attention():
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SearchOptions(**options)
-
-
-def test_limits_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="4 limits are needed"):
-        run(SearchOptions(), max_lengths=torch.tensor([3]))

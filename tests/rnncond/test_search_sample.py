@@ -124,7 +124,7 @@ def sampling_share(example: float, words: tuple[int, ...], options: SearchOption
     share = 1.0
     for position, word in enumerate(words):
         following, _ = world.log_probs_after(example, words[:position])
-        choices = world.allowed(words[:position], options.max_length, options)
+        choices = world.allowed(words[:position], options)
         share *= math.exp(following[word]) / sum(math.exp(following[choice]) for choice in choices)
     return share
 

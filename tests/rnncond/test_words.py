@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rnncond.words import Words
+from rnncond.words import Words, check_words
 
 CONFIG = {"source_vocab_size": 9, "vocab_size": 9, "embedding": 4, "share_embeddings": False, "tie_embeddings": False,
           "scale_embeddings": False}  # fmt: skip
@@ -38,15 +38,22 @@ def test_tied_a_word_scores_by_its_embedding():
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_scaled_a_tied_word_is_read_with_unit_variance_and_scores_by_what_is_stored(side):
+@pytest.mark.parametrize("share", [True, False])
+def test_scaled_each_word_is_read_with_unit_variance_and_scores_by_what_is_stored(share, side):
     torch.manual_seed(0)
     large = {"vocab_size": 2000, "source_vocab_size": 2000, "embedding": 64}
-    options = {"share_embeddings": True, "tie_embeddings": True, "scale_embeddings": True}
+    options = {"share_embeddings": share, "tie_embeddings": True, "scale_embeddings": True}
     model = Words(SimpleNamespace(**{**CONFIG, **large, **options}), 64)
-    read = getattr(model, side)(torch.arange(4, 2000))
-    assert read.var().item() == pytest.approx(1, rel=0.05)
+    tokens = torch.arange(4, 2000)
+    assert getattr(model, side)(tokens).var().item() == pytest.approx(1, rel=0.05)
+    read = model.target(tokens)
     torch.testing.assert_close(read, 8 * model.embedding.weight[4:])
     torch.testing.assert_close(model.project(torch.eye(64)), model.embedding.weight.t())
+
+
+def test_what_does_not_start_small_is_not_scaled():
+    with pytest.raises(ValueError, match="only tied embeddings start small"):
+        check_words(SimpleNamespace(**{**CONFIG, "scale_embeddings": True}), 4)
 
 
 @pytest.mark.parametrize("options", [{}, {"share_embeddings": True, "tie_embeddings": True}])
