@@ -64,7 +64,7 @@ def _amazon(options: dict, filesystem: fs.S3FileSystem, bucket: str, prefix: str
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", []):
                 yield Object(found["Key"], found["Size"], found["LastModified"])
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError of an address that is none
         raise OSError(str(error)) from error
 
 
@@ -93,4 +93,6 @@ def _google(options: dict, _: fs.GcsFileSystem, bucket: str, prefix: str) -> Ite
 def address(options: dict) -> str | None:
     """Of a server that is not Amazon's or Google's own."""
     host = options["endpoint_override"]
-    return host if not host or "://" in host else f"{options['scheme']}://{host}"
+    if not host:  # pyarrow says "" for none, which boto takes for an address
+        return None
+    return host if "://" in host else f"{options['scheme']}://{host}"
