@@ -31,7 +31,13 @@ def ignore(part: Part) -> None:
 
 @dataclass
 class Verified:
-    """What ``verify`` found. ``damaged`` names the parts that ``drop`` should take out."""
+    """What ``verify`` found.
+
+    Attributes:
+        damaged: names of the parts that ``drop`` should take out.
+        failed_again: earlier failures that may have been overcome by a row of a damaged part, and stand again without
+            it. At most so many: a part that cannot be read tells only between which ids its rows were.
+    """
 
     parts: int = 0
     rows: int = 0
@@ -39,6 +45,7 @@ class Verified:
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    failed_again: int = 0
 
 
 def verify(dataset: Dataset, progress: Callable[[Part], None] = ignore) -> Verified:
@@ -49,16 +56,16 @@ def verify(dataset: Dataset, progress: Callable[[Part], None] = ignore) -> Verif
         found.problems += unreadable_entries(dataset, term)
     snapshot = dataset.snapshot()
     sound: list[Part] = []
+    damaged: list[Part] = []
     for part in snapshot.parts:
         problems = list(part_problems(snapshot, part))
         found.problems += [f"{part.name}: {problem}" for problem in problems]
-        if problems:
-            found.damaged.append(part.name)
-        else:
-            sound.append(part)
+        (damaged if problems else sound).append(part)
         progress(part)
     whole = Snapshot(dataset.files, dataset.folder, dataset.schema, dataset.id_column, sound)
     found.problems += repeated_ids(whole)
+    found.damaged = [part.name for part in damaged]
+    found.failed_again = sum(overcome_at_most(whole, part, damaged) for part in sound if part.failures)
     found.parts, found.rows, found.failures = len(snapshot.parts), snapshot.rows, whole.failed
     found.bytes = sum(part.bytes + part.failure_bytes for part in snapshot.parts)
     return found
@@ -130,8 +137,16 @@ def repeated_ids(snapshot: Snapshot) -> list[str]:
     return [f"id {id_!r} is there {len(names)} times: {', '.join(names)}" for id_, names in sorted(places.items())]
 
 
+def overcome_at_most(snapshot: Snapshot, failed: Part, others: Iterable[Part]) -> int:
+    """How many of the failures of ``failed`` that stand in ``snapshot`` may have a later row in ``others``."""
+    ids = snapshot.standing_failures[failed.name][snapshot.id_column].to_pylist()
+    bounds = [(part.first_id, part.last_id) for part in others if part.rows and part.term > failed.term]
+    return sum(any(first <= id_ <= last for first, last in bounds) for id_ in ids)
+
+
 def drop(dataset: Dataset, names: Iterable[str], takeover: bool = False) -> None:
-    """Take parts out of a set, so that running again computes their inputs again. ``vacuum`` frees their files."""
+    """Take parts out of a set, as if they had never been, so that running again computes their inputs again; those that
+    had failed in an earlier term count as failed again. ``vacuum`` frees the parts' files."""
     names = sorted(names)
     with dataset.begin(takeover) as term:
         term.handle.commit(term.handle.part_name(names), None, replaces=names)

@@ -98,9 +98,9 @@ def verify(
     \b
     Examples:
       rnncond store verify features/
-      rnncond store verify features/ --drop      then run `rnncond features` again
+      rnncond store verify features/ --drop      then run `rnncond features` again, as it says
     """
-    problems, damaged = [], 0
+    problems, damaged, failed_again = [], 0, 0
     summary = {"store": directory, "sets": 0, "parts": 0, "rows": 0, "failed_inputs": 0, "bytes": 0}
     for dataset in chosen(directory, fingerprint):
         with Progress("verify", "parts", len(dataset.snapshot().parts)) as progress:
@@ -112,6 +112,7 @@ def verify(
         summary["bytes"] += found.bytes
         problems += [f"{dataset.fingerprint} {problem}" for problem in found.problems]
         damaged += len(found.damaged)
+        failed_again += found.failed_again
         if drop and found.damaged:
             upkeep.drop(dataset, found.damaged, takeover)
     summary["damaged_parts"] = damaged
@@ -119,8 +120,11 @@ def verify(
         summary["dropped_parts"] = damaged
     hint = None
     if damaged:
+        again = "Run the command that made this store again"
+        if failed_again:
+            again += f" with --retry-failed (of what was dropped, up to {failed_again:,} had failed before)"
         hint = (
-            "Run the command that made this store again: it computes what was dropped."
+            f"{again}: it computes what was dropped."
             if drop
             else f"rnncond store verify {directory} --drop   takes the damaged parts out, to be computed again"
         )

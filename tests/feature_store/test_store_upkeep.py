@@ -71,6 +71,17 @@ def test_damage_is_found_dropped_and_computed_again(made, tmp_path, damage, said
     assert sorted(made.snapshot().ids().to_pylist()) == [*ids(0, 40), "x0", "x10", "x20", "x30"]
 
 
+def test_verify_counts_failures_that_a_damaged_part_may_have_overcome(made, tmp_path):
+    with made.begin() as term:
+        commit(term, ["x0", "x15"], ["x20"])
+        overcame = made.snapshot().parts[-1]
+    assert verify(made).failed_again == 0
+    (tmp_path / "store" / made.folder / overcame.path).unlink()
+    found = verify(made)
+    # Nobody can read whether the row of x10, which lies between the part's ends, was there.
+    assert (found.damaged, found.failures, found.failed_again) == ([overcame.name], 4, 2)
+
+
 def test_every_problem_is_reported_by_name(made, tmp_path):
     (first, one), (second, two) = (file_of(made, tmp_path, number) for number in (0, 3))
     one.unlink()

@@ -9,6 +9,9 @@ import pytest
 
 from feature_store import Store, failure_schema
 from pipelines import cli
+from pipelines.listing_files import SCHEMA as LISTING
+from pipelines.pending import Pending
+from pipelines.totals import Totals
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
@@ -79,9 +82,22 @@ def test_verify_names_damage_and_drops_it(tmp_path, rnncond):
     assert code == 3 and found["failed"] == found["damaged_parts"] == 1
     assert part.name in shown and "--drop" in shown
     code, found, shown = rnncond("store", "verify", tmp_path / "s", "--drop")
-    assert code == 3 and found["dropped_parts"] == 1
+    assert code == 3 and found["dropped_parts"] == 1 and "--retry-failed" not in shown
     code, found, _ = rnncond("store", "verify", tmp_path / "s")
     assert code == 0 and (found["parts"], found["rows"]) == (3, 20)
+
+
+def test_the_hint_says_how_a_dropped_input_that_had_failed_is_computed(tmp_path, rnncond):
+    made = fill(tmp_path / "s")
+    with made.begin() as term:
+        term.handle.commit("later", pa.table([["x0"]], schema=SCHEMA))
+    damaged = made.snapshot().parts[-1]
+    (tmp_path / "s" / made.folder / damaged.path).unlink()
+    shown = rnncond("store", "verify", tmp_path / "s", "--drop")[2]
+    assert "again with --retry-failed" in shown
+    listed = [pa.table([["000", "x0", "x10"], ["u"] * 3, [None] * 3, [None] * 3], schema=LISTING)]
+    computed = Pending(made.snapshot(), Totals(), retry_failed=True).chunks(listed)
+    assert "x0" in [id_ for chunk in computed for id_ in chunk[0].to_pylist()]
 
 
 def test_compact_then_vacuum(tmp_path, rnncond):
