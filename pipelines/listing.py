@@ -55,7 +55,7 @@ class Listing:
     images: str
     ignored: int = 0
     total: int | None = None
-    _named: bool = field(default=False, repr=False)  # ids come from people, who may give one twice
+    _named: bool = field(default=False, repr=False)  # ids come from listings, which may give one twice
 
     def chunks(self) -> Iterator[pa.Table]:
         """Tables of ``SCHEMA`` with at most ``CHUNK_ROWS`` rows.
@@ -165,9 +165,10 @@ class Listing:
                     yield from self._cells(parquet, column, version, as_uri(filesystem, path, self.images), name)
                     return
                 saved = parquet and SAVED.items() <= (parquet.schema_arrow.metadata or {}).items()
-                self._named = self._named or not saved
-                if saved and path == locate(self.images)[1]:  # not one of a glob's
+                if saved and path == locate(self.images)[1]:
                     self.total = parquet.metadata.num_rows
+                else:  # those of a glob have each id once, but two of them may have the same
+                    self._named = True
                 file.seek(0)
                 folder = path.rpartition("/")[0]
                 for row in READERS[suffix_of(path)](file):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import listing, places
+from pipelines import listing, places, shards
 from pipelines.console import UserError
 from pipelines.listing import Listing
 from pipelines.listing_files import SCHEMA, Seen, saving
@@ -351,3 +351,41 @@ def test_a_saved_listing_knows_how_many_there_are(make_photos, tmp_path):
     saved = Listing(str(tmp_path / "l.parquet"))
     saved.begin()
     assert saved.total == 3
+
+
+def test_saved_listings_of_a_folder_that_grows_list_each_picture_once(make_photos, tmp_path):
+    photos = make_photos(3)
+    (tmp_path / "saved").mkdir()
+    list(Listing(str(photos)).begin(str(tmp_path / "saved" / "day1.parquet")))
+    (photos / "new.jpg").write_bytes(b"x")
+    list(Listing(str(photos)).begin(str(tmp_path / "saved" / "day2.parquet")))
+    both = Listing(str(tmp_path / "saved" / "*.parquet"))
+    assert sorted(row["image_id"] for chunk in both.chunks() for row in chunk.to_pylist()) == sorted(ids(photos))
+    assert both.total is None
+
+
+def test_a_broken_table_of_a_glob_is_a_problem_of_its_own(tmp_path):
+    for name in "ac":
+        pq.write_table(pa.table({"image": [b"x", b"y"]}), tmp_path / f"{name}.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1xxxx")
+    pq.write_table(pa.table({"caption": ["no picture"]}), tmp_path / "d.parquet")
+    found = {row["image_id"]: row["problem"] for row in rows(tmp_path / "*.parquet")}
+    broken = {name: found.pop(name) for name in ("b.parquet", "d.parquet")}
+    assert "not a whole Parquet file" in broken["b.parquet"] and "has no uri, file, path" in broken["d.parquet"]
+    assert list(found) == [f"{name}.parquet/0000000{row}" for name in "ac" for row in (0, 1)]
+    assert not any(found.values())
+
+
+def test_a_table_that_breaks_off_keeps_what_was_read(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"image": [b"x", b"y"]}), tmp_path / "a.parquet")
+    real = shards.table_cells
+
+    def cells(*arguments):
+        yield next(real(*arguments))
+        raise OSError("broken off")
+
+    monkeypatch.setattr(shards, "table_cells", cells)
+    found = {row["image_id"]: row["problem"] for row in rows(tmp_path / "*.parquet")}
+    assert found["a.parquet/00000000"] is None and "from here on are lost: broken off" in found["a.parquet"]
+    with pytest.raises(UserError, match="broken off"):
+        rows(tmp_path / "a.parquet")
