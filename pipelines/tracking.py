@@ -62,7 +62,13 @@ class Tracking:
         self.tags |= {KEY: key} if key else {}
         self.uri = uri_of(recipe)
         self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
-        reach(self.uri, lambda: self.connect(name, run_id))
+        self.run_id: str | None = None
+        try:
+            reach(self.uri, lambda: self.connect(name, run_id))
+        except BaseException as error:  # a run that is there already would be left running
+            if self.run_id:
+                self.__exit__(type(error))
+            raise
 
     def connect(self, name: str, run_id: str | None) -> None:
         from mlflow.entities import Param
@@ -92,8 +98,9 @@ class Tracking:
         if run_id is None:
             return None
         try:
+            run = self.client.get_run(run_id)
             self.client.update_run(run_id, status="RUNNING")
-            return self.client.get_run(run_id)
+            return run
         except MlflowException as error:
             if error.error_code not in GONE:
                 raise
@@ -196,8 +203,11 @@ class Tracking:
         if self.recipe.tracking.system_metrics:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
-            self.monitor.start()
+            try:
+                self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+                self.monitor.start()
+            except Exception as error:  # no run ends for want of these curves
+                tell(f"The machine is not watched: {first_line(error)}.")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:

@@ -273,6 +273,27 @@ def test_the_machine_is_watched(recipe, monkeypatch):
     assert "system/cpu_utilization_percentage" in tracking.client.get_run(tracking.run_id).data.metrics
 
 
+def test_a_run_is_not_left_running_where_its_artifacts_cannot_be_written(recipe):
+    client = mlflow.MlflowClient(recipe.tracking.uri)
+    client.create_experiment(recipe.tracking.experiment, artifact_location="/proc/nothing")
+    for _ in range(2):  # the second finds the run of the first by its key
+        with pytest.raises(UserError, match="cannot be used"):
+            Tracking(recipe, "run", key="k")
+        assert [run.info.status for run in runs(recipe)[1]] == ["FAILED"]
+
+
+def test_a_machine_that_cannot_be_watched_is_trained_on_all_the_same(recipe, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise MlflowException("no sensors")
+
+    monkeypatch.setattr("mlflow.system_metrics.system_metrics_monitor.SystemMetricsMonitor", broken)
+    watched = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"system_metrics": True})})
+    with Tracking(watched, "run") as tracking:
+        tracking.log(LINES)
+    assert "is not watched: no sensors" in capsys.readouterr().err
+    assert [run.info.status for run in runs(recipe)[1]] == ["FINISHED"]
+
+
 def test_a_server_that_does_not_answer_is_said_in_time(recipe, monkeypatch):
     monkeypatch.setattr(reaching, "PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
