@@ -110,14 +110,14 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
     from pipelines import images, sources
-    from pipelines.caption import Describer
     from pipelines.decode import search_options
+    from pipelines.describer import Describer
     from rnncond import checkpoint
 
     torch.set_num_threads(1)
     trained = checkpoint.load(model)
     network = sources.rebuild(trained.features, "random")
-    find = Describer(trained, search_options(trained, beam=BEAM)).search
+    find = Describer([trained], search_options(trained, beam=BEAM)).search
     held = [network(network.example(network.batch))[trained.features["output"]]]
     find(held[0])
     barrier.wait()

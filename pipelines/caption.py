@@ -23,10 +23,8 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from functools import partial
-from math import prod
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import ray
 import torch
@@ -36,17 +34,13 @@ from feature_store import Dataset, Store
 from pipelines import units
 from pipelines.cluster import Plan
 from pipelines.console import Outcome, Progress, UserError
-from pipelines.decode import pieces, search_options
-from pipelines.detectors import Regions
-from pipelines.halving import Halving
+from pipelines.describer import Describer, prepare
 from pipelines.keeping import Keeping, keeping
 from pipelines.models import TrackingUri, locate, weights_in
 from pipelines.reading import Failures
-from pipelines.sources import Boxes, FromImages, FromStore
-from pipelines.values import Values, source_of
+from pipelines.sources import FromImages, FromStore
 from rnncond import checkpoint
-from rnncond.checkpoint import Trained
-from rnncond.search import Hypotheses, SearchOptions, search
+from rnncond.search import SearchOptions
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -63,6 +57,8 @@ Examples:
   rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
 
   rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
+
+  rnncond caption --store store --model runs/first --ensemble runs/second --ensemble runs/third --out captioned
 
   rnncond caption 's3://bucket/photos/' --model models:/captioner@champion --out s3://bucket/captions --address auto
 
@@ -93,14 +89,19 @@ def command(
     nbest: Annotated[int, typer.Option(min=1, help="captions kept of each image, at most the beam")] = 1,
     attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
     max_length: Annotated[
-        int | None, typer.Option(help="most words; by default these four as in the model's recipe")
+        int | None, typer.Option(help="most words; by default these as in the model's recipe")
     ] = None,
     min_length: Annotated[int | None, typer.Option(help="fewest words")] = None,
     length_penalty: Annotated[
         Literal["none", "average", "gnmt"] | None,
         typer.Option(help="what divides a caption's log-probability: 1, its length, or GNMT's"),
     ] = None,
+    alpha: Annotated[float | None, typer.Option(help="exponent of GNMT's length penalty")] = None,
+    coverage_penalty: Annotated[float | None, typer.Option(help="weight of GNMT's coverage penalty")] = None,
     no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="a further model of the same vocabulary and features; several times")
+    ] = None,
     keep_features: Annotated[
         str | None,
         typer.Option(
@@ -127,12 +128,13 @@ def command(
 ) -> Outcome:
     """Caption images, or the features in a store, that OUT has no caption of yet."""
     options = units.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
-    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty,
-             "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
+    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty, "alpha": alpha,
+             "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
     asked = {name: value for name, value in asked.items() if value is not None}
     return run(
-        model, out, images, store=store, weights=weights, beam=beam, nbest=nbest, attention=attention, options=options,
-        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, **asked,
+        model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=options,
+        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, beam=beam, nbest=nbest,
+        attention=attention, **asked,
     )  # fmt: skip
 
 
@@ -141,6 +143,7 @@ def run(
     out: str,
     images: str | None = None,
     *,
+    ensemble: list[str] | tuple[str, ...] = (),
     store: str | None = None,
     weights: str | None = None,
     options: units.Options = units.DEFAULTS,
@@ -152,8 +155,8 @@ def run(
     """The verb as a function.
 
     Args:
-        model, out, images, store, weights, keep_features, tracking_uri: see ``command``; exactly one of ``images`` and
-            ``store``.
+        model, out, images, ensemble, store, weights, keep_features, tracking_uri: see ``command``; exactly one of
+            ``images`` and ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
@@ -172,19 +175,14 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
-    folder = locate(model, tracking_uri)
-    trained = checkpoint.load(folder)
-    if trained.features is None:
-        raise UserError(
-            f"The model {model} is of the system {trained.system}, which reads text; only one that describes pictures "
-            "can caption."
-        )
+    names = [model, *ensemble]
+    folders = [locate(name, tracking_uri) for name in names]
+    describer = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
     source = (
-        FromStore.open(store, trained.features)
+        FromStore.open(store, describer.features)
         if store
-        else FromImages.open(images, trained.features, weights or weights_in(folder), save_listing)
+        else FromImages.open(images, describer.features, weights or weights_in(folders[0]), save_listing)
     )
-    describer = Describer(trained, search_options(trained, **asked))
     describer.check(source.shape)
     dataset = Store(out).dataset(
         "captions", recipe_of(describer, source.shape), schema_of(describer.options, describer.reads_regions)
@@ -197,17 +195,16 @@ def run(
         make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
         progress = Progress("caption", "images", None)
         totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total)
-    return outcome(dataset, trained, source, totals, options.redo_changed)
+    return outcome(dataset, describer, source, totals, options.redo_changed)
 
 
 def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
     """All that the captions depend on; ``places`` is (rows, columns) of a grid, else empty."""
-    trained, options = describer.trained, describer.options
     return {
         "model": describer.model_id,
-        "system": trained.system,
-        "search": dataclasses.asdict(options) | {"blocked": list(options.blocked)},
-        "features": trained.features,
+        "system": describer.system,
+        "search": dataclasses.asdict(describer.options) | {"blocked": list(describer.options.blocked)},
+        "features": describer.features,
         "places": list(shape[:-1]),
         "version": VERSION,
     }
@@ -233,74 +230,14 @@ def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:
     return pa.schema(fields)
 
 
-def outcome(dataset: Dataset, trained: Trained, source: Source, totals: units.Totals, redo_changed: bool) -> Outcome:
+def outcome(
+    dataset: Dataset, describer: Describer, source: Source, totals: units.Totals, redo_changed: bool
+) -> Outcome:
     summary = totals.summary("images") | source.remarks()
-    summary["model"] = f"{trained.system} {trained.model_id}"
+    summary["model"] = f"{describer.system} {describer.model_id}"
     summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
     hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
     return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
-
-
-class Describer:
-    """A model and a search: features in, captions out. Can be pickled."""
-
-    def __init__(self, trained: Trained, options: SearchOptions) -> None:
-        self.trained, self.options, self.halving = trained, options, Halving()
-        self.model_id = trained.model_id  # a hash of all weights, not to be taken for every image
-        self.reads_regions = trained.features["output"] == "regions"
-        self.device = torch.device("cpu")
-
-    def to(self, device: str) -> Describer:
-        self.device = torch.device(device)
-        self.trained.model.to(self.device).eval()
-        return self
-
-    def row_bytes(self, shape: tuple[int, ...]) -> int:
-        """About what an image adds to the store."""
-        places = Regions.most if self.reads_regions else prod(shape[:-1])
-        return 200 * (1 + self.options.nbest) + self.options.attention * 2 * self.options.max_length * places
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse what every image would fail at; ``shape`` is that of one image's features, or of one region's."""
-        nothing = np.zeros((1, *shape), np.float16)
-        found = self.search([nothing] if self.reads_regions else nothing)
-        if self.options.attention and found.attention is None:
-            raise UserError(
-                f"The model is of the system {self.trained.system}, which does not attend; leave out --attention."
-            )
-
-    def __call__(self, values: Values, boxes: Boxes = None) -> list[dict[str, Any] | None]:
-        """The columns from ``caption`` on for each image of ``values``; None where there is nothing to say."""
-        rows = [
-            self.row(found, b, len(some[b]) if self.reads_regions else None) if found.lengths[b, 0] else None
-            for some, found in self.halving(self.search, values)
-            for b in range(len(some))
-        ]
-        if boxes is not None and self.options.attention:
-            rows = [row and row | {"boxes": own.tolist()} for row, own in zip(rows, boxes, strict=True)]
-        return rows
-
-    @torch.no_grad()
-    def search(self, values: Values) -> Hypotheses:
-        memory = self.trained.model.encode(source_of(values).to(self.device))
-        found = search(self.trained.model.step, memory, self.trained.model.init_state(memory), self.options)
-        return Hypotheses(*(None if part is None else part.cpu() for part in found))
-
-    def row(self, found: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
-        """Of image ``b``; its attention over the first ``places``, which are not padding."""
-        said = [self.trained.vocabulary.decode(tokens) for tokens in found.tokens[b].tolist()]
-        nbest = [
-            {"caption": caption, "score": score}
-            for caption, score, length in zip(said, found.scores[b].tolist(), found.lengths[b].tolist(), strict=True)
-            if length
-        ]
-        row = {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item(), "nbest": nbest}
-        row |= {"caption": said[0], "model": self.model_id}
-        if found.attention is not None:
-            words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
-            row["pieces"] = pieces(self.trained.vocabulary, words.tolist())
-            row["attention"] = list(found.attention[b, 0, : len(words), :places].half().numpy())
-        return row
 
 
 class CaptionWorker:

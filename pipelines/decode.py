@@ -1,4 +1,5 @@
-"""What every verb that decodes shares: the search that was asked for, and captions cut into their tokens' parts."""
+"""What every verb that decodes shares: the search that was asked for, by one model or several, and sentences cut into
+their tokens' parts."""
 
 from __future__ import annotations
 
@@ -7,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
+
 from pipelines.console import UserError
 from rnncond.checkpoint import Trained
-from rnncond.search import SearchOptions
+from rnncond.contract import Source
+from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
 from rnncond.text import Vocabulary
 
 
@@ -25,6 +29,48 @@ def search_options(trained: Trained, **changes: Any) -> SearchOptions:
         return SearchOptions(**asked)
     except ValueError as error:
         raise UserError(f"The search cannot be done: {error}") from None
+
+
+@torch.no_grad()
+def search_with(trained: Sequence[Trained], source: Source, options: SearchOptions) -> Hypotheses:
+    """Hypotheses of one model, or of an ensemble, for the examples of ``source``; on the CPU."""
+    models = [one.model for one in trained]
+    memories = [model.encode(source) for model in models]
+    states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
+    if len(models) > 1:
+        step, memory, state = ensemble(*(model.step for model in models)), join(memories), join(states)
+    else:
+        step, memory, state = models[0].step, memories[0], states[0]
+    found = search(step, memory, state, options, mask=source.mask)
+    return Hypotheses(*(None if part is None else part.cpu() for part in found))
+
+
+def refuse_other_vocabularies(trained: Sequence[Trained], names: Sequence[str], *which: str) -> None:
+    """Refuse an ensemble of models of different vocabularies.
+
+    Args:
+        names: what the user called each model.
+        which: attributes of ``Trained``.
+    """
+    for one, name in zip(trained[1:], names[1:], strict=True):
+        for what in which:
+            mine, first = getattr(one, what), getattr(trained[0], what)
+            if mine != first:
+                raise UserError(
+                    f"An ensemble needs one vocabulary: the {what.replace('_', ' ')} of {name} has {len(mine):,} "
+                    f"entries ({mine.fingerprint}), that of {names[0]} {len(first):,} ({first.fingerprint}). Train "
+                    "the models on the same text with the same `text:` section."
+                )
+
+
+def refuse_without_attention(trained: Sequence[Trained], asked: Mapping[str, bool]) -> None:
+    """Refuse the options that are ``asked`` of models of which not all attend."""
+    wanted = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    if wanted and len(trained) > 1:
+        systems = " + ".join(one.system for one in trained)
+        raise UserError(f"Of the ensemble {systems} not every model attends; leave out {wanted}.")
+    if wanted:
+        raise UserError(f"The model is of the system {trained[0].system}, which does not attend; leave out {wanted}.")
 
 
 def pieces(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[str]:

@@ -87,10 +87,10 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
 
 def describe(trained: Trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Rows by image id from features in a store; None where the search found nothing."""
-    from pipelines.caption import Describer
+    from pipelines.describer import Describer
     from pipelines.sources import boxes_of
 
-    describer = Describer(trained, options).to(str(next(trained.model.parameters()).device))
+    describer = Describer([trained], options).to(str(next(trained.model.parameters()).device))
     for start in range(0, len(ids), BATCH):
         table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", *source.columns])
         said = describer(of_column(table[source.output]), boxes_of(table))

@@ -20,9 +20,9 @@ import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipelines import images
-from pipelines.caption import Describer
 from pipelines.console import UserError
 from pipelines.decode import search_options
+from pipelines.describer import Describer
 from pipelines.fetch import ReadError, read
 from pipelines.models import weights_in
 from pipelines.sources import BATCH, rebuild
@@ -74,11 +74,11 @@ class Captions:
     def __init__(self, trained: Trained, weights: str | None) -> None:
         self.network = rebuild(trained.features, weights).to(device())
         self.output = trained.features["output"]
-        self.describer = Describer(trained, options_of(trained, {})).to(device())
+        self.describer = Describer([trained], options_of(trained, {})).to(device())
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
         describer = copy.copy(self.describer)
-        describer.options = options_of(describer.trained, params)
+        describer.options = options_of(describer.trained[0], params)
         answers: list[Answer] = []
         for start in range(0, len(table), BATCH):
             answers += self.describe(describer, table.iloc[start : start + BATCH])

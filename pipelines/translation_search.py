@@ -11,11 +11,11 @@ import torch
 from tokenizers import Encoding
 
 from pipelines.console import UserError
-from pipelines.decode import pieces, search_options
+from pipelines.decode import pieces, refuse_other_vocabularies, refuse_without_attention, search_options, search_with
 from pipelines.halving import Halving
 from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
-from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
+from rnncond.search import Hypotheses, SearchOptions
 
 TooLong = Literal["cut", "refuse"]
 LONGEST = 200
@@ -75,11 +75,8 @@ class Translator:
         """Refuse what every sentence would fail at: attention asked of a system that has none."""
         asked = {"--attention": self.options.attention, "--unk-replace": self.unk_replace,
                  "--coverage-penalty": bool(self.options.coverage_beta)}  # fmt: skip
-        wanted = " and ".join(name for name, is_asked in asked.items() if is_asked)
-        if wanted and not self.attends():
-            if len(self.trained) > 1:
-                raise UserError(f"Of the ensemble {self.system} not every model attends; leave out {wanted}.")
-            raise UserError(f"The model is an {self.system}, which does not attend; leave out {wanted}.")
+        if any(asked.values()) and not self.attends():
+            refuse_without_attention(self.trained, asked)
 
     def attends(self) -> bool:
         """Whether all of the models do, which only a search tells."""
@@ -117,7 +114,6 @@ class Translator:
     def search_read(self, read: Sequence[Read], places: Sequence[int]) -> Hypotheses:
         return self.search([[*read[place].tokens, EOS] for place in places], self.options)
 
-    @torch.no_grad()
     def search(self, tokens: Sequence[Sequence[int]], options: SearchOptions) -> Hypotheses:
         """Hypotheses of source sentences with their EOS, on the CPU."""
         options = dataclasses.replace(options, attention=options.attention or self.unk_replace)
@@ -125,15 +121,7 @@ class Translator:
         values = torch.tensor([[*line, *[PAD] * (longest - len(line))] for line in tokens], device=self.device)
         lengths = torch.tensor([len(line) for line in tokens], device=self.device)
         source = Source(values, torch.arange(longest, device=self.device) < lengths[:, None])
-        models = [one.model for one in self.trained]
-        memories = [model.encode(source) for model in models]
-        states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
-        if len(models) > 1:
-            step, memory, state = ensemble(*(model.step for model in models)), join(memories), join(states)
-        else:
-            step, memory, state = models[0].step, memories[0], states[0]
-        found = search(step, memory, state, options, mask=source.mask)
-        return Hypotheses(*(None if part is None else part.cpu() for part in found))
+        return search_with(self.trained, source, options)
 
     def row(self, found: Hypotheses, b: int, read: Read) -> dict[str, Any] | str:
         tokens = [line[: length - 1] for line, length in zip(found.tokens[b], found.lengths[b], strict=True) if length]
@@ -191,15 +179,7 @@ def prepare(
     """
     for one, name in zip(trained, names, strict=True):
         refuse_captioner(one, name)
-    for one, name in zip(trained[1:], names[1:], strict=True):
-        for what in ("vocabulary", "source_vocabulary"):
-            mine, first = getattr(one, what), getattr(trained[0], what)
-            if mine != first:
-                raise UserError(
-                    f"An ensemble needs one vocabulary: the {what.replace('_', ' ')} of {name} has {len(mine):,} "
-                    f"entries ({mine.fingerprint}), that of {names[0]} {len(first):,} ({first.fingerprint}). Train "
-                    "the models on the same text with the same `text:` section."
-                )
+    refuse_other_vocabularies(trained, names, "vocabulary", "source_vocabulary")
     recipe = trained[0].info.get("recipe", {})
     longest = max_source_length or recipe.get("text", {}).get("max_length") or LONGEST
     translator = Translator(trained, search_options(trained[0], **asked), longest, too_long, unk_replace)

@@ -13,6 +13,7 @@ from captioner import WORDS, model_reading
 from feature_store import Store, feature_schema, fingerprint
 from pipelines import backbones, caption, console, features, sources, units
 from pipelines.console import UserError
+from pipelines.describer import Describer
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
 
@@ -105,7 +106,7 @@ def test_another_search_or_model_makes_another_set(tmp_path, network):
     for system, output in (("show_tell", "pooled"), ("show_attend_tell", "grid")):
         trained = model_reading(tmp_path / system, system, output, network.recipe)
         for beam in (1, 2):
-            describer = caption.Describer(trained, SearchOptions(beam=beam))
+            describer = Describer([trained], SearchOptions(beam=beam))
             prints.add(fingerprint(caption.recipe_of(describer, network.shapes[output])))
     assert len(prints) == 4
 
@@ -119,7 +120,7 @@ def test_a_worker_is_refused_what_the_cluster_has_not(ray_cluster, tmp_path, mak
 def test_where_the_rules_leave_nothing_to_say_it_is_a_failure(network, tmp_path):
     trained = model_reading(tmp_path, "show_tell", "pooled", network.recipe)
     options = SearchOptions(max_length=30, min_length=20, no_repeat_ngram=1)
-    assert caption.Describer(trained, options)(np.zeros((2, *network.shapes["pooled"]), np.float16)) == [None, None]
+    assert Describer([trained], options)(np.zeros((2, *network.shapes["pooled"]), np.float16)) == [None, None]
 
 
 def test_features_of_another_recipe_are_refused(tmp_path, network, model):
@@ -181,11 +182,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
         caption.run(model(), "out", **arguments)
     assert type(refused.value).__name__ in ("UserError", "StoreError")
     assert not Path("out").exists()
-
-
-def test_attention_of_a_model_without_it_is_refused(tmp_path, make_photos, model):
-    with pytest.raises(UserError, match="show_tell, which does not attend"):
-        caption.run(model("show_tell", "pooled"), str(tmp_path / "out"), str(make_photos(1)), attention=True)
 
 
 def test_help_shows_examples(capsys):

@@ -20,6 +20,7 @@ from captioner import model_reading
 from feature_store import Store, verify
 from pipelines import backbones, caption
 from pipelines.cluster import Plan
+from pipelines.describer import Describer
 from pipelines.pending import with_tries
 from pipelines.sources import FromImages
 from rnncond.search import SearchOptions
@@ -90,7 +91,7 @@ def test_generated_pictures(make_photos, tmp_path, bucket):
     for form, images in four_ways(files, tmp_path, bucket).items():
         worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
         worker.source = FromImages.open(images, trained.features, "random").start(Plan(1, 1, 0))
-        worker.describer = caption.Describer(trained, SearchOptions(beam=2, max_length=8))
+        worker.describer = Describer([trained], SearchOptions(beam=2, max_length=8))
         worker.schema = caption.schema_of(worker.describer.options)
         rows, failures = worker.process(with_tries(pa.concat_tables(worker.source.chunks())))
         worker.source.featurise.pool.shutdown()

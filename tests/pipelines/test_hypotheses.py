@@ -9,6 +9,7 @@ import torch
 from feature_store import Store
 from pipelines import caption, hypotheses
 from pipelines.console import UserError
+from pipelines.describer import Describer
 from pipelines.hypotheses import as_row, describe, from_output, spread
 from pipelines.sources import FromStore
 from rnncond.contract import Source
@@ -77,7 +78,7 @@ def test_attention_only_where_asked_and_where_there_is_a_grid(made):
 def output(made, tmp_path):
     """An output of ``rnncond caption`` in three parts, with a failure; no Ray is needed to write one."""
     trained, source = made
-    describer = caption.Describer(trained, SearchOptions(beam=2, nbest=2, max_length=5, attention=True))
+    describer = Describer([trained], SearchOptions(beam=2, nbest=2, max_length=5, attention=True))
     recipe = caption.recipe_of(describer, source.shape)
     dataset = Store(tmp_path / "out").dataset("captions", recipe, caption.schema_of(describer.options))
     images = source.snapshot.take(["a.png", "b.png", "c.png"], ["image_id", "uri", "version", "grid"])

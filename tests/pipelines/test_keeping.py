@@ -13,6 +13,7 @@ from feature_store import Store, StoreError, verify
 from pipelines import backbones, caption, features
 from pipelines.cluster import Plan
 from pipelines.console import UserError
+from pipelines.describer import Describer
 from pipelines.isolation import WHOLE
 from pipelines.keeping import keeping
 from pipelines.pending import with_tries
@@ -43,7 +44,7 @@ def world(tmp_path, make_photos, network):
             """All of a run but Ray: one unit with every picture. Returns the captions' rows and failures."""
             images = FromImages.open(str(self.photos), self.trained.features, "random")
             with keeping(images, self.store, False) as source:
-                describer = caption.Describer(self.trained, options or SearchOptions(beam=2, max_length=8))
+                describer = Describer([self.trained], options or SearchOptions(beam=2, max_length=8))
                 worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
                 worker.source, worker.describer = source.start(Plan(1, 1, 0)), describer
                 worker.schema = caption.schema_of(describer.options)

@@ -16,6 +16,7 @@ from pipelines import batches as module
 from pipelines import caption
 from pipelines.batches import Batches
 from pipelines.console import UserError
+from pipelines.describer import Describer
 from pipelines.gallery import Attention, Card
 from pipelines.hypotheses import describe
 from pipelines.reading import Failures
@@ -110,7 +111,7 @@ def trained_on(task) -> checkpoint.Trained:
 def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
     trained, options = trained_on(task), SearchOptions(beam=2, min_length=2, max_length=5, attention=True)
     source = FromStore.open(str(folder / "store"), task.features)
-    describer = caption.Describer(trained, options)
+    describer = Describer([trained], options)
     describer.check(source.shape)
     worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
     worker.source, worker.describer, worker.schema = source, describer, caption.schema_of(options, True)
