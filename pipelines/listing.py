@@ -143,7 +143,7 @@ class Listing:
             if suffix_of(file.path) not in (".tar", ".parquet") or file.problem:
                 yield [row]
                 continue
-            contents = self._contents(filesystem, file.path, row.image_id)
+            contents = self._contents(filesystem, file.path, row.image_id, row)
             far = suffix_of(file.path) == ".tar" and not isinstance(filesystem, fs.LocalFileSystem)
             yield ahead(contents, MEMBERS_AHEAD) if far else contents
 
@@ -151,8 +151,11 @@ class Listing:
         below = file.path.removeprefix(root).removeprefix("/")
         return Row(below, as_uri(filesystem, file.path, self.images), file.version, file.problem)
 
-    def _contents(self, filesystem: fs.FileSystem, path: str, name: str) -> Iterator[Row | None]:
-        """Of a listing or a shard, whose own id is ``name``."""
+    def _contents(
+        self, filesystem: fs.FileSystem, path: str, name: str, of_glob: Row | None = None
+    ) -> Iterator[Row | None]:
+        """Of a listing or a shard, whose own id is ``name``. A shard that cannot be read is the row ``of_glob`` with a
+        problem, and an error where there is none."""
         try:
             if suffix_of(path) == ".tar":
                 version = version_of(filesystem, filesystem.get_file_info(path))
@@ -164,6 +167,7 @@ class Listing:
                     version = version_of(filesystem, filesystem.get_file_info(path))
                     yield from self._cells(parquet, column, version, as_uri(filesystem, path, self.images), name)
                     return
+                of_glob = None  # a listing is mended, not passed over
                 saved = parquet and SAVED.items() <= (parquet.schema_arrow.metadata or {}).items()
                 if saved and path == locate(self.images)[1]:
                     self.total = parquet.metadata.num_rows
@@ -176,6 +180,9 @@ class Listing:
                     uri = row.file if whole else as_uri(filesystem, f"{folder}/{row.file}", self.images)
                     yield row._replace(file=uri)
         except (ValueError, OSError, pa.ArrowException) as error:
+            if of_glob:
+                yield of_glob._replace(problem=f"cannot be read, its pictures from here on are lost: {error}")
+                return
             raise UserError(f"images: {as_uri(filesystem, path, self.images)}: {error}") from error
 
     def _members(
