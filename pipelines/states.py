@@ -19,6 +19,7 @@ from pipelines import registry
 from pipelines.console import UserError
 from pipelines.models import LOCAL_TRACKING
 from pipelines.places import locate, version_of
+from pipelines.reaching import absolute, client_at, reach
 from rnncond.checkpoint import DESCRIPTION
 
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
@@ -31,6 +32,9 @@ def state_of(place: str) -> Any:
 
     What object storage does not tell is never equal. A store is its committed parts, a run's folder or a model's its
     models, so that what else is written there later does not count.
+
+    Raises:
+        UserError: the MLflow of a registered model does not answer, or refuses.
     """
     if re.match("models:/[^/@]+@", place):
         return champion_of(place)
@@ -49,18 +53,29 @@ def state_of(place: str) -> Any:
 
 
 def champion_of(uri: str) -> Any:
-    """Which version an alias is of at the moment."""
-    import mlflow
+    """Which version an alias is of at the moment; None where there is no such model or alias.
+
+    Raises:
+        UserError: MLflow does not answer, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
 
     name, alias = uri.removeprefix("models:/").split("@")
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
+    tracking = absolute(os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING))
     if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
         return None
-    try:
-        version = mlflow.MlflowClient(tracking, tracking).get_model_version_by_alias(name, alias)
-    except mlflow.MlflowException:
-        return None
-    return [version.version, version.tags.get(registry.MODEL_ID)]
+    client = client_at(tracking)
+
+    def ask() -> Any:
+        try:
+            version = client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+        return [version.version, version.tags.get(registry.MODEL_ID)]
+
+    return reach(tracking, ask)
 
 
 def content_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:

@@ -19,7 +19,9 @@ from feature_store import Store
 from pipelines import cli, console, run
 from pipelines.console import Fault, OtherRun, Outcome, UserError
 from pipelines.journal import read_run
+from pipelines.reaching import client_at
 from pipelines.recipe import read_recipe
+from pipelines.registry import MODEL_ID
 from pipelines.search_space import read_search
 from pipelines.stages import read_pipeline, words_of
 from pipelines.states import state_of
@@ -373,6 +375,21 @@ def test_states_know_content_and_nothing_else(tmp_path):
     for nothing in ("nothing", "{uniform: [0, 1]}", "http://127.0.0.1:5000", "models:/nothing@champion"):
         assert state_of(nothing) is None
     assert state_of("s3://") != state_of("s3://")  # it could not be asked, so it may have changed
+
+
+def test_a_champion_is_told_from_none_and_from_an_mlflow_that_is_away(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = client_at(uri)
+    assert state_of("models:/m@champion") is None
+    client.create_registered_model("m")
+    assert state_of("models:/m@champion") is None
+    client.create_model_version("m", str(tmp_path), tags={MODEL_ID: "abc"})
+    client.set_registered_model_alias("m", "champion", 1)
+    assert state_of("models:/m@champion") == [1, "abc"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"MLflow at http://127\.0\.0\.1:9 cannot be used"):
+        state_of("models:/m@champion")
 
 
 @pytest.mark.ray
