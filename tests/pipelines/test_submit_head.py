@@ -100,15 +100,15 @@ def end(process: subprocess.Popen) -> None:
 
 @pytest.fixture
 def rnncond_submit(head, capsys, monkeypatch):
-    """``rnncond submit ... --json`` at the head: exit code, the last line of stdout, all of stdout."""
+    """``rnncond submit ... --json`` at the head: exit code, what standard output has, and what standard error has."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # of another cluster: what is said counts
 
     def run(*words: str) -> tuple[int, dict, str]:
         known = words[0] in submit.ACTIONS
         words = (*words, "--address", head, "--json") if known else ("--address", head, "--json", *words)
         code = console.run(submit.app, "rnncond submit", list(words))
-        shown = capsys.readouterr().out
-        return code, json.loads(shown.splitlines()[-1]), shown
+        shown = capsys.readouterr()
+        return code, json.loads(shown.out), shown.err
 
     return run
 
