@@ -20,15 +20,13 @@ from typing import IO, Any
 import pyarrow as pa
 from pyarrow import fs
 
-from feature_store.errors import StoreError, explained
+from feature_store.addresses import as_arrow, locate
+from feature_store.errors import explained
 
 TEMPORARY = ".tmp-"
 """In the name of every local file that is still being written."""
 
 UPLOAD_BYTES = 8 << 20
-
-RETRY_SECONDS = 30
-"""For which Google Cloud Storage is asked again after an error."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Files:
         if "://" not in shown:
             return cls(fs.LocalFileSystem(), str(Path(shown).expanduser().absolute()), shown)
         with explained(f"Opening {shown}"):
-            found, path = open_uri(shown)
-        return cls(found, path.rstrip("/"), shown)
+            found, path = locate(shown)
+        return cls(found, path, shown)
 
     @property
     def local(self) -> bool:
@@ -227,30 +225,6 @@ class Sink:
 
     def seekable(self) -> bool:
         return False
-
-
-def as_arrow(filesystem: Any) -> fs.FileSystem:
-    if isinstance(filesystem, fs.FileSystem):
-        return filesystem
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem))
-
-
-def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
-    """pyarrow's own file system where it has one for the scheme, fsspec's otherwise."""
-    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
-        # Otherwise a quarter of an hour, also where there are no credentials and so no answer.
-        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
-    try:
-        return fs.FileSystem.from_uri(uri)
-    except ValueError:
-        pass
-    import fsspec  # here, because most stores need nothing of it
-
-    try:
-        found, path = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise StoreError(f"{uri}: no file system for this address: {error}") from error
-    return as_arrow(found), path
 
 
 def sync_folder(folder: str) -> None:

@@ -30,11 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from feature_store.files import open_uri
+from pipelines import places
 from pipelines.console import UserError
 from pipelines.json_lines import json_object, refuse_halves
 from pipelines.listing_files import Seen
-from pipelines.recipe import absolute
 
 FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
@@ -78,7 +77,7 @@ class Corpus:
         """
         corpus = cls(source, target, columns)
         for path in corpus.paths:
-            filesystem, inside = locate(path)
+            filesystem, inside = places.locate(path)
             if filesystem.get_file_info(inside).type != fs.FileType.File:
                 raise UserError(f"text: there is no file {path}")
             if kind_of(path) != "lines" and target is not None:
@@ -97,7 +96,7 @@ class Corpus:
         """SHA-256 of the files as they are, and of the columns' names; read once."""
         digest = hashlib.sha256(json.dumps(self.columns).encode())
         for path in self.paths:
-            filesystem, inside = locate(path)
+            filesystem, inside = places.locate(path)
             with filesystem.open_input_stream(inside, compression=None) as file:
                 content = hashlib.file_digest(file, "sha256")
             digest.update(content.digest())
@@ -167,10 +166,10 @@ def kind_of(path: str) -> str:
     Raises:
         UserError: the suffix is that of a table of another kind, which is no text.
     """
-    path = path.lower()
+    name = path.lower()
     for packing in PACKED:
-        path = path.removesuffix(packing)
-    suffix = path.rpartition(".")[2]
+        name = name.removesuffix(packing)
+    suffix = name.rpartition(".")[2]
     if suffix in OTHER_TABLES:
         raise UserError(
             f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
@@ -184,13 +183,9 @@ def packing_of(path: str) -> str | None:
     return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
 
 
-def locate(path: str) -> tuple[fs.FileSystem, str]:
-    return open_uri(absolute(path))
-
-
 def lines_of(path: str) -> Iterator[str]:
     """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
-    filesystem, inside = locate(path)
+    filesystem, inside = places.locate(path)
     number = 1
     try:
         with filesystem.open_input_stream(inside, compression=packing_of(path)) as packed:
@@ -266,7 +261,7 @@ def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
 
 
 def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
-    filesystem, inside = locate(path)
+    filesystem, inside = places.locate(path)
     try:
         with pq.ParquetFile(filesystem.open_input_file(inside)) as file:
             names = file.schema_arrow.names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice
@@ -11,8 +10,8 @@ from typing import NamedTuple
 
 from pyarrow import fs
 
+from feature_store import addresses
 from feature_store.errors import StoreError
-from feature_store.files import open_uri
 from pipelines.buckets import objects
 from pipelines.console import UserError
 
@@ -21,52 +20,30 @@ SORTED_AT_ONCE = 65_536
 
 EMPTY_PART = "keys with an empty part (//) cannot be read; give them other names"
 
-OPTIONS = re.compile(r"\?(?:region|scheme|endpoint_override|retry_limit_seconds|project_id)=.*", re.DOTALL)
-"""What pyarrow takes at the end of a uri; another question mark belongs to a name, or to a glob."""
-
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or uri, and the path in it. No character of a name has a meaning of its own, but a uri
-    may end with ``OPTIONS``, as in ``s3://bucket/prefix?region=eu-west-1&endpoint_override=host:9000``."""
+    """The file system of a path or uri, and the path in it; of uris see ``addresses.locate``."""
     if "\0" in uri or not_utf8(uri):
         raise UserError(f"{os.fsencode(uri)!r} is no name that can be read: expected UTF-8 without NUL. Rename it.")
     if "://" not in uri:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    address, below, options = split(uri)
-    user, at, host = address.rpartition("@")
-    if at and ":" in user.partition("://")[2]:
-        scheme = address.partition("://")[0]
-        raise UserError(
-            f"{scheme}://...@{host}: a password in an address would be kept with every row. Give it in the environment "
-            f"(for s3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the address as {scheme}://{host}"
-        )
-    filesystem, root = _file_system(address + options)
-    return filesystem, f"{root.rstrip('/')}/{below}".rstrip("/")
-
-
-def split(uri: str) -> tuple[str, str, str]:
-    """``SCHEME://USER@HOST``, the path below it and ``?OPTIONS``, of which all but the first may be empty."""
-    options = OPTIONS.search(uri)
-    whole = uri[: options.start()] if options else uri
-    scheme, _, rest = whole.partition("://")
-    host, slash, below = rest.partition("/")
-    return f"{scheme}://{host}{slash if scheme == 'file' else ''}", below, options[0] if options else ""
+    try:
+        return addresses.locate(uri, _file_system)
+    except (StoreError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 @cache
 def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
     # Kept, because finding a bucket's region takes a request.
-    try:
-        return open_uri(uri)
-    except (StoreError, OSError) as error:
-        raise UserError(str(error)) from error
+    return addresses.open_uri(uri)
 
 
 def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
     """Where a worker on any node finds ``path``: itself if local, else with the rights and options of ``like``."""
     if isinstance(filesystem, fs.LocalFileSystem):
         return path
-    address, _, options = split(like)
+    address, _, options = addresses.split(like)
     _, root = _file_system(address + options)
     return address + "/" + path.lstrip("/").removeprefix(root.strip("/")).removeprefix("/") + options
 

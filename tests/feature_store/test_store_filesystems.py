@@ -51,8 +51,8 @@ class ObjectStore(MemoryFileSystem):
 
 
 def stores(tmp_path):
-    yield "uri", Store(f"file://{tmp_path}/uri")
-    yield "memory", Store(f"memory://{secrets.token_hex(4)}/store")
+    yield "uri", Store(f"file://{tmp_path}/a ü%20")
+    yield "memory", Store(f"memory://{secrets.token_hex(4)}/a ü%20/store")
     yield "object", Store(f"{secrets.token_hex(4)}/store", ObjectStore())
     yield "subtree", Store("sub", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()))
     yield "mock", Store("sub/store", fs._MockFileSystem())
@@ -86,6 +86,20 @@ def test_the_whole_life_of_a_store(tmp_path, kind):
 def test_an_unknown_scheme_is_refused():
     with pytest.raises(StoreError, match="no file system for this address"):
         Store("nosuchscheme://bucket/store")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/s?region=eu-west-1&nonsense=1", "s3:///s", "s3://a b/s"])
+def test_what_is_wrong_with_an_address_is_told(address):
+    with pytest.raises(StoreError, match="s3://") as raised:
+        Store(address)
+    assert "Install" not in str(raised.value)
+
+
+def test_a_password_in_an_address_is_refused_without_repeating_it():
+    """A summary prints the address, and a log keeps it."""
+    with pytest.raises(StoreError, match=r"AWS_SECRET_ACCESS_KEY.* as s3://bucket$") as raised:
+        Store("s3://KEY:SECRET@bucket/store?region=eu-west-1")
+    assert "SECRET@" not in str(raised.value) and "KEY:" not in str(raised.value)
 
 
 @contextmanager

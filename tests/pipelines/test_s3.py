@@ -166,15 +166,19 @@ def test_shards_and_tables(bucket):
     assert fetch.read(cell["uri"])[1] == hostile.SHOWN["plain.jpg"]
 
 
-def test_a_store(bucket):
+@pytest.mark.parametrize("folder", ["store", "a b/ü%20", "#a?b?region=us-east-1"])
+def test_a_store(bucket, folder):
     uri, _ = bucket
     schema = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
-    dataset = Store(f"{uri}/store").dataset("test", {}, schema)
+    dataset = Store(f"{uri}/{folder}").dataset("test", {}, schema)
     with dataset.begin() as term:
         term.handle.commit(term.handle.part_name("ab"), pa.table({"image_id": ["a", "b"]}, schema=schema))
     with dataset.begin() as term:
         term.handle.commit(term.handle.part_name("c"), pa.table({"image_id": ["c"]}, schema=schema))
     assert verify(dataset).problems == []
+    keys = backend().buckets[uri.removeprefix("s3://")].keys
+    below = folder.partition("?region=")[0]
+    assert all(key.startswith(f"{below}/") for key in keys) and f"{below}/store.json" in keys
     assert (Index.of(dataset.snapshot()).find(pa.chunked_array([["a", "x", "c"]])) >= 0).tolist() == [True, False, True]
 
 
