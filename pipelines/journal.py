@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.console import UserError
-from rnncond.folders import replace_folder
+from rnncond.folders import replace_folder, sweep
 
 Folder = dict[str, bytes]
 """A folder's files by name."""
@@ -82,9 +82,10 @@ class Journal:
             UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
         """
         self.take_lock(patience)
-        for name in REMAINS:
-            for path in self.out.glob(name):
-                shutil.rmtree(path)
+        for name in REPLACED:
+            sweep(self.out / name)
+        if (self.out / ".ray").exists():
+            shutil.rmtree(self.out / ".ray")
         if restart or ((self.out / "run.json").exists() and not self.run()):
             self.clear()
         begun = self.run()
@@ -221,8 +222,8 @@ class Journal:
         fresh.replace(self.out / name)
 
 
-REMAINS = (".best.*", ".last.*", ".averaged.*", "history/.step-*", "checkpoints/.step-*", ".ray")
-"""Left by a run that was killed while it wrote."""
+REPLACED = ("best", "last", "averaged", "history/step-*", "checkpoints/step-*")
+"""Folders that a run may be killed while it replaces."""
 
 
 def put(folder: Path, step: int, files: Folder, count: int) -> None:

@@ -25,3 +25,16 @@ def replace_folder(folder: str | Path, files: dict[str, bytes]) -> None:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what a ``replace_folder`` that was killed left of ``folder``, whose name may be a pattern.
+
+    What it had moved out of the way and put nothing in the place of is moved back.
+    """
+    parent, name = Path(folder).parent, Path(folder).name
+    for old in parent.glob(f".{name}.old.*/{name}"):
+        if not (parent / old.name).exists():
+            old.rename(parent / old.name)
+    for rest in parent.glob(f".{name}.*"):
+        shutil.rmtree(rest)

@@ -1,6 +1,7 @@
 import errno
 import itertools
 import json
+import shutil
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_remains_of_a_killed_writer_are_swept(journal):
         (journal.out / name).mkdir(parents=True)
     journal.close()
     Journal(journal.out).open("", {})
+    assert sorted(path.name for path in journal.out.rglob(".*")) == [".lock"]
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_kill_while_folders_are_replaced_leaves_the_old_or_the_new_ones(journal, monkeypatch, count):
+    journal.keep(7, {"state": b"old"}, {"best": {"model.json": b"old"}})
+    with monkeypatch.context() as patch, nullcontext() if count == 5 else pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # the dead tidy nothing up
+        killed_at(patch, "rename", count)
+        journal.keep(7, {"state": b"new"}, {"best": {"model.json": b"new"}})
+    journal.close()
+    again = Journal(journal.out)
+    again.open("", {})
+    assert (again.out / "best" / "model.json").read_bytes() == (b"old" if count <= 2 else b"new")
+    assert again.checkpoint() == {"state": b"old" if count <= 4 else b"new"}
     assert sorted(path.name for path in journal.out.rglob(".*")) == [".lock"]
 
 
