@@ -34,7 +34,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster import connect
-from pipelines.console import Fault, Outcome, Progress, UserError, tell
+from pipelines.console import Fault, OtherRun, Outcome, Progress, UserError, tell
 from pipelines.journal import Journal, now, read_run
 from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
@@ -100,16 +100,18 @@ def run(
     known = {} if restart else read_run(folder)
     if known:
         refuse_differences(folder, known, search)
-        if known["status"] == "finished" and not left(search, records(folder)):
-            tell(f"The search in {folder} is finished; --restart would begin it again.")
-            return summary(folder, search)
-    check_reachable(uri_of(search.recipe))  # before the data are prepared
+    done = bool(known) and known["status"] == "finished" and not left(search, records(folder))
+    if not done:
+        check_reachable(uri_of(search.recipe))  # before the data are prepared
     task, about = prepare(search.recipe, address)
     if known and known["data_id"] != task.data_id:
-        raise UserError(
+        raise OtherRun(
             f"{folder} was begun with other data: they have changed since {known['started']}. Choose another --out, or "
             "give --restart to begin again."
         )
+    if done:
+        tell(f"The search in {folder} is finished; --restart would begin it again.")
+        return summary(folder, search)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts

@@ -1,0 +1,114 @@
+"""What a folder of ``train`` or ``tune`` holds, and whether a command goes on with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from training_world import TINY, features_of, make_world, tiny_recipe
+
+from pipelines import run, train, tune
+from pipelines.cluster import Cluster, Node
+from pipelines.console import OtherRun, Outcome, UserError
+from pipelines.journal import Journal, read_run
+from pipelines.search_space import Search, read_search
+from pipelines.task import prepare
+from pipelines.tracking import Tracking
+from pipelines.trials import Trials
+
+QUIET = "tracking.system_metrics=false"
+GRID = 'tune={"algorithm": "grid", "asha": null, "space": {"training.learning_rate": [0.01]}}'
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+def search_of(world: list[str], *overrides: str) -> list[str]:
+    return [*world, *TINY, QUIET, "tune=null", GRID, *overrides]
+
+
+def begin_search(arguments: list[str], status: str) -> Search:
+    """A search in ``found`` as one that has ended so leaves it; its only trial, too."""
+    search = read_search("show_tell.small", arguments, "found")
+    line = {"epoch": 3, "val_loss": 1.0, "CIDEr": 1.0, "seconds": 1.0}
+    trial = Journal("found/trials/000")
+    trial.open("", {"params": {"training.learning_rate": 0.01}})
+    trial.epoch(line, [])
+    trial.say(status=status)
+    trial.close()
+    journal = Journal("found")
+    journal.open(search.recipe.to_yaml(), {"search": "grid", "data_id": prepare(search.recipe)[0].data_id})
+    journal.write("search.yaml", search.to_yaml())
+    journal.say(status=status, mlflow_run_id="x", best={"trial": "000", "params": {}, **line})
+    journal.close()
+    return search
+
+
+def begin_train(arguments: list[str], status: str) -> None:
+    """A run in ``found``, as ``begin_search``."""
+    recipe = train.read_recipe("show_tell.small", arguments, "found")
+    journal = Journal("found")
+    journal.open(recipe.to_yaml(), {"data_id": prepare(recipe)[0].data_id})
+    journal.say(status=status)
+    journal.close()
+
+
+def arguments_of(verb, world: list[str], *overrides: str) -> list[str]:
+    return search_of(world, *overrides) if verb is tune else [*world, *TINY, QUIET, *overrides]
+
+
+def begin(verb, arguments: list[str], status: str = "running") -> None:
+    (begin_search if verb is tune else begin_train)(arguments, status)
+
+
+def change_captions(change) -> None:
+    path = Path("captions.jsonl")
+    path.write_text("".join(json.dumps(change(json.loads(line))) + "\n" for line in path.read_text().splitlines()))
+
+
+def other_captions() -> None:
+    change_captions(lambda line: line | {"captions": ["something else"]})
+
+
+@contextmanager
+def local_journal(folder: Path):
+    with closing(Journal(folder)) as journal:
+        yield journal
+
+
+def without_ray(monkeypatch, verb, meanwhile=lambda: None) -> None:
+    """No Ray, and no training; ``meanwhile`` happens while Ray would start."""
+
+    def connect(address):
+        meanwhile()
+        return nullcontext(Cluster((Node(2, 0),)))
+
+    monkeypatch.setattr(verb, "connect", connect)
+    monkeypatch.setattr(train, "journal_of", local_journal)
+    monkeypatch.setattr(train, "train", lambda *_: None)
+    for name in ("try_out", "catch_up", "register_best"):
+        monkeypatch.setattr(tune, name, lambda *_: None)
+    monkeypatch.setattr(verb, "summary", lambda *_: Outcome({}))
+
+
+def test_a_finished_search_is_not_finished_for_other_data(world, capsys):
+    arguments = search_of(world)
+    begin_search(arguments, "finished")
+    assert tune.run("show_tell.small", arguments, out="found").summary["best_trial"] == "000"
+    assert "is finished" in capsys.readouterr().err
+    other_captions()
+    with pytest.raises(OtherRun, match="begun with other data"):
+        tune.run("show_tell.small", arguments, out="found")
+
+
+class Reached(Exception):
+    pass
