@@ -255,7 +255,12 @@ def register_best(search: Search, task: Task, folder: Path, journal: Journal, tr
 
 
 def refuse_differences(folder: Path, known: dict[str, Any], search: Search) -> None:
-    """Raises UserError where ``folder`` has another search, or a run that is none."""
+    """Refuse to go on with what ``folder`` has.
+
+    Raises:
+        OtherRun: it is another search.
+        UserError: it is a run of ``train``.
+    """
     if "search" not in known:
         raise UserError(
             f"{folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
@@ -270,7 +275,7 @@ def refuse_differences(folder: Path, known: dict[str, Any], search: Search) -> N
     ]
     if wrong:
         lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after.get(key)!r}" for key in wrong)
-        raise UserError(
+        raise OtherRun(
             f"{folder} holds another search:\n{lines}\nChoose another --out, or give --restart to begin again."
         )
 

@@ -110,5 +110,38 @@ def test_a_finished_search_is_not_finished_for_other_data(world, capsys):
         tune.run("show_tell.small", arguments, out="found")
 
 
+def test_a_search_with_other_settings_is_another_and_a_run_of_train_is_none(world):
+    begin_search(search_of(world), "running")
+    with pytest.raises(OtherRun, match=r"holds another search:\n  seed: was 1, is 2"):
+        tune.run("show_tell.small", search_of(world, "seed=2"), out="found")
+    shutil.rmtree("found")
+    begin_train(arguments_of(train, world), "running")
+    with pytest.raises(UserError, match="holds a run of `rnncond train`") as caught:
+        tune.run("show_tell.small", search_of(world), out="found")
+    assert not isinstance(caught.value, OtherRun)
+
+
+def test_a_pipeline_begins_its_own_search_again_for_other_settings(world, monkeypatch):
+    monkeypatch.setattr(run, "connect", lambda address: nullcontext())
+    stage = {"verb": "tune", "args": {"recipe": "show_tell.small", "out": "found", "overrides": search_of(world)}}
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": {"search": stage}}))
+    begin_search(search_of(world), "finished")
+    assert run.run("pipeline.yaml").summary["search"].startswith("done")
+    restarted = []
+    original = tune.run
+
+    def once_more(*arguments, restart, **settings):
+        if not restart:
+            return original(*arguments, restart=restart, **settings)
+        restarted.append(arguments)
+        return Outcome({})
+
+    monkeypatch.setattr(tune, "run", once_more)
+    stage["args"]["overrides"] = search_of(world, "seed=2")
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": {"search": stage}}))
+    assert run.run("pipeline.yaml").summary["search"].startswith("done")
+    assert len(restarted) == 1
+
+
 class Reached(Exception):
     pass
