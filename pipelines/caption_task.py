@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,10 @@ class CaptionTask:
     def data_id(self) -> str:
         """Changes with anything that the order or the content of batches depends on, but for the recipe."""
         digest = hashlib.sha256(self.features["fingerprint"].encode())
+        groups = self.snapshot.row_groups()
+        used = np.union1d(self.train.group, self.validation.group)
+        digest.update("".join(dict.fromkeys(groups[group].part.sha256 for group in used)).encode())
+        digest.update((self.vocabulary + json.dumps(self.validation.references)).encode())
         for split in (self.train, self.validation):
             digest.update("\n".join(split.image_ids).encode())
             for array in (split.group, split.row, split.first, split.tokens):

@@ -33,7 +33,7 @@ from pipelines.models import TrackingUri
 from pipelines.optimise import check_precision
 from pipelines.placement import Share, place
 from pipelines.reaching import check_reachable, import_mlflow, uri_of
-from pipelines.recipe import Recipe, flat, read_recipe
+from pipelines.recipe import PATHS, Recipe, flat, read_recipe
 from pipelines.scores import VALIDATED
 from pipelines.sources import check_backbone
 from pipelines.task import Task, prepare
@@ -43,7 +43,9 @@ from rnncond.checkpoint import read
 
 app = typer.Typer(add_completion=False)
 
-MAY_CHANGE = ("cluster.", "tracking.", "training.epochs")
+MOVABLE = tuple(f"data.{key}" for key in PATHS)
+"""Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` is of what is in them."""
+MAY_CHANGE = ("cluster.", "tracking.", "training.epochs", *MOVABLE)
 """What a run that goes on may have otherwise than when it began."""
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
@@ -97,11 +99,7 @@ def run(
     if not done:
         check_reachable(uri_of(resolved))  # before the data are prepared
     task, about = prepare(resolved, address)
-    if known and known["data_id"] != task.data_id:
-        raise OtherRun(
-            f"{folder} was begun with other data: the store or the captions have changed since {known['started']}. "
-            "Choose another --out, or give --restart to begin again."
-        )
+    refuse_other_data(folder, known, task.data_id)
     if done:
         tell(f"The run in {folder} is finished; --restart would begin it again.")
         if (name := resolved.tracking.registered_model) and "tracking.registered_model" in changed:
@@ -244,6 +242,15 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
             f"{folder} holds a run of another recipe:\n{lines}\nChoose another --out, or give --restart to begin again."
         )
     return changed
+
+
+def refuse_other_data(folder: Path, known: dict[str, Any], data_id: str) -> None:
+    """Raises OtherRun where the run of the run.json ``known`` in ``folder`` was begun with other data."""
+    if known and known["data_id"] != data_id:
+        raise OtherRun(
+            f"{folder} was begun with other data: they have changed since {known['started']}, or the recipe names "
+            "others. Choose another --out, or give --restart to begin again."
+        )
 
 
 def summary(folder: Path) -> Outcome:

@@ -97,7 +97,8 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         source, target = start.source_vocabulary, start.vocabulary
     else:
         source, target = vocabularies(store, train, recipe.text)
-    sets = [tokenise(store, corpus, source, target, address).snapshot() for corpus in (train, validation)]
+    made = [tokenise(store, corpus, source, target, address) for corpus in (train, validation)]
+    sets = [dataset.snapshot() for dataset in made]
     pairs = pairs_of(sets[0], recipe.text.max_length), pairs_of(sets[1], first=data.validation_lines)
     if not len(pairs[0].row):
         raise UserError(
@@ -105,8 +106,11 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
             f"than text.max_length={recipe.text.max_length} tokens."
         )
     shown = pa.Table.from_batches(sets[1].scan(["source", "reference"])).slice(0, len(pairs[1].row))
-    identity = [recipe.text.max_length, *(part.file for snapshot in sets for part in snapshot.parts)]
-    identity += [source.fingerprint, target.fingerprint, len(pairs[1].row)]
+    # Of the text and its order, wherever the store lies and whenever it was made.
+    digest = hashlib.sha256("".join(dataset.fingerprint for dataset in made).encode())
+    for part in pairs:
+        for array in (part.group, part.row, part.source_length, part.target_length):
+            digest.update(array.tobytes())
     task = TranslationTask(
         recipe=recipe,
         train_set=sets[0],
@@ -118,7 +122,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         vocabulary=target.to_json(),
         source_vocabulary=source.to_json(),
         start=start and tensors_of(start.model),
-        data_id=hashlib.sha256(str(identity).encode()).hexdigest()[:16],
+        data_id=digest.hexdigest()[:16],
     )
     about = {
         "pairs": len(pairs[0].row),

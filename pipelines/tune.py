@@ -47,14 +47,14 @@ from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
 from pipelines.tracking import Tracking
-from pipelines.train import LOCK_SECONDS, NEXT, tracked_at, versions
+from pipelines.train import LOCK_SECONDS, MOVABLE, NEXT, refuse_other_data, tracked_at, versions
 from pipelines.trials import Record, Trials, records, work
 from pipelines.tune_watch import Watch, catch_up, child_of, end_child, write_table
 from rnncond.folders import replace_folder
 
 app = typer.Typer(add_completion=False)
 
-MAY_CHANGE = ("cluster.", "tracking.", "tune.trials", "tune.concurrent", "tune.storage", "out")
+MAY_CHANGE = ("cluster.", "tracking.", "tune.trials", "tune.concurrent", "tune.storage", "out", *MOVABLE)
 """What a search that goes on may have otherwise than when it began."""
 
 EXAMPLES = (
@@ -104,11 +104,7 @@ def run(
     if not done:
         check_reachable(uri_of(search.recipe))  # before the data are prepared
     task, about = prepare(search.recipe, address)
-    if known and known["data_id"] != task.data_id:
-        raise OtherRun(
-            f"{folder} was begun with other data: they have changed since {known['started']}. Choose another --out, or "
-            "give --restart to begin again."
-        )
+    refuse_other_data(folder, known, task.data_id)
     if done:
         tell(f"The search in {folder} is finished; --restart would begin it again.")
         return summary(folder, search)

@@ -145,3 +145,43 @@ def test_a_pipeline_begins_its_own_search_again_for_other_settings(world, monkey
 
 class Reached(Exception):
     pass
+
+
+@pytest.mark.parametrize("verb", [train, tune])
+def test_the_same_command_goes_on_in_another_working_folder(world, monkeypatch, tmp_path, verb):
+    arguments = arguments_of(verb, ["data.store=store", "data.captions=captions.jsonl"])
+    begin(verb, arguments)
+    copy = tmp_path / "copy"
+    shutil.copytree("store", copy / "store")
+    shutil.copy("captions.jsonl", copy)
+    monkeypatch.chdir(copy)
+
+    def reached(address):
+        raise Reached
+
+    monkeypatch.setattr(verb, "connect", reached)
+    with pytest.raises(Reached):
+        verb.run("show_tell.small", arguments, out=str(tmp_path / "found"))
+    other_captions()
+    with pytest.raises(OtherRun, match="begun with other data"):
+        verb.run("show_tell.small", arguments, out=str(tmp_path / "found"))
+
+
+def test_what_is_learnt_from_is_known_by_its_content(world, tmp_path):
+    recipe = tiny_recipe(world, tmp_path / "run")
+    original, captions = prepare(recipe)[0].data_id, Path("captions.jsonl").read_text()
+    # Another word in the place of one: the same tokens.
+    change_captions(lambda line: line | {"captions": [text.replace("disc", "disk") for text in line["captions"]]})
+    assert prepare(recipe)[0].data_id != original
+    # Words that are known to no vocabulary, but to scores.
+    Path("captions.jsonl").write_text(captions.replace('"a green disc"', '"a GREEN disc"'))
+    assert prepare(recipe)[0].data_id != original
+    Path("captions.jsonl").write_text(captions)
+    assert prepare(recipe)[0].data_id == original
+    # Other pictures of the same names.
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training_world.features_of", lambda index: tuple(2 * part for part in features_of(index)))
+        make_world(other)
+    assert prepare(tiny_recipe([f"data.store={other / 'store'}", world[1]], tmp_path / "run"))[0].data_id != original

@@ -9,6 +9,7 @@ from pipelines.console import UserError
 from pipelines.journal import read_lines
 from pipelines.learn import Learner
 from pipelines.recipe import read_recipe
+from pipelines.task import prepare
 from pipelines.tokens import source_tokens
 from rnncond.checkpoint import load
 from rnncond.contract import Source
@@ -69,6 +70,17 @@ def test_separate_vocabularies_and_another_run_share_the_store(world, tmp_path):
     assert made.task.sizes()["source_vocab_size"] == 4 + len(LETTERS)
     made.run()
     assert load(tmp_path / "last").source_vocabulary is not None
+
+
+def test_the_same_text_elsewhere_is_the_same_data_and_other_text_is_not(world, tmp_path):
+    def data_id(*overrides):
+        return prepare(read_recipe("encdec_bidirectional.small", [*overrides, *TINY]))[0].data_id
+
+    elsewhere = make_text(tmp_path, pairs=120)
+    assert data_id(*elsewhere) == data_id(*world)
+    lines = (tmp_path / "validation_target.txt").read_text().splitlines()
+    other = f"data.validation_target={write(tmp_path / 'other', lines[::-1])}"
+    assert data_id(*elsewhere, other) != data_id(*world)
 
 
 def test_what_cannot_be_learnt_from(world, tmp_path):
