@@ -67,9 +67,17 @@ class Journal:
         self.news: list[dict[str, Any]] = []
         self.told: str | None = None
         self.damaged: set[str] = set()
+        self.lock: int | None = None
 
     @writes
-    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> dict[str, Any]:
+    def open(
+        self,
+        recipe: str,
+        about: dict[str, Any],
+        restart: bool = False,
+        patience: float = 0,
+        check: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> dict[str, Any]:
         """Take the folder for this run; returns its run.json.
 
         Args:
@@ -77,6 +85,8 @@ class Journal:
             about: what run.json is to say of a new run.
             restart: throw away the run that the folder has.
             patience: seconds to wait for another run to let go of the folder.
+            check: is given the run.json of the run that is to go on, which nobody else can change any more, and raises
+                UserError where it must not.
 
         Raises:
             UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
@@ -89,6 +99,8 @@ class Journal:
         if restart or ((self.out / "run.json").exists() and not self.run()):
             self.clear()
         begun = self.run()
+        if begun and check:
+            check(begun)
         self.checkpoint()
         # A kill between the two leaves no run, or one that goes on by the recipe of either.
         if begun:
@@ -114,7 +126,9 @@ class Journal:
 
     def close(self) -> None:
         """Let another run have the folder."""
-        os.close(self.lock)
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def clear(self) -> None:
         """Throw the run away. Its run.json is emptied first and goes last: a kill leaves what is cleared again."""

@@ -12,6 +12,7 @@ import platform
 import shutil
 import threading
 import uuid
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,14 +93,13 @@ def run(
     resolved = read_recipe(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(resolved.out).absolute()
     known = {} if restart else read_run(folder)
-    if "search" in known:
-        raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
-    changed = differences(folder, resolved) if known else []
+    changed = differences(folder, resolved, known)
     done = bool(known) and known["status"] == "finished" and "training.epochs" not in changed
     if not done:
         check_reachable(uri_of(resolved))  # before the data are prepared
     task, about = prepare(resolved, address)
-    refuse_other_data(folder, known, task.data_id)
+    check = partial(differences, folder, resolved, data_id=task.data_id)
+    check(known)
     if done:
         tell(f"The run in {folder} is finished; --restart would begin it again.")
         if (name := resolved.tracking.registered_model) and "tracking.registered_model" in changed:
@@ -117,7 +117,7 @@ def run(
             about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
             if restart:
                 check_reachable(uri_of(resolved))  # still, before the old run is thrown away
-            begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS)
+            begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS, check)
             status = "failed"
             try:
                 run_id, key = begun.get("mlflow_run_id"), begun.get("mlflow_key")
@@ -225,12 +225,21 @@ def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[
     return [*overrides, *([f"tracking.uri={json.dumps(uri)}"] if uri else [])]
 
 
-def differences(folder: Path, recipe: Recipe) -> list[str]:
+def differences(folder: Path, recipe: Recipe, known: dict[str, Any], data_id: str | None = None) -> list[str]:
     """Keys in which ``recipe`` is not the one that the run in ``folder`` was begun with, and may be so.
 
+    Args:
+        known: its run.json; empty where there is none.
+        data_id: of the recipe's data; None where they are not prepared yet.
+
     Raises:
-        UserError: others differ as well.
+        OtherRun: others differ as well, or the data do.
+        UserError: it is a search of ``tune``.
     """
+    if not known:
+        return []
+    if "search" in known:
+        raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
     # Read as a recipe, which fills in what an earlier version did not write.
     before = dict(flat(read_recipe(str(folder / "recipe.yaml")).model_dump()))
     after = dict(flat(recipe.model_dump()))
@@ -241,12 +250,13 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
         raise OtherRun(
             f"{folder} holds a run of another recipe:\n{lines}\nChoose another --out, or give --restart to begin again."
         )
+    refuse_other_data(folder, known, data_id)
     return changed
 
 
-def refuse_other_data(folder: Path, known: dict[str, Any], data_id: str) -> None:
+def refuse_other_data(folder: Path, known: dict[str, Any], data_id: str | None) -> None:
     """Raises OtherRun where the run of the run.json ``known`` in ``folder`` was begun with other data."""
-    if known and known["data_id"] != data_id:
+    if data_id is not None and known["data_id"] != data_id:
         raise OtherRun(
             f"{folder} was begun with other data: they have changed since {known['started']}, or the recipe names "
             "others. Choose another --out, or give --restart to begin again."

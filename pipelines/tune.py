@@ -22,7 +22,8 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,28 +99,27 @@ def run(
     search = read_search(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(search.recipe.out)
     known = {} if restart else read_run(folder)
-    if known:
-        refuse_differences(folder, known, search)
+    refuse_differences(folder, search, known)
     done = bool(known) and known["status"] == "finished" and not left(search, records(folder))
     if not done:
         check_reachable(uri_of(search.recipe))  # before the data are prepared
     task, about = prepare(search.recipe, address)
-    refuse_other_data(folder, known, task.data_id)
+    check = partial(refuse_differences, folder, search, data_id=task.data_id)
+    check(known)
     if done:
         tell(f"The search in {folder} is finished; --restart would begin it again.")
         return summary(folder, search)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
-    with connect(address) as cluster:
+    with connect(address) as cluster, closing(Journal(folder)) as journal:
         share = room(search, cluster)
         check_precision(search.recipe.training, share.device)
         about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}
         about |= {"mlflow_key": uuid.uuid4().hex}
-        journal = Journal(folder)
         if restart:
             check_reachable(uri_of(search.recipe))  # still, before the old search is thrown away
-        begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS)
+        begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
         status = "failed"
         try:
             journal.write("search.yaml", search.to_yaml())
@@ -139,7 +139,6 @@ def run(
             raise
         finally:
             journal.say(status=status, ended=now())
-            journal.close()
     return summary(folder, search)
 
 
@@ -250,13 +249,15 @@ def register_best(search: Search, task: Task, folder: Path, journal: Journal, tr
     journal.say(best={"trial": best.name, "params": best.params, **line})
 
 
-def refuse_differences(folder: Path, known: dict[str, Any], search: Search) -> None:
-    """Refuse to go on with what ``folder`` has.
+def refuse_differences(folder: Path, search: Search, known: dict[str, Any], data_id: str | None = None) -> None:
+    """Refuse to go on with what ``folder`` has. The arguments are those of ``train.differences``.
 
     Raises:
-        OtherRun: it is another search.
+        OtherRun: it is another search, or one of other data.
         UserError: it is a run of ``train``.
     """
+    if not known:
+        return
     if "search" not in known:
         raise UserError(
             f"{folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
@@ -274,6 +275,7 @@ def refuse_differences(folder: Path, known: dict[str, Any], search: Search) -> N
         raise OtherRun(
             f"{folder} holds another search:\n{lines}\nChoose another --out, or give --restart to begin again."
         )
+    refuse_other_data(folder, known, data_id)
 
 
 def summary(folder: Path, search: Search) -> Outcome:

@@ -185,3 +185,26 @@ def test_what_is_learnt_from_is_known_by_its_content(world, tmp_path):
         patch.setattr("training_world.features_of", lambda index: tuple(2 * part for part in features_of(index)))
         make_world(other)
     assert prepare(tiny_recipe([f"data.store={other / 'store'}", world[1]], tmp_path / "run"))[0].data_id != original
+
+
+@pytest.mark.parametrize("what", ["recipe", "data"])
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeypatch, verb, what):
+    arguments = arguments_of(verb, world)
+    begin(verb, arguments)
+
+    def another():
+        shutil.rmtree("found")
+        begin(verb, arguments_of(verb, world, *(["seed=2"] if what == "recipe" else [])))
+        if what == "data":
+            with closing(Journal("found")) as journal:
+                journal.take_lock(0)
+                journal.say(data_id="of other captions")
+
+    without_ray(monkeypatch, verb, another)
+    with pytest.raises(OtherRun):
+        verb.run("show_tell.small", arguments, out="found")
+    assert yaml.safe_load(Path("found/recipe.yaml").read_text())["seed"] == (2 if what == "recipe" else 1)
+    assert "mlflow_run_id" not in read_run("found") or verb is tune
+    with closing(Journal("found")) as journal:
+        journal.take_lock(0)
