@@ -234,3 +234,19 @@ def log_page(run: Mapping[str, Any], page: Path) -> None:
         client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
     except Exception as error:
         tell(f"MLflow at {run['mlflow_uri']} did not take the page: {str(error).splitlines()[0]}")
+
+
+def end_thrown_away(run: Mapping[str, Any]) -> None:
+    """Leave nothing of the run whose run.json was ``run``, and of its trials, open in MLflow; trouble is told."""
+    if "mlflow_run_id" not in run:
+        return
+    try:
+        client, old = client_at(run["mlflow_uri"]), run["mlflow_run_id"]
+        known = client.get_run(old).info
+        query = f"attributes.status = 'RUNNING' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{old}'"
+        children = client.search_runs([known.experiment_id], query, max_results=50_000)  # as many as MLflow gives
+        for info in (*(child.info for child in children), known):
+            if info.status == "RUNNING":
+                client.set_terminated(info.run_id, "KILLED")
+    except Exception as error:
+        tell(f"MLflow at {run.get('mlflow_uri')} was not told that the run before has ended: {first_line(error)}")

@@ -38,7 +38,7 @@ from pipelines.recipe import PATHS, Recipe, flat, read_recipe
 from pipelines.scores import VALIDATED
 from pipelines.sources import check_backbone
 from pipelines.task import Task, prepare
-from pipelines.tracking import Tracking
+from pipelines.tracking import Tracking, end_thrown_away
 from pipelines.train_watch import Watch
 from rnncond.checkpoint import read
 
@@ -117,12 +117,14 @@ def run(
             about |= {"data_id": task.data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
             if restart:
                 check_reachable(uri_of(resolved))  # still, before the old run is thrown away
+            old = thrown_away(folder) if restart else {}
             begun = journal.open(resolved.to_yaml(), about, restart, LOCK_SECONDS, check)
             status = "failed"
             try:
                 run_id, key = begun.get("mlflow_run_id"), begun.get("mlflow_key")
                 with Tracking(resolved, folder.name, run_id, key=key) as tracking:
                     journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                    end_thrown_away(old)
                     tracking.describe(task)
                     train(task, journal, tracking, share, folder)
                 status = "finished"
@@ -261,6 +263,14 @@ def refuse_other_data(folder: Path, known: dict[str, Any], data_id: str | None) 
             f"{folder} was begun with other data: they have changed since {known['started']}, or the recipe names "
             "others. Choose another --out, or give --restart to begin again."
         )
+
+
+def thrown_away(folder: Path) -> dict[str, Any]:
+    """run.json of the run that is to be; empty where that is damaged."""
+    try:
+        return read_run(folder)
+    except UserError:
+        return {}
 
 
 def summary(folder: Path) -> Outcome:

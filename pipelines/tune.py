@@ -47,8 +47,8 @@ from pipelines.scores import VALIDATED
 from pipelines.search_algorithms import left, tune_config
 from pipelines.search_space import Search, read_search
 from pipelines.task import Task, prepare
-from pipelines.tracking import Tracking
-from pipelines.train import LOCK_SECONDS, MOVABLE, NEXT, refuse_other_data, tracked_at, versions
+from pipelines.tracking import Tracking, end_thrown_away
+from pipelines.train import LOCK_SECONDS, MOVABLE, NEXT, refuse_other_data, thrown_away, tracked_at, versions
 from pipelines.trials import Record, Trials, records, work
 from pipelines.tune_watch import Watch, catch_up, child_of, end_child, write_table
 from rnncond.folders import replace_folder
@@ -119,6 +119,7 @@ def run(
         about |= {"mlflow_key": uuid.uuid4().hex}
         if restart:
             check_reachable(uri_of(search.recipe))  # still, before the old search is thrown away
+        old = thrown_away(folder) if restart else {}
         begun = journal.open(search.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
         status = "failed"
         try:
@@ -127,6 +128,7 @@ def run(
             run_id, key = begun.get("mlflow_run_id"), begun.get("mlflow_key")
             with Tracking(search.recipe, folder.name, run_id, key=key, tags=tags) as tracking:
                 journal.say(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                end_thrown_away(old)
                 tracking.describe(task)
                 with needed(tracking.uri):
                     tracking.client.log_artifact(tracking.run_id, str(folder / "search.yaml"))

@@ -208,3 +208,40 @@ def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeyp
     assert "mlflow_run_id" not in read_run("found") or verb is tune
     with closing(Journal("found")) as journal:
         journal.take_lock(0)
+
+
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_run_that_is_thrown_away_does_not_stay_open_in_mlflow(world, monkeypatch, verb):
+    arguments = arguments_of(verb, world)
+    begin(verb, arguments)
+    recipe = tiny_recipe(world, Path("found"))
+    old = Tracking(recipe, "old")
+    Tracking(recipe, "000", parent=old.run_id, tags={"trial": "000"})
+    done = Tracking(recipe, "001", parent=old.run_id, tags={"trial": "001"})
+    done.client.set_terminated(done.run_id, "FINISHED")
+    stranger = Tracking(recipe, "stranger")
+    with closing(Journal("found")) as journal:
+        journal.take_lock(0)
+        journal.say(mlflow_run_id=old.run_id, mlflow_uri=old.uri)
+    without_ray(monkeypatch, verb)
+    verb.run("show_tell.small", arguments, out="found", restart=True)
+    client = mlflow.MlflowClient(old.uri)
+    found = client.search_runs([client.get_experiment_by_name("rnncond").experiment_id])
+    assert {(run.info.run_name, run.info.status) for run in found} == {
+        ("old", "KILLED"), ("000", "KILLED"), ("001", "FINISHED"), ("stranger", "RUNNING"), ("found", "FINISHED"),
+    }  # fmt: skip
+    assert stranger.run_id != read_run("found")["mlflow_run_id"] != old.run_id
+
+
+def test_a_restart_does_not_need_what_the_old_run_says_of_mlflow(world, monkeypatch, capsys):
+    arguments = arguments_of(train, world)
+    for damaged in (
+        '{"status": "runn',
+        '{"data_id": "", "mlflow_run_id": "gone", "mlflow_uri": "sqlite:///mlflow.db"}',
+    ):
+        Path("found").mkdir(exist_ok=True)
+        Path("found/run.json").write_text(damaged)
+        without_ray(monkeypatch, train)
+        train.run("show_tell.small", arguments, out="found", restart=True)
+        assert read_run("found")["status"] == "finished"
+    assert "was not told that the run before has ended" in capsys.readouterr().err
