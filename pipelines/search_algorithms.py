@@ -21,10 +21,11 @@ WHAT = {"metric": "score", "mode": "max", "time_attr": "epoch"}
 
 
 def left(search: Search, earlier: list[Record]) -> list[tuple[str, Params | None]]:
-    """Names of the trials that are not done, those under way first; with their values where these are known by now."""
+    """Names of the trials that are not done, with their values where these are known by now. First those under way, of
+    which none is left half done, also where fewer are asked for now."""
     known = {record.name: record for record in earlier}
     names = [f"{number:03d}" for number in range(search.count())]
-    under_way = [(record.name, record.params) for record in earlier if not record.done and record.name in names]
+    under_way = [(record.name, record.params) for record in earlier if not record.done]
     if search.settings.algorithm == "optuna":
         values: Iterator[Params | None] = iter([None] * len(names))
     elif search.settings.algorithm == "grid":

@@ -48,6 +48,12 @@ def test_trials_under_way_come_first_with_their_own_values_and_done_ones_not():
     assert left(search_of("tune.trials=5"), earlier)[1:] == [("003", None), ("004", None)]
 
 
+def test_a_trial_under_way_is_brought_to_its_end_also_where_fewer_are_asked_for():
+    earlier = [record("000", "finished", 1), record("001", "finished", 1), record("003", "running", 1, rate=5e-3)]
+    assert left(search_of("tune.algorithm=random", "tune.trials=2"), earlier) == [("003", {RATE: 5e-3})]
+    assert left(search_of("tune.trials=2"), earlier) == [("003", {RATE: 5e-3})]
+
+
 def test_a_grid_goes_on_where_it_was():
     search = search_of("tune={algorithm: grid, space: {model.hidden: [8, 16, 24]}}")
     assert left(search, [record("001", "stopped", 1)]) == [("000", {"model.hidden": 8}), ("002", {"model.hidden": 24})]
