@@ -147,8 +147,9 @@ class Journal:
 
     @writes
     def say(self, **changes: Any) -> None:
-        """Change entries of run.json."""
-        self.write("run.json", json.dumps({**self.run(), **changes}, indent=1, ensure_ascii=False))
+        """Change entries of run.json; None takes one out."""
+        entries = {key: value for key, value in {**self.run(), **changes}.items() if value is not None}
+        self.write("run.json", json.dumps(entries, indent=1, ensure_ascii=False))
 
     def checkpoint(self) -> Folder | None:
         """The newest whole state to go on from; None at the beginning.

@@ -116,6 +116,8 @@ class Trials:
             self.journals.pop(name).close()
         journal = Journal(self.folder / name)
         journal.open(recipe, {"params": params}, patience=LOCK_SECONDS)
+        # What it came to when no driver was left to hear of it; now it may come to something else.
+        journal.say(ending=None, reason=None)
         self.journals[name] = journal
         self.turns[name] += 1
         return self.turns[name]

@@ -245,3 +245,13 @@ def test_a_restart_does_not_need_what_the_old_run_says_of_mlflow(world, monkeypa
         train.run("show_tell.small", arguments, out="found", restart=True)
         assert read_run("found")["status"] == "finished"
     assert "was not told that the run before has ended" in capsys.readouterr().err
+
+
+def test_how_a_trial_ended_for_a_driver_that_died_is_not_how_it_ends_now(tmp_path):
+    trials = Trials(tmp_path)
+    turn = trials.open("000", "", {"seed": 1})
+    trials.call("000", turn, "say", ending="failed", reason="the disk is full", exploited=[])
+    trials.open("000", "", {"seed": 1})
+    run = read_run(tmp_path / "trials" / "000")
+    assert (run["status"], run["params"], run["exploited"]) == ("running", {"seed": 1}, [])
+    assert not run.keys() & {"ending", "reason"}
