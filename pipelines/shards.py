@@ -15,6 +15,7 @@ import posixpath
 import re
 import tarfile
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+
+from pipelines.places import version_of
 
 TAR_BLOCK = 8 << 20
 """Bytes fetched at once from object storage while the headers of a tar are read. A request takes as long as 2 MB do, so
@@ -31,6 +34,9 @@ TABLE_BLOCK = 1 << 20
 WINDOW = 32
 """Rows of a Parquet table decoded at once."""
 OPEN_TABLES = 4
+LOOK_AGAIN = 60
+"""Seconds after which it is asked again whether an object has changed: members of one archive share the request."""
+CHANGED = "the file has changed since it was listed; list it anew"
 BYTES_COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 
 
@@ -159,25 +165,70 @@ def size_of(address: str) -> int | None:
 
 
 def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str | None) -> bytes:
-    """The bytes at an address in the file ``path``; ``version`` tells files of one name apart.
+    """The bytes at an address in the file ``path``; of ``version``, where that is one of this module's.
 
     Raises:
-        OSError, pa.ArrowException: the file cannot be read, or is shorter.
+        OSError, pa.ArrowException: the file cannot be read, is shorter, or is not the one that was listed.
     """
     scheme, _, where = address.partition("://")
     if scheme == "bytes":
-        offset, size = map(int, where.split("+"))
-        with filesystem.open_input_file(path) as file:
-            data = file.read_at(size, offset)
-        if len(data) < size:
-            raise OSError(f"the file ends {size - len(data):,} bytes before the end of this member")
-        return data
+        return _read_stretch(filesystem, path, *map(int, where.split("+")), version)
     group, row, column = where.split("/")
-    rows = TABLES.get((path, version, int(group), column), lambda: filesystem.open_input_file(path))
-    found = rows.row(int(row))
+
+    def open_file() -> pa.NativeFile:
+        file = filesystem.open_input_file(path)
+        if is_ours(version):
+            refuse_changed(filesystem, path, version)
+        return file
+
+    found = TABLES.get((path, version, int(group), column), open_file).row(int(row))
     if found is None:
         raise OSError("there are no bytes in this row")
     return found
+
+
+def _read_stretch(filesystem: fs.FileSystem, path: str, offset: int, size: int, version: str | None) -> bytes:
+    """With the header before it, so that it takes no request more to see whether it is the member that was listed."""
+    known = re.fullmatch(rf"{size}(?:-(\d+)|@(.+))", version or "") if offset >= tarfile.BLOCKSIZE else None
+    start = offset - tarfile.BLOCKSIZE if known else offset
+    with filesystem.open_input_file(path) as file:
+        data = file.read_at(offset + size - start, start)
+    missing = offset + size - start - len(data)
+    if missing:
+        raise OSError(f"the file ends {missing:,} bytes before the end of this member")
+    if known is None:
+        return data
+    _refuse_other_member(data[: tarfile.BLOCKSIZE], size, int(known[1] or 0))
+    if shard := known[2]:
+        local, now = isinstance(filesystem, fs.LocalFileSystem), time.monotonic()
+        if local or now - LOOKED.get((path, shard), -LOOK_AGAIN) >= LOOK_AGAIN:
+            refuse_changed(filesystem, path, shard)
+            LOOKED[path, shard] = now
+    return data[tarfile.BLOCKSIZE :]
+
+
+LOOKED: dict[tuple[str, str], float] = {}
+"""When a file was last seen to be of the version that was listed."""
+
+
+def _refuse_other_member(header: bytes, size: int, mtime: int) -> None:
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "backslashreplace")
+    except tarfile.HeaderError:
+        raise OSError(CHANGED) from None
+    # A later time is in a header before this one; and the fraction of a second that is there may have been rounded up.
+    if info.size != size or (mtime < 8**11 and not 0 <= mtime - info.mtime <= 1):
+        raise OSError(CHANGED)
+
+
+def is_ours(version: str | None) -> bool:
+    """Whether it looks like ``version_of`` a file, rather than a version that a user's listing gave."""
+    return re.fullmatch(r"\d+-(0|-?\d{9,})", version or "") is not None
+
+
+def refuse_changed(filesystem: fs.FileSystem, path: str, version: str) -> None:
+    if version_of(filesystem, filesystem.get_file_info(path)) != version:
+        raise OSError(CHANGED)
 
 
 class Rows:

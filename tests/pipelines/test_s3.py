@@ -92,6 +92,24 @@ def test_a_large_prefix_comes_page_by_page(flat, caplog, monkeypatch):
     assert pages == [1, 2, 2, 3, 3]
 
 
+def test_an_address_with_an_empty_part_is_refused(bucket):
+    uri, _ = bucket
+    for images in (f"{uri}//x", f"{uri}//*.jpg"):
+        with pytest.raises(UserError, match=r"Cannot look at .*Empty path component"):
+            listed(images)
+
+
+def test_a_glob_asks_for_the_keys_that_begin_like_it(bucket, caplog):
+    uri, put = bucket
+    for key in ("p/1/x.jpg", "p/21/x.jpg", "p/2/x.jpg", "p/2/y/x.jpg", "p/2/y//x.jpg", "p/2//x.jpg"):
+        put(key, b"x")
+    with caplog.at_level("INFO", logger="werkzeug"):
+        found = {row["image_id"]: row["problem"] for row in listed(f"{uri}/p/2*/*.jpg")}
+    assert found == {"2//": places.EMPTY_PART, "2/x.jpg": None, "21/x.jpg": None}
+    asked = [record.getMessage() for record in caplog.records if "list-type=2" in record.getMessage()]
+    assert sum("prefix=p%2F2&" in request for request in asked) == 1, asked
+
+
 def test_keys_that_stand_for_folders_and_files(bucket):
     uri, put = bucket
     for key in ("p/", "p/a.jpg/", "p/a", "p/a/b.jpg", "p/a-b.jpg", "p/q//x.jpg", "p/q//y.jpg", "pp.jpg"):
@@ -158,12 +176,12 @@ def test_shards_and_tables(bucket):
     put("s/b.tar", tar.getvalue()[:2000])
     put("t/t.parquet", table.getvalue())
     rows = {row["image_id"]: row for row in listed(f"{uri}/s/*.tar")}
-    assert [fetch.read(rows[f"a.tar/{name}"]["uri"])[1] for name in ("plain.jpg", "icc.jpg")] == [
-        hostile.SHOWN["plain.jpg"], hostile.SHOWN["icc.jpg"]
-    ]  # fmt: skip
+    for name in ("plain.jpg", "icc.jpg"):
+        row = rows[f"a.tar/{name}"]
+        assert fetch.read(row["uri"], row["version"])[1] == hostile.SHOWN[name]
     assert "ends inside of 'plain.jpg'" in rows["b.tar"]["problem"]
     (cell,) = listed(f"{uri}/t/t.parquet")
-    assert fetch.read(cell["uri"])[1] == hostile.SHOWN["plain.jpg"]
+    assert fetch.read(cell["uri"], cell["version"])[1] == hostile.SHOWN["plain.jpg"]
 
 
 @pytest.mark.parametrize("folder", ["store", "a b/ü%20", "#a?b?region=us-east-1"])

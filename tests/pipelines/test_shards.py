@@ -7,6 +7,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import fsspec
+import hostile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -176,6 +177,52 @@ def test_a_shard_that_was_cut_after_it_was_listed(tmp_path):
         fetch.read(rows[0]["uri"])
 
 
+@pytest.mark.parametrize(
+    ("contents", "mtime"),
+    [
+        ({"cat.jpg": b"cat" * 50, "dog.jpg": b"dog" * 60}, 5),
+        ({"cat.jpg": b"cat" * 50, "dog.jpg": b"dog" * 50}, 0),
+        ({"cat.jpg": b"cat" * 500, "dog.jpg": b"dog" * 50}, 5),
+    ],
+)
+def test_a_shard_that_was_written_again_gives_no_picture_of_another_name(tmp_path, contents, mtime):
+    """In the other order. Without times it is the archive's that tells."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(contents, mtime))
+    rows, _ = listed(path)
+    path.write_bytes(tar_of(dict(reversed(contents.items())), mtime))
+    for row in rows:
+        with pytest.raises(ReadError, match="has changed since it was listed"):
+            fetch.read(row["uri"], row["version"])
+    assert {row["image_id"][6:]: fetch.read(row["uri"], row["version"])[1] for row in listed(path)[0]} == contents
+
+
+def test_what_stands_in_other_headers_is_no_change(tmp_path):
+    """Of times that the member's own header does not hold, and of one that was rounded up."""
+    times = {"a.jpg": 8**11 + 5, "b.jpg": -5, "c.jpg": 7.25, "d.jpg": 8**12 - 0.5}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, mtime in times.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = 1, mtime
+            tar.addfile(info, io.BytesIO(b"x"))
+        info = tarfile.TarInfo("e.jpg")
+        info.size, info.mtime, info.pax_headers = 1, 1_700_000_000, {"mtime": "1700000000.999999999"}
+        tar.addfile(info, io.BytesIO(b"x"))
+    rows, _ = listed(tmp_path / "a.tar")
+    assert [fetch.read(row["uri"], row["version"])[1] for row in rows] == [b"x"] * 5
+
+
+def test_a_look_at_an_object_serves_all_of_its_members(monkeypatch):
+    """Members of an archive without times are of the version of the archive, which takes a request to know."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/looked/a.tar", tar_of({f"{number}.jpg": b"x" for number in range(5)}, mtime=0))
+    rows, _ = listed("memory://looked/a.tar")
+    asked = []
+    monkeypatch.setattr(shards, "version_of", lambda *given: asked.append(given) or rows[0]["version"][2:])
+    assert [fetch.read(row["uri"], row["version"])[1] for row in rows] == [b"x"] * 5
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "*.tar.gz"])
 def test_compressed_tars_are_refused(tmp_path, name):
     (tmp_path / name.replace("*", "a")).write_bytes(b"")
@@ -246,6 +293,22 @@ def test_listing_a_shard_takes_few_requests(member, count):
     assert file.reads <= 4
 
 
+def test_what_has_changed_is_a_failure_of_its_own_and_a_new_listing_has_it(tmp_path):
+    """However many: it does not look like a lost connection."""
+    saved, tar, table = tmp_path / "saved.parquet", tmp_path / "a.tar", tmp_path / "t.parquet"
+    pictures = {f"{number}.jpg": hostile.JPEG + bytes(number) for number in range(10)}  # of ten sizes
+    rows = []
+    for shown in (pictures, dict(reversed(pictures.items()))):
+        tar.write_bytes(tar_of(shown))
+        pq.write_table(pa.table({"image_id": list(shown), "image": list(shown.values())}), table)
+        rows = rows or listed(tar)[0] + listed(table)[0]
+    pq.write_table(pa.Table.from_pylist(rows), saved)
+    outcome = hostile.outcome_of(Listing(str(saved)))
+    assert set(outcome.values()) == {("read", shards.CHANGED)} and len(outcome) == 20
+    for images in (tar, table):
+        assert set(hostile.outcome_of(Listing(str(images))).values()) == {None}
+
+
 # Parquet
 
 
@@ -295,6 +358,19 @@ def test_a_cell_without_bytes_and_a_table_that_changed(tmp_path):
     pq.write_table(pa.table({"bytes": [b"x"]}), tmp_path / "t.parquet")
     with pytest.raises(ReadError, match="the file has changed"):
         fetch.read(rows[1]["uri"], "2")
+
+
+def test_a_table_that_was_written_again_gives_no_picture_of_another_name(tmp_path):
+    path, cells = tmp_path / "t.parquet", {"cat": b"a cat", "dog": b"a dog"}
+    pq.write_table(pa.table({"image_id": list(cells), "image": list(cells.values())}), path)
+    rows, _ = listed(path)
+    assert fetch.read(rows[0]["uri"], rows[0]["version"])[1] == b"a cat"
+    shards.TABLES.open.clear()  # as in another process, or when others were read meanwhile
+    pq.write_table(pa.table({"image_id": [*cells][::-1], "image": [*cells.values()][::-1]}), path)
+    for row in rows:
+        with pytest.raises(ReadError, match="has changed since it was listed"):
+            fetch.read(row["uri"], row["version"])
+    assert {row["image_id"]: fetch.read(row["uri"], row["version"])[1] for row in listed(path)[0]} == cells
 
 
 def test_a_glob_of_tables_with_uris(tmp_path):
