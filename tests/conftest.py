@@ -13,6 +13,8 @@ def pytest_configure():
     # Ray that starts here makes a token and asks for it from then on, also for the clusters of other tests, which were
     # begun without one.
     os.environ["RAY_AUTH_MODE"] = "disabled"
+    # Before torch is loaded: threads of several processes wait for one another by spinning, on cores that others need.
+    os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # that a training has ended is found out no sooner
 
 
