@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
+import sys
 import tarfile
 import threading
 import time
@@ -261,7 +262,11 @@ class Rows:
                 at -= len(window)
 
     def _advance(self) -> None:
-        batch = next(self.batches, None)
+        try:
+            batch = next(self.batches, None)
+        except Exception:  # with which the generator has ended, so the next call starts again
+            self.first = sys.maxsize
+            raise
         if batch is None:
             raise OSError(f"row group {self.group} has fewer rows: the file has changed")
         values = batch.column(0)

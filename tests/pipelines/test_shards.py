@@ -5,6 +5,7 @@ import tarfile
 import threading
 from itertools import count
 from types import SimpleNamespace
+from typing import ClassVar
 
 import fsspec
 import hostile
@@ -16,6 +17,7 @@ from pipelines import fetch, listing, shards
 from pipelines.console import UserError
 from pipelines.fetch import ReadError
 from pipelines.listing import SHARDS_AHEAD, Listing
+from pipelines.reading import Lost
 
 CONTENTS = {
     "000.jpg": b"first",
@@ -371,6 +373,67 @@ def test_a_table_that_was_written_again_gives_no_picture_of_another_name(tmp_pat
         with pytest.raises(ReadError, match="has changed since it was listed"):
             fetch.read(row["uri"], row["version"])
     assert {row["image_id"]: fetch.read(row["uri"], row["version"])[1] for row in listed(path)[0]} == cells
+
+
+class Flaky(io.FileIO):
+    """What reads of it fail with, the next one first; the last one stays."""
+
+    errors: ClassVar[list[str | None]] = [None]
+
+    def readinto(self, buffer) -> int:
+        error = self.errors.pop(0) if len(self.errors) > 1 else self.errors[0]
+        if error:
+            raise OSError(error)
+        return super().readinto(buffer)
+
+    def read(self, size: int = -1) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
+
+
+@pytest.fixture
+def flaky_row(tmp_path, monkeypatch):
+    """What reads a row of a table of 100, on storage that fails as ``Flaky.errors`` say, with its listing's address."""
+    monkeypatch.setattr(Flaky, "errors", [None])
+    pictures = [bytes([number]) * 60_000 for number in range(100)]
+    table = pa.table({"image": pictures})
+    pages = {"use_dictionary": False, "data_page_size": 500_000, "write_batch_size": 8}
+    pq.write_table(table, tmp_path / "t.parquet", compression="NONE", **pages)
+    filesystem = SimpleNamespace(open_input_file=lambda path: pa.PythonFile(Flaky(path), "r"))
+
+    def read(row: int) -> None:
+        found = shards.read_member(filesystem, str(tmp_path / "t.parquet"), f"cell://0/{row}/image", None)
+        assert found == pictures[row]
+
+    return read
+
+
+UNPLUGGED = "AWS Error NETWORK_CONNECTION"
+
+
+def test_a_passing_error_costs_one_row(flaky_row):
+    failed = []
+    for row in range(100):
+        if row == 50:
+            Flaky.errors = [UNPLUGGED, None]
+        try:
+            flaky_row(row)
+        except OSError as error:
+            failed.append((row, str(error)))
+    assert [said for _, said in failed] == [UNPLUGGED] and failed[0][0] >= 50
+
+
+def test_an_error_that_stays_is_no_images_fault(flaky_row):
+    """It is told again for each row, and so tells that the connection is lost."""
+    flaky_row(0)
+    Flaky.errors = [UNPLUGGED]
+    lost = Lost(100)
+    with pytest.raises(UserError, match="8 images in a row could not be read, for want of a connection"):
+        for row in range(50, 100):
+            try:
+                flaky_row(row)
+            except OSError as error:
+                lost.add(str(error))
 
 
 def test_a_glob_of_tables_with_uris(tmp_path):
