@@ -23,7 +23,7 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
     """A picture's version and contents.
 
     Args:
-        version: as it was listed; that of a whole file is looked at again.
+        version: as it was listed. That of a whole file is looked at again, unless a user's listing gave it.
 
     Raises:
         ReadError: no file, no permission, a failing network; too large.
@@ -35,15 +35,17 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
             size = shards.size_of(address)
             refuse_large(size or 0)
             return version, shards.read_member(filesystem, path, address, version)
+        given = version and not shards.is_ours(version)
         if isinstance(filesystem, fs.S3FileSystem):
-            return _read_object(filesystem, path)
+            found, data = _read_object(filesystem, path)
+            return version if given else found, data
         info = filesystem.get_file_info(path)  # opening a pipe would wait for ever
         if info.type != fs.FileType.File:
             raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
         if info.size is not None:
             refuse_large(info.size)
         with filesystem.open_input_stream(path) as stream:
-            return version_of(filesystem, info), stream.read()
+            return version if given else version_of(filesystem, info), stream.read()
     except (OSError, UserError, pa.ArrowException) as error:
         raise ReadError(str(error)) from error
 

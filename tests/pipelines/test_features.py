@@ -141,6 +141,20 @@ def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_pho
     assert run(folder, "--redo-changed")[0]["changed"] == 0
 
 
+@pytest.mark.ray
+def test_versions_that_a_listing_gives(ray_cluster, make_photos, tmp_path):
+    folder = make_photos(3)
+
+    def run(*versions: str) -> dict:
+        lines = [f"{number:05d}.jpg,{version}" for number, version in enumerate(versions)]
+        (folder / "list.csv").write_text("\n".join(["file,version", *lines]))
+        return compute(folder / "list.csv", tmp_path / "store").summary
+
+    assert run("v1", "v1", "7")["computed"] == 3
+    assert run("v1", "v1", "7")["changed"] == 0
+    assert run("v1", "v2", "7")["changed"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
