@@ -140,7 +140,9 @@ def run_of(model: str, folder: Path) -> str | None:
     """Where a model's results go unless the user says: its run. A model out of MLflow has none."""
     if model.startswith(("runs:", "models:")):
         return None
-    return str(folder.parent if folder.name in ("best", "last") else folder)
+    if folder.parent.name == "history":
+        return str(folder.parent.parent)
+    return str(folder.parent if folder.name in ("best", "last", "averaged") else folder)
 
 
 def look(references: str) -> Kind:

@@ -167,6 +167,9 @@ OUTPUTS = ("--out", "--text", "--to", "--save-listing", "--keep-features")
 HAVE_DEFAULTS = ("train", "tune", "demo")
 """Verbs that write into the folder they run in, unless --out is given; and never into object storage."""
 
+BESIDE = ("--model", "--captions", "--translations")
+"""Options of `evaluate` that name where its results go, unless --out is given; a model in MLflow has no such place."""
+
 
 def refuse_lost(command: Sequence[str]) -> None:
     """Work that would be written into the job's copy of the working folder, which Ray deletes."""
@@ -178,6 +181,13 @@ def refuse_lost(command: Sequence[str]) -> None:
             f"--out is missing: {command[0]} would write into the job's own copy of --working-dir and be lost with it. "
             "Expected is --out with an absolute path."
         )
+    if command[0] == "evaluate" and "--out" not in said:
+        for option, value in pairwise(words):
+            if option in BESIDE and not value.startswith(("/", "runs:", "models:")) and "://" not in value:
+                raise UserError(
+                    f"{option}: found {value}, and the results would lie in it, in the job's own copy of "
+                    "--working-dir, and be lost with it. Expected is --out with an absolute path."
+                )
     for option, value in said.items():
         anywhere = option != "--out" or command[0] not in (*HAVE_DEFAULTS, "run")
         if not value.startswith("/") and not (anywhere and "://" in value):

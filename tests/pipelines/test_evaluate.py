@@ -52,6 +52,15 @@ def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):
         assert len(row["attention"]["pieces"]) == len(row["attention"]["weights"])
 
 
+@pytest.mark.parametrize("model", ["", "best", "last", "averaged", "history/step-00001200"])
+def test_results_lie_in_the_run_whichever_of_its_models_is_scored(tmp_path, model):
+    """Not in a folder that the next training replaces."""
+    found_at = tmp_path / "run" / (model or "best")
+    assert evaluate.run_of(str(tmp_path / "run" / model), found_at) == str(tmp_path / "run")
+    assert evaluate.run_of("models:/m@champion", found_at) is None
+    assert evaluate.run_of(str(tmp_path / "mine"), tmp_path / "mine") == str(tmp_path / "mine")
+
+
 def test_a_system_without_attention_and_another_folder(world, capsys):
     fingerprint = json.loads((world / "run" / "best" / "model.json").read_text())["features"]["fingerprint"]
     captioner.make_model(world / "plain", fingerprint, "show_tell")

@@ -73,6 +73,8 @@ def rnncond_submit(*words: str) -> int:
         (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
         (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
         (["--working-dir", ".", "--", "caption", "p", "--keep-features=kept"], "--keep-features: found kept"),
+        (["--working-dir", ".", "--", "evaluate", "--model=runs/a"], "--model: found runs/a.*--out with an absolute"),
+        (["--working-dir", ".", "--", "evaluate", "--translations", "said"], "--translations: found said.*--out"),
         (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
         (["--address", "127.0.0.1:1", "--", "store", "info", "s"], "no Ray dashboard answers at http://127.0.0.1:1"),
         (["status"], "Missing argument"),
@@ -90,6 +92,10 @@ def test_only_what_a_job_writes_must_outlive_its_folder():
     submit.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
     submit.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
     submit.refuse_lost(["store", "verify", "features"])
+    submit.refuse_lost(["evaluate", "--model", "runs/a", "--out=/shared/scores"])
+    submit.refuse_lost(["evaluate", "--model", "/shared/run"])
+    submit.refuse_lost(["evaluate", "--model", "models:/m@champion", "--data", "captions.jsonl"])
+    submit.refuse_lost(["evaluate", "--hypotheses", "said.txt", "--references", "test.de"])
 
 
 PIPELINE = """
