@@ -66,7 +66,8 @@ class Pairs(Section):
     columns: tuple[str, str] = ("source", "target")
     """Of a table: the names of the two sides."""
     store: str = "tokens"
-    """Where the text is kept as tokens. Made when it is not there; runs with the same text share it."""
+    """Where the text is kept as tokens. Made when it is not there; runs with the same text share it. On a cluster of
+    several machines it has to be a place that all see."""
     validation_lines: Count | None = None
     """Validate on the first so many pairs only."""
     memory_gb: NotNegative = 2.0

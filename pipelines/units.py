@@ -36,6 +36,7 @@ from pipelines.meters import BatchMeter
 from pipelines.pending import Pending
 from pipelines.totals import Totals, describe_failures
 from pipelines.unit import Unit, count
+from pipelines.visibility import refuse_hidden
 
 PART_BYTES = 128 << 20
 MAX_ROWS = 4096
@@ -88,7 +89,8 @@ def run(
         listed: number of inputs in ``chunks``, where that is known before they are listed.
 
     Raises:
-        UserError: the cluster cannot hold the workers asked for, or nothing in a unit can be done.
+        UserError: the cluster cannot hold the workers asked for, some of its machines do not see the store, or nothing
+            in a unit can be done.
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
     totals = Totals()
@@ -101,6 +103,7 @@ def run(
         inputs = chain([first], inputs)
         with cluster.connect(options.address) as found:
             totals.plan = plan = cluster.plan(found, options.workers, options.gpus)
+            refuse_hidden(term.handle, plan)
             known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
             rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
             units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
