@@ -21,8 +21,9 @@ class Object(NamedTuple):
     time: datetime
 
 
-def objects(filesystem: fs.FileSystem, path: str) -> Iterator[Object]:
-    """All objects below ``path``, which is ``bucket`` or ``bucket/prefix``, in the order of their keys.
+def objects(filesystem: fs.FileSystem, path: str, begin: str = "") -> Iterator[Object]:
+    """All objects below ``path``, which is ``bucket`` or ``bucket/prefix``, in the order of their keys; of these only
+    what begins with ``begin`` behind the path.
 
     Raises:
         OSError: the bucket cannot be listed.
@@ -30,7 +31,7 @@ def objects(filesystem: fs.FileSystem, path: str) -> Iterator[Object]:
     bucket, _, prefix = path.partition("/")
     pages = _amazon if isinstance(filesystem, fs.S3FileSystem) else _google
     # What pyarrow pickles of a file system are the arguments that make it.
-    return pages(filesystem.__reduce__()[1][0], filesystem, bucket, prefix + "/" if prefix else "")
+    return pages(filesystem.__reduce__()[1][0], filesystem, bucket, (prefix + "/" if prefix else "") + begin)
 
 
 def _amazon(options: dict, filesystem: fs.S3FileSystem, bucket: str, prefix: str) -> Iterator[Object]:

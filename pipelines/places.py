@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
@@ -62,6 +62,8 @@ def type_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
         return filesystem.get_file_info(path).type
     except OSError as error:
         raise UserError(f"Cannot look at {path}: {error}") from error
+    except ValueError as error:
+        raise UserError(f"Cannot look at {path}: {error}; expected names between the slashes") from error
 
 
 def suffix_of(path: str) -> str:
@@ -83,46 +85,69 @@ class File(NamedTuple):
 
 class Folder(NamedTuple):
     path: str
+    is_link: bool = False
 
 
-def walk(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
+def walk(
+    filesystem: fs.FileSystem, root: str, begin: str = "", enter: Callable[[str], bool] = lambda folder: True
+) -> Iterator[File]:
     """Everything below ``root`` that is no folder, in the order of paths (but see ``SORTED_AT_ONCE``).
 
     Follows links, but not in circles. Pipes, devices and links that lead nowhere come too: reading them is what fails.
     A folder below that cannot be listed is a File with a problem. Buckets come page by page, and hold no folders.
+
+    Args:
+        begin: how what is wanted below ``root`` begins. Of a bucket nothing else is asked for.
+        enter: whether something in a folder is wanted. Elsewhere than in a bucket, others are not opened.
 
     Raises:
         UserError: ``root`` itself cannot be listed, or a page of a bucket.
     """
     bucket = isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem)
     try:
-        yield from _in_bucket(filesystem, root) if bucket else _walk(filesystem, root, frozenset())
+        yield from _in_bucket(filesystem, root, begin) if bucket else _walk(filesystem, root, enter)
     except OSError as error:
         raise UserError(f"Cannot list {root}: {error}") from error
 
 
-def _walk(filesystem: fs.FileSystem, root: str, above: frozenset[str]) -> Iterator[File]:
+def _walk(filesystem: fs.FileSystem, root: str, enter: Callable[[str], bool]) -> Iterator[File]:
     local = isinstance(filesystem, fs.LocalFileSystem)
-    real = os.path.realpath(root) if local else root
-    if real in above:
-        return
-    children = iter(_local_children(root) if local else _children(filesystem, root))
+    # A stack of our own, as there may be more folders in one another than Python has calls.
+    above = {os.path.realpath(root) if local else root: (root, _in_order(filesystem, root))}
+    while above:
+        real = next(reversed(above))
+        folder, children = above[real]
+        try:
+            child = next(children, None)
+        except OSError as error:
+            if folder == root:
+                raise
+            yield File(folder + "/", None, f"cannot list the folder: {error}")
+            child = None
+        if child is None:
+            above.popitem()
+        elif isinstance(child, File):
+            yield child
+        elif enter(child.path):
+            # Asking for the real path looks at every part of it, which takes long in a deep tree.
+            name = os.path.basename(child.path)
+            real = os.path.realpath(child.path) if child.is_link else os.path.join(real, name)
+            if real not in above:
+                above[real] = child.path, _in_order(filesystem, child.path)
+
+
+def _in_order(filesystem: fs.FileSystem, folder: str) -> Iterator[File | Folder]:
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    children = iter(_local_children(folder) if local else _children(filesystem, folder))
     while some := list(islice(children, SORTED_AT_ONCE)):
         # A folder sorts as its files' paths do: with the slash behind its name.
-        for child in sorted(some, key=lambda child: child.path + "/" * isinstance(child, Folder)):
-            if isinstance(child, File):
-                yield child
-                continue
-            try:
-                yield from _walk(filesystem, child.path, above | {real})
-            except OSError as error:
-                yield File(child.path + "/", None, f"cannot list the folder: {error}")
+        yield from sorted(some, key=lambda child: child.path + "/" * isinstance(child, Folder))
 
 
-def _in_bucket(filesystem: fs.FileSystem, root: str) -> Iterator[File]:
+def _in_bucket(filesystem: fs.FileSystem, root: str, begin: str) -> Iterator[File]:
     told = ""
     bucket = root.partition("/")[0]
-    for found in objects(filesystem, root):
+    for found in objects(filesystem, root, begin):
         path = f"{bucket}/{found.key}"
         empty = path.find("//", len(root))
         if empty >= 0:
@@ -153,9 +178,9 @@ def _local_children(root: str) -> Iterable[File | Folder]:
                 if problem:
                     # An empty part, and twice a backslash that is one: no other name looks like this.
                     name = os.fsencode(entry.name.replace("\\", "\\\\")).decode(errors="backslashreplace")
-                    yield File(f"{root}//{name}" + "/" * entry.is_dir(), None, problem)
+                    yield File(f"{root.rstrip('/')}//{name}" + "/" * entry.is_dir(), None, problem)
                 elif entry.is_dir():
-                    yield Folder(entry.path)
+                    yield Folder(entry.path, entry.is_symlink())
                 else:
                     yield File(entry.path, _local_version(entry))
             except OSError:  # a link to itself
