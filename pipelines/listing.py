@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -130,13 +130,20 @@ class Listing:
     def _matching(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Iterable[Row | None]]:
         """Of each file that matches its row, or the rows of its contents, which a tar in object storage has begun to
         read."""
-        root = re.split(r"/[^/]*[*?\[]", pattern, maxsplit=1)[0]
+        root = re.split(r"/[^/]*[*?\[]", pattern, maxsplit=1)[0] or "/"
         if type_of(filesystem, root) != fs.FileType.Directory:
             raise UserError(f"images: {self.images} matches nothing, there is no folder {root}")
-        matches = re.compile(glob_translate(pattern)).fullmatch
-        for file in walk(filesystem, root):
+        literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        try:
+            matches, may_hold = re.compile(glob_translate(pattern)).fullmatch, folders_of(pattern)
+        except ValueError as error:
+            raise UserError(
+                f"images: {self.images}: '**' stands for folders and takes a part of the path alone; write "
+                f"'photos/**/*.jpg' for the pictures in all folders below photos"
+            ) from error
+        for file in walk(filesystem, root, literal.removeprefix(root).removeprefix("/"), may_hold):
             path = file.path.replace("//", "/") if file.problem else file.path
-            if not matches(path) and not file.is_folder:
+            if not (may_hold(path.rstrip("/")) if file.is_folder else matches(path)):
                 continue
             row = self._row(filesystem, file, root)
             refuse_compressed(file.path)
@@ -202,6 +209,20 @@ class Listing:
         self._named = self._named or named
         for cell in shards.table_cells(parquet, column, version):
             yield Row(cell.name if named else f"{shard}/{cell.name}", f"{cell.address}::{uri}", version)
+
+
+def folders_of(pattern: str) -> Callable[[str], bool]:
+    """Whether what matches a glob may lie in a folder, or below it."""
+    parts = pattern.split("/")
+    deep = "**" in parts
+    known = parts.index("**") if deep else len(parts) - 1
+    matches = [re.compile(glob_translate("/".join(parts[:count]))).fullmatch for count in range(known + 1)]
+
+    def may_hold(folder: str) -> bool:
+        names = folder.split("/")
+        return (deep or len(names) <= known) and bool(matches[min(len(names), known)]("/".join(names[:known])))
+
+    return may_hold
 
 
 def refuse_compressed(path: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from urllib.parse import unquote
 
 import hostile
 import pyarrow as pa
@@ -95,7 +96,7 @@ def test_a_large_prefix_comes_page_by_page(flat, caplog, monkeypatch):
 def test_an_address_with_an_empty_part_is_refused(bucket):
     uri, _ = bucket
     for images in (f"{uri}//x", f"{uri}//*.jpg"):
-        with pytest.raises(UserError, match=r"Cannot look at .*Empty path component"):
+        with pytest.raises(UserError, match=r"Cannot look at .*Empty path component .* expected names"):
             listed(images)
 
 
@@ -107,7 +108,7 @@ def test_a_glob_asks_for_the_keys_that_begin_like_it(bucket, caplog):
         found = {row["image_id"]: row["problem"] for row in listed(f"{uri}/p/2*/*.jpg")}
     assert found == {"2//": places.EMPTY_PART, "2/x.jpg": None, "21/x.jpg": None}
     asked = [record.getMessage() for record in caplog.records if "list-type=2" in record.getMessage()]
-    assert sum("prefix=p%2F2&" in request for request in asked) == 1, asked
+    assert any("prefix=p/2&" in unquote(request) for request in asked), asked
 
 
 def test_keys_that_stand_for_folders_and_files(bucket):
