@@ -61,8 +61,8 @@ def run(
     fingerprint: Annotated[str | None, typer.Option("--set", help="which set, where OUT has several")] = None,
 ) -> Outcome:
     """One self-contained HTML page: pictures or sentences with what was said, attention, curves and scores."""
-    if "://" in out and not to:
-        raise UserError(f"The page is written to a local file, not to {out}; say --to FILE.")
+    if "://" in (to or out):
+        raise UserError(f"The page is written to a local file, not to {to or out}; say --to FILE.")
     if report_search.is_search(out):
         page, trials = report_search.page_of(out)
         path = keep(page, out, to)

@@ -166,6 +166,8 @@ OUTPUTS = ("--out", "--text", "--to", "--save-listing", "--keep-features")
 """Options that name what a verb writes; of `features` also --store."""
 HAVE_DEFAULTS = ("train", "tune", "demo")
 """Verbs that write into the folder they run in, unless --out is given; and never into object storage."""
+LOCAL = ("run", "evaluate", "report")
+"""Others whose --out or --to is never in object storage."""
 
 BESIDE = ("--model", "--captions", "--translations")
 """Options of `evaluate` that name where its results go, unless --out is given; a model in MLflow has no such place."""
@@ -189,7 +191,7 @@ def refuse_lost(command: Sequence[str]) -> None:
                     "--working-dir, and be lost with it. Expected is --out with an absolute path."
                 )
     for option, value in said.items():
-        anywhere = option != "--out" or command[0] not in (*HAVE_DEFAULTS, "run")
+        anywhere = option not in ("--out", "--to") or command[0] not in (*LOCAL, *HAVE_DEFAULTS)
         if not value.startswith("/") and not (anywhere and "://" in value):
             raise UserError(
                 f"{option}: found {value}, which would lie in the job's own copy of --working-dir and be lost with it. "

@@ -179,6 +179,19 @@ def test_pictures_beside_the_captions_of_people_are_found(evaluated, tmp_path):
     assert run(evaluated) == 0
 
 
+@pytest.mark.parametrize(("output", "kept"), [("regions", False), ("regions", True), ("grid", False)])
+def test_the_page_says_why_regions_have_no_boxes(evaluated, output, kept):
+    evaluation = json.loads((evaluated / "evaluation.json").read_text())
+    evaluation["features"]["output"] = output
+    (evaluated / "evaluation.json").write_text(json.dumps(evaluation))
+    rows = [json.loads(line) for line in (evaluated / "evaluated.jsonl").read_text().splitlines()]
+    if not kept:
+        write_lines(evaluated / "evaluated.jsonl", [row | {"attention": None} for row in rows])
+    assert run(evaluated) == 0
+    said = "No boxes are drawn, because these captions were made without --attention." in page_of(evaluated).text
+    assert said == (output == "regions" and not kept)
+
+
 def test_fewer_pictures_and_another_place(evaluated, tmp_path):
     assert run(evaluated, "--count", 3, "--to", tmp_path / "new" / "page.html") == 0
     page = Page((tmp_path / "new" / "page.html").read_text())
@@ -213,7 +226,8 @@ def test_a_caption_of_nothing(evaluated):
         (["rows"], "evaluated.jsonl has 3, expected a JSON object"),
         (["run", "--to", "run/report.html/x"], "cannot be written"),
         (["run", "--count", "0"], "'--count'"),
-        (["s3://bucket/out"], "say --to FILE"),
+        (["s3://bucket/out"], "not to s3://bucket/out; say --to FILE"),
+        (["run", "--to", "s3://bucket/page.html"], "not to s3://bucket/page.html; say --to FILE"),
         (["run", "--data", "nothing.jsonl"], "no file of captions"),
     ],
 )
@@ -227,3 +241,4 @@ def test_mistakes(evaluated, tmp_path, capsys, monkeypatch, arguments, expected)
     (evaluated / "report.html").write_text("")
     assert run(*arguments) == 2
     assert expected in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+    assert not (tmp_path / "s3:").exists()

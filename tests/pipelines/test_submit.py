@@ -73,6 +73,7 @@ def rnncond_submit(*words: str) -> int:
         (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
         (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
         (["--working-dir", ".", "--", "caption", "p", "--keep-features=kept"], "--keep-features: found kept"),
+        (["--working-dir", ".", "--", "report", "/run", "--to=s3://b/p.html"], "--to: found s3://b.*absolute path\\."),
         (["--working-dir", ".", "--", "evaluate", "--model=runs/a"], "--model: found runs/a.*--out with an absolute"),
         (["--working-dir", ".", "--", "evaluate", "--translations", "said"], "--translations: found said.*--out"),
         (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
