@@ -40,6 +40,12 @@ LOOK_AGAIN = 60
 CHANGED = "the file has changed since it was listed; list it anew"
 BYTES_COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 
+NAME_TYPES = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+NAME_BYTES = 1 << 20
+"""More of a long name or of a pax header is no name."""
 
 NO_FILE = {
     tarfile.LNKTYPE: "a hard link to {}, of which no file comes before it in the archive",
@@ -87,7 +93,7 @@ def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[
                 if not member.problem:
                     files[posixpath.normpath(info.name)] = member
                 yield member
-    except (tarfile.TarError, ValueError, OSError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, OSError) as error:
         yield Member("", "", version, f"not a whole tar archive, its members from here on are lost: {error}")
 
 
@@ -106,6 +112,17 @@ def _member(info: tarfile.TarInfo, files: dict[str, Member], version: str) -> Me
     return Member(info.name, "bytes://0+0", known, problem)
 
 
+class Header(tarfile.TarInfo):
+    """One of which a size is refused that ``tarfile`` would read at once, or go backwards by, for ever."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in NAME_TYPES and found.size > NAME_BYTES):
+            raise tarfile.ReadError(f"a header that says {found.size:,} bytes")
+        return found
+
+
 def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
     """Every header up to the mark of the end. ``tarfile`` itself takes a broken header for the end."""
     if not file.peek(1):
@@ -115,11 +132,14 @@ def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
         while True:
             file.seek(tar.offset)
             try:
-                yield tarfile.TarInfo.fromtarfile(tar)
+                info = Header.fromtarfile(tar)
             except tarfile.EOFHeaderError:
                 return
             except tarfile.EmptyHeaderError:
                 raise tarfile.ReadError("it ends without the mark of its end") from None
+            if info.size < 0:  # says a header before it
+                raise tarfile.ReadError(f"a header that says {info.size:,} bytes")
+            yield info
 
 
 def bytes_column(schema: pa.Schema) -> str | None:

@@ -3,7 +3,7 @@ import io
 import re
 import tarfile
 import threading
-from itertools import count
+from itertools import count, islice
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -165,6 +165,40 @@ def test_a_broken_tar_loses_its_tail_and_says_so(tmp_path, data, good, reason):
     assert [fetch.read(row["uri"])[1] for row in members] == [letter.encode() * 600 for letter in good]
     assert last["image_id"] == "t.tar"
     assert re.search(reason, last["problem"])
+
+
+def header(kind: bytes, size: int, name: str = "x.jpg") -> bytes:
+    """As ``tarfile`` would not write it."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = (0x80 << 88 | size).to_bytes(12, "big") if size >= 0 else (256**12 + size).to_bytes(12, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def pax(**records: str) -> bytes:
+    info = tarfile.TarInfo("x.jpg")
+    info.pax_headers = records
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+HOSTILE = {
+    **{f"{kind}, {size}": header(kind.encode(), size) for kind in "xgLKX" for size in (2**70, 2**62, 2**21, -512)},
+    "a member of less than nothing": header(tarfile.REGTYPE, -512),
+    "less than nothing in a pax header": pax(size="-1536"),
+    "no end of time": pax(mtime="inf"),
+    "headers of headers": pax(comment="x")[:1024] * 2000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_header_is_the_end_of_its_tar(tmp_path, kind):
+    (tmp_path / "t.tar").write_bytes(WHOLE[:MEMBER] + HOSTILE[kind] + WHOLE)
+    rows = list(islice(Listing(str(tmp_path / "t.tar"))._entries(), 10))
+    assert [row.image_id for row in rows] == ["t.tar/a.jpg", "t.tar"]
+    assert "its members from here on are lost" in rows[1].problem
 
 
 def test_a_shard_that_was_cut_after_it_was_listed(tmp_path):
