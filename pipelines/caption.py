@@ -188,13 +188,15 @@ def run(
         "captions", recipe_of(describer, source.shape), schema_of(describer.options, describer.reads_regions)
     )
     row_bytes = describer.row_bytes(source.shape)
+    besides = []
     with ExitStack() as stack:
         if keep_features is not None:
             row_bytes += source.network.row_bytes
             source = stack.enter_context(keeping(source, keep_features, options.takeover))
+            besides.append(source.handle)
         make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
         progress = Progress("caption", "images", None)
-        totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total)
+        totals = units.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     return outcome(dataset, describer, source, totals, options.redo_changed)
 
 

@@ -79,6 +79,7 @@ def run(
     row_bytes: int,
     options: Options = DEFAULTS,
     listed: int | None = None,
+    besides: Iterable[Handle] = (),
 ) -> Totals:
     """Give every listed input its row in ``dataset``, or its failure. Ray is started if there is work to do.
 
@@ -87,6 +88,7 @@ def run(
         make_worker: called once here with the plan; what it returns is pickled and called in each actor.
         row_bytes: about what an input adds to the store.
         listed: number of inputs in ``chunks``, where that is known before they are listed.
+        besides: of other sets that the workers commit to.
 
     Raises:
         UserError: the cluster cannot hold the workers asked for, some of its machines do not see the store, or nothing
@@ -103,7 +105,8 @@ def run(
         inputs = chain([first], inputs)
         with cluster.connect(options.address) as found:
             totals.plan = plan = cluster.plan(found, options.workers, options.gpus)
-            refuse_hidden(term.handle, plan)
+            for handle in (term.handle, *besides):
+                refuse_hidden(handle, plan)
             known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
             rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
             units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)

@@ -10,7 +10,7 @@ import pytest
 from captioner import model_reading
 
 from feature_store import Store, StoreError, verify
-from pipelines import backbones, caption, features
+from pipelines import backbones, caption, features, visibility
 from pipelines.cluster import Plan
 from pipelines.console import UserError
 from pipelines.describer import Describer
@@ -158,6 +158,15 @@ def test_the_verb(ray_cluster, world, tmp_path):
     again = features.run(str(world.photos), world.store, BACKBONE, "random", options=ONE)
     assert (again.summary["already_done"], again.summary["computed"]) == (5, 0)
     assert read.summary["set"] == seen.summary["set"]
+
+
+@pytest.mark.ray
+def test_features_are_not_kept_where_other_machines_do_not_see_them(ray_cluster, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(visibility, "other_machines", lambda plan: {"elsewhere": ""})
+    monkeypatch.setattr(visibility, "ask", lambda path, nodes: {"elsewhere": not path.startswith(world.store)})
+    asked = {"weights": "random", "keep_features": world.store, "options": ONE}
+    with pytest.raises(UserError, match=f"The store {world.store} is a folder .* elsewhere do not see"):
+        caption.run(world.model, str(tmp_path / "a"), str(world.photos), **asked)
 
 
 @pytest.mark.parametrize(
