@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pyarrow import fs
 
 from feature_store import addresses
+from feature_store.addresses import split
 from feature_store.errors import StoreError
 from pipelines.buckets import objects
 from pipelines.console import UserError
@@ -43,7 +44,7 @@ def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
     """Where a worker on any node finds ``path``: itself if local, else with the rights and options of ``like``."""
     if isinstance(filesystem, fs.LocalFileSystem):
         return path
-    address, _, options = addresses.split(like)
+    address, _, options = split(like)
     _, root = _file_system(address + options)
     return address + "/" + path.lstrip("/").removeprefix(root.strip("/")).removeprefix("/") + options
 
