@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 from pyarrow import fs
 
+from feature_store.index import hash_texts
 from pipelines import shards
 from pipelines.ahead import ahead
 from pipelines.console import UserError
@@ -69,10 +70,10 @@ class Listing:
             found = True
             chunk = pa.table([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema=SCHEMA)
             if self._named:
-                try:
-                    chunk = seen.new(chunk)
-                except ValueError as error:
-                    raise UserError(f"images: {self.images} {error}") from error
+                fresh, twice = seen.compare(chunk["image_id"], hash_texts(chunk["uri"])[:, 0])
+                if twice is not None:
+                    raise self._doubled(chunk["image_id"][twice].as_py(), chunk["uri"][twice].as_py())
+                chunk = chunk.filter(pa.array(fresh))
             if chunk.num_rows:
                 yield chunk
         if not found:
@@ -81,6 +82,14 @@ class Listing:
                 f"images: no picture in {self.images}{ignored}. Of a folder, files with a picture's suffix are taken "
                 f"({SHOWN}); a glob such as '{self.images.rstrip('/')}/*' takes any file, tar and Parquet included."
             )
+
+    def _doubled(self, image_id: str, file: str) -> UserError:
+        """``file`` has the id of another, which is not held any more: it is listed again up to there."""
+        first = next((row.file for row in self._entries() if row and row.image_id == image_id), "another")
+        return UserError(
+            f"images: {self.images} gives image_id {image_id!r} to several files, {first} and {file}; ids are expected "
+            "to be unique. Make them so, or leave out image_id: the place of a file is its id then."
+        )
 
     def begin(self, save: str | None = None) -> Iterator[pa.Table]:
         """``chunks``, with the first one listed already, and all of them saved in the file ``save``."""
@@ -205,10 +214,9 @@ class Listing:
                 yield None
 
     def _cells(self, parquet: pq.ParquetFile, column: str, version: str, uri: str, shard: str) -> Iterator[Row]:
-        named = "image_id" in parquet.schema_arrow.names
-        self._named = self._named or named
-        for cell in shards.table_cells(parquet, column, version):
-            yield Row(cell.name if named else f"{shard}/{cell.name}", f"{cell.address}::{uri}", version)
+        self._named = self._named or "image_id" in parquet.schema_arrow.names
+        for cell in shards.table_cells(parquet, column, version, shard):
+            yield Row(cell.name, f"{cell.address}::{uri}", version)
 
 
 def folders_of(pattern: str) -> Callable[[str], bool]:

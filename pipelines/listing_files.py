@@ -116,22 +116,13 @@ def _file_column(columns) -> str:
 
 
 class Seen:
-    """The ids listed so far, 16 bytes each: a file may name a picture often, as one with a line per caption does."""
+    """The ids so far, 16 bytes each: a file may name a picture often, as one with a line per caption does.
+
+    Two ids count as one if 64 bits of their hashes are equal: among 10^8 of them once in 4,000 runs, among 10^9 in 40.
+    """
 
     def __init__(self) -> None:
         self.runs: list[np.ndarray] = []  # each sorted by the hash of the id; the largest first
-
-    def new(self, chunk: pa.Table) -> pa.Table:
-        """The rows of ``chunk`` (of ``SCHEMA``) whose id is new.
-
-        Raises:
-            ValueError: an id stands for two files.
-        """
-        fresh, twice = self.compare(chunk["image_id"], hash_texts(chunk["uri"])[:, 0])
-        if twice is not None:
-            name = chunk["image_id"][twice].as_py()
-            raise ValueError(f"gives image_id {name!r} to several files; ids must be unique")
-        return chunk.filter(pa.array(fresh))
 
     def compare(self, ids: pa.ChunkedArray, contents: np.ndarray) -> tuple[np.ndarray, int | None]:
         """Which of N further ``ids`` are new, (N,) bool; and a row whose id stood for another of ``contents``, (N,)

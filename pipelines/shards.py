@@ -158,15 +158,16 @@ def is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def table_cells(file: pq.ParquetFile, column: str, version: str) -> Iterator[Member]:
-    """The pictures of a Parquet table in its order; the bytes stay unread. Named by ``image_id``, else by row."""
+def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> Iterator[Member]:
+    """The pictures of a Parquet table in its order; the bytes stay unread. Named by ``image_id``, else by row, as in
+    ``shard/00000017``."""
     first = 0
     named = "image_id" in file.schema_arrow.names
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         ids = file.read_row_group(group, ["image_id"])["image_id"].cast(pa.string()).to_pylist() if named else None
         for row in range(rows):
-            name = ids[row] if ids and ids[row] is not None else f"{first + row:08d}"
+            name = ids[row] if ids and ids[row] is not None else f"{shard}/{first + row:08d}"
             yield Member(name, f"cell://{group}/{row}/{column}", version)
         first += rows
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import places, shards
+from pipelines import listing, places, shards
 from pipelines.console import UserError
 from pipelines.listing import Listing
 
@@ -150,3 +150,18 @@ def test_a_table_that_breaks_off_keeps_what_was_read(tmp_path, monkeypatch):
     assert found["a.parquet/00000000"] is None and "from here on are lost: broken off" in found["a.parquet"]
     with pytest.raises(UserError, match="broken off"):
         ids(tmp_path / "a.parquet")
+
+
+def test_rows_without_an_id_are_those_of_their_shard(tmp_path):
+    for name in "ab":
+        pq.write_table(pa.table({"image_id": [None, name], "image": [b"x", b"y"]}), tmp_path / f"{name}.parquet")
+    assert ids(tmp_path / "*.parquet") == ["a.parquet/00000000", "a", "b.parquet/00000000", "b"]
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 100])
+def test_an_id_of_two_shards_names_both(tmp_path, monkeypatch, rows_a_chunk):
+    monkeypatch.setattr(listing, "CHUNK_ROWS", rows_a_chunk)
+    for name, own in [("a", ["x", "y"]), ("b", ["z", "y"])]:
+        pq.write_table(pa.table({"image_id": own, "image": [b"x", b"y"]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"gives image_id 'y' to several files.*1/image::.*a\.parquet and .*b\.parquet"):
+        ids(tmp_path / "*.parquet")
