@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store import Dataset, Store, failure_schema, feature_schema
+from feature_store.addresses import split
 from feature_store.errors import CONNECTION_SIGNS, CREDENTIAL_SIGNS, DENIED_SIGNS, shows
-from pipelines import images
+from pipelines import images, shards
 from pipelines.backbones import Backbone
 from pipelines.console import UserError
 from pipelines.detectors import Detector, Fit
@@ -68,23 +69,26 @@ class Lost:
     """Whether the images of a unit of ``count`` fail because nothing can be read, which is no fault of theirs.
 
     Attributes:
-        reasons: of the last reads in a row that credentials or the connection made fail.
+        reasons: of the last reads in a row that credentials or the connection made fail, without the names of files.
+        said: the last of them, as it was.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.reasons: list[str] = []
+        self.said = ""
 
     def reset(self) -> None:
         """An image was read."""
         self.reasons = []
 
-    def add(self, reason: str) -> None:
-        """An image could not be read.
+    def add(self, reason: str, uri: str) -> None:
+        """The image at ``uri`` could not be read.
 
         Raises:
             UserError: nothing can be; ``LOST_READS`` are enough, because each may take seconds.
         """
+        self.said, reason = reason, without_names(reason, uri)
         self.reasons = [*self.reasons, reason] if shows(reason, CREDENTIAL_SIGNS + CONNECTION_SIGNS) else []
         if len(self.reasons) == LOST_READS and not self.denied:
             self.tell()
@@ -105,9 +109,21 @@ class Lost:
     def tell(self) -> None:
         raise UserError(
             f"{len(self.reasons)} images in a row could not be read, for want of a connection or of credentials, so "
-            f"none of them is noted as failed. The last said: {self.reasons[-1]}. What was committed is kept: put this "
+            f"none of them is noted as failed. The last said: {self.said}. What was committed is kept: put this "
             "right, run the same command again, and it goes on from there."
         )
+
+
+def without_names(reason: str, uri: str) -> str:
+    """What is said of a file without what it is called, which may be anything: ``Expired``, say."""
+    _, place = shards.parse(uri) or ("", uri)
+    host, below = "", place
+    if "://" in place:
+        address, below, _ = split(place)
+        host = address.partition("://")[2].rpartition("@")[2].rstrip("/")
+    for name in (place, f"{host}/{below}", f"'{below}'", f"'{host}'"):
+        reason = reason.replace(name, "...")
+    return reason
 
 
 class Featuriser:
@@ -155,7 +171,7 @@ class Featuriser:
                     yield image
                 case ReadError() as error:
                     failures.add(image_id, uri, version, "read", str(error))
-                    lost.add(str(error))
+                    lost.add(str(error), uri)
                     continue
                 case images.DecodeError() as error:
                     failures.add(image_id, uri, version, "decode", str(error))

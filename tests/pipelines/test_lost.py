@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hostile import Mean
 from test_features import unit_of
 
 from feature_store.errors import CREDENTIAL_SIGNS, cause_of, shows
@@ -23,7 +24,7 @@ def note(count: int, *reasons: str | None) -> None:
     """A unit of ``count`` images whose reads end so; None is a good one."""
     lost = reading.Lost(count)
     for reason in reasons:
-        lost.reset() if reason is None else lost.add(reason)
+        lost.reset() if reason is None else lost.add(reason, "s3://b/a.jpg")
     lost.end()
 
 
@@ -55,6 +56,54 @@ def test_all_of_a_unit_denied():
 )
 def test_what_may_be_the_images_fault(reasons):
     note(len(reasons), *reasons)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("/data/Expired_contracts/{}.jpg", "[Errno 13] Failed to open local file '/data/Expired_contracts/{}.jpg'"),
+        ("bytes://0+5::/data/UNAVAILABLE/{}.tar", "Failed to open local file '/data/UNAVAILABLE/{}.tar'. Detail: ..."),
+        ("memory://Forbidden/{}.jpg", "/Forbidden/{}.jpg"),
+        ("/data/no credential{}.jpg", "[Errno 5] Cannot read '/data/no credential{}.jpg': Input/output error"),
+    ],
+)
+def test_names_are_no_signs(uri, reason):
+    lost = reading.Lost(20)
+    for number in range(20):
+        lost.add(reason.format(number), uri.format(number))
+    lost.end()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        UNPLUGGED.replace(
+            "AWS", "When reading information for key 'Forbidden/timed out' in bucket 'credential-x': AWS"
+        ),
+        f"Path 'credential-x/Forbidden/timed out': {EXPIRED}",
+    ],
+)
+def test_signs_beside_names(reason):
+    """The key alone would be taken for a denial, of which eight are not enough."""
+    lost = reading.Lost(4096)
+    with pytest.raises(UserError, match=r"8 images in a row.*Forbidden/timed out"):
+        for _ in range(8):
+            lost.add(reason, "s3://credential-x/Forbidden/timed out?region=us-east-1")
+
+
+def test_unreadable_files_with_such_names_are_failures(tmp_path, monkeypatch):
+    """Of a disk: nothing about it is a connection."""
+    folder = tmp_path / "Expired credentials"
+    folder.mkdir()
+    unit = unit_of(folder, range(10))
+
+    def unreadable(row, preprocess):
+        raise ReadError(f"[Errno 13] Failed to open local file '{row['uri']}'. Detail: [errno 13] Permission denied")
+
+    monkeypatch.setattr(reading, "load", unreadable)
+    failures = reading.Failures()
+    assert list(reading.Featuriser(Mean(), 4, 2)(unit, failures)) == []
+    assert [row["stage"] for row in failures.rows] == ["read"] * 10
 
 
 @pytest.mark.parametrize(

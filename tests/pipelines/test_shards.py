@@ -467,7 +467,7 @@ def test_an_error_that_stays_is_no_images_fault(flaky_row):
             try:
                 flaky_row(row)
             except OSError as error:
-                lost.add(str(error))
+                lost.add(str(error), "s3://b/t.parquet")
 
 
 def test_a_glob_of_tables_with_uris(tmp_path):
