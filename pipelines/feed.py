@@ -20,7 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data.block import BlockMetadata
-from ray.exceptions import ActorDiedError
+from ray.exceptions import RayActorError
 from ray.util.queue import Full, Queue
 
 from pipelines.unit import Unit, count, count_units, cut, merge
@@ -108,16 +108,25 @@ class Feed:
             self.error = error
 
     def _list(self) -> None:
-        with suppress(ActorDiedError):  # of the queue, without which the read task ends, too
-            for item in chain(list(dict.fromkeys(self._left.values())), self._new):
-                self._put(item)
-                if self._stop.is_set():
-                    return
-            # Again and again: a task that was killed may have taken the one before it to its grave.
-            while not self._stop.is_set():
-                if self.queue.empty():
-                    self._put(None)
-                self._stop.wait(1)
+        try:
+            self._hand_out()
+        except Exception as error:
+            if self._stop.is_set():
+                return
+            if not isinstance(error, RayActorError):  # of the queue, after which all begins anew
+                self.error = error
+            ray.kill(self.queue.actor)  # which the read task would wait for
+
+    def _hand_out(self) -> None:
+        for item in chain(list(dict.fromkeys(self._left.values())), self._new):
+            self._put(item)
+            if self._stop.is_set():
+                return
+        # Again and again: a task that was killed may have taken the one before it to its grave.
+        while not self._stop.is_set():
+            if self.queue.empty():
+                self._put(None)
+            self._stop.wait(1)
 
     def _put(self, item: Item | None) -> None:
         while not self._stop.is_set():
@@ -143,7 +152,7 @@ class Units(ray.data.Datasource):
 
 
 def drain(queue: Queue, rows: int) -> Iterator[pa.Table]:
-    with suppress(ActorDiedError):  # of the queue: ends like the death of this task
+    with suppress(RayActorError):  # of the queue, dead or away: ends like the death of this task
         if queue.get() != BEGIN:
             return
         while (item := queue.get()) is not None:
