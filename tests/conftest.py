@@ -15,6 +15,8 @@ def pytest_configure():
     os.environ["RAY_AUTH_MODE"] = "disabled"
     # Before torch is loaded: threads of several processes wait for one another by spinning, on cores that others need.
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Nobody reads what workers print; by default each Ray looks through its log files ten times a second.
+    os.environ |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3600"}
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # that a training has ended is found out no sooner
 
 

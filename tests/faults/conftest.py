@@ -14,7 +14,7 @@ from nodes import Nodes
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one that stands idle to the end of the session takes a tenth of a core
 def nodes():
     with Nodes() as nodes:
         yield nodes

@@ -35,7 +35,7 @@ class Nodes:
         before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = self.folder  # where Ray also leaves the address, which nobody else is to find
         try:
-            head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON}
+            head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "_system_config": SOON}
             self.cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         finally:
             os.environ.pop("RAY_TMPDIR") if before is None else os.environ.update(RAY_TMPDIR=before)
