@@ -32,8 +32,8 @@ OF_NONE = {
     "tracking.registered_model": "captioner",
     "tracking.backbone_weights": "resnet50.safetensors",
 }
-TIES = ("model.share_embeddings", "model.tie_embeddings")
-"""With these on, one size cannot change alone."""
+TIES = ("model.share_embeddings", "model.tie_embeddings", "model.scale_embeddings")
+"""With these on, one size cannot change alone, nor can these."""
 JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind"}
 """Keys that cannot change alone."""
 
@@ -221,7 +221,7 @@ def test_a_search_that_is_not_said_is_long_enough_for_what_is_generated(system, 
         data = {"source": "a.en", "target": "a.de", "validation_source": "b.en", "validation_target": "b.de"}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"system": system, "data": data, "training": {"epochs": 1}}))
-    assert read_recipe(str(path)).search.max_length == words
+    assert read_recipe(str(path)).search["max_length"] == words
 
 
 def test_the_resolved_recipe_is_a_recipe_that_gives_itself(tmp_path):
