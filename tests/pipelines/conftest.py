@@ -31,3 +31,13 @@ def bucket(monkeypatch):
     yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
     places._file_system.cache_clear()
     running.stop()
+
+
+@pytest.fixture
+def cluster_that_knows_this_file(request, ray_cluster):
+    """Ray's workers cannot import a test's file; what they need of it travels with what they are sent."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(request.module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(request.module)

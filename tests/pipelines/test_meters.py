@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 import urllib.request
 
@@ -34,11 +33,10 @@ class BadFail:
 
 
 @pytest.fixture
-def metrics(ray_cluster):
+def metrics(cluster_that_knows_this_file):
     """A function that gives the samples of an output when there are so many: (name, its own tag) -> value."""
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
 
     def read(output: str) -> dict[tuple[str, str], float]:
@@ -57,8 +55,7 @@ def metrics(ray_cluster):
             time.sleep(0.5)
         return found
 
-    yield wait
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    return wait
 
 
 @pytest.mark.ray

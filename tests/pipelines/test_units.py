@@ -1,5 +1,4 @@
 import os
-import sys
 import time
 from functools import partial
 
@@ -83,16 +82,6 @@ def test_look_ahead_takes_no_more_than_it_needs():
     known, whole = units.look_ahead(chunks, 3)
     assert (len(known), taken) == (2, [0, 1])
     assert sum(map(units.count, whole)) == 20
-
-
-@pytest.fixture
-def cluster_that_knows_this_file(ray_cluster):
-    import ray
-
-    this = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(this)  # Ray's workers cannot import it
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(this)
 
 
 class Pids:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import fsspec
 import pyarrow as pa
 import pytest
@@ -39,14 +37,6 @@ def machines(ray_cluster, monkeypatch):
         monkeypatch.setattr(ray, "nodes", lambda: [*real, *others])
 
     return pretend
-
-
-@pytest.fixture
-def cluster_that_knows_this_file(ray_cluster):
-    this = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(this)  # Ray's workers cannot import it
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(this)
 
 
 @pytest.mark.ray
