@@ -85,6 +85,7 @@ def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, m
     assert (recipe["places"], recipe["search"]["beam"], recipe["search"]["max_length"]) == ([5, 5], 3, 8)
 
 
+@pytest.mark.slow  # `features` and `translate` have the like in the tests of every day
 @pytest.mark.ray
 def test_running_again_captions_what_is_new_and_nothing_else(ray_cluster, tmp_path, make_photos, model):
     photos, folder, out = make_photos(20), model("show_tell", "pooled"), str(tmp_path / "out")
