@@ -14,7 +14,7 @@ from nodes import Nodes
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
 
 
-@pytest.fixture(scope="module")  # one that stands idle to the end of the session takes a tenth of a core
+@pytest.fixture(scope="session")  # a process ends a minute after a cluster that it has begun
 def nodes():
     with Nodes() as nodes:
         yield nodes

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import secrets
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,10 +36,15 @@ def bucket(monkeypatch):
 
 
 @pytest.fixture
-def cluster_that_knows_this_file(request, ray_cluster):
-    """Ray's workers cannot import a test's file; what they need of it travels with what they are sent."""
+def cluster_that_knows_this_file(ray_cluster):
+    """Ray's workers cannot import the files of tests; what they need of these travels with what they are sent."""
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(request.module)
+    here = Path(__file__).parent
+    tests = [module for name, module in sys.modules.items() if name.startswith("test_")]
+    own = [module for module in tests if Path(module.__file__ or "").parent == here]
+    for module in own:
+        ray.cloudpickle.register_pickle_by_value(module)
     yield
-    ray.cloudpickle.unregister_pickle_by_value(request.module)
+    for module in own:
+        ray.cloudpickle.unregister_pickle_by_value(module)

@@ -61,8 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         parts = urlsplit(self.path)
         if parts.path == "/requests":
-            self.answer(200, list(self.requests))
-            self.requests.clear()
+            asked = list(self.requests)
+            self.requests.clear()  # before the answer, after which there may be a new one
+            self.answer(200, asked)
         else:
             time = float(parse_qs(parts.query)["time"][0])
             self.objects[unquote(parts.path.removeprefix("/put/"))] = data, time

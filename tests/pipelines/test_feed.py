@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.exceptions import ActorUnavailableError
 from ray.util.queue import Queue
-from test_units import Pids, chunk, cluster_that_knows_this_file, dataset_at, run  # noqa: F401
+from test_units import Pids, chunk, dataset_at, run
 
 from feature_store import verify
 from pipelines.feed import BEGIN, drain
@@ -45,7 +45,7 @@ def failing_once(monkeypatch):
 
 
 @pytest.mark.ray
-def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_path, failing_once):  # noqa: F811
+def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_path, failing_once):
     failing_once(ActorUnavailableError("away", None))
     dataset = dataset_at(tmp_path)
     totals = run(dataset, [chunk(*"abc"), chunk(*"def"), chunk("g")], partial(Pids, str(tmp_path)))
@@ -55,7 +55,7 @@ def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_pat
 
 
 @pytest.mark.ray
-def test_what_nobody_foresaw_ends_the_run(cluster_that_knows_this_file, tmp_path, failing_once):  # noqa: F811
+def test_what_nobody_foresaw_ends_the_run(cluster_that_knows_this_file, tmp_path, failing_once):
     failing_once(ZeroDivisionError("of the queue"))
     with pytest.raises(ZeroDivisionError, match="of the queue"):
         run(dataset_at(tmp_path), [chunk(*"abc"), chunk(*"def")], partial(Pids, str(tmp_path)))
