@@ -14,7 +14,7 @@ from nodes import Nodes
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
 
 
-@pytest.fixture(scope="session")  # a process ends a minute after a cluster that it has begun
+@pytest.fixture(scope="session")  # a minute after it has gone, Ray ends the process that began it
 def nodes():
     with Nodes() as nodes:
         yield nodes
