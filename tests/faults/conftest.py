@@ -14,7 +14,7 @@ from nodes import Nodes
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
 
 
-@pytest.fixture(scope="session")  # a minute after it has gone, Ray ends the process that began it
+@pytest.fixture(scope="session")  # to the end: a process that began one and another Ray beside it has died after the first had gone
 def nodes():
     with Nodes() as nodes:
         yield nodes
