@@ -14,7 +14,8 @@ from nodes import Nodes
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
 
 
-@pytest.fixture(scope="session")  # to the end: a process that began one and another Ray beside it has died after the first had gone
+# Not by module: a test process died, with its own Ray running, soon after such a cluster had been taken down in it.
+@pytest.fixture(scope="session")
 def nodes():
     with Nodes() as nodes:
         yield nodes
