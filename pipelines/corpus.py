@@ -37,10 +37,11 @@ from pipelines.listing_files import Seen
 
 FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
-OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
 DIGITS = 9
 """Of a line's number as an id."""
 PACKED = (".gz", ".bz2", ".zst", ".lz4")
+OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
+"""Suffixes of what is not read; as lines it would be no text."""
 IDS = "expected text or a whole number, or no ids at all"
 """What is said where an id is something else."""
 
@@ -175,7 +176,8 @@ def kind_of(path: str) -> str:
             f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
             "each also packed. Make it one of them."
         )
-    return {"ndjson": "jsonl"}.get(suffix, suffix if suffix in READERS else "lines")
+    suffix = "jsonl" if suffix == "ndjson" else suffix
+    return suffix if suffix in READERS else "lines"
 
 
 def packing_of(path: str) -> str | None:

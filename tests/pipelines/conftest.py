@@ -48,3 +48,28 @@ def cluster_that_knows_this_file(ray_cluster):
     yield
     for module in own:
         ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with pictures and other files."""
+    for name in ("b.jpg", "a/2.PNG", "a/1.webp", "a.jpg", "a-b.jpeg", "notes.md", "a/.hidden.jpg", "noend"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def a_is_closed(monkeypatch):
+    """No folder ``a`` can be listed, not by root either."""
+    from pipelines import places
+
+    real = places._local_children
+
+    def children(root):
+        if root.endswith("/a"):
+            raise PermissionError(13, "Permission denied")
+        return real(root)
+
+    monkeypatch.setattr(places, "_local_children", children)

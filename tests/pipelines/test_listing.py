@@ -27,15 +27,6 @@ def ids(images) -> list[str]:
     return [row["image_id"] for row in rows(images)]
 
 
-@pytest.fixture
-def tree(tmp_path):
-    for name in ("b.jpg", "a/2.PNG", "a/1.webp", "a.jpg", "a-b.jpeg", "notes.md", "a/.hidden.jpg", "noend"):
-        path = tmp_path / "tree" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"12345")
-    return tmp_path / "tree"
-
-
 def test_folder(tree):
     found = Listing(str(tree))
     (chunk,) = found.chunks()
@@ -92,15 +83,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_of_its_own(tree):
     assert len(found) == 4 and "cannot list" in found["a/"]
 
 
-def test_a_folder_that_goes_while_it_is_walked(tree, monkeypatch):
-    real = places._local_children
-
-    def children(root):
-        if root.endswith("/a"):
-            raise PermissionError(13, "Permission denied")
-        return real(root)
-
-    monkeypatch.setattr(places, "_local_children", children)
+def test_a_folder_that_goes_while_it_is_walked(tree, a_is_closed):
     found = {row["image_id"]: row["problem"] for row in rows(tree)}
     assert found.pop("a/") == "cannot list the folder: [Errno 13] Permission denied"
     assert sorted(found) == ["a-b.jpeg", "a.jpg", "b.jpg"]
