@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -15,6 +15,29 @@ from rnncond.checkpoint import Trained
 from rnncond.contract import Source
 from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
 from rnncond.text import Vocabulary
+
+
+class Decoder:
+    """One model, or those of an ensemble, with a search. Can be pickled.
+
+    Args:
+        trained: the models.
+        options: of the search.
+    """
+
+    def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
+        self.trained, self.options = list(trained), options
+        self.vocabulary = trained[0].vocabulary
+        # Hashes of all weights, not to be taken for every example.
+        self.model_id = "+".join(one.model_id for one in trained)
+        self.system = " + ".join(one.system for one in trained)
+        self.device = next(trained[0].model.parameters()).device
+
+    def to(self, device: str) -> Self:
+        self.device = torch.device(device)
+        for one in self.trained:
+            one.model.to(self.device).eval()
+        return self
 
 
 def search_options(trained: Trained, **changes: Any) -> SearchOptions:

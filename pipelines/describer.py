@@ -8,10 +8,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipelines.console import UserError
-from pipelines.decode import pieces, refuse_other_vocabularies, refuse_without_attention, search_options, search_with
+from pipelines.decode import (
+    Decoder,
+    pieces,
+    refuse_other_vocabularies,
+    refuse_without_attention,
+    search_options,
+    search_with,
+)
 from pipelines.detectors import Regions
 from pipelines.halving import Halving
 from pipelines.sources import Boxes
@@ -20,28 +26,13 @@ from rnncond.checkpoint import Trained
 from rnncond.search import Hypotheses, SearchOptions
 
 
-class Describer:
-    """Can be pickled.
-
-    Args:
-        trained: one model, or those of an ensemble, which read the same features.
-        options: of the search; ``prepare`` makes them from what the user asked.
-    """
+class Describer(Decoder):
+    """The models read the same features. ``prepare`` makes one as the user asked for it."""
 
     def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
-        self.trained, self.options, self.halving = list(trained), options, Halving()
-        self.vocabulary, self.features = trained[0].vocabulary, trained[0].features
-        # Hashes of all weights, not to be taken for every image.
-        self.model_id = "+".join(one.model_id for one in trained)
-        self.system = " + ".join(one.system for one in trained)
+        super().__init__(trained, options)
+        self.halving, self.features = Halving(), trained[0].features
         self.reads_regions = self.features["output"] == "regions"
-        self.device = torch.device("cpu")
-
-    def to(self, device: str) -> Describer:
-        self.device = torch.device(device)
-        for one in self.trained:
-            one.model.to(self.device).eval()
-        return self
 
     def row_bytes(self, shape: tuple[int, ...]) -> int:
         """About what an image adds to the store."""

@@ -11,7 +11,14 @@ import torch
 from tokenizers import Encoding
 
 from pipelines.console import UserError
-from pipelines.decode import pieces, refuse_other_vocabularies, refuse_without_attention, search_options, search_with
+from pipelines.decode import (
+    Decoder,
+    pieces,
+    refuse_other_vocabularies,
+    refuse_without_attention,
+    search_options,
+    search_with,
+)
 from pipelines.halving import Halving
 from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
@@ -39,8 +46,8 @@ class Read(NamedTuple):
         return self.length > len(self.tokens)
 
 
-class Translator:
-    """Can be pickled. With ``unk_replace``, UNK may be chosen and becomes a source word: see ``replace_unknown``.
+class Translator(Decoder):
+    """With ``unk_replace``, UNK may be chosen and becomes a source word: see ``replace_unknown``.
 
     Args:
         trained: one model, or those of an ensemble.
@@ -56,20 +63,11 @@ class Translator:
         too_long: TooLong = "cut",
         unk_replace: bool = False,
     ) -> None:
-        self.trained, self.longest, self.too_long, self.unk_replace = list(trained), longest, too_long, unk_replace
+        self.longest, self.too_long, self.unk_replace = longest, too_long, unk_replace
         if unk_replace:
             options = dataclasses.replace(options, blocked=tuple(word for word in options.blocked if word != UNK))
-        self.options = options
-        self.vocabulary, self.source_vocabulary = trained[0].vocabulary, trained[0].source_vocabulary
-        self.model_id = "+".join(one.model_id for one in trained)
-        self.system = " + ".join(one.system for one in trained)
-        self.device = next(trained[0].model.parameters()).device
-
-    def to(self, device: str) -> Translator:
-        self.device = torch.device(device)
-        for one in self.trained:
-            one.model.to(self.device).eval()
-        return self
+        super().__init__(trained, options)
+        self.source_vocabulary = trained[0].source_vocabulary
 
     def check(self) -> None:
         """Refuse what every sentence would fail at: attention asked of a system that has none."""
