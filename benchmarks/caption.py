@@ -49,7 +49,7 @@ def main() -> None:
 def make_model(folder: Path, backbone: str, system: str, size: int) -> str:
     """A captioner with random weights, which says ``WORDS`` words of every picture."""
     from feature_store import fingerprint
-    from pipelines import backbones
+    from pipelines.features import backbones
     from rnncond import checkpoint, systems
     from rnncond.text import Vocabulary
 
@@ -67,10 +67,10 @@ def make_model(folder: Path, backbone: str, system: str, size: int) -> str:
 
 
 def throughput(photos: Path, arguments: argparse.Namespace) -> list[dict]:
-    from pipelines import cluster
+    from pipelines.cluster import connection
 
     found = []
-    with cluster.connect("local", cpus=CORES):
+    with connection.connect("local", cpus=CORES):
         for network in arguments.networks:
             model = make_model(photos.parent / network.replace("/", "-"), network, "show_attend_tell", SIZE)
             rounds = [one_round(photos, model) for _ in range(arguments.rounds)]
@@ -92,8 +92,8 @@ def one_round(photos: Path, model: str) -> dict[str, float]:
 
 
 def measure_caption(photos: Path, model: str) -> dict[str, float]:
-    from pipelines import caption
-    from pipelines.units import Options
+    from pipelines.engine.driver import Options
+    from pipelines.verbs import caption
 
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
@@ -109,9 +109,9 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
 
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
-    from pipelines import images, sources
-    from pipelines.decode import search_options
-    from pipelines.describer import Describer
+    from pipelines.features import decode, sources
+    from pipelines.inference.captioner import Describer
+    from pipelines.inference.decoder import search_options
     from rnncond import checkpoint
 
     torch.set_num_threads(1)
@@ -124,7 +124,7 @@ def bare(paths: list[str], model: str, barrier, results) -> None:
     begun, cpu, held = time.time(), time.process_time(), []
     for start in range(0, len(paths), network.batch):
         some = [
-            images.decode(Path(path).read_bytes(), network.preprocess.needed) for path in paths[start:][: network.batch]
+            decode.decode(Path(path).read_bytes(), network.preprocess.needed) for path in paths[start:][: network.batch]
         ]
         held.append(network([network.preprocess(picture.image) for picture in some])[trained.features["output"]])
         if sum(map(len, held)) >= sources.BATCH or start + network.batch >= len(paths):

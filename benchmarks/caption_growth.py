@@ -54,8 +54,8 @@ def growth(photos: Path, model: str) -> dict[str, float]:
 
 
 def grow(photos: str, model: str) -> None:
-    from pipelines import caption
-    from pipelines.units import Options
+    from pipelines.engine.driver import Options
+    from pipelines.verbs import caption
 
     with tempfile.TemporaryDirectory() as out, Watch() as watch:
         options = Options(address="local")

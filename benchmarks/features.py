@@ -54,10 +54,10 @@ def main() -> None:
 
 
 def throughput(photos: Path, rounds: int) -> dict:
-    from pipelines import cluster
+    from pipelines.cluster import connection
 
     measured = []
-    with cluster.connect("local", cpus=CORES):
+    with connection.connect("local", cpus=CORES):
         for _ in range(rounds):
             bound, product = measure_cores(bare, photos), measure_features(photos)
             measured.append({
@@ -72,8 +72,8 @@ def throughput(photos: Path, rounds: int) -> dict:
 
 
 def measure_features(photos: Path) -> dict[str, float]:
-    from pipelines import features
-    from pipelines.units import Options
+    from pipelines.engine.driver import Options
+    from pipelines.verbs import features
 
     with tempfile.TemporaryDirectory() as store:
         started = time.perf_counter()
@@ -91,7 +91,7 @@ def measure_features(photos: Path) -> dict[str, float]:
 def bare(paths: list[str], barrier, results) -> None:
     import torch
 
-    from pipelines import backbones, images
+    from pipelines.features import backbones, decode
 
     torch.set_num_threads(1)
     network = backbones.load(NETWORK, "random")
@@ -100,7 +100,7 @@ def bare(paths: list[str], barrier, results) -> None:
     barrier.wait()
     begun, cpu = time.time(), time.process_time()
     for start in range(0, len(paths), size):
-        batch = [images.decode(Path(path).read_bytes(), network.preprocess.needed) for path in paths[start:][:size]]
+        batch = [decode.decode(Path(path).read_bytes(), network.preprocess.needed) for path in paths[start:][:size]]
         network(np.stack([network.preprocess(picture.image) for picture in batch]))
     results.put((begun, time.time(), time.process_time() - cpu))
 
@@ -112,7 +112,7 @@ def driver_memory(folder: Path, size: int) -> dict[str, float]:
     folder.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "one.jpg")
     photos = photographs.link(folder / "photos", folder, size)
-    words = [sys.executable, "-m", "pipelines.cli", "features", str(photos), "--store", str(folder / "store")]
+    words = [sys.executable, "-m", "pipelines.verbs.main", "features", str(photos), "--store", str(folder / "store")]
     words += ["--backbone", SMALL_NETWORK, "--weights", "random", "--outputs", "pooled", "--json"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = 0.0

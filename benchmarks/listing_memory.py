@@ -50,17 +50,18 @@ def measure(rows: int) -> dict[str, float]:
     import ray
 
     from feature_store import Store
-    from pipelines import cluster, units
+    from pipelines.cluster import connection
     from pipelines.console import Progress
+    from pipelines.engine import driver
 
     schema = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("uri", pa.string())])
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import it
-    with tempfile.TemporaryDirectory() as folder, cluster.connect("local", cpus=2):
+    with tempfile.TemporaryDirectory() as folder, connection.connect("local", cpus=2):
         dataset = Store(folder).dataset("names", {}, schema)
         with Peak() as peak:
             before, begun = peak.now(), time.time()
             progress = Progress("names", "inputs", None)
-            totals = units.run(dataset, listing(rows), lambda plan: Names, progress, 50)
+            totals = driver.run(dataset, listing(rows), lambda plan: Names, progress, 50)
         assert totals.rows == dataset.snapshot().rows == rows
     return {
         "rows": rows, "units": totals.units, "driver_mb": peak.mb, "after_start_mb": before,
@@ -78,7 +79,7 @@ class Names:
 
 
 def listing(rows: int) -> Iterator[pa.Table]:
-    from pipelines.listing_files import SCHEMA
+    from pipelines.inputs.listing_formats import SCHEMA
 
     for start in range(0, rows, SIZE):
         ids = [f"train2014/{number:012d}.jpg" for number in range(start, min(start + SIZE, rows))]

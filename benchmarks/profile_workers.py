@@ -37,7 +37,7 @@ import photographs
 import psutil
 from record import measure_cores, save
 
-from pipelines.totals import Totals
+from pipelines.engine.summary import Totals
 
 CORES = os.cpu_count()
 RATE = 50

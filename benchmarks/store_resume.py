@@ -25,9 +25,9 @@ import pyarrow as pa
 from record import peak_mb, save, seconds
 
 from feature_store import Dataset, Store
-from pipelines.listing_files import SCHEMA as LISTED
-from pipelines.pending import Pending
-from pipelines.totals import Totals
+from pipelines.engine.resume import Pending
+from pipelines.engine.summary import Totals
+from pipelines.inputs.listing_formats import SCHEMA as LISTED
 
 SCHEMA = pa.schema(
     [

@@ -25,10 +25,10 @@ import torch
 from record import save
 
 from feature_store import Store, feature_schema, from_numpy
-from pipelines.journal import Journal
-from pipelines.learn import Learner
-from pipelines.recipe import read_recipe
-from pipelines.task import prepare
+from pipelines.config.recipe import read_recipe
+from pipelines.training.data.task import prepare
+from pipelines.training.learner import Learner
+from pipelines.training.run_folder import Journal
 
 SIDE, SIZE = 13, 512
 """Of squeezenet1_0's last map, as on Flickr8k."""

@@ -78,7 +78,7 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float
     """Words/s and steps/s of a loop that does what there is to do, and nothing else; and seconds of a checkpoint."""
     import torch
 
-    from pipelines.position import NOTHING
+    from pipelines.training.state import NOTHING
     from rnncond.losses import TeacherForcing
 
     torch.set_num_threads(1)
@@ -116,7 +116,17 @@ def train(system: str, data: list[str], out: Path, workers: int, epochs: int) ->
         f"training.epochs={epochs}", f"training.validate_every={epochs}", f"cluster.workers={workers}", "seed=1",
         "cluster.cpus_per_worker=1", "cluster.threads=1", f"tracking.uri=sqlite:///{out.parent.parent / 'mlflow.db'}",
     ]  # fmt: skip
-    words = [sys.executable, "-m", "pipelines.cli", "train", f"{system}.small", *data, *settings, "--out", str(out)]
+    words = [
+        sys.executable,
+        "-m",
+        "pipelines.verbs.main",
+        "train",
+        f"{system}.small",
+        *data,
+        *settings,
+        "--out",
+        str(out),
+    ]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=out.parent)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = lines[0]["step"]

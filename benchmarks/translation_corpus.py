@@ -25,11 +25,11 @@ from record import save, seconds
 from translation_decoder import CONFIG, PAIRS, SOURCE, STEPS, VOCAB, gigaflops, trainer
 
 from feature_store import Store
-from pipelines.batches import Batch
-from pipelines.corpus import Corpus
-from pipelines.sections import PairText
-from pipelines.token_batches import TokenBatches, pairs_of
-from pipelines.tokens import SCHEMA, rows_of, vocabularies
+from pipelines.config.sections import PairText
+from pipelines.inputs.corpus import Corpus
+from pipelines.training.data.feature_batches import Batch
+from pipelines.training.data.token_batches import TokenBatches, pairs_of
+from pipelines.training.data.tokens import SCHEMA, rows_of, vocabularies
 from rnncond.contract import PAD, Source
 
 LONGEST = 50

@@ -2,8 +2,8 @@
 
 from feature_store.errors import StoreError
 from feature_store.index import Index
+from feature_store.maintenance import compact, drop, vacuum, verify
 from feature_store.parts import Part
-from feature_store.read import RowGroup, Snapshot
 from feature_store.schema import (
     failure_schema,
     feature_schema,
@@ -14,9 +14,9 @@ from feature_store.schema import (
     to_arrays,
     to_numpy,
 )
+from feature_store.snapshot import RowGroup, Snapshot
 from feature_store.store import Dataset, Store
 from feature_store.term import Term
-from feature_store.upkeep import compact, drop, vacuum, verify
 from feature_store.writer import Handle
 
 __all__ = [

@@ -20,8 +20,8 @@ from typing import IO, Any
 import pyarrow as pa
 from pyarrow import fs
 
-from feature_store.addresses import as_arrow, locate
 from feature_store.errors import explained
+from feature_store.uris import as_arrow, locate
 
 TEMPORARY = ".tmp-"
 """In the name of every local file that is still being written."""

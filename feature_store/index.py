@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 
-from feature_store.read import Snapshot
+from feature_store.snapshot import Snapshot
 
 NO_VERSION = 0
 """In place of the hash of a version: the set has none, or it is null."""

@@ -14,8 +14,8 @@ from feature_store import term
 from feature_store.errors import StoreError
 from feature_store.files import Files
 from feature_store.ledger import Heartbeat, Ledger, TermName
-from feature_store.read import Snapshot
 from feature_store.schema import canonical, differences, fingerprint, pack_schema, unpack_schema
+from feature_store.snapshot import Snapshot
 from feature_store.term import HEARTBEAT_SECONDS, Term
 from feature_store.writer import Handle
 

@@ -17,8 +17,8 @@ from feature_store.errors import StoreError
 from feature_store.files import Files, Sink
 from feature_store.ledger import Ledger, TermName
 from feature_store.parts import Part
-from feature_store.read import Snapshot
 from feature_store.schema import differences, failure_schema
+from feature_store.snapshot import Snapshot
 
 ROW_GROUP_BYTES = 8 << 20
 

@@ -16,29 +16,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from pipelines.errors import exit_code, user_message
+
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
-
-
-# What a wrong command line raises. Newer versions of Typer bring their own copy of click, so click's class is not it.
-UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
-
-class UserError(Exception):
-    """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
-
-    code = 2
-
-
-class Fault(UserError):
-    """Nobody's mistake: workers that were lost, a process that died, a server that went away. The same command goes on
-    where it stopped. Exit code 4."""
-
-    code = 4
-
-
-class OtherRun(UserError):
-    """The folder has a run of another recipe, or of other data; only --restart would begin it again."""
 
 
 @dataclass
@@ -129,39 +110,6 @@ def fail(message: str, as_json: bool, code: int = 2) -> int:
     if as_json:
         print(json.dumps({"error": message}))
     return code
-
-
-def user_message(error: BaseException) -> str | None:
-    """The message of a mistake of the user's or of a fault; None for a defect of ours."""
-    found = told(error)
-    if isinstance(found, UsageError):
-        hint = f"\nTry '{found.ctx.command_path} --help'." if getattr(found, "ctx", None) else ""
-        return found.format_message() + hint
-    return None if found is None else str(found)
-
-
-def exit_code(error: BaseException) -> int:
-    """Of an error that has a message for the user."""
-    return getattr(told(error), "code", 2)
-
-
-def told(error: BaseException) -> BaseException | None:
-    """What there is to tell the user of, also where Ray or the parser wrapped it; None for a defect of ours.
-
-    What was raised while a mistake was handled, and not from it, is a defect.
-    """
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        if type(link).__name__ in USER_ERRORS or isinstance(link, UsageError | UserError):
-            return link
-        link = getattr(link, "cause", None) or link.__cause__
-    return None
-
-
-USER_ERRORS = {"UserError", "StoreError", "ModelError"}
-"""By name, because Ray may rebuild an exception as another class of the same name."""
 
 
 def show(outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
 from rnncond.fused import gru_gates, lstm_gates
-from rnncond.products import LSTM
+from rnncond.output_layer import LSTM
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}

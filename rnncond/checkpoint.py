@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 
 from rnncond import systems
+from rnncond.atomic import replace_folder
 from rnncond.contract import System
-from rnncond.folders import replace_folder
 from rnncond.text import Vocabulary
 
 FORMAT = 1

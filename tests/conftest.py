@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import sys
 
 import numpy as np
 import pytest
@@ -23,9 +25,9 @@ def pytest_configure():
 @pytest.fixture(scope="session")
 def ray_cluster():
     """Ray on this machine with two CPUs, whatever RAY_ADDRESS says; verbs that are called use it."""
-    from pipelines import cluster
+    from pipelines.cluster import connection
 
-    with cluster.connect("local", cpus=2) as found:
+    with connection.connect("local", cpus=2) as found:
         yield found
 
 
@@ -42,3 +44,69 @@ def make_photos(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The uri of an empty bucket in a real S3 server on the loopback interface, and what puts an object in it.
+
+    It is found by AWS_ENDPOINT_URL, as on any cluster; a Ray that runs already does not know it.
+    """
+    server = pytest.importorskip("moto.server")
+    import boto3
+
+    from pipelines.files import filesystems
+
+    running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    filesystems._file_system.cache_clear()
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    name = f"pictures-{secrets.token_hex(4)}"  # the servers of a process share their buckets
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
+    filesystems._file_system.cache_clear()
+    running.stop()
+
+
+@pytest.fixture
+def cluster_that_knows_this_file(ray_cluster):
+    """Ray's workers cannot import the files of tests; what they need of these travels with what they are sent."""
+    import ray
+
+    own = [module for name, module in sys.modules.items() if name.startswith("tests.") and "test_" in name]
+    for module in own:
+        ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    for module in own:
+        ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with pictures and other files."""
+    for name in ("b.jpg", "a/2.PNG", "a/1.webp", "a.jpg", "a-b.jpeg", "notes.md", "a/.hidden.jpg", "noend"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def a_is_closed(monkeypatch):
+    """No folder ``a`` can be listed, not by root either."""
+    from pipelines.files import filesystems
+
+    real = filesystems._local_children
+
+    def children(root):
+        if root.endswith("/a"):
+            raise PermissionError(13, "Permission denied")
+        return real(root)
+
+    monkeypatch.setattr(filesystems, "_local_children", children)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.cli import VERBS
-from pipelines.stages import read_pipeline
+from pipelines.verbs.commands import stage_command
+from pipelines.verbs.main import VERBS
+from pipelines.workflow.pipeline_file import read_pipeline
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "deploy" / "kuberay").glob("*.yaml"))
@@ -284,7 +285,7 @@ def test_the_jobs_command_is_one_of_ours():
     assert words[:3] == ["rnncond", "run", "/etc/rnncond/pipeline.yaml"] and words[1] in VERBS
     from typer.main import get_command
 
-    from pipelines import run
+    from pipelines.verbs import run
 
     known = {option for parameter in get_command(run.app).params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
@@ -304,7 +305,7 @@ def test_inputs_that_fail_do_not_fail_the_night(tmp_path, code, expected):
 
 
 def test_the_pipeline_is_one():
-    found = read_pipeline(str(ROOT / "deploy" / "pipeline.yaml"))
+    found = read_pipeline(str(ROOT / "deploy" / "pipeline.yaml"), stage_command)
     assert [stage.verb for stage in found.stages] == ["features", "train", "evaluate", "promote", "caption"]
     outputs = [stage.args["store" if stage.verb == "features" else "out"]
                for stage in found.stages if stage.verb not in ("evaluate", "promote")]  # fmt: skip
@@ -314,10 +315,12 @@ def test_the_pipeline_is_one():
 
 
 def test_what_is_alarmed_on_is_exported():
-    from pipelines import meters
+    from pipelines.cluster import prometheus
 
-    names = {name for name, _ in meters.PACE.values()} | {meters.SCORE[0]}
-    names |= {f"{about[0]}_total" for about in (meters.INPUTS, meters.FAILED, meters.UNITS, meters.BYTES)}
+    names = {name for name, _ in prometheus.PACE.values()} | {prometheus.SCORE[0]}
+    names |= {
+        f"{about[0]}_total" for about in (prometheus.INPUTS, prometheus.FAILED, prometheus.UNITS, prometheus.BYTES)
+    }
     rules = [rule for group in one("PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
     used = {name for rule in rules for name in re.findall(r"ray_(rnncond_\w+)", rule["expr"])}
     assert used and used <= names

@@ -5,9 +5,9 @@
 >>> found.tokens  # (B, 3, T), best first
 """
 
+from rnncond.search.backpointers import Hypotheses
 from rnncond.search.ensemble import ensemble, join
 from rnncond.search.loop import search
 from rnncond.search.options import SearchOptions
-from rnncond.search.trail import Hypotheses
 
 __all__ = ["Hypotheses", "SearchOptions", "ensemble", "join", "search"]

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from rnncond.contract import BOS, EOS, Memory, State, select
+from rnncond.search.backpointers import Hypotheses, Trail
+from rnncond.search.constraints import apply_rules
 from rnncond.search.ensemble import StepFunction
 from rnncond.search.options import SearchOptions
-from rnncond.search.pick import Choice, pick_best, pick_sample
-from rnncond.search.rank import best_possible, coverage_penalty, length_penalty
-from rnncond.search.rules import apply_rules
-from rnncond.search.trail import Hypotheses, Trail
+from rnncond.search.scoring import best_possible, coverage_penalty, length_penalty
+from rnncond.search.select import Choice, pick_best, pick_sample
 
 DROP = 0.25
 """Finished examples leave the work once they are this part of it, so that all copies together cost few steps."""

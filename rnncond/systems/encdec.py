@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from rnncond.cells import PARTS, Cell, Stack, check_cell, real_lengths, reverse
 from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.words import Words, check_words
+from rnncond.embeddings import Words, check_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from torch import Tensor
 from rnncond.cells import Cell, Stack, check_cell, real_lengths
 from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes
 from rnncond.decoders import Score, check_decoder, make_decoder
-from rnncond.words import Words, check_words
+from rnncond.embeddings import Words, check_words
 
 
 @dataclass(frozen=True, kw_only=True)

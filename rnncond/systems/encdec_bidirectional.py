@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from rnncond.cells import PARTS, Cell, check_cell, make_layer, real_lengths, run_layer
 from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes
 from rnncond.decoders import Score, check_decoder, make_decoder
-from rnncond.words import Words, check_words
+from rnncond.embeddings import Words, check_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@
 It is the baseline of the captioning systems: they differ from it in where and how often the image enters.
 
 Departures: no paper fixes the sizes; the defaults are those of ``show_tell``, so that the two differ in where the image
-enters and in nothing else. Features are standardised (``rnncond.features``).
+enters and in nothing else. Features are standardised (``rnncond.standardise``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from rnncond.cells import PARTS, Stack, check_cell
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.features import Standardise
-from rnncond.products import OutputLayer
+from rnncond.output_layer import OutputLayer
+from rnncond.standardise import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)

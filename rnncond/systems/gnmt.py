@@ -39,7 +39,7 @@ from rnncond.cells import (
 )
 from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.decoders import ContextCell
-from rnncond.words import Words, check_words
+from rnncond.embeddings import Words, check_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ x_t is the last word, I the image's feature (AlexNet's fc7 in the first version)
 
 Departures: U starts as the identity (Le, Jaitly and Hinton 2015), which lets a ReLU recurrence remember from the start;
 dropout, at the default rate of 0.3, is on w_t where m_t reads it and on m_t; features are standardised
-(``rnncond.features``).
+(``rnncond.standardise``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes
-from rnncond.features import Standardise
 from rnncond.fused import StepProducts
-from rnncond.products import OutputLayer
+from rnncond.output_layer import OutputLayer
+from rnncond.standardise import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ normalised weighted geometric mean that approximates the marginal over places (s
 
 Departures: h_0 and c_0 come from one layer each; the gate is there for hard attention too. Dropout is on h_t, where the
 deep output reads it, and on the deep output's sum, as in the authors' code, which also gives what the paper leaves out:
-the sizes, lambda_r and lambda_e. Features are standardised (``rnncond.features``).
+the sizes, lambda_r and lambda_e. Features are standardised (``rnncond.standardise``).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.features import Standardise
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
-from rnncond.products import OutputLayer
+from rnncond.output_layer import OutputLayer
+from rnncond.standardise import Standardise
 
 EXPECTED = 0.5
 """Share of captions that hard attention trains on the expectation."""

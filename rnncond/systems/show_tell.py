@@ -8,7 +8,7 @@ The LSTM has one layer, starts from zero, and sees the image once, before BOS.
 
 Departures: the paper uses dropout without saying where; here it is on the image, the words and the LSTM's output
 (Zaremba, Sutskever and Vinyals 2014), at the rate 0.3 of the authors' released code. The LSTM has torch's two biases
-and no peepholes. Features are standardised (``rnncond.features``).
+and no peepholes. Features are standardised (``rnncond.standardise``).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.features import Standardise
 from rnncond.fused import lstm_cell
-from rnncond.products import LSTM, OutputLayer
+from rnncond.output_layer import LSTM, OutputLayer
+from rnncond.standardise import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ v_i are the features of L regions, a different L for every picture; y_t the last
     p(y) = softmax(W_p h2_t + b_p)                                          (equation 7)
 
 Departures: dropout, which the paper does not mention, is on the word embeddings and on h2_t where the output reads it;
-set it to 0 for the paper's model. Features are standardised (``rnncond.features``). A grid does in place of regions.
+set it to 0 for the paper's model. Features are standardised (``rnncond.standardise``). A grid does in place of regions.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.features import Standardise
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
-from rnncond.products import OutputLayer
+from rnncond.output_layer import OutputLayer
+from rnncond.standardise import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The captioning systems, with each kind of source, cell and attention that they have."""
 
-from cases import WIDTH, Case, grid, pooled, regions
+from tests.contract.cases import WIDTH, Case, grid, pooled, regions
 
 SMALL = {"feature_size": WIDTH, "embedding": 7, "hidden": 8}
 ATTENDING = {**SMALL, "attention": 5}

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import VOCAB, Case, targets
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.contract import BOS, PAD, Source, System, Unrolled, select
 from rnncond.search import SearchOptions, search
+from tests.contract.cases import VOCAB, Case, targets
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 EXAMPLES = 4

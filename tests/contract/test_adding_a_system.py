@@ -7,17 +7,17 @@ import shlex
 import sys
 from pathlib import Path
 
-import cases
-import laws
 import pytest
 
-from pipelines.console import UserError
-from pipelines.journal import Journal, read_lines
-from pipelines.learn import Learner
-from pipelines.recipe import read_recipe
-from pipelines.task import prepare
+from pipelines.config.recipe import read_recipe
+from pipelines.errors import UserError
+from pipelines.files.jsonl import read_lines
+from pipelines.training.data.task import prepare
+from pipelines.training.learner import Learner
+from pipelines.training.run_folder import Journal
 from rnncond import systems
 from rnncond.checkpoint import load
+from tests.contract import cases, laws
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "adding_a_system.md").read_text("utf-8"), re.DOTALL)
@@ -71,7 +71,7 @@ def test_the_command_and_the_recipe_fit(folder, monkeypatch):
 
 
 def test_it_trains_and_is_saved_and_read_again(folder):
-    from training_world import TINY, make_world
+    from tests.worlds.training import TINY, make_world
 
     world = make_world(folder)
     settings = ("training.epochs=8", "model.hidden=32", "training.learning_rate=0.03", "model.dropout=0")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import caption_cases
-import laws
 import pytest
-import translation_cases
 
 from rnncond import systems
+from tests.contract import caption_cases, laws, translation_cases
 
 CASES = caption_cases.CASES + translation_cases.CASES
 PAIRS = [pytest.param(law, case, id=f"{law.__name__}-{case.id}") for case in CASES for law in laws.of(case)]

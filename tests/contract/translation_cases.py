@@ -1,6 +1,6 @@
 """The translation systems, with each cell, each attention and each option that changes the arithmetic."""
 
-from cases import VOCAB, Case, sentences
+from tests.contract.cases import VOCAB, Case, sentences
 
 PLAIN = {"source_vocab_size": VOCAB, "embedding": 7, "hidden": 8}
 DEEP = {**PLAIN, "layers": 2}

@@ -6,12 +6,10 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from nodes import Nodes
 
-sys.path.append(str(Path(__file__).parents[1] / "pipelines"))  # the worlds of those tests
+from tests.worlds.nodes import Nodes
 
 
 # Not by module: a test process died, with its own Ray running, soon after such a cluster had been taken down in it.
@@ -41,7 +39,7 @@ def command(nodes):
             for name, value in os.environ.items()
             if name.startswith(("RAY_AUTH_", "RAY_TRAIN_")) or not name.startswith(("RAY_", "MLFLOW_"))
         }
-        call = [sys.executable, "-m", "pipelines.cli", *words, "--address", nodes.address, "--json"]
+        call = [sys.executable, "-m", "pipelines.verbs.main", *words, "--address", nodes.address, "--json"]
         environment |= {"OMP_NUM_THREADS": "1", **settings}
         process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun.append(process)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from nodes import ACTOR, await_
-from writing import Writing, check_kept, committed, entries
 
 from feature_store import Store, fingerprint
-from pipelines import backbones
+from pipelines.features import backbones
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
+from tests.worlds.nodes import ACTOR, await_
+from tests.worlds.writing import Writing, check_kept, committed, entries
 
 BROKEN = "broken.jpg"
 KILLS = 20

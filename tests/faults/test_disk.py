@@ -7,16 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from nodes import await_
-from test_train_kill import EPOCHS, ONE, epochs, mlflow_runs
-from training_world import make_world
-from writing import committed
+from tests.faults.test_train_kill import EPOCHS, ONE, epochs, mlflow_runs
 
 from feature_store import StoreError
-from pipelines import features, train
-from pipelines.console import UserError
-from pipelines.journal import Journal
-from pipelines.units import Options
+from pipelines.engine.driver import Options
+from pipelines.errors import UserError
+from pipelines.training.run_folder import Journal
+from pipelines.verbs import features, train
+from tests.worlds.nodes import await_
+from tests.worlds.training import make_world
+from tests.worlds.writing import committed
 
 PHOTOS = 160
 

@@ -53,8 +53,9 @@ def dying(at: int, *calls):
 
 
 def start(store: Path, log: Path, unit: int, die_at: int = -1) -> subprocess.Popen:
-    call = f"import test_store_kill; test_store_kill.write({str(store)!r}, {str(log)!r}, {unit}, {die_at})"
-    paths = ":".join([str(Path(__file__).parent), *sys.path])
+    arguments = f"{str(store)!r}, {str(log)!r}, {unit}, {die_at}"
+    call = f"from tests.faults import test_store_kill; test_store_kill.write({arguments})"
+    paths = ":".join([str(Path(__file__).parents[2]), *sys.path])
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", call], env=environment, stdout=subprocess.PIPE)
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-from nodes import TRAINER, Nodes, await_
-from training_world import TINY, learner_of, make_world, tiny_recipe
 
-from pipelines.journal import read_lines, read_run, read_state
-from pipelines.recipe import Recipe
+from pipelines.config.recipe import Recipe
+from pipelines.files.jsonl import read_lines
+from pipelines.training.run_folder import read_run, read_state
 from rnncond.checkpoint import load
+from tests.worlds.nodes import TRAINER, Nodes, await_
+from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe
 
 EPOCHS = 40
 KILLS = 20

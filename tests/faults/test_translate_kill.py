@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from writing import Writing
 
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
+from tests.worlds.writing import Writing
 
 LINES = 240
 LONG, EMPTY = 100, 17

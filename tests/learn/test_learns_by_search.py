@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from feature_store import Store
-from pipelines import caption, demo, evaluate, features, train, tune
-from pipelines.journal import read_lines
+from pipelines.files.jsonl import read_lines
+from pipelines.verbs import caption, demo, evaluate, features, train, tune
 from rnncond.checkpoint import load
 
 PICTURES = {"train": 300, "val": 60, "test": 60}

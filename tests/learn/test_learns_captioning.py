@@ -1,6 +1,6 @@
 """Each captioner learns to name all that a picture shows, also of groups that it has never seen.
 
-The world of ``pipelines.world`` is drawn once and the features of its CNN are computed once. A picture counts if its
+``pipelines.demo.world`` is drawn once and the features of its CNN are computed once. A picture counts if its
 greedy caption names count, size, colour, shape and place of every group and nothing else. All held-out pictures show
 held-out groups alone, most of them one. The systems that see only the mean of the grid tell these nearly as well as the
 others do, since a cell's features tell its place; of two groups the mean does not keep which shape is in which place,
@@ -13,11 +13,13 @@ import json
 
 import pytest
 
-from pipelines import demo, features, world
-from pipelines.journal import Journal, read_lines
-from pipelines.learn import Learner
-from pipelines.recipe import read_recipe
-from pipelines.task import prepare
+from pipelines.config.recipe import read_recipe
+from pipelines.demo import world
+from pipelines.files.jsonl import read_lines
+from pipelines.training.data.task import prepare
+from pipelines.training.learner import Learner
+from pipelines.training.run_folder import Journal
+from pipelines.verbs import demo, features
 
 POOLED = "model={embedding: 128, hidden: 256, dropout: 0.2}"
 WIDER = "model={embedding: 256, hidden: 256, dropout: 0.1}"

@@ -1,0 +1,1 @@
+"""Ray clusters: connection, resources, storage that all nodes see, jobs, metrics."""

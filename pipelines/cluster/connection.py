@@ -1,0 +1,101 @@
+"""Ray: start it here or connect to a cluster, and decide how many workers its CPUs and GPUs carry."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from pipelines.cluster.resources import Cluster, Node
+from pipelines.errors import UserError
+
+ATTEMPTS = 3
+"""To start Ray here."""
+CONNECT_SECONDS = 10
+NO_TOKEN = (
+    "address: {what} wants a token, and was given none or another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+    "RAY_AUTH_TOKEN_PATH to the cluster's token, or write that to ~/.ray/auth_token."
+)
+
+
+@contextmanager
+def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
+    """A Ray cluster for the time of the block; Ray that runs in this process already is used and left running.
+
+    Args:
+        address: of a cluster; without one ``RAY_ADDRESS`` counts, and without that Ray starts on this machine.
+        cpus: how many CPUs a Ray that starts here may use; all by default.
+    """
+    if ray.is_initialized():
+        yield running()
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    refuse_if_nobody_answers(address)
+    options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+    try:
+        start(address, options)
+    except AuthenticationError:
+        raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        if "InvalidAuthToken" in str(error.__cause__):
+            raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
+        raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
+    try:
+        yield running()
+    finally:
+        ray.shutdown()
+
+
+def start(address: str, options: dict) -> None:
+    """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with silence():
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            return
+        except Exception as error:  # Ray has no class for this
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == ATTEMPTS:
+                raise UserError(f"Ray did not start: {error} The machine is too busy; try again later.") from None
+
+
+def refuse_if_nobody_answers(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"address: nothing answers at {address}: {error}; expected HOST:PORT of a Ray head") from error
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing reaches the terminal's stderr, from C++ neither. What goes wrong in the block must be raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def running() -> Cluster:
+    """The cluster this process is connected to."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Cluster(tuple(Node(found.get("CPU", 0), found.get("GPU", 0)) for found in resources))

@@ -1,0 +1,208 @@
+"""What a cluster has, and what each worker of it gets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+from pipelines.config.recipe import Recipe
+from pipelines.config.search_space import Search
+from pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is, busy or not."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+    def describe(self) -> str:
+        nodes = f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else ""
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{nodes}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``workers`` actors with ``cpus`` and ``gpus`` each."""
+
+    workers: int
+    cpus: int
+    gpus: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def describe(self) -> str:
+        gpus = f" and {self.gpus} GPU" if self.gpus else ""
+        return f"{self.workers} with {self.cpus} CPU{gpus} each"
+
+
+def plan(cluster: Cluster, workers: int | None = None, gpus: int | None = None) -> Plan:
+    """Share the cluster out among workers.
+
+    With GPUs: one worker for each, with its share of its node's CPUs to decode with. Without: one worker for each CPU,
+    because decoding and a CNN in one thread a core leave no core idle; fewer ``workers`` get several CPUs each.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for.
+    """
+    gpus = int(cluster.gpus) if gpus is None else gpus
+    if gpus > cluster.gpus:
+        raise UserError(f"gpus: {gpus} asked for, but the cluster has {cluster.describe()}")
+    if gpus:
+        return _plan_gpus(cluster, workers, gpus)
+    places = sum(int(node.cpus) for node in cluster.nodes)
+    workers = workers or places
+    if workers > places or not places:
+        raise UserError(f"workers: {workers} asked for, with a CPU each, but the cluster has {cluster.describe()}")
+    each = next(
+        each for each in range(places // workers, 0, -1) if sum(node.cpus // each for node in cluster.nodes) >= workers
+    )
+    return Plan(workers, each, 0)
+
+
+def _plan_gpus(cluster: Cluster, workers: int | None, gpus: int) -> Plan:
+    nodes = [node for node in cluster.nodes if node.gpus]
+    each = max(int(min(node.cpus // node.gpus for node in nodes)), 1)
+    places = min(sum(int(min(node.gpus, node.cpus // each)) for node in nodes), gpus)
+    workers = workers or places
+    if workers > places or not places:
+        raise UserError(
+            f"workers: {workers} asked for, with a CPU and one of {gpus} GPUs each, but the cluster has room for "
+            f"{places}: {cluster.describe()}"
+        )
+    return Plan(workers, each, 1)
+
+
+AUTOMATIC = (8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.25)
+"""CPUs per worker to try where the recipe does not say."""
+
+
+def places(cluster: Cluster, cpus: float, gpus: float) -> int:
+    """Workers of that size that the cluster's nodes hold."""
+
+    def on(node: Node) -> float:
+        # Ray counts in ten-thousandths: 0.1 goes ten times into 1.
+        return min(node.cpus / cpus, node.gpus / gpus if gpus else math.inf) + 1e-6
+
+    return sum(int(on(node)) for node in cluster.nodes)
+
+
+@dataclass(frozen=True)
+class Share:
+    """``workers``, or for a time as few as ``at_least``, with ``cpus``, ``gpus`` and ``threads`` each."""
+
+    workers: int
+    at_least: int
+    cpus: float
+    gpus: float
+    threads: int
+
+    def describe(self) -> str:
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        if self.at_least < self.workers:
+            workers = f"{self.at_least} to {workers}"
+        return f"{workers} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+
+
+def place(recipe: Recipe, cluster: Cluster) -> Share:
+    """What each worker gets. Where the recipe leaves it open: a GPU if all can have one, and up to 8 CPUs.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for, or several workers are to share a GPU.
+    """
+    asked = recipe.cluster
+    at_least = asked.min_workers or asked.workers
+    gpus = asked.gpus_per_worker
+    if asked.workers > 1 and gpus and gpus < 1:
+        # Their gradients are added up by NCCL, which refuses two ranks on one device.
+        raise UserError(
+            f"cluster.gpus_per_worker is {gpus:g} and cluster.workers {asked.workers}, but the workers of a training "
+            "cannot share a GPU. Give each a whole one (cluster.gpus_per_worker=1), or train with one worker and, for "
+            "the same step, training.accumulate; trials of a search may share one."
+        )
+    if gpus is None:
+        gpus = 1 if places(cluster, 0.5, 1) >= at_least else 0
+    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
+    wanted = product((asked.workers, at_least), choices)  # fewer workers only where not even small ones find room
+    cpus = next((cpus for workers, cpus in wanted if places(cluster, cpus, gpus) >= workers), None)
+    if cpus is None:
+        workers = f"cluster.min_workers is {at_least}" if asked.min_workers else f"cluster.workers is {at_least}"
+        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        raise UserError(
+            f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
+            f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker, "
+            "of which fractions are allowed, or cluster.gpus_per_worker."
+        )
+    return Share(asked.workers, at_least, cpus, gpus, asked.threads or max(1, int(cpus)))
+
+
+@dataclass(frozen=True)
+class Room:
+    """``concurrent`` trials at a time, with ``cpus``, ``gpus`` and ``threads`` each."""
+
+    concurrent: int
+    cpus: float
+    gpus: float
+    threads: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def describe(self) -> str:
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+
+
+def room(search: Search, cluster: Cluster) -> Room:
+    """How many trials at a time, and what each gets. Where the recipe leaves it open: a GPU each, or a CPU each.
+
+    Raises:
+        UserError: the cluster will never hold what is asked for.
+    """
+    asked, settings = search.recipe.cluster, search.settings
+    if asked.workers > 1 or asked.min_workers:
+        raise UserError(
+            f"cluster.workers is {asked.workers}, but a trial is trained by one worker. Leave cluster.workers out; "
+            "tune.concurrent is how many trials are trained at a time."
+        )
+    gpus = asked.gpus_per_worker
+    if gpus is None:
+        gpus = 1 if cluster.gpus >= 1 else 0
+    wanted = settings.concurrent or min(search.count(), int(cluster.gpus / gpus if gpus else cluster.cpus) or 1)
+    choices = AUTOMATIC if asked.cpus_per_worker is None else (asked.cpus_per_worker,)
+    needed = wanted if settings.concurrent or asked.cpus_per_worker is None else 1
+    cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= needed), None)
+    if cpus is None:
+        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        raise UserError(
+            f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
+            f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "
+            "cluster.cpus_per_worker or cluster.gpus_per_worker; fractions are allowed."
+        )
+    if settings.algorithm == "pbt" and len(cluster.nodes) > 1 and not settings.storage:
+        raise UserError(
+            f"The trials of a population (tune.algorithm=pbt) leave their weights for one another, and the cluster has "
+            f"{len(cluster.nodes)} nodes. Name a place that all of them see: tune.storage=s3://... or a shared folder."
+        )
+    holds = places(cluster, cpus, gpus)
+    concurrent = min(settings.concurrent or holds, holds, search.count())
+    return Room(concurrent, cpus, gpus, asked.threads or max(1, int(cpus)))

@@ -1,0 +1,169 @@
+"""What a search varies, checked before anything starts: from a recipe with a ``tune`` section to a trial's recipe."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipelines.config.dotted import flat, put
+from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
+from pipelines.config.tuning_sections import Tune
+from pipelines.errors import UserError
+
+Params = dict[str, Any]
+"""What a trial has instead of the recipe's own values, by key."""
+CORNERS = 256
+"""Combinations of extreme values that are all checked; of more, each value is checked alone."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A recipe to vary.
+
+    Attributes:
+        recipe: resolved, as it is without a search. Its ``out`` is the search's folder.
+        values: of the recipe as they were given, to put a trial's among: what depends on them is not filled in yet.
+    """
+
+    recipe: Recipe
+    values: dict[str, Any]
+    settings: Tune
+
+    @property
+    def metric(self) -> str:
+        return self.recipe.training.early_stopping.metric
+
+    def count(self) -> int:
+        return self.settings.trials or math.prod(len(dimension.values()) for dimension in self.settings.space.values())
+
+    def recipe_of(self, params: Params, out: str) -> Recipe:
+        """The resolved recipe of a trial.
+
+        Raises:
+            UserError: the values are not possible, or not together.
+        """
+        values = copy.deepcopy(self.values) | {"out": out}
+        for key, value in params.items():
+            put(values, key, value)
+        return resolve(validate(values, "The recipe with " + spelled(params)), out)
+
+    def settled(self, params: Params) -> Params:
+        """``params`` as an optimiser gives them, on the steps of their ranges."""
+        return {key: dimension.settle(params[key]) for key, dimension in self.settings.space.items()}
+
+    def drawn(self, number: int) -> Params:
+        """The values of random trial ``number``; the same whenever it is asked for."""
+        chance = np.random.default_rng([self.recipe.seed, number])
+        return {key: dimension.at(chance.random()) for key, dimension in self.settings.space.items()}
+
+    def grid(self) -> list[Params]:
+        return list(combinations({key: dimension.values() for key, dimension in self.settings.space.items()}))
+
+    def beside(self, params: Params, chance: np.random.Generator) -> Params:
+        """Values near ``params``, as a population explores them (Jaderberg et al. 2017, section 4)."""
+        found = {}
+        for key, dimension in self.settings.space.items():
+            share, factor = chance.random(), chance.choice([0.8, 1.2])
+            anew = chance.random() < self.settings.pbt.resample
+            found[key] = dimension.at(share) if anew else dimension.beside(params[key], factor)
+        return found
+
+    def to_yaml(self) -> str:
+        """A recipe that gives this search again."""
+        values = self.recipe.model_dump(mode="json") | {
+            "tune": self.settings.model_dump(mode="json", exclude_none=True)
+        }
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: str | None = None) -> Search:
+    """The search of a recipe; ``read_recipe`` has the arguments.
+
+    Raises:
+        UserError: as of a recipe; there is no ``tune`` section; a value of the space is not possible.
+    """
+    values, where, problems = overridden(source, overrides, out)
+    given = validate(values, where, problems)
+    if given.tune is None:
+        raise UserError(
+            f"{where} has no section tune, which says what to search over. For example:\n  tune:\n    trials: 16\n"
+            "    space:\n      training.learning_rate: {log: [3e-4, 1e-2]}\n"
+            "or on the command line: tune.trials=16 'tune.space.training.learning_rate={log: [3e-4, 1e-2]}'"
+        )
+    values = copy.deepcopy(values)
+    values["out"] = os.path.abspath(given.out or f"runs/{name_of(source)}.search")
+    if given.tune.metric:
+        put(values, "training.early_stopping.metric", given.tune.metric)
+    recipe = resolve(validate(values, where), values["out"])
+    # Trials are made in other folders and on other machines: no path may depend on this one's.
+    values |= {"data": recipe.data.model_dump(), "tracking": recipe.tracking.model_dump()}
+    del values["tune"]
+    if recipe.training.start_from:
+        put(values, "training.start_from", recipe.training.start_from)
+    search = Search(recipe, values, given.tune)
+    check(search, where)
+    check_epochs(search)
+    return search
+
+
+def check(search: Search, where: str) -> None:
+    """Make the recipes at the corners of the space: what is possible there is so within."""
+    problems = []
+    for params in corners(search):
+        try:
+            search.recipe_of(params, "out")
+        except UserError as error:
+            problems += [(line, params) for line in str(error).splitlines()[1:]]
+    if problems:
+        known = dict(flat(search.recipe.model_dump()))
+        first = dict(reversed(problems))  # each mistake with the first values that make it
+        lines = [
+            line if set(params) - known.keys() else f"{line}   ({spelled(params)})"
+            for line, params in reversed(first.items())
+        ]
+        raise UserError(f"{where}: tune.space has values that no trial can have:\n" + "\n".join(lines))
+
+
+def corners(search: Search) -> Iterator[Params]:
+    extremes = {key: dimension.extremes() for key, dimension in search.settings.space.items()}
+    if search.settings.algorithm == "grid":
+        extremes = {key: dimension.values() for key, dimension in search.settings.space.items()}
+    if math.prod(map(len, extremes.values())) <= CORNERS:
+        return combinations(extremes)
+    return ({key: value} for key, values in extremes.items() for value in values)
+
+
+def check_epochs(search: Search) -> None:
+    """Refuse epochs at which there would be nothing to compare."""
+    training, settings = search.recipe.training, search.settings
+    if settings.asha and settings.asha.grace_epochs >= training.epochs:
+        raise UserError(
+            f"tune.asha.grace_epochs is {settings.asha.grace_epochs}, but a trial has {training.epochs} epochs: none "
+            "would be given up. Lower it, or set tune.asha=null."
+        )
+    interval = settings.pbt.interval
+    if settings.algorithm == "pbt" and interval >= training.epochs:
+        raise UserError(f"tune.pbt.interval is {interval}, but a trial has {training.epochs} epochs. Lower it.")
+    if settings.algorithm == "pbt" and interval % training.validate_every:
+        raise UserError(
+            f"tune.pbt.interval is {interval}, but only every {training.validate_every} epochs are validated "
+            "(training.validate_every). Make it a multiple of that."
+        )
+
+
+def combinations(values: dict[str, list[Any]]) -> Iterator[Params]:
+    return (dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
+def spelled(params: Params) -> str:
+    return ", ".join(
+        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+    )

@@ -1,0 +1,155 @@
+"""The sections of a recipe as typed models: every key, its type and its default. ``training`` is a file of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from rnncond.text import Level, Normalise, Punctuation
+
+
+def no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("found true or false, expected a number")
+    return value
+
+
+def local(folder: str) -> str:
+    if "://" in folder:
+        raise ValueError(f"found {folder}, expected a local folder; on a cluster one that outlives it, as /shared/NAME")
+    return folder
+
+
+LocalFolder = Annotated[str, AfterValidator(local)]
+Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
+Positive = Annotated[float, BeforeValidator(no_bool), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(no_bool), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(no_bool), Field(ge=0, lt=1)]
+Split = Literal["train", "val", "test"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pictures(Section):
+    """What a captioner learns from: pictures and their captions."""
+
+    store: str
+    """The feature store."""
+    captions: str
+    """captions.jsonl, COCO JSON, Karpathy's JSON or Flickr's token file."""
+    output: Literal["pooled", "grid", "regions"]
+    """Which of the features the system is given."""
+    fingerprint: str | None = None
+    """Which set of the store; may be left out where the store has one."""
+    train: Split = "train"
+    validation: Split = "val"
+    validation_images: Count | None = None
+    """Validate on the first so many images only."""
+    memory_gb: NotNegative = 2.0
+    """Features that need no more than this, per worker, are kept in memory; others stream at every epoch."""
+
+
+class Pairs(Section):
+    """What a translator learns from: sentences and their translations. Files as in ``pipelines.inputs.corpus``."""
+
+    source: str
+    """A file of lines, or a table that has both sides."""
+    target: str | None = None
+    """The file of lines that are the translations; null where ``source`` has them."""
+    validation_source: str
+    validation_target: str | None = None
+    columns: tuple[str, str] = ("source", "target")
+    """Of a table: the names of the two sides."""
+    store: str = "tokens"
+    """Where the text is kept as tokens. Made when it is not there; runs with the same text share it. On a cluster of
+    several machines it has to be a place that all see."""
+    validation_lines: Count | None = None
+    """Validate on the first so many pairs only."""
+    memory_gb: NotNegative = 2.0
+    """Tokens that need no more than this, per worker, are kept in memory; others stream at every epoch."""
+
+
+class Text(Section):
+    """The vocabulary, trained on the text of the training split."""
+
+    level: Level = "word"
+    size: Count | None = None
+    """At most so many entries; null: all words, or 10,000 subwords."""
+    min_count: Count = 1
+    """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
+    lowercase: bool = True
+    normalise: Normalise = "none"
+    """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them. What is generated has it
+    too; references keep their own, against which it is scored."""
+    punctuation: Punctuation = "split"
+    """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
+
+    @model_validator(mode="after")
+    def something_is_counted(self) -> Text:
+        if self.level == "unigram" and self.min_count > 1:
+            raise ValueError(
+                f"min_count is {self.min_count}, but level is unigram, which keeps the most likely pieces and counts "
+                "none. Leave min_count at 1 and choose by size"
+            )
+        return self
+
+
+class CaptionText(Text):
+    max_length: Count = 20
+    """Longer captions are cut to so many tokens in training."""
+
+
+class PairText(Text):
+    level: Level = "bpe"
+    joint: bool = False
+    """One vocabulary of both languages; false: one of each, with the same settings."""
+    max_length: Count = 50
+    """Pairs with a side of more tokens are left out of training."""
+
+
+class Cluster(Section):
+    """What the run asks of Ray; null where the run takes what there is."""
+
+    workers: Count = 1
+    min_workers: Count | None = None
+    """Go on with as few while nodes are lost or taken; null: wait for room for all. Fewer workers take more batches to
+    a step, so that it is of as many examples, or nearly; an epoch under way begins again."""
+    cpus_per_worker: Positive | None = None
+    gpus_per_worker: NotNegative | None = None
+    threads: Count | None = None
+    """Of torch in each worker; null: one for each whole CPU of its own."""
+    max_failures: Whole = 3
+    """Times that lost workers are replaced; training goes on from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def fewer_at_least(self) -> Cluster:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    uri: str | None = None
+    """null: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db."""
+    experiment: str = "rnncond"
+    registered_model: Annotated[str, AfterValidator(model_name)] | None = None
+    """Register the best model under this name."""
+    backbone_weights: str | None = None
+    """A captioner's: the file of its CNN's weights, which then travels with the logged model, so that it captions
+    pictures wherever it is loaded."""
+    system_metrics: bool = True
+    """CPU, memory, network and GPU of the driver's machine, every ten seconds."""
+
+
+def model_name(name: str) -> str:
+    """``name``, if a registered model may have it. Raises ValueError."""
+    if not re.fullmatch(r"[\w. -]+", name):
+        raise ValueError(f"found {name!r}, expected a name of letters, digits, spaces, and any of _ - .")
+    return name

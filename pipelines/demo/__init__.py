@@ -1,0 +1,1 @@
+"""The generated world of the demo, and the CNN that sees it."""

@@ -1,0 +1,264 @@
+"""The engine of every batch verb: inputs in units, units over Ray Data to actors, each unit committed as one part.
+
+An actor asks the ledger whether its unit is committed, computes it if not, and commits it. Rows and pictures never pass
+through the driver or the object store; of each unit one small row comes back. Inputs are listed while the work goes on
+(``feed``), so the driver's memory does not grow with them, but for 28 bytes an image that is done (``pending``).
+
+Kill anything: a unit whose actor or node dies is done again on another, the task that hands out the units is begun
+anew, and after the death of the driver the same command goes on where the last one stopped. What is lost is at most the
+units that were in work. Hence a unit's size: a part of ``PART_BYTES``, but at most ``MAX_ROWS`` inputs and, in small
+runs, a ``UNITS_PER_WORKER``-th of a worker's share. An input that kills its process again and again, or raises what
+nobody foresaw, becomes a failure, and costs the others no more than time (``isolation``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from feature_store import Dataset, Handle, Part, StoreError, failure_schema
+from pipelines.cluster import connection, resources
+from pipelines.cluster.prometheus import BatchMeter
+from pipelines.cluster.resources import Plan
+from pipelines.cluster.shared_storage import refuse_hidden
+from pipelines.console import Progress
+from pipelines.engine import isolation
+from pipelines.engine.feed import Feed
+from pipelines.engine.isolation import Attempts, Worker
+from pipelines.engine.resume import Pending
+from pipelines.engine.summary import Totals, describe_failures
+from pipelines.engine.work import Unit, count
+from pipelines.errors import UserError
+
+PART_BYTES = 128 << 20
+MAX_ROWS = 4096
+MIN_ROWS = 16
+UNITS_PER_WORKER = 4
+ATTEMPTS = 5
+"""To hand out the work, where the task that does it dies."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every batch verb lets its user choose.
+
+    Attributes:
+        workers, gpus: see ``cluster.plan``.
+        rows_per_part: inputs a unit; chosen by ``choose_rows`` if None.
+        retry_failed: take inputs that failed in earlier runs, too.
+        takeover: write although another writer seems to live.
+        address: of a Ray cluster, see ``cluster.connect``.
+        redo_changed: compute inputs again whose version has changed; their rows are replaced.
+    """
+
+    workers: int | None = None
+    gpus: int | None = None
+    rows_per_part: int | None = None
+    retry_failed: bool = False
+    takeover: bool = False
+    address: str | None = None
+    redo_changed: bool = False
+
+
+DEFAULTS = Options()
+
+
+def run(
+    dataset: Dataset,
+    chunks: Iterable[pa.Table],
+    make_worker: Callable[[Plan], Callable[[], Worker]],
+    progress: Progress,
+    row_bytes: int,
+    options: Options = DEFAULTS,
+    listed: int | None = None,
+    besides: Iterable[Handle] = (),
+) -> Totals:
+    """Give every listed input its row in ``dataset``, or its failure. Ray is started if there is work to do.
+
+    Args:
+        chunks: tables of inputs. The first column is the id, which is unique.
+        make_worker: called once here with the plan; what it returns is pickled and called in each actor.
+        row_bytes: about what an input adds to the store.
+        listed: number of inputs in ``chunks``, where that is known before they are listed.
+        besides: of other sets that the workers commit to.
+
+    Raises:
+        UserError: the cluster cannot hold the workers asked for, some of its machines do not see the store, or nothing
+            in a unit can be done.
+        StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
+    """
+    totals = Totals()
+    with dataset.begin(takeover=options.takeover) as term:
+        pending = Pending(dataset.snapshot(), totals, options.retry_failed, options.redo_changed)
+        inputs = chain(pending.chunks(chunks), pending.changed_units())
+        first = next(inputs, None)
+        if first is None:
+            return totals
+        inputs = chain([first], inputs)
+        with connection.connect(options.address) as found:
+            totals.plan = plan = resources.plan(found, options.workers, options.gpus)
+            for handle in (term.handle, *besides):
+                refuse_hidden(handle, plan)
+            known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
+            rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
+            units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
+            del known  # the feed alone holds what is not done yet
+            meter = BatchMeter(dataset.kind, dataset.store.files.shown)
+            with Feed(inputs, rows) as feed, progress:
+                attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
+                parts = (make_worker(plan), term.handle, attempts)
+                progress.total = left_of(totals, feed, listed)
+                for summary in stream(feed, parts, plan, min(plan.workers, units)):
+                    if feed.finish(summary["number"]):
+                        totals.add(summary)
+                        meter.add(summary)
+                        progress.total = left_of(totals, feed, listed)
+                        took = summary["ended"] - summary["begun"]
+                        progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"], took=took)
+                ray.kill(attempts)  # a Ray that was there before would keep it
+    return totals
+
+
+def left_of(totals: Totals, feed: Feed, listed: int | None) -> int | None:
+    """Inputs of this run, of ``listed`` ones; None as long as neither is known."""
+    if feed.total is not None or listed is None:
+        return feed.total
+    return listed - totals.done_before - totals.failed_before
+
+
+def look_ahead(
+    inputs: Iterator[pa.Table | Unit], enough: int
+) -> tuple[list[pa.Table | Unit], Iterator[pa.Table | Unit]]:
+    """The first ``enough`` inputs, or all if there are fewer; and all of them, to be done."""
+    known, total = [], 0
+    while total < enough and (chunk := next(inputs, None)) is not None:
+        known.append(chunk)
+        total += count(chunk)
+    return known, chain(known, inputs)
+
+
+def choose_rows(row_bytes: int, count: int, workers: int) -> int:
+    """Inputs a unit."""
+    fair = math.ceil(count / (workers * UNITS_PER_WORKER))
+    return max(min(PART_BYTES // max(row_bytes, 1), MAX_ROWS, fair), MIN_ROWS)
+
+
+def stream(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+    """Units through actors, made of ``parts``; of each its ``SUMMARY``, in the order in which they are finished. Some
+    come twice, where the task that hands them out has died.
+
+    Raises:
+        StoreError: a unit could not be committed.
+        UserError: the listing is wrong somewhere, nothing in a unit can be done, or that task dies again and again.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
+    for _ in range(ATTEMPTS):
+        yield from stream_once(feed, parts, plan, workers)
+        if feed.error:
+            raise feed.error
+        if feed.done:
+            return
+        feed.restart()
+    raise UserError(
+        f"The task that hands out the work has died {ATTEMPTS} times. Is there too little memory on this machine? Run "
+        "the same command again to go on."
+    )
+
+
+def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+    summaries = feed.dataset().map_batches(
+        Actor,
+        fn_constructor_args=parts,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=plan.cpus,
+        num_gpus=plan.gpus,
+    )
+    for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for summary in batch.to_pylist():
+            if summary["error"]:
+                raise (StoreError if summary["of_store"] else UserError)(summary["error"])
+            yield summary
+        if feed.error:
+            return
+
+
+class Actor:
+    """Computes and commits units."""
+
+    def __init__(self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any) -> None:
+        self.worker, self.handle, self.attempts = make_worker(), handle, attempts
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
+        try:
+            summary = self.do(number, Unit.unpack(packed))
+        except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
+            summary = {"error": str(error), "of_store": isinstance(error, StoreError)}
+        spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
+        return pa.Table.from_pylist([{**summary, **spent, "number": number}], SUMMARY)
+
+    def do(self, number: int, unit: Unit) -> dict[str, Any]:
+        name = self.handle.part_name(unit.inputs[0].to_pylist())
+        part = self.handle.committed(name)
+        if part:  # the first attempt died between its commit and its answer
+            old = self.handle.snapshot([part])
+            failures = old.read_failures(part) if part.failures else failure_schema(old.id_column).empty_table()
+            failures = failures.filter(pc.is_in(failures[0], value_set=unit.inputs[0]))
+        else:
+            rows, failures = isolation.compute(self.worker, self.attempts, number, unit.inputs)
+            part = self.commit(name, unit, rows, failures)
+        ray.get(self.attempts.end.remote(number))  # it may be killed when the last unit has answered
+        return {
+            "rows": unit.inputs.num_rows - failures.num_rows,
+            "failed": failures.num_rows,
+            "bytes": part.bytes,
+            "failures": describe_failures(failures),
+            "stages": failures["stage"].to_pylist(),
+        }
+
+    def commit(self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table) -> Part:
+        if unit.replaces is None:
+            return self.handle.commit(name, rows, failures)
+        rows = self.handle.schema.empty_table() if rows is None else rows
+        return self.handle.commit(name, *self.with_others(unit, rows, failures), [unit.replaces.name])
+
+    def with_others(self, unit: Unit, rows: pa.Table, failures: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """With what the part that is replaced has of other inputs."""
+        old = self.handle.snapshot([unit.replaces])
+        others = pa.Table.from_batches(old.scan(), old.schema)
+        others = others.filter(pc.invert(pc.is_in(others[old.id_column], value_set=unit.inputs[0])))
+        kept = [] if unit.failures is None else [unit.failures]
+        rows = pa.Table.from_arrays([rows[name] for name in old.schema.names], schema=old.schema)
+        return pa.concat_tables([rows, others]), pa.concat_tables([failures, *kept])
+
+
+SUMMARY = pa.schema(
+    [
+        ("rows", pa.int64()),
+        ("failed", pa.int64()),
+        ("bytes", pa.int64()),
+        ("failures", pa.list_(pa.string())),
+        ("stages", pa.list_(pa.string())),
+        ("cpu", pa.float64()),
+        ("begun", pa.float64()),
+        ("ended", pa.float64()),
+        ("number", pa.int64()),
+        ("error", pa.string()),
+        ("of_store", pa.bool_()),
+    ]
+)

@@ -1,0 +1,100 @@
+"""What became of the inputs of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.cluster.resources import Plan
+
+EXAMPLES = 20
+"""Failures that are shown."""
+
+
+@dataclass
+class Totals:
+    """What became of the inputs.
+
+    Attributes:
+        listed: all inputs. ``done_before`` of them had a row already, ``failed_before`` had failed and were left out.
+        rows, failed: the inputs of this run.
+        changed: inputs with another version than that which was read; among those done or failed before, unless they
+            were done again.
+        elsewhere: an input that lies elsewhere than the one whose row it counts as done by; "" if none was found, None
+            where none was looked at.
+        units, bytes: of the parts that this run committed.
+        failures: some inputs without a row, "id: stage: reason".
+        cpu: seconds that the workers' processors were busy.
+        begun, ended: when the first unit began and the last one ended, seconds since 1970.
+        plan: the workers; None where there was nothing to do.
+    """
+
+    listed: int = 0
+    done_before: int = 0
+    failed_before: int = 0
+    rows: int = 0
+    failed: int = 0
+    units: int = 0
+    bytes: int = 0
+    changed: int = 0
+    elsewhere: str | None = None
+    failures: list[str] = field(default_factory=list)
+    cpu: float = 0.0
+    begun: float = math.inf
+    ended: float = 0.0
+    plan: Plan | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From the first unit's beginning to the last one's end: the run without starting up and closing down."""
+        return max(self.ended - self.begun, 0.0)
+
+    def add(self, summary: dict[str, Any]) -> None:
+        """Count a unit."""
+        self.rows += summary["rows"]
+        self.failed += summary["failed"]
+        self.units += 1
+        self.bytes += summary["bytes"]
+        self.cpu += summary["cpu"]
+        self.show(summary["failures"])
+        self.begun, self.ended = min(self.begun, summary["begun"]), max(self.ended, summary["ended"])
+
+    def show(self, failures: list[str]) -> None:
+        self.failures += failures[: EXAMPLES - len(self.failures)]
+
+    def summary(self, inputs: str) -> dict[str, Any]:
+        """For an Outcome: the numbers, with ``inputs`` ("images") for their name."""
+        shown: dict[str, Any] = {inputs: self.listed, "already_done": self.done_before, "computed": self.rows}
+        shown["changed"] = self.changed
+        if self.units:
+            shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
+            shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
+            shown |= {"parts": self.units, "megabytes": round(self.bytes / 1e6, 1)}
+        if self.plan:
+            shown["workers"] = self.plan.describe()
+        return shown
+
+    def hint(self, redo_changed: bool) -> str | None:
+        """What the user may want to do about inputs that were left as they are."""
+        said = []
+        if self.failed_before:
+            said.append(
+                f"{self.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
+            )
+        if self.changed and not redo_changed:
+            said.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
+        if self.elsewhere:
+            said.append(
+                f"Some count as done by their names, but were read from elsewhere: {self.elsewhere}. If they have only "
+                "been moved, all is well; if they are others, give these another output."
+            )
+        return "\n".join(said) or None
+
+
+def describe_failures(failures: pa.Table) -> list[str]:
+    """The first failed inputs, for the eye."""
+    rows = failures.slice(0, EXAMPLES).to_pylist()
+    return [f"{row[failures.column_names[0]]}: {row['stage']}: {row['reason']}" for row in rows]

@@ -1,0 +1,59 @@
+"""Errors that are told to the user in one message, and the exit code of each."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
+
+    code = 2
+
+
+class Fault(UserError):
+    """Nobody's mistake: workers that were lost, a process that died, a server that went away. The same command goes on
+    where it stopped. Exit code 4."""
+
+    code = 4
+
+
+class OtherRun(UserError):
+    """The folder has a run of another recipe, or of other data; only --restart would begin it again."""
+
+
+def user_message(error: BaseException) -> str | None:
+    """The message of a mistake of the user's or of a fault; None for a defect of ours."""
+    found = told(error)
+    if is_usage_error(found):
+        hint = f"\nTry '{found.ctx.command_path} --help'." if getattr(found, "ctx", None) else ""
+        return found.format_message() + hint
+    return None if found is None else str(found)
+
+
+def is_usage_error(error: BaseException | None) -> bool:
+    """Whether it is what Typer raises for a wrong command line. By name: newer versions of Typer bring their own copy
+    of click, and nobody has to load either to raise an error."""
+    return any(kind.__name__ == "ClickException" for kind in type(error).__mro__)
+
+
+def exit_code(error: BaseException) -> int:
+    """Of an error that has a message for the user."""
+    return getattr(told(error), "code", 2)
+
+
+def told(error: BaseException) -> BaseException | None:
+    """What there is to tell the user of, also where Ray or the parser wrapped it; None for a defect of ours.
+
+    What was raised while a mistake was handled, and not from it, is a defect.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if type(link).__name__ in USER_ERRORS or isinstance(link, UserError) or is_usage_error(link):
+            return link
+        link = getattr(link, "cause", None) or link.__cause__
+    return None
+
+
+USER_ERRORS = {"UserError", "StoreError", "ModelError"}
+"""By name, because Ray may rebuild an exception as another class of the same name."""

@@ -1,0 +1,1 @@
+"""CNN features of images: backbones, decoding, featurizer."""

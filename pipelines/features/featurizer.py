@@ -1,0 +1,232 @@
+"""Images of a unit of work to features, one batch after the other, with reading and decoding ahead of the network."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import compress, islice
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store import Dataset, Store, feature_schema
+from feature_store.errors import CONNECTION_SIGNS, CREDENTIAL_SIGNS, DENIED_SIGNS, shows
+from feature_store.uris import split
+from pipelines.engine.failures import Failures
+from pipelines.engine.memory import Halving, is_device_lost
+from pipelines.errors import UserError
+from pipelines.features import decode
+from pipelines.features.backbones import Backbone
+from pipelines.features.columns import Values, as_column, joined
+from pipelines.features.detectors import Detector, Fit
+from pipelines.features.fetch import ReadError, read
+from pipelines.inputs import shards
+
+Network = Backbone | Detector
+Outputs = dict[str, Values]
+"""Of a batch of images, by name."""
+
+LOST_READS = 8
+"""In a row that only a lost connection explains."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed, None once the
+    features are there; ``width`` and ``height`` of the picture."""
+
+    image_id: str
+    uri: str
+    version: str | None
+    width: int
+    height: int
+    pixels: np.ndarray | None
+
+
+class Lost:
+    """Whether the images of a unit of ``count`` fail because nothing can be read, which is no fault of theirs.
+
+    Attributes:
+        reasons: of the last reads in a row that credentials or the connection made fail, without the names of files.
+        said: the last of them, as it was.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.reasons: list[str] = []
+        self.said = ""
+
+    def reset(self) -> None:
+        """An image was read."""
+        self.reasons = []
+
+    def add(self, reason: str, uri: str) -> None:
+        """The image at ``uri`` could not be read.
+
+        Raises:
+            UserError: nothing can be; ``LOST_READS`` are enough, because each may take seconds.
+        """
+        self.said, reason = reason, without_names(reason, uri)
+        self.reasons = [*self.reasons, reason] if shows(reason, CREDENTIAL_SIGNS + CONNECTION_SIGNS) else []
+        if len(self.reasons) == LOST_READS and not self.denied:
+            self.tell()
+
+    def end(self) -> None:
+        """The unit is read.
+
+        Raises:
+            UserError: as for ``add``; some images alone may well be denied, but a whole unit of them is told, too.
+        """
+        if len(self.reasons) > 1 and (not self.denied or len(self.reasons) == self.count):
+            self.tell()
+
+    @property
+    def denied(self) -> bool:
+        return any(shows(reason, DENIED_SIGNS) for reason in self.reasons)
+
+    def tell(self) -> None:
+        raise UserError(
+            f"{len(self.reasons)} images in a row could not be read, for want of a connection or of credentials, so "
+            f"none of them is noted as failed. The last said: {self.said}. What was committed is kept: put this "
+            "right, run the same command again, and it goes on from there."
+        )
+
+
+def without_names(reason: str, uri: str) -> str:
+    """What is said of a file without what it is called, which may be anything: ``Expired``, say."""
+    _, place = shards.parse(uri) or ("", uri)
+    host, below = "", place
+    if "://" in place:
+        address, below, _ = split(place)
+        host = address.partition("://")[2].rpartition("@")[2].rstrip("/")
+    for name in (place, f"{host}/{below}", f"'{below}'", f"'{host}'"):
+        reason = reason.replace(name, "...")
+    return reason
+
+
+class Featuriser:
+    """Reads, decodes and computes.
+
+    Args:
+        backbone: moved to its device already.
+        batch: images a forward pass. The next two are read and decoded meanwhile.
+        threads: that do so.
+    """
+
+    def __init__(self, backbone: Network, batch: int, threads: int) -> None:
+        self.backbone, self.batch, self.halving = backbone, batch, Halving()
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self.ahead = 2 * batch + threads
+        list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault
+
+    def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
+        """Batches of images with their outputs; what failed is in ``failures``.
+
+        Raises:
+            UserError: nothing can be read any more.
+        """
+        loaded = self._read(unit, failures)
+        while batch := list(islice(loaded, self.batch)):
+            yield from self._compute(batch, failures)
+
+    def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
+        """The images that can be read, in order, ``ahead`` of the caller."""
+        waiting: deque[tuple[dict, Future | None]] = deque()
+        rows, lost = iter(unit.to_pylist()), Lost(unit.num_rows)
+        while True:
+            for row in islice(rows, self.ahead - len(waiting)):
+                future = None if row["problem"] else self.pool.submit(attempt, row, self.backbone.preprocess)
+                waiting.append((row, future))
+            if not waiting:
+                return lost.end()
+            row, future = waiting.popleft()
+            image_id, uri, version = row["image_id"], row["uri"], row["version"]
+            if future is None:
+                failures.add(image_id, uri, version, "list", row["problem"])
+                continue
+            match future.result():
+                case Loaded() as image:
+                    yield image
+                case ReadError() as error:
+                    failures.add(image_id, uri, version, "read", str(error))
+                    lost.add(str(error), uri)
+                    continue
+                case decode.DecodeError() as error:
+                    failures.add(image_id, uri, version, "decode", str(error))
+                case error:  # whatever is wrong with this image, the others are not to blame
+                    failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
+            lost.reset()
+
+    def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
+        """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
+        try:
+            pieces = list(self.halving(lambda some: self.backbone([image.pixels for image in some]), batch))
+            outputs = {name: joined([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
+        except Exception as error:
+            if is_device_lost(error):
+                raise  # and with it every image to come
+            if len(batch) == 1:
+                image, reason = batch[0], f"{type(error).__name__}: {error}"
+                failures.add(image.image_id, image.uri, image.version, "compute", reason)
+                return
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                yield from self._compute(half, failures)
+            return
+        batch = [replace(image, pixels=None) for image in batch]  # which would stay in memory with their features
+        finite = np.all([is_finite(values) for values in outputs.values()], axis=0)
+        for image in (image for image, good in zip(batch, finite, strict=True) if not good):
+            failures.add(image.image_id, image.uri, image.version, "compute", "features beyond the range of float16")
+        if not finite.all():
+            batch = [image for image, good in zip(batch, finite, strict=True) if good]
+            outputs = {name: chosen(values, finite) for name, values in outputs.items()}
+        if "boxes" in outputs:
+            outputs["boxes"] = [
+                boxes * np.array([image.width, image.height] * 2, np.float32)
+                for boxes, image in zip(outputs["boxes"], batch, strict=True)
+            ]
+        if batch:
+            yield batch, outputs
+
+
+def is_finite(values: Values) -> np.ndarray:
+    """Of an output, (B,): whether all its numbers are. float16 is looked at by its bits, five times as fast."""
+    if not isinstance(values, np.ndarray):
+        return np.array([np.isfinite(one).all() for one in values])
+    if values.dtype != np.float16:
+        return np.isfinite(values.reshape(len(values), -1)).all(1)
+    exponents = np.ascontiguousarray(values).view(np.uint16).reshape(len(values), -1) & 0x7C00
+    return exponents.max(1, initial=0) < 0x7C00
+
+
+def chosen(values: Values, which: np.ndarray) -> Values:
+    """Of an output the images at which ``which`` (B,) is True."""
+    return values[which] if isinstance(values, np.ndarray) else list(compress(values, which))
+
+
+def table_of(decode: list[Loaded], outputs: Outputs, schema: pa.Schema) -> pa.Table:
+    """A batch as rows of a set of features."""
+    columns = {name: [getattr(image, name) for image in decode] for name in schema.names[:5]}
+    return pa.table(columns | {name: as_column(values) for name, values in outputs.items()}, schema=schema)
+
+
+def dataset_of(network: Network, store: str) -> Dataset:
+    """The set in ``store`` of the features that ``network`` computes."""
+    return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
+
+
+def load(row: dict, preprocess: decode.Preprocess | Fit) -> Loaded:
+    """Read and decode one image of a listing."""
+    version, data = read(row["uri"], row["version"])
+    with decode.opened(data, preprocess.needed) as picture:
+        pixels = preprocess(picture.image)
+        return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
+
+
+def attempt(row: dict, preprocess: decode.Preprocess | Fit) -> Loaded | Exception:
+    """``load``, or why it failed: of an error that waits its turn the traceback would keep the file in memory."""
+    try:
+        return load(row, preprocess)
+    except Exception as error:
+        return error.with_traceback(None)

@@ -1,0 +1,92 @@
+"""Weights of networks: read from files without running anything in them, loaded strictly, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.errors import UserError
+
+
+def as_json(values: Any) -> Any:
+    """``values`` as they will be read back: tuples are lists."""
+    return json.loads(json.dumps(values))
+
+
+def fingerprint_weights(state: dict[str, Tensor]) -> str:
+    """SHA-256 of the weights that are used, whatever the file that held them: names, shapes, values as float32."""
+    digest = hashlib.sha256()
+    for key in sorted(key for key in state if not key.endswith("num_batches_tracked")):
+        values = state[key].detach().cpu().float().contiguous().numpy()
+        digest.update(f"{key}{values.shape}".encode())
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
+def release_of(releases, weights: str):
+    """The weights that a file is by its name, else torchvision's default; they fix the preprocessing."""
+    named = [release for release in releases if Path(release.url).stem == Path(weights).stem]
+    return named[0] if named else releases.DEFAULT
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The tensors in a weights file, by name; nothing in the file is run."""
+    if not Path(path).is_file():
+        raise UserError(f"weights: there is no file {path}; give a file, or `pretrained`, or `random`")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"weights: {path} is no .safetensors, and no .pth or .pt of tensors only: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def load_strictly(network: nn.Module, state: dict[str, Tensor], known: set[str], name: str, path: str) -> None:
+    """Every weight of ``network`` must be there in its shape; only parts that it no longer uses may be left over."""
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unused = {key.split(".")[0] for key in known} - {key.split(".")[0] for key in wanted}
+    foreign = [key for key in state if key not in known and key.split(".")[0] not in unused]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    found = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
+    if any(found.values()):
+        listed = "; ".join(
+            f"{len(keys):,} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+            for what, keys in found.items()
+            if keys
+        )
+        raise UserError(f"weights: {path} is not of {name}: {listed}")
+    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def download(name: str, fetch):
+    try:
+        return fetch()
+    except Exception as error:  # urllib, requests, huggingface_hub and timm all have their own
+        raise UserError(
+            f"weights: could not download those of {name} ({type(error).__name__}: {error}); "
+            "give a file with --weights FILE, or check the network"
+        ) from error

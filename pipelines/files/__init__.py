@@ -1,0 +1,1 @@
+"""File systems, local and in object storage."""

@@ -1,0 +1,1 @@
+"""Trained models at work: captioner and translator."""

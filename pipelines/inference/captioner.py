@@ -1,0 +1,107 @@
+"""Features in, captions out: ``Describer``, a model (or an ensemble) with a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from pipelines.engine.memory import Halving
+from pipelines.errors import UserError
+from pipelines.features.columns import Values, source_of
+from pipelines.features.detectors import Regions
+from pipelines.features.sources import Boxes
+from pipelines.inference.decoder import (
+    Decoder,
+    pieces,
+    refuse_other_vocabularies,
+    refuse_without_attention,
+    search_options,
+    search_with,
+)
+from rnncond.checkpoint import Trained
+from rnncond.search import Hypotheses, SearchOptions
+
+
+class Describer(Decoder):
+    """The models read the same features. ``prepare`` makes one as the user asked for it."""
+
+    def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
+        super().__init__(trained, options)
+        self.halving, self.features = Halving(), trained[0].features
+        self.reads_regions = self.features["output"] == "regions"
+
+    def row_bytes(self, shape: tuple[int, ...]) -> int:
+        """About what an image adds to the store."""
+        places = Regions.most if self.reads_regions else prod(shape[:-1])
+        return 200 * (1 + self.options.nbest) + self.options.attention * 2 * self.options.max_length * places
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse what every image would fail at; ``shape`` is that of one image's features, or of one region's."""
+        nothing = np.zeros((1, *shape), np.float16)
+        asking = dataclasses.replace(self.options, attention=True, coverage_beta=0.0)
+        attention = self.search([nothing] if self.reads_regions else nothing, asking).attention
+        asked = {"--attention": self.options.attention, "--coverage-penalty": bool(self.options.coverage_beta)}
+        if attention is None:
+            refuse_without_attention(self.trained, asked)
+
+    def __call__(self, values: Values, boxes: Boxes = None) -> list[dict[str, Any] | None]:
+        """The columns from ``caption`` on for each image of ``values``; None where there is nothing to say."""
+        rows = [
+            self.row(found, b, len(some[b]) if self.reads_regions else None) if found.lengths[b, 0] else None
+            for some, found in self.halving(self.search, values)
+            for b in range(len(some))
+        ]
+        if boxes is not None and self.options.attention:
+            rows = [row and row | {"boxes": own.tolist()} for row, own in zip(rows, boxes, strict=True)]
+        return rows
+
+    def search(self, values: Values, options: SearchOptions | None = None) -> Hypotheses:
+        """Hypotheses for each image, on the CPU."""
+        return search_with(self.trained, source_of(values).to(self.device), options or self.options)
+
+    def row(self, found: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
+        """Of image ``b``; its attention over the first ``places``, which are not padding."""
+        said = [self.vocabulary.decode(tokens) for tokens in found.tokens[b].tolist()]
+        nbest = [
+            {"caption": caption, "score": score}
+            for caption, score, length in zip(said, found.scores[b].tolist(), found.lengths[b].tolist(), strict=True)
+            if length
+        ]
+        row = {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item(), "nbest": nbest}
+        row |= {"caption": said[0], "model": self.model_id}
+        if found.attention is not None:
+            words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
+            row["pieces"] = pieces(self.vocabulary, words.tolist())
+            row["attention"] = list(found.attention[b, 0, : len(words), :places].half().numpy())
+        return row
+
+
+def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> Describer:
+    """A Describer as the user asked for it.
+
+    Args:
+        names: what the user called each model.
+        asked: fields of ``SearchOptions``; the first model's recipe has the others.
+
+    Raises:
+        UserError: a model that reads text, models of different vocabularies or features, or a search that cannot be.
+    """
+    for one, name in zip(trained, names, strict=True):
+        if one.features is None:
+            raise UserError(
+                f"The model {name} is of the system {one.system}, which reads text; only one that describes pictures "
+                "can caption."
+            )
+    refuse_other_vocabularies(trained, names, "vocabulary")
+    for one, name in zip(trained[1:], names[1:], strict=True):
+        if one.features != trained[0].features:
+            mine, first = (f"{kept['output']} of {kept['fingerprint']}" for kept in (one.features, trained[0].features))
+            raise UserError(
+                f"An ensemble reads the same features: {name} was trained on {mine}, {names[0]} on {first}. Train the "
+                "models on one set of features and the same data.output."
+            )
+    return Describer(trained, search_options(trained[0], **asked))

@@ -1,0 +1,114 @@
+"""What every verb that decodes shares: the search that was asked for, by one model or several, and sentences cut into
+their tokens' parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+import torch
+
+from pipelines.errors import UserError
+from rnncond.checkpoint import Trained
+from rnncond.contract import Source
+from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
+from rnncond.text import Vocabulary
+
+
+class Decoder:
+    """One model, or those of an ensemble, with a search. Can be pickled.
+
+    Args:
+        trained: the models.
+        options: of the search.
+    """
+
+    def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
+        self.trained, self.options = list(trained), options
+        self.vocabulary = trained[0].vocabulary
+        # Hashes of all weights, not to be taken for every example.
+        self.model_id = "+".join(one.model_id for one in trained)
+        self.system = " + ".join(one.system for one in trained)
+        self.device = next(trained[0].model.parameters()).device
+
+    def to(self, device: str) -> Self:
+        self.device = torch.device(device)
+        for one in self.trained:
+            one.model.to(self.device).eval()
+        return self
+
+
+def search_options(trained: Trained, **changes: Any) -> SearchOptions:
+    """The search that the model's recipe asks for, with ``changes``.
+
+    Raises:
+        UserError: the changes do not fit together.
+    """
+    asked = trained.info.get("recipe", {}).get("search", {}) | changes
+    asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
+    try:
+        return SearchOptions(**asked)
+    except ValueError as error:
+        raise UserError(f"The search cannot be done: {error}") from None
+
+
+@torch.no_grad()
+def search_with(trained: Sequence[Trained], source: Source, options: SearchOptions) -> Hypotheses:
+    """Hypotheses of one model, or of an ensemble, for the examples of ``source``; on the CPU."""
+    models = [one.model for one in trained]
+    memories = [model.encode(source) for model in models]
+    states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
+    if len(models) > 1:
+        step, memory, state = ensemble(*(model.step for model in models)), join(memories), join(states)
+    else:
+        step, memory, state = models[0].step, memories[0], states[0]
+    found = search(step, memory, state, options, mask=source.mask)
+    return Hypotheses(*(None if part is None else part.cpu() for part in found))
+
+
+def refuse_other_vocabularies(trained: Sequence[Trained], names: Sequence[str], *which: str) -> None:
+    """Refuse an ensemble of models of different vocabularies.
+
+    Args:
+        names: what the user called each model.
+        which: attributes of ``Trained``.
+    """
+    for one, name in zip(trained[1:], names[1:], strict=True):
+        for what in which:
+            mine, first = getattr(one, what), getattr(trained[0], what)
+            if mine != first:
+                raise UserError(
+                    f"An ensemble needs one vocabulary: the {what.replace('_', ' ')} of {name} has {len(mine):,} "
+                    f"entries ({mine.fingerprint}), that of {names[0]} {len(first):,} ({first.fingerprint}). Train "
+                    "the models on the same text with the same `text:` section."
+                )
+
+
+def refuse_without_attention(trained: Sequence[Trained], asked: Mapping[str, bool]) -> None:
+    """Refuse the options that are ``asked`` of models of which not all attend."""
+    wanted = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    if wanted and len(trained) > 1:
+        systems = " + ".join(one.system for one in trained)
+        raise UserError(f"Of the ensemble {systems} not every model attends; leave out {wanted}.")
+    if wanted:
+        raise UserError(f"The model is of the system {trained[0].system}, which does not attend; leave out {wanted}.")
+
+
+def pieces(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[str]:
+    """The part of the decoded text that each token adds, blanks included, so that together they are the text."""
+    texts = [vocabulary.decode(tokens[:count]) for count in range(len(tokens) + 1)]
+    parts = []
+    for (before, after), token in zip(pairwise(texts), tokens, strict=True):
+        # A closing quote may move the blank before an opening one: then the token itself, and the text is nearly so.
+        fits = after.startswith(before)
+        parts.append(after[len(before) :] if fits else " " + vocabulary.tokens([token])[0])
+    return parts
+
+
+def unusual(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a search's options those that are not as they are by default; the beam always."""
+    usual = dataclasses.asdict(SearchOptions()) | {"attention": search.get("attention")}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in search.items()}
+    return {name: value for name, value in given.items() if name == "beam" or value != usual[name]}

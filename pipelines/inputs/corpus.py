@@ -1,0 +1,285 @@
+"""TEXT, as every verb takes it: sentences, or pairs of them, one after the other.
+
+======================  ==========================================================================
+train.en, train.en.gz   a sentence a line, UTF-8; .gz, .bz2, .zst and .lz4 are unpacked on the way
+train.en and train.de   two such files, line by line each other's translation
+pairs.tsv               source<tab>target lines; with a first line of column names, those columns
+pairs.jsonl             an object a line
+pairs.parquet           a table
+======================  ==========================================================================
+
+The last three need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
+or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
+unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case, and a byte-order
+mark is no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from pipelines.errors import UserError
+from pipelines.files import filesystems
+from pipelines.files.jsonl import json_object, refuse_halves
+from pipelines.inputs.unique_ids import Seen
+
+FIELDS = ("source", "target")
+CHUNK_ROWS = 16_384
+DIGITS = 9
+"""Of a line's number as an id."""
+PACKED = (".gz", ".bz2", ".zst", ".lz4")
+OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
+"""Suffixes of what is not read; as lines it would be no text."""
+IDS = "expected text or a whole number, or no ids at all"
+"""What is said where an id is something else."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("target", pa.string()),
+    ]
+)
+
+
+class Row(NamedTuple):
+    id: str | None
+    source: str
+    target: str | None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where text lies. Attributes: ``source`` and ``target``, paths or uris; ``columns``, names of a table's two."""
+
+    source: str
+    target: str | None = None
+    columns: tuple[str, str] = FIELDS
+
+    @classmethod
+    def open(cls, source: str, target: str | None = None, columns: tuple[str, str] = FIELDS) -> Corpus:
+        """The text in ``source``, with that of ``target`` line by line beside it.
+
+        Raises:
+            UserError: a file is not there or a table of a kind that is not read, or two files are given of which one
+                is a table.
+        """
+        corpus = cls(source, target, columns)
+        for path in corpus.paths:
+            filesystem, inside = filesystems.locate(path)
+            if filesystem.get_file_info(inside).type != fs.FileType.File:
+                raise UserError(f"text: there is no file {path}")
+            if kind_of(path) != "lines" and target is not None:
+                raise UserError(
+                    f"text: {path} is a table, which has both sides in itself; two files are expected to be lines of "
+                    "text. Give the table alone."
+                )
+        return corpus
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.source] if self.target is None else [self.source, self.target]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the files as they are, and of the columns' names; read once."""
+        digest = hashlib.sha256(json.dumps(self.columns).encode())
+        for path in self.paths:
+            filesystem, inside = filesystems.locate(path)
+            with filesystem.open_input_stream(inside, compression=None) as file:
+                content = hashlib.file_digest(file, "sha256")
+            digest.update(content.digest())
+        return digest.hexdigest()
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """Tables of ``SCHEMA`` with at most ``CHUNK_ROWS`` rows, in the files' order.
+
+        Raises:
+            UserError: a line is not what the file's kind has, a column is missing, two rows have one id, or two files
+                differ in length.
+        """
+        rows, seen = self._rows(), Seen()
+        mixed = kind_of(self.source) == "jsonl"  # its rows may have ids or not, and an id may be another row's number
+        start = 0
+        while some := list(islice(rows, CHUNK_ROWS)):
+            ids, sources, targets = zip(*some, strict=True)
+            named = [f"{number:0{DIGITS}d}" if name is None else name for number, name in enumerate(ids, start)]
+            columns = [pa.array(column, pa.string()) for column in (named, sources, targets)]
+            chunk = pa.table(columns, schema=SCHEMA)
+            if mixed or ids[0] is not None:
+                numbers = np.arange(start, start + len(some), dtype=np.uint64)
+                _, twice = seen.compare(chunk["id"], numbers)
+                if twice is not None:
+                    raise UserError(
+                        f"text: row {start + twice + 1:,} of {self.source} has the id {named[twice]!r}, as another row "
+                        "has; ids are expected to be unique. Make them so, or leave them out and rows are numbered."
+                    )
+            yield chunk
+            start += len(some)
+        if not start:
+            raise UserError(f"text: {' and '.join(self.paths)} has no line")
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Source and target of every row.
+
+        Raises:
+            UserError: as ``chunks``; or a row has no target.
+        """
+        for number, row in enumerate(self._rows(), 1):
+            if row.target is None:
+                raise UserError(f"text: row {number:,} of {self.source} has no {self.columns[1]!r}, its translation")
+            yield row.source, row.target
+
+    def _rows(self) -> Iterator[Row]:
+        if self.target is not None:
+            return self._aligned(self.target)
+        return READERS[kind_of(self.source)](self.source, self.columns)
+
+    def _aligned(self, target: str) -> Iterator[Row]:
+        missing = object()
+        sides = (lines_of(self.source), lines_of(target))
+        for number, (source, said) in enumerate(zip_longest(*sides, fillvalue=missing)):
+            if source is missing or said is missing:
+                longer, shorter = (target, self.source) if source is missing else (self.source, target)
+                count = number + 1 + sum(1 for _ in sides[source is missing])
+                raise UserError(
+                    f"text: {longer} has {count:,} lines and {shorter} has {number:,}; line by line they should be "
+                    "each other's translation. Is one cut short, or are empty lines left out of it?"
+                )
+            yield Row(None, source, said)
+
+
+def kind_of(path: str) -> str:
+    """lines, tsv, jsonl or parquet, by the suffix before that of packing.
+
+    Raises:
+        UserError: the suffix is that of a table of another kind, which is no text.
+    """
+    name = path.lower()
+    for packing in PACKED:
+        name = name.removesuffix(packing)
+    suffix = name.rpartition(".")[2]
+    if suffix in OTHER_TABLES:
+        raise UserError(
+            f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
+            "each also packed. Make it one of them."
+        )
+    suffix = "jsonl" if suffix == "ndjson" else suffix
+    return suffix if suffix in READERS else "lines"
+
+
+def packing_of(path: str) -> str | None:
+    """How a file of that name is packed, as pyarrow calls it; None for not at all."""
+    return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
+
+
+def lines_of(path: str) -> Iterator[str]:
+    """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
+    filesystem, inside = filesystems.locate(path)
+    number = 1
+    try:
+        with filesystem.open_input_stream(inside, compression=packing_of(path)) as packed:
+            for line in io.BufferedReader(packed):
+                encoding = "utf-8-sig" if number == 1 else "utf-8"  # Windows begins a file with a byte-order mark
+                yield line.decode(encoding).removesuffix("\n").removesuffix("\r")
+                number += 1
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"text: line {number:,} of {path} is not UTF-8 ({error.reason}); convert the file first, for example with "
+            "iconv"
+        ) from None
+    except OSError as error:
+        raise UserError(f"text: {path} cannot be read at line {number:,}: {error}") from None
+
+
+def from_lines(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+    return (Row(None, line, None) for line in lines_of(path))
+
+
+def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+    lines = lines_of(path)
+    first = next(lines, None)
+    if first is None:
+        return
+    names = first.split("\t")
+    header = columns[0] in names
+    if not header:
+        lines, names = chain_one(first, lines), list(columns)
+    at = [names.index(name) if name in names else None for name in ("id" if header else "", *columns)]
+    for number, line in enumerate(lines, 1 + header):
+        cells = line.split("\t")
+        if len(cells) != len(names) and (header or len(cells) > 2):
+            raise UserError(
+                f"text: line {number:,} of {path} has {len(cells)} columns, expected {len(names)}: {', '.join(names)}"
+            )
+        row = Row(*(None if n is None or n >= len(cells) else cells[n] for n in at))
+        if row.id == "":
+            raise UserError(f"text: line {number:,} of {path} has an empty id; {IDS}")
+        yield row
+
+
+def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def from_jsonl(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+    for number, line in enumerate(lines_of(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = row_of(json_object(line), columns)
+        except ValueError as error:
+            raise UserError(f"text: line {number:,} of {path} is {line[:60]!r}: {error}") from None
+        yield row
+
+
+def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
+    """The row that a JSON object is.
+
+    Raises:
+        ValueError: something is missing, or not what it should be.
+    """
+    source, target, name = entry.get(columns[0]), entry.get(columns[1]), entry.get("id", 0)
+    if not isinstance(source, str) or not isinstance(target, str | None):
+        raise ValueError(f"{columns[0]!r} is expected to be text, and {columns[1]!r}, too, or left out")
+    if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+        raise ValueError(f"its id is {json.dumps(name)}; {IDS}")
+    row = Row(str(name) if "id" in entry else None, source, target)
+    refuse_halves(row)
+    return row
+
+
+def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+    filesystem, inside = filesystems.locate(path)
+    try:
+        with pq.ParquetFile(filesystem.open_input_file(inside)) as file:
+            names = file.schema_arrow.names
+            if columns[0] not in names:
+                raise UserError(f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}")
+            wanted = [name if name in names else None for name in ("id", *columns)]
+            start = 1
+            for batch in file.iter_batches(CHUNK_ROWS, columns=[name for name in wanted if name]):
+                read = [batch[name].cast(pa.string()).to_pylist() if name else [None] * len(batch) for name in wanted]
+                if wanted[0] and not all(read[0]):
+                    number = start + next(row for row, name in enumerate(read[0]) if not name)
+                    raise UserError(f"text: row {number:,} of {path} has an empty id; {IDS}")
+                start += len(batch)
+                yield from map(Row, read[0], ["" if source is None else source for source in read[1]], read[2])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"text: {path} cannot be read: {error}") from None
+
+
+READERS = {"lines": from_lines, "tsv": from_tsv, "jsonl": from_jsonl, "parquet": from_parquet}

@@ -1,0 +1,316 @@
+"""Pictures inside of larger files: members of tar shards (WebDataset), cells of Parquet tables.
+
+What is listed of one is an address of its bytes, so that a worker reads those alone:
+
+==========================================  =============================================
+``bytes://OFFSET+SIZE::URI``                a stretch of the file URI
+``cell://GROUP/ROW/COLUMN::URI``            row ROW of a row group of the Parquet file URI
+==========================================  =============================================
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import sys
+import tarfile
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from pipelines.files.filesystems import version_of
+
+TAR_BLOCK = 8 << 20
+"""Bytes fetched at once from object storage while the headers of a tar are read. A request takes as long as 2 MB do, so
+members up to some MB are read through rather than skipped, and in blocks that make the requests cheap."""
+TABLE_BLOCK = 1 << 20
+"""The same for the pages of a Parquet table."""
+WINDOW = 32
+"""Rows of a Parquet table decoded at once."""
+OPEN_TABLES = 4
+LOOK_AGAIN = 60
+"""Seconds after which it is asked again whether an object has changed: members of one archive share the request."""
+CHANGED = "the file has changed since it was listed; list it anew"
+BYTES_COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
+
+NAME_TYPES = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+NAME_BYTES = 1 << 20
+"""More of a long name or of a pax header is no name."""
+
+NO_FILE = {
+    tarfile.LNKTYPE: "a hard link to {}, of which no file comes before it in the archive",
+    tarfile.SYMTYPE: "a symbolic link to {}, of which no file comes before it in the archive",
+}
+
+
+class Member(NamedTuple):
+    """A file in a shard. ``address`` stands for ``URI::``; ``problem`` says why it, or what comes after, is lost."""
+
+    name: str
+    address: str
+    version: str | None
+    problem: str | None = None
+
+
+def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[Member]:
+    """Files of a tar in its order, read header by header. Names are only names, whatever they hold.
+
+    A link is the member that it leads to. A name that is there again gets a number: ``name (2)``. Where the file is cut
+    off or broken the last member has the name "" and a problem; those before it are good.
+
+    Args:
+        version: of the shard; a member's own is its size and time, and this where the archive keeps no times.
+    """
+    files: dict[str, Member] = {}  # by the name that links use
+    names: set[str] = set()
+    times: Counter[str] = Counter()
+    try:
+        with filesystem.open_input_file(path) as file:
+            size = file.size()
+            local = isinstance(filesystem, fs.LocalFileSystem)
+            buffered = io.BufferedReader(file, 4096 if local else TAR_BLOCK)
+            for info in _headers(buffered):
+                if info.isdir():
+                    continue
+                if info.isreg() and info.offset_data + info.size > size and not info.issparse():
+                    raise tarfile.ReadError(f"the file has {size:,} bytes and ends inside of {info.name!r}")
+                name, times[info.name] = info.name, max(times[info.name], 1)
+                while name in names:
+                    times[info.name] += 1
+                    name = f"{info.name} ({times[info.name]})"
+                names.add(name)
+                member = _member(info, files, version)._replace(name=name)
+                if not member.problem:
+                    files[posixpath.normpath(info.name)] = member
+                yield member
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, OSError) as error:
+        yield Member("", "", version, f"not a whole tar archive, its members from here on are lost: {error}")
+
+
+def _member(info: tarfile.TarInfo, files: dict[str, Member], version: str) -> Member:
+    """Of a header, after ``files``. Links that lead nowhere, devices and the like have a problem."""
+    known = f"{info.size}-{int(info.mtime)}" if info.mtime else f"{info.size}@{version}"
+    if info.isreg():
+        problem = "a sparse file, whose bytes do not lie together" if info.issparse() else None
+        return Member(info.name, f"bytes://{info.offset_data}+{info.size}", known, problem)
+    # A hard link's target is a name in the archive; that of a symbolic link starts from the link's own folder.
+    folder = posixpath.dirname(info.name) if info.issym() else ""
+    target = files.get(posixpath.normpath(posixpath.join(folder, info.linkname)))
+    if target and (info.islnk() or info.issym()):
+        return target
+    problem = NO_FILE.get(info.type, "a device or a pipe").format(info.linkname)
+    return Member(info.name, "bytes://0+0", known, problem)
+
+
+class Header(tarfile.TarInfo):
+    """One of which a size is refused that ``tarfile`` would read at once, or go backwards by, for ever."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in NAME_TYPES and found.size > NAME_BYTES):
+            raise tarfile.ReadError(f"a header that says {found.size:,} bytes")
+        return found
+
+
+def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+    """Every header up to the mark of the end. ``tarfile`` itself takes a broken header for the end."""
+    if not file.peek(1):
+        raise tarfile.ReadError("the file is empty")
+    with tarfile.TarFile(fileobj=file, encoding="utf-8", errors="backslashreplace") as tar:
+        tar.offset = 0
+        while True:
+            file.seek(tar.offset)
+            try:
+                info = Header.fromtarfile(tar)
+            except tarfile.EOFHeaderError:
+                return
+            except tarfile.EmptyHeaderError:
+                raise tarfile.ReadError("it ends without the mark of its end") from None
+            if info.size < 0:  # says a header before it
+                raise tarfile.ReadError(f"a header that says {info.size:,} bytes")
+            yield info
+
+
+def bytes_column(schema: pa.Schema) -> str | None:
+    """The column of a Parquet table that holds pictures, as ``parent.child`` in a struct (Hugging Face's way)."""
+    for name in BYTES_COLUMNS:
+        if name in schema.names:
+            kind = schema.field(name).type
+            if is_binary(kind):
+                return name
+            if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type):
+                return f"{name}.bytes"
+    return None
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> Iterator[Member]:
+    """The pictures of a Parquet table in its order; the bytes stay unread. Named by ``image_id``, else by row, as in
+    ``shard/00000017``."""
+    first = 0
+    named = "image_id" in file.schema_arrow.names
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        ids = file.read_row_group(group, ["image_id"])["image_id"].cast(pa.string()).to_pylist() if named else None
+        for row in range(rows):
+            name = ids[row] if ids and ids[row] is not None else f"{shard}/{first + row:08d}"
+            yield Member(name, f"cell://{group}/{row}/{column}", version)
+        first += rows
+
+
+# Reading
+
+
+def parse(uri: str) -> tuple[str, str] | None:
+    """An address and the uri of the file that it lies in; None for the uri of a whole file."""
+    match = re.match(r"((?:bytes://\d+\+\d+)|(?:cell://\d+/\d+/[\w.]+))::(.+)", uri, re.DOTALL)
+    return (match[1], match[2]) if match else None
+
+
+def size_of(address: str) -> int | None:
+    """Bytes of what is at an address, where it tells."""
+    return int(address.rpartition("+")[2]) if address.startswith("bytes://") else None
+
+
+def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str | None) -> bytes:
+    """The bytes at an address in the file ``path``; of ``version``, where that is one of this module's.
+
+    Raises:
+        OSError, pa.ArrowException: the file cannot be read, is shorter, or is not the one that was listed.
+    """
+    scheme, _, where = address.partition("://")
+    if scheme == "bytes":
+        return _read_stretch(filesystem, path, *map(int, where.split("+")), version)
+    group, row, column = where.split("/")
+
+    def open_file() -> pa.NativeFile:
+        file = filesystem.open_input_file(path)
+        if is_ours(version):
+            refuse_changed(filesystem, path, version)
+        return file
+
+    found = TABLES.get((path, version, int(group), column), open_file).row(int(row))
+    if found is None:
+        raise OSError("there are no bytes in this row")
+    return found
+
+
+def _read_stretch(filesystem: fs.FileSystem, path: str, offset: int, size: int, version: str | None) -> bytes:
+    """With the header before it, so that it takes no request more to see whether it is the member that was listed."""
+    known = re.fullmatch(rf"{size}(?:-(\d+)|@(.+))", version or "") if offset >= tarfile.BLOCKSIZE else None
+    start = offset - tarfile.BLOCKSIZE if known else offset
+    with filesystem.open_input_file(path) as file:
+        data = file.read_at(offset + size - start, start)
+    missing = offset + size - start - len(data)
+    if missing:
+        raise OSError(f"the file ends {missing:,} bytes before the end of this member")
+    if known is None:
+        return data
+    _refuse_other_member(data[: tarfile.BLOCKSIZE], size, int(known[1] or 0))
+    if shard := known[2]:
+        local, now = isinstance(filesystem, fs.LocalFileSystem), time.monotonic()
+        if local or now - LOOKED.get((path, shard), -LOOK_AGAIN) >= LOOK_AGAIN:
+            refuse_changed(filesystem, path, shard)
+            LOOKED[path, shard] = now
+    return data[tarfile.BLOCKSIZE :]
+
+
+LOOKED: dict[tuple[str, str], float] = {}
+"""When a file was last seen to be of the version that was listed."""
+
+
+def _refuse_other_member(header: bytes, size: int, mtime: int) -> None:
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "backslashreplace")
+    except tarfile.HeaderError:
+        raise OSError(CHANGED) from None
+    # A later time is in a header before this one; and the fraction of a second that is there may have been rounded up.
+    if info.size != size or (mtime < 8**11 and not 0 <= mtime - info.mtime <= 1):
+        raise OSError(CHANGED)
+
+
+def is_ours(version: str | None) -> bool:
+    """Whether it looks like ``version_of`` a file, rather than a version that a user's listing gave."""
+    return re.fullmatch(r"\d+-(0|-?\d{9,})", version or "") is not None
+
+
+def refuse_changed(filesystem: fs.FileSystem, path: str, version: str) -> None:
+    if version_of(filesystem, filesystem.get_file_info(path)) != version:
+        raise OSError(CHANGED)
+
+
+class Rows:
+    """One column of one row group, read forwards in windows: going on costs what is new, going back starts again."""
+
+    def __init__(self, open_file: Callable[[], pa.NativeFile], group: int, column: str) -> None:
+        self.open_file, self.group, self.column = open_file, group, column
+        self.lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        file = pq.ParquetFile(self.open_file(), pre_buffer=False, buffer_size=TABLE_BLOCK)
+        name, *_ = self.column.split(".")
+        if name not in file.schema_arrow.names or self.group >= file.num_row_groups:
+            raise OSError(f"there is no column {self.column} or row group {self.group}: the file has changed")
+        self.batches = file.iter_batches(WINDOW, row_groups=[self.group], columns=[self.column])
+        self.windows: list[pa.Array] = []
+        self.first = 0
+
+    def row(self, index: int) -> bytes | None:
+        with self.lock:
+            if index < self.first:
+                self._start()
+            while index >= self.first + sum(map(len, self.windows)):
+                self._advance()
+            at = index - self.first
+            for window in self.windows:
+                if at < len(window):
+                    return window[at].as_py()
+                at -= len(window)
+
+    def _advance(self) -> None:
+        try:
+            batch = next(self.batches, None)
+        except Exception:  # with which the generator has ended, so the next call starts again
+            self.first = sys.maxsize
+            raise
+        if batch is None:
+            raise OSError(f"row group {self.group} has fewer rows: the file has changed")
+        values = batch.column(0)
+        self.windows.append(values.field("bytes") if pa.types.is_struct(values.type) else values)
+        if len(self.windows) > 2:  # threads that read ahead are a few rows apart
+            self.first += len(self.windows.pop(0))
+
+
+class Tables:
+    """The row groups that this process reads from, the ones used last."""
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple, Rows] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key: tuple[str, str | None, int, str], open_file: Callable[[], pa.NativeFile]) -> Rows:
+        with self.lock:
+            if key not in self.open:
+                self.open[key] = Rows(open_file, *key[2:])
+            self.open.move_to_end(key)
+            while len(self.open) > OPEN_TABLES:
+                self.open.popitem(last=False)
+            return self.open[key]
+
+
+TABLES = Tables()

@@ -1,0 +1,109 @@
+"""Captions' part of ``rnncond report``: pictures with what was said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.evaluation.output import choose
+from pipelines.features.decode import Preprocess
+from pipelines.inputs.captions import Captioned, read_captions
+from pipelines.inputs.matching import join
+from pipelines.reporting.gallery import Attention, Card, show
+from pipelines.reporting.load import Found, by_epoch
+
+TEMPLATE, RANK, UNIT = "pictures.html", "CIDEr", "pictures"
+GROWN = 6
+"""Images whose captions are shown epoch by epoch."""
+
+Known = Mapping[str, Captioned]
+
+
+def references(found: Found, data: str | None) -> Known:
+    """Examples of --data by the images' ids."""
+    ids = {row["image_id"] for row in [*found.rows, *found.samples]}
+    examples = read_captions(data) if data else []
+    return {example.image_id: example for example in join(examples, ids)} if examples and ids else {}
+
+
+def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict[str, list[Card]]:
+    """The pictures shown, by group."""
+    preprocess = preprocess_of(found.evaluation)
+    groups: dict[str, list[Card]] = {}
+    for name, rows in choose(found.rows, count).items():
+        groups[name] = [show(card_of(row, known), uris(row, found, known, images), preprocess) for row in rows]
+    return groups
+
+
+def card_of(row: Mapping[str, Any], known: Known) -> Card:
+    image_id = row["image_id"]
+    said = row.get("references") or (known[image_id].captions if image_id in known else ())
+    return Card(
+        image_id,
+        row["caption"],
+        said,
+        row.get("scores", {}),
+        row.get("log_prob"),
+        row.get("others", ()),
+        attention=attention_of(row.get("attention")),
+    )
+
+
+def attention_of(seen: Mapping[str, Any] | None) -> Attention | None:
+    if not seen:
+        return None
+    weights = np.array(seen["weights"])
+    if "boxes" in seen:
+        return Attention(1, len(seen["boxes"]), seen["pieces"], weights, np.array(seen["boxes"]))
+    return Attention(seen["rows"], seen["columns"], seen["pieces"], weights)
+
+
+def uris(row: Mapping[str, Any], found: Found, known: Known, images: str | None) -> list[str]:
+    """Where the picture may be, in the order to try."""
+    image_id, uri = row["image_id"], row.get("uri") or ""
+    file = known[image_id].file if image_id in known else row.get("file", "")
+    if images:
+        names = [image_id, file, Path(file).name, Path(uri).name]
+        return [f"{images.rstrip('/')}/{name}" for name in dict.fromkeys(names) if name]
+    beside = Path(found.evaluation.get("data") or "").parent / file
+    return [place for place in (uri, str(beside) if file else "") if place]
+
+
+def preprocess_of(evaluation: Mapping[str, Any]) -> Preprocess | None:
+    recipe = (evaluation.get("features") or {}).get("recipe", {})
+    if "crop" not in recipe.get("preprocessing", {}):  # a detector sees the whole picture
+        return None
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe["preprocessing"].items()}
+    return Preprocess(**values)
+
+
+def growth(found: Found, known: Known, images: str | None) -> list[tuple[Card, list[tuple[int, str]]]]:
+    """Some of the validation images with their captions at a few epochs."""
+    rows = {row["image_id"]: row for row in found.rows}
+    grown = []
+    for image_id, stages in list(by_epoch(found.samples, "image_id", "caption").items())[:GROWN]:
+        row = rows.get(image_id, {"image_id": image_id})
+        grown.append((show(Card(image_id, stages[-1][1]), uris(row, found, known, images), None), stages))
+    return grown
+
+
+def about(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """How the captions were made, as rows of a table."""
+    features = evaluation.get("features") or {}
+    return {
+        "captions of people": evaluation.get("data"),
+        "captions scored": evaluation.get("hypotheses"),
+        "split": evaluation.get("split"),
+        "images": evaluation.get("images"),
+        "features": " ".join(filter(None, [features.get("recipe", {}).get("backbone"), features.get("output")])),
+        "fingerprint": features.get("fingerprint"),
+        "tokeniser": evaluation.get("tokeniser"),
+    }
+
+
+def missing(cards: Sequence[Card]) -> list[str]:
+    """Cards that lack what they are to show."""
+    return [f"{card.image_id}: {card.missing}" for card in cards if card.missing]

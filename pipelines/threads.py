@@ -1,0 +1,92 @@
+"""Making things before they are wanted."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from threading import Condition
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+    """``items``, made by a thread that begins at once, is at most ``depth`` ahead, and ends with the consumer."""
+    made: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def hand_over(item) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not hand_over((item, None)):
+                    break
+            hand_over((END, None))
+        except BaseException as error:  # the consumer raises it
+            hand_over((END, error))
+        finally:
+            items.close()
+
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread.start()
+    taken = take(made, stopped, thread)
+    weakref.finalize(taken, stopped.set)  # where nobody takes the first: a generator that has not begun cleans nothing
+    return taken
+
+
+END = object()
+
+
+def take(made: queue.Queue, stopped: threading.Event, thread: threading.Thread) -> Generator[Item, None, None]:
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class Budget:
+    """``total`` to be shared by threads, which get their parts in the order in which they ask: what is large would
+    otherwise wait for as long as something small comes along."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.free = total, total
+        self.waiting: deque[object] = deque()
+        self.changed = Condition()
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Wait until ``amount`` is free, and hold it during the block; more than the total is all of it."""
+        amount, ticket = min(amount, self.total), object()
+        with self.changed:
+            self.waiting.append(ticket)
+            try:
+                self.changed.wait_for(lambda: self.waiting[0] is ticket and self.free >= amount)
+                self.free -= amount
+            finally:  # also where the wait is interrupted
+                self.waiting.remove(ticket)
+                self.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += amount
+                self.changed.notify_all()

@@ -1,0 +1,260 @@
+"""MLflow, spoken to by the driver alone.
+
+A run folder has one MLflow run, also when training was interrupted and went on: what MLflow has of an epoch already is
+not logged again. metrics.jsonl is the truth; a server that is away for a while gets the epochs that it missed later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.config.dotted import flat
+from pipelines.config.metrics import value_of
+from pipelines.config.recipe import Recipe
+from pipelines.console import tell
+from pipelines.files.jsonl import read_lines
+from pipelines.tracking import registry
+from pipelines.tracking.client import PATIENCE, client_at, first_line, needed, new_client, reach, uri_of, within
+from pipelines.tracking.lineage import held_out, inputs_of
+from pipelines.tracking.packaging import log_model
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+STEP_SECONDS = 5
+"""Between two points of the curves over steps."""
+MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
+"""The tag by which MLflow shows a run under another."""
+KEY = "rnncond.run"
+"""The tag by which a run is found again whose id was not written down."""
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+"""What MLflow says of a run that it has not, or has deleted."""
+
+
+class TrackedTask(Protocol):
+    """What MLflow is told of a training's data; see ``pipelines.training.data.task``."""
+
+    vocabulary: str
+    source_vocabulary: str | None
+    features: dict[str, Any] | None
+
+
+class Tracking:
+    """One run in MLflow.
+
+    Args:
+        run_id: of the run to go on with; None to begin one.
+        key: what the run is tagged with, and found by where its id is not known.
+        parent: id of the run that a new one is a child of.
+        tags: of a new run.
+
+    Raises:
+        UserError: MLflow does not answer, or refuses.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        name: str,
+        run_id: str | None = None,
+        *,
+        key: str | None = None,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+        self.tags |= {KEY: key} if key else {}
+        self.uri = uri_of(recipe)
+        self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
+        self.run_id: str | None = None
+        try:
+            reach(self.uri, lambda: self.connect(name, run_id))
+        except BaseException as error:  # a run that is there already would be left running
+            if self.run_id:
+                self.__exit__(type(error))
+            raise
+
+    def connect(self, name: str, run_id: str | None) -> None:
+        from mlflow.entities import Param
+
+        self.client = new_client(self.uri)
+        experiment = self.client.get_experiment_by_name(self.recipe.tracking.experiment)
+        if experiment:
+            number = experiment.experiment_id
+        else:
+            number = self.client.create_experiment(self.recipe.tracking.experiment)
+        run = self.known(run_id, number) or self.client.create_run(number, run_name=name, tags=self.tags)
+        self.run_id, self.logged = run.info.run_id, int(run.data.metrics.get("epoch", 0))
+        steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
+        self.logged_steps = max(steps, default=0)
+        if not run.data.params:  # it is new, or was left when it was
+            self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
+            values = [Param(key, str(value)[:500]) for key, value in flat(self.recipe.model_dump())]
+            self.client.log_batch(self.run_id, params=values)
+
+    def known(self, run_id: str | None, experiment: str) -> Run | None:
+        """The run to go on with, which is running again."""
+        from mlflow.exceptions import MlflowException
+
+        if run_id is None and KEY in self.tags:
+            found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.tags[KEY]}'", max_results=1)
+            run_id = found[0].info.run_id if found else None
+        if run_id is None:
+            return None
+        try:
+            run = self.client.get_run(run_id)
+            self.client.update_run(run_id, status="RUNNING")
+            return run
+        except MlflowException as error:
+            if error.error_code not in GONE:
+                raise
+            tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
+            return None
+
+    def describe(self, task: TrackedTask) -> None:
+        """What a new run is told of its data: the vocabularies, and where the data come from.
+
+        Raises:
+            Fault: MLflow does not take it.
+        """
+        with needed(self.uri):
+            if self.client.get_run(self.run_id).inputs.dataset_inputs:
+                return
+        inputs = inputs_of(self.recipe.data.model_dump(), task.features)
+        with needed(self.uri):
+            self.client.log_text(self.run_id, task.vocabulary, "vocabulary.json")
+            if task.source_vocabulary:
+                self.client.log_text(self.run_id, task.source_vocabulary, "source_vocabulary.json")
+            self.client.log_inputs(self.run_id, inputs)
+
+    def log(self, lines: list[dict[str, Any]]) -> bool:
+        """Bring MLflow up to ``lines``, all epochs so far: is it? Trouble is told once and does not end the run."""
+        for line in lines:
+            if line["epoch"] > self.logged:
+                if not self.send(line, line["epoch"]):
+                    return False  # the next would hide that this one is missing
+                self.logged = line["epoch"]
+        return True
+
+    def log_step(self, entry: dict[str, Any]) -> None:
+        """A point of the curves within epochs: the loss of the epoch so far, the learning rate, words a second.
+
+        Args:
+            entry: ``steps``, of all epochs, and what is to be drawn over it.
+        """
+        now = time.monotonic()
+        if self.behind or entry["steps"] <= self.logged_steps or now - self.sent < STEP_SECONDS:
+            return
+        self.sent = now
+        values = {f"step/{key}": value for key, value in entry.items() if key not in PLACES}
+        if self.send(values, entry["steps"]):
+            self.logged_steps = entry["steps"]
+
+    def send(self, values: dict[str, float], step: int) -> bool:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        try:
+            self.client.log_batch(self.run_id, [Metric(key, float(value), now, step) for key, value in values.items()])
+            self.behind = False
+        except Exception as error:
+            if not self.behind:
+                tell(f"MLflow at {self.uri} takes no metrics at the moment ({first_line(error)}); training goes on.")
+            self.behind = True
+        return not self.behind
+
+    def hand_in(self, out: Path, metric: str, best: dict[str, Any]) -> None:
+        """The epochs that are missing, the samples, and the models, of which the best is registered where the recipe
+        says so.
+
+        Raises:
+            Fault: MLflow does not take them.
+        """
+        with needed(self.uri):
+            if not self.log(read_lines(out / "metrics.jsonl")):
+                raise ConnectionError("it takes no metrics")
+            self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
+            weights = self.recipe.tracking.backbone_weights
+            logged_id = log_model(self.client, self.run_id, out / "best", weights=weights)
+            if (out / "averaged").is_dir():
+                log_model(self.client, self.run_id, out / "averaged", "averaged", weights)
+            if self.recipe.tracking.registered_model:
+                self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
+
+    def register(self, name: str, logged_id: str, metric: str, value: float) -> bool:
+        """A new version of the registered model ``name``; the ``champion``, if it beats the present one.
+
+        Args:
+            value: of ``metric`` on the recipe's validation data; the higher the better.
+
+        Returns:
+            Whether it is the champion now.
+        """
+        tags = {metric: str(value), registry.HELD_OUT: held_out(self.recipe.data.model_dump()) or ""}
+        version = registry.register(self.client, name, logged_id, tags)
+        present = registry.champion(self.client, name)  # as late as can be: others promote, too
+        better = True if present is None else registry.beats(tags, present.tags, metric)
+        if better:
+            registry.set_champion(self.client, version)
+        elif better is None:
+            tell(
+                f"{name} version {version.version} is registered; whether it beats the champion, version "
+                f"{present.version}, is not known, for that was judged by other data. `rnncond promote --data` tells."
+            )
+        return bool(better)
+
+    def __enter__(self) -> Tracking:
+        if self.recipe.tracking.system_metrics:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            try:
+                self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+                self.monitor.start()
+            except Exception as error:  # no run ends for want of these curves
+                tell(f"The machine is not watched: {first_line(error)}.")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        # SystemExit is what Ray makes of SIGTERM.
+        killed = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
+        status = "FINISHED" if kind is None else "KILLED" if killed else "FAILED"
+        try:
+            if self.monitor:
+                within(PATIENCE, self.monitor.finish)
+            self.client.set_terminated(self.run_id, status)
+        except Exception as error:
+            tell(f"MLflow at {self.uri} was not told that the run has {status}: {first_line(error)}")
+
+
+PLACES = ("epoch", "step", "of", "steps")
+"""Of a note on progress: what says where, not what."""
+
+
+def log_page(run: Mapping[str, Any], page: Path) -> None:
+    """The report of the run whose run.json is ``run``, beside what MLflow has of it; trouble is told."""
+    if "mlflow_run_id" not in run:
+        return
+    try:
+        client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
+    except Exception as error:
+        tell(f"MLflow at {run['mlflow_uri']} did not take the page: {str(error).splitlines()[0]}")
+
+
+def end_thrown_away(run: Mapping[str, Any]) -> None:
+    """Leave nothing of the run whose run.json was ``run``, and of its trials, open in MLflow; trouble is told."""
+    if "mlflow_run_id" not in run:
+        return
+    try:
+        client, old = client_at(run["mlflow_uri"]), run["mlflow_run_id"]
+        known = client.get_run(old).info
+        query = f"attributes.status = 'RUNNING' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{old}'"
+        children = client.search_runs([known.experiment_id], query, max_results=50_000)  # as many as MLflow gives
+        for info in (*(child.info for child in children), known):
+            if info.status == "RUNNING":
+                client.set_terminated(info.run_id, "KILLED")
+    except Exception as error:
+        tell(f"MLflow at {run.get('mlflow_uri')} was not told that the run before has ended: {first_line(error)}")

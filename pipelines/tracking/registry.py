@@ -1,0 +1,64 @@
+"""MLflow's model registry: versions of a name, of which one is the ``champion``.
+
+A version's tags say which model it is (``rnncond.model_id``), what its scores were, and on what (``rnncond.held_out``),
+and which file of a CNN's weights travels with it (``rnncond.backbone``), if one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+MODEL_ID, HELD_OUT, BACKBONE = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
+
+
+def champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """The present champion, if there is one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:
+    """The newest version that is the model of ``model_id``."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_ID}` = '{model_id}'")
+    return max(found, key=lambda version: int(version.version), default=None)
+
+
+def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str, str]) -> ModelVersion:
+    """The version of ``name`` that is this model, there already or new; so is the name.
+
+    Args:
+        logged_id: of an MLflow model, as ``logged.log_model`` gives it.
+    """
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    model = client.get_logged_model(logged_id)
+    known = version_of(client, name, model.tags[MODEL_ID])
+    if known and (BACKBONE in known.tags or BACKBONE not in model.tags):
+        return known
+    return client.create_model_version(
+        name, model.artifact_location, model.source_run_id, {**model.tags, **tags}, model_id=logged_id
+    )
+
+
+def beats(tags: Mapping[str, str], present: Mapping[str, str], metric: str) -> bool | None:
+    """Whether the scores in ``tags`` are better; None where the two cannot be compared."""
+    comparable = tags.get(HELD_OUT) and tags.get(HELD_OUT) == present.get(HELD_OUT)
+    if not comparable or metric not in tags or metric not in present:
+        return None
+    return float(tags[metric]) > float(present[metric])
+
+
+def set_champion(client: MlflowClient, version: ModelVersion) -> None:
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)

@@ -1,0 +1,289 @@
+"""A run's folder, and its only writer.
+
+```
+OUT/
+  recipe.yaml                  resolved: `rnncond train OUT/recipe.yaml --out ELSEWHERE` repeats the run
+  run.json                     status, best epoch and scores, scores of averaged/, MLflow run, versions, what was left
+                               out of the data
+  metrics.jsonl                an object an epoch
+  samples.jsonl                captions of some validation images at every validation
+  best/, last/, averaged/      models, as `rnncond caption --model` takes them; averaged/ with training.average_last
+  history/step-00001200/       the models that averaged/ is the mean of
+  checkpoints/step-00001200/   the state to go on from, the two newest
+```
+
+Training workers, wherever they run, send what they have to this one object on the machine of the driver, so the cluster
+needs no shared file system. An epoch that is trained again after a failure is not written twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.files.jsonl import append, read_lines
+from rnncond.atomic import replace_folder, sweep
+
+Folder = dict[str, bytes]
+"""A folder's files by name."""
+STATES = 2
+"""States that are kept: should the newest be damaged, there is the one before it."""
+SUMS = "sha256.json"
+"""In a state: SHA-256 of each of its files."""
+
+
+def writes(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that tells what hinders it from writing as the user's to put right."""
+
+    @functools.wraps(method)
+    def explained(self: Journal, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise UserError(
+                f"The run's folder {self.out} cannot be written: {'the disk is full' if full else error}. What it has "
+                "is kept. Put that right and run the same command again, to go on from the last checkpoint."
+            ) from None
+
+    return explained
+
+
+class Journal:
+    """Begin with ``open``; every method may be called from another process when this is a Ray actor."""
+
+    def __init__(self, out: str | Path) -> None:
+        self.out = Path(out)
+        self.news: list[dict[str, Any]] = []
+        self.told: str | None = None
+        self.damaged: set[str] = set()
+        self.lock: int | None = None
+
+    @writes
+    def open(
+        self,
+        recipe: str,
+        about: dict[str, Any],
+        restart: bool = False,
+        patience: float = 0,
+        check: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> dict[str, Any]:
+        """Take the folder for this run; returns its run.json.
+
+        Args:
+            recipe: resolved, as YAML.
+            about: what run.json is to say of a new run.
+            restart: throw away the run that the folder has.
+            patience: seconds to wait for another run to let go of the folder.
+            check: is given the run.json of the run that is to go on, which nobody else can change any more, and raises
+                UserError where it must not.
+
+        Raises:
+            UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
+        """
+        self.take_lock(patience)
+        for name in REPLACED:
+            sweep(self.out / name)
+        if (self.out / ".ray").exists():
+            shutil.rmtree(self.out / ".ray")
+        if restart or ((self.out / "run.json").exists() and not self.run()):
+            self.clear()
+        begun = self.run()
+        if begun and check:
+            check(begun)
+        self.checkpoint()
+        # A kill between the two leaves no run, or one that goes on by the recipe of either.
+        if begun:
+            self.say(status="running")
+        self.write("recipe.yaml", recipe)
+        if not begun:
+            self.say(started=now(), **about, status="running")
+        return self.run()
+
+    def take_lock(self, patience: float) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise UserError(
+                        f"Another run is writing to {self.out}. Wait for it, or choose another --out."
+                    ) from None
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        """Let another run have the folder."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def clear(self) -> None:
+        """Throw the run away. Its run.json is emptied first and goes last: a kill leaves what is cleared again."""
+        run = self.out / "run.json"
+        if run.exists():
+            self.write(run.name, "{}")
+        for name in ("best", "last", "averaged", "history", "checkpoints", "trials"):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+        for path in (*self.out.glob("*.json"), *self.out.glob("*.jsonl"), *self.out.glob("*.yaml")):
+            if path != run:
+                path.unlink()
+        run.unlink(missing_ok=True)
+
+    def run(self) -> dict[str, Any]:
+        return read_run(self.out)
+
+    @writes
+    def say(self, **changes: Any) -> None:
+        """Change entries of run.json; None takes one out."""
+        entries = {key: value for key, value in {**self.run(), **changes}.items() if value is not None}
+        self.write("run.json", json.dumps(entries, indent=1, ensure_ascii=False))
+
+    def checkpoint(self) -> Folder | None:
+        """The newest whole state to go on from; None at the beginning.
+
+        Raises:
+            UserError: there are states, and all are damaged.
+        """
+        folders = sorted((self.out / "checkpoints").glob("step-*"), reverse=True)
+        for folder in folders:
+            state, trouble = read_state(folder)
+            if not trouble:
+                return state
+            if folder.name not in self.damaged:
+                self.damaged.add(folder.name)
+                self.note(f"The checkpoint {folder} is damaged ({trouble}); the run goes on from the one before it.")
+        if folders:
+            raise UserError(
+                f"No checkpoint in {self.out / 'checkpoints'} can be gone on from: {folders[0].name}: {trouble}. Put "
+                "back a copy of it, or give --restart to begin again; best/ and last/ are models of their own."
+            )
+        return None
+
+    @writes
+    def keep(
+        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
+    ) -> None:
+        """Store the state after ``step`` steps, and the models (``best``, ``last``) that are new with it.
+
+        The models come first: when the state is there, so is all that led to it.
+
+        Args:
+            history: how many of the models that were ``last`` to keep.
+        """
+        models = models or {}
+        for name, files in models.items():
+            replace_folder(self.out / name, files)
+        if history and "last" in models:
+            put(self.out / "history", step, models["last"], history)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
+        put(self.out / "checkpoints", step, {**state, SUMS: json.dumps(sums).encode()}, STATES)
+
+    def history(self) -> list[Folder]:
+        """The models that ``keep`` was to remember, the newest last."""
+        folders = sorted((self.out / "history").glob("step-*"))
+        return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+
+    @writes
+    def keep_average(self, model: Folder, line: dict[str, Any]) -> None:
+        """The mean of the models of ``history``, and its scores."""
+        replace_folder(self.out / "averaged", model)
+        self.say(averaged=line)
+
+    @writes
+    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+        """Append an epoch's metrics and samples, unless the folder has them from before a failure."""
+        if line["epoch"] > last_epoch(self.out / "samples.jsonl"):
+            append(self.out / "samples.jsonl", [{"epoch": line["epoch"], **sample} for sample in samples])
+        if line["epoch"] > last_epoch(self.out / "metrics.jsonl"):
+            append(self.out / "metrics.jsonl", [line])
+            self.news.append({"kind": "epoch", **line})
+
+    def progress(self, **values: Any) -> None:
+        """Something for the terminal only."""
+        self.news.append({"kind": "progress", **values})
+
+    def note(self, message: str) -> None:
+        """Something that the user is to know."""
+        self.news.append({"kind": "note", "message": message})
+
+    def trouble(self, message: str) -> None:
+        """What only the user can put right."""
+        self.told = message
+
+    def problem(self) -> str | None:
+        return self.told
+
+    def take(self) -> list[dict[str, Any]]:
+        """What is new since the last call."""
+        news, self.news = self.news, []
+        return news
+
+    def write(self, name: str, text: str) -> None:
+        fresh = self.out / f".{name}.new"
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(self.out / name)
+
+
+REPLACED = ("best", "last", "averaged", "history/step-*", "checkpoints/step-*")
+"""Folders that a run may be killed while it replaces."""
+
+
+def put(folder: Path, step: int, files: Folder, count: int) -> None:
+    """Write ``files`` as of ``step``; of the earlier ones ``count`` - 1 stay, and of later ones, left behind, none."""
+    fresh = folder / f"step-{step:08d}"
+    replace_folder(fresh, files)
+    earlier = sorted((path for path in folder.glob("step-*") if path.name <= fresh.name), reverse=True)
+    for old in set(folder.glob("step-*")) - set(earlier[:count]):
+        shutil.rmtree(old)
+
+
+def read_state(folder: Path) -> tuple[Folder, str]:
+    """The files of a state, and what is wrong with them; nothing is the empty string."""
+    state: Folder = {}
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        for name, digest in sums.items():
+            state[name] = (folder / name).read_bytes()
+            if hashlib.sha256(state[name]).hexdigest() != digest:
+                return {}, f"{name}, {len(state[name]):,} bytes, is not what was written"
+    except (OSError, ValueError, AttributeError) as error:
+        return {}, str(error)
+    return state, ""
+
+
+def read_run(out: str | Path) -> dict[str, Any]:
+    """run.json; empty where there is none, or where clearing away the run was interrupted.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = Path(out) / "run.json"
+    try:
+        return json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: {error}. Put back a copy of it, or give --restart to begin the run again."
+        ) from None
+
+
+def last_epoch(path: Path) -> int:
+    lines = read_lines(path)
+    return lines[-1]["epoch"] if lines else 0
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,175 @@
+"""The trials of a search: their run folders, which one actor beside the driver writes, and the process that trains one.
+
+```
+OUT/trials/003/                an ordinary run folder (training.run_folder); its run.json has the trial's params
+```
+What is known of a trial is in its folder and nowhere else, so a search may be killed at any moment: the next driver
+reads which trials are done, and goes on with the others from their checkpoints. Ray Tune's own bookkeeping is left
+behind, because it keeps neither the schedulers' state nor what came after its last snapshot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.actor import ActorHandle
+
+from pipelines.config.metrics import best_of, value_of
+from pipelines.config.search_space import Params, Search
+from pipelines.errors import Fault, UserError
+from pipelines.files.jsonl import read_lines
+from pipelines.training.data.task import Task
+from pipelines.training.learner import Learner
+from pipelines.training.run_actor import Desk
+from pipelines.training.run_folder import Folder, read_run
+
+DONE = ("finished", "stopped", "failed")
+ORIGIN = "origin.txt"
+"""In a state that one trial leaves for another: whose it is."""
+
+
+@dataclass
+class Record:
+    """What is known of a trial.
+
+    Attributes:
+        status: ``finished``, ``stopped`` early, ``failed``; anything else was under way.
+        lines: of metrics.jsonl.
+    """
+
+    name: str
+    params: Params
+    status: str
+    run: dict[str, Any]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.status in DONE
+
+    @property
+    def epoch(self) -> int:
+        return self.lines[-1]["epoch"] if self.lines else 0
+
+    def best(self, metric: str) -> dict[str, Any] | None:
+        """The best epoch; None before the first that was validated."""
+        return best_of(self.lines, metric) if any("val_loss" in line for line in self.lines) else None
+
+    def reports(self, metric: str) -> list[dict[str, float]]:
+        """What schedulers were told: at each validated epoch, the best value so far."""
+        found: list[dict[str, float]] = []
+        for line in self.lines:
+            if "val_loss" in line:
+                score = value_of(line, metric)
+                found.append({"epoch": line["epoch"], "score": max([score, *(one["score"] for one in found[-1:])])})
+        return found
+
+    def row(self, metric: str) -> dict[str, Any]:
+        """A line of trials.jsonl."""
+        best = self.best(metric)
+        return {
+            "trial": self.name,
+            "status": self.status,
+            "params": self.params,
+            "score": best and (best["val_loss"] if metric == "loss" else best[metric]),
+            "best_epoch": best and best["epoch"],
+            "epochs": self.epoch,
+            "seconds": round(sum(line["seconds"] for line in self.lines), 1),
+            **{key: self.run[key] for key in ("reason", "exploited", "mlflow_run_id") if key in self.run},
+        }
+
+
+def records(folder: Path) -> list[Record]:
+    """Of the trials in a search's folder, by name."""
+    found = []
+    for path in sorted((folder / "trials").glob("*/run.json")):
+        run, lines = read_run(path.parent), read_lines(path.parent / "metrics.jsonl")
+        if run:
+            found.append(Record(path.parent.name, run["params"], run["status"], run, lines))
+    return found
+
+
+def work(config: dict[str, Any], search: Search, task: Task, trials: ActorHandle, threads: int, device: str) -> None:
+    """Train one trial in this process, until it is done or Ray Tune ends it at a report."""
+    torch.set_num_threads(threads)
+    name = tune.get_context().get_trial_name()
+    params = search.settled(config["params"])
+    recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
+    desk = Desk(trials, name, recipe.to_yaml(), params)
+    try:
+        take_over(desk, tune.get_checkpoint(), params)
+        reports = Reports(search, name)
+        task = dataclasses.replace(task, recipe=recipe)
+        learner = Learner(task, desk, device, report=lambda line: reports.tell(line, learner.state))
+        for line in desk.lines()[-1 if reports.population else 0 :]:
+            reports.tell(line, learner.state)
+        learner.run()
+        desk.say(ending="finished")
+    except Fault:
+        raise
+    except UserError as error:
+        desk.say(ending="failed", reason=str(error))
+        return
+    reports.end()
+
+
+class Reports:
+    """What a trial tells Ray Tune, which may end it there: of each epoch that was validated the best score so far."""
+
+    def __init__(self, search: Search, name: str) -> None:
+        self.search, self.name = search, name
+        self.population = search.settings.algorithm == "pbt"
+        self.epoch, self.best = 0, -math.inf
+
+    def tell(self, line: dict[str, Any], state: Callable[[], Folder]) -> None:
+        if "val_loss" not in line:
+            return
+        self.epoch, score = line["epoch"], value_of(line, self.search.metric)
+        self.best = max(self.best, score)
+        if self.epoch == self.search.recipe.training.epochs:
+            return
+        if not self.population:
+            tune.report({"epoch": self.epoch, "score": self.best})
+        elif self.epoch % self.search.settings.pbt.interval == 0:
+            self.compare(score, state())
+
+    def compare(self, score: float, state: Folder) -> None:
+        """Of a population: how good the weights are now, and the state, for a worse trial to go on from."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in (state | {ORIGIN: self.name.encode()}).items():
+                (Path(folder) / name).write_bytes(content)
+            checkpoint = tune.Checkpoint.from_directory(folder)
+            tune.report({"epoch": self.epoch, "score": score}, checkpoint=checkpoint)
+
+    def end(self) -> None:
+        """When all is written; after its last epoch a trial is not to be ended before."""
+        if not self.population:
+            tune.report({"epoch": self.epoch, "score": self.best})
+
+
+def take_over(desk: Desk, checkpoint: tune.Checkpoint | None, params: Params) -> None:
+    """Go on from the state that another trial of the population left, if that is what Ray Tune gives."""
+    if checkpoint is None:
+        return
+    with checkpoint.as_directory() as folder:
+        state = {path.name: path.read_bytes() for path in Path(folder).iterdir() if not path.name.startswith(".")}
+    origin = state.pop(ORIGIN).decode()
+    position = json.loads(state["position.json"])
+    step = {"epoch": position["epoch"], "of": origin, "params": params}
+    before = desk.run().get("exploited", [])
+    if origin == desk.name or step in before:
+        return
+    own = desk.checkpoint()
+    if own:  # best/ stays what it is until the new weights do better
+        position |= {key: json.loads(own["position.json"])[key] for key in ("best", "best_epoch", "waited")}
+    desk.keep(position["steps"], state | {"position.json": json.dumps(position).encode()})
+    desk.say(params=params, exploited=[*before, step])

@@ -1,0 +1,201 @@
+"""What the driver does while trials run: MLflow, trials.jsonl, the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.actor import ActorHandle
+from ray.tune.experiment import Trial
+
+from pipelines.config.metrics import value_of
+from pipelines.config.search_space import Params, Search, spelled
+from pipelines.console import Progress, tell
+from pipelines.errors import UserError, user_message
+from pipelines.files.jsonl import read_lines
+from pipelines.tracking.client import first_line, needed
+from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
+from pipelines.training.run_actor import answer
+from pipelines.training.run_folder import Journal, read_run
+from pipelines.tuning.trials import Record, records
+
+TABLE = "trials.jsonl"
+
+
+class Watch(tune.Callback):
+    """Follows the trials. Each is a child of the search's run in MLflow, found again by its tag when a search goes on.
+
+    Args:
+        folder: of the search.
+        trials: the actor ``Trials``.
+        parent: the search's run in MLflow.
+        progress: counts trials.
+    """
+
+    def __init__(self, search: Search, folder: Path, trials: ActorHandle, parent: Tracking, progress: Progress) -> None:
+        self.search, self.folder, self.trials, self.parent, self.progress = search, folder, trials, parent, progress
+        self.children: dict[str, Tracking] = {}
+        self.running: set[str] = set()
+        self.known = children_of(parent)
+        self.best: tuple[float, str] | None = None
+        for record in records(folder):
+            self.take_best(record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune keeps a copy among its notes, which are thrown away."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.running.add(str(trial))
+        self.child(str(trial), self.search.settled(trial.config["params"]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self.record(trial)
+        self.follow(record)
+        self.take_best(record)
+        self.show(0)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self.record(trial)
+        self.settle(record, record.run.get("ending", "stopped"))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        error = trial.get_pickled_error() or trial.get_error()
+        reason = user_message(error) if error else None
+        record = self.record(trial)
+        record.run["reason"] = reason or str(error).strip().split("\n")[-1][:500]
+        self.settle(record, "failed")
+
+    def record(self, trial: Trial) -> Record:
+        name = str(trial)
+        path = self.folder / "trials" / name
+        run = read_run(path)
+        params = run.get("params") or self.search.settled(trial.config["params"])
+        return Record(name, params, run.get("status", ""), run, read_lines(path / "metrics.jsonl"))
+
+    def child(self, name: str, params: dict[str, Any]) -> Tracking | None:
+        """The trial's run in MLflow; None while MLflow is away."""
+        if name not in self.children:
+            run_id = self.known.get(name)
+            try:
+                self.children[name] = child_of(self.search, self.folder, name, params, self.parent, run_id)
+            except UserError as error:
+                tell(f"{error} Trial {name} goes on without it.")
+                return None
+        return self.children[name]
+
+    def follow(self, record: Record) -> Tracking | None:
+        """Bring the trial's run in MLflow up to date; None where it is not."""
+        child = self.child(record.name, record.params)
+        if child and not child.log(record.lines):
+            child = None
+        for note in answer(self.trials.take_notes.remote()):
+            self.say(note)
+        return child
+
+    def settle(self, record: Record, status: str) -> None:
+        """A trial is over. Its folder says so last: what was not done before is done when the search goes on."""
+        record.status = status
+        child = self.follow(record)
+        changes = {"params": record.params, "best": record.best(self.search.metric)}
+        if child and end_child(child, record):  # else ``catch_up`` does it
+            changes["mlflow_run_id"] = child.run_id
+        if "reason" in record.run:
+            changes["reason"] = record.run["reason"]
+        answer(self.trials.settle.remote(record.name, status=status, **changes))
+        write_table(self.folder, self.search.metric)
+        self.running.discard(record.name)
+        self.children.pop(record.name, None)
+        self.take_best(record)
+        row = record.row(self.search.metric)
+        score = "" if row["score"] is None else f"  {self.search.metric} {row['score']:.3f}"
+        self.say(f"trial {record.name}  {status:<8}  {row['epochs']:>3} epochs{score}  {spelled(record.params)}")
+        self.show(1, status == "failed")
+
+    def say(self, message: str) -> None:
+        (self.progress.bar.console.print if self.progress.bar else tell)(message)
+
+    def take_best(self, record: Record) -> None:
+        line = record.best(self.search.metric)
+        if line:
+            found = (value_of(line, self.search.metric), record.name)
+            self.best = max(self.best, found) if self.best else found
+
+    def show(self, done: int, failed: bool = False) -> None:
+        best = f", best {self.search.metric} {abs(self.best[0]):.3f} by {self.best[1]}" if self.best else ""
+        self.progress.advance(done, int(failed), f"{len(self.running)} running{best}")
+
+    def end(self, status: str) -> None:
+        """Leave no trial's run open."""
+        for child in self.children.values():
+            try:
+                child.client.set_terminated(child.run_id, status)
+            except Exception as error:  # whatever MLflow's database or server raises
+                tell(f"MLflow at {child.uri} was not told that trial {child.run_id} has {status}: {error}")
+
+
+def end_child(child: Tracking, record: Record) -> bool:
+    """Tell MLflow how a trial ended: does it know? Trouble is told and does not end the search."""
+    try:
+        if record.status == "stopped":
+            child.client.set_tag(child.run_id, "stopped", "asha")
+        if "exploited" in record.run:
+            child.client.log_text(child.run_id, json.dumps(record.run["exploited"], indent=1), "exploited.json")
+        child.client.set_terminated(child.run_id, "FAILED" if record.status == "failed" else "FINISHED")
+        return True
+    except Exception as error:  # whatever MLflow's database or server raises
+        tell(f"MLflow at {child.uri} was not told that trial {record.name} has {record.status}: {first_line(error)}")
+        return False
+
+
+def catch_up(search: Search, folder: Path, parent: Tracking) -> None:
+    """Hand in what MLflow missed of the trials that ended while it was away.
+
+    Raises:
+        Fault: it is away still.
+    """
+    missing = [record for record in records(folder) if record.done and "mlflow_run_id" not in record.run]
+    known = children_of(parent) if missing else {}
+    for record in missing:
+        child = child_of(search, folder, record.name, record.params, parent, known.get(record.name))
+        with needed(parent.uri):
+            if not (child.log(record.lines) and end_child(child, record)):
+                raise ConnectionError(f"it does not take trial {record.name}")
+        Journal(folder / "trials" / record.name).say(mlflow_run_id=child.run_id)
+
+
+def child_of(search: Search, folder: Path, name: str, params: Params, parent: Tracking, run_id: str | None) -> Tracking:
+    """A trial's run in MLflow, there already or new."""
+    recipe = search.recipe_of(params, str(folder / "trials" / name))
+    return Tracking(recipe, name, run_id, parent=parent.run_id, tags={"trial": name})
+
+
+def children_of(parent: Tracking) -> dict[str, str]:
+    """Ids of the trials' runs, by trial.
+
+    Raises:
+        Fault: MLflow is away.
+    """
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"
+    found, token = {}, None
+    with needed(parent.uri):
+        experiment = parent.client.get_run(parent.run_id).info.experiment_id
+        while True:
+            page = parent.client.search_runs([experiment], query, page_token=token)
+            found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
+            token = page.token
+            if not token:
+                return found
+
+
+def write_table(folder: Path, metric: str) -> None:
+    """trials.jsonl of the trials so far."""
+    lines = "".join(json.dumps(record.row(metric), ensure_ascii=False) + "\n" for record in records(folder))
+    fresh = folder / f".{TABLE}.new"
+    fresh.write_text(lines, encoding="utf-8")
+    os.replace(fresh, folder / TABLE)

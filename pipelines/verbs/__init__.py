@@ -1,0 +1,1 @@
+"""The command ``rnncond`` and its verbs, a module each."""

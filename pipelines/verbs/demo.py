@@ -1,0 +1,168 @@
+"""``rnncond demo``: the whole path, from pictures to a page, on a small generated world or on your photographs.
+
+Without ``--data`` the world of ``pipelines.demo.world`` is drawn and a small CNN learns to see it
+(``pipelines.demo.cnn``); with it, your photographs and a CNN's weights take their place, and the rest is the same.
+Every stage is a verb that can be run alone, and resumes where it was interrupted when the demo is started again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feature_store import Store
+from pipelines.cluster import connection
+from pipelines.console import Outcome, tell
+from pipelines.demo import cnn, world
+from pipelines.errors import UserError
+from pipelines.inputs.captions import read_captions
+from pipelines.tracking.client import LOCAL_TRACKING
+from pipelines.verbs import caption, evaluate, features, report, train
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+PICTURES = {"train": 2000, "val": 100, "test": 200}
+
+EXAMPLES = """
+Examples:
+
+  rnncond demo
+
+  rnncond demo --out photos --data captions.jsonl --weights squeezenet1_0.safetensors
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the demo is about.
+
+    Attributes:
+        data: the file of captions, which is the listing of the pictures, too.
+        backbone, weights: of the CNN.
+        recipe: of the captioner.
+        held_out: the split that is captioned in the end.
+    """
+
+    data: Path
+    backbone: str
+    weights: Path
+    recipe: str
+    held_out: str
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    out: Annotated[str, typer.Option(help="folder of everything that the demo makes")] = "demo",
+    data: Annotated[str | None, typer.Option(help="your photographs: captions.jsonl with splits train and val")] = None,
+    weights: Annotated[str | None, typer.Option(help="of the backbone, for your photographs")] = None,
+    backbone: Annotated[str, typer.Option(help="for your photographs")] = "torchvision/squeezenet1_0",
+    seed: Annotated[int, typer.Option(min=0, help="of the generated world and of its CNN")] = 0,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
+) -> Outcome:
+    """Make features, train a captioner, caption pictures it has never seen, score them, and write a page."""
+    began = time.monotonic()
+    folder = Path(out)
+    if (data is None) != (weights is None):
+        raise UserError(
+            "--data and --weights go together: your photographs' captions, and the CNN that is to see them."
+        )
+    generated = data is None
+    if generated:
+        subject = make_world(folder, seed)
+    else:
+        subject = Subject(Path(data), backbone, Path(weights), "show_attend_tell.small", "val")
+    store, model, captioned = folder / "store", folder / "run", folder / "captioned"
+
+    with connection.connect(address):
+        with stage(f"Features: what {subject.backbone} sees in each picture"):
+            made = features.run(str(subject.data), str(store), subject.backbone, str(subject.weights))
+        with stage("Training: Show, Attend and Tell learns to put features into words"):
+            tracking = LOCAL_TRACKING.replace("mlflow.db", str(folder / "mlflow.db"))
+            settings = [
+                f"data.store={store}",
+                f"data.fingerprint={made.summary['set']}",
+                f"data.captions={subject.data}",
+                f"tracking.uri={tracking}",
+            ]
+            train.run(subject.recipe, settings, out=str(model))
+        with stage(f"Captions: pictures of the split {subject.held_out!r}, which training has not seen"):
+            pictures = list_pictures(subject, folder)
+            caption.run(str(model), str(captioned), str(pictures), weights=str(subject.weights), attention=True)
+        with stage("Scores"):
+            scores = evaluate.run(model=str(model), split=subject.held_out, shuffled=True).summary
+        with stage("The page"):
+            report.run(str(model), data=str(subject.data))
+
+    summary = {name: scores[name] for name in ("images", "CIDEr", "BLEU-4", "CIDEr of shuffled pictures")}
+    if generated:
+        summary["captions_with_every_attribute_right"] = f"{exactness(folder / 'world', captioned):.1%}"
+    summary |= {"minutes": round((time.monotonic() - began) / 60, 1), "report": str(folder / "run" / "report.html")}
+    hint = (
+        f"Open {summary['report']} in a browser. Next:\n"
+        f"  rnncond caption PICTURES --model {model} --weights {subject.weights} --out mine\n"
+        f"  mlflow ui --backend-store-uri {tracking}"
+    )
+    return Outcome(summary, made.failed, made.failures, hint)
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    tell(f"\n{what}")
+    began = time.monotonic()
+    yield
+    tell(f"  took {time.monotonic() - began:.0f} s")
+
+
+def make_world(folder: Path, seed: int) -> Subject:
+    """Draw the world and train its CNN, unless the folder has both."""
+    drawn, weights = folder / "world", folder / "cnn.safetensors"
+    with stage(f"World: {sum(PICTURES.values()):,} pictures of coloured shapes, with captions in English and German"):
+        if not is_drawn(drawn, seed):
+            weights.unlink(missing_ok=True)
+            world.make(drawn, PICTURES, seed)
+    with stage("CNN: a small network learns to see shapes, from pictures of its own without captions"):
+        if not weights.exists():
+            right = cnn.train(weights, seed)
+            tell(f"  it tells everything right in {right:.0%} of fresh pictures of 2 to 4 groups")
+    return Subject(drawn / "captions.jsonl", cnn.BACKBONE, weights, "demo", "test")
+
+
+def is_drawn(drawn: Path, seed: int) -> bool:
+    try:
+        about = json.loads((drawn / "world.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (about["version"], about["seed"], about["sizes"]) == (world.VERSION, seed, PICTURES)
+
+
+def list_pictures(subject: Subject, folder: Path) -> Path:
+    """A listing of the pictures that are held out, for ``rnncond caption``."""
+    listing = folder / "held_out.jsonl"
+    home = subject.data.absolute().parent
+    rows = [
+        {"image_id": example.image_id, "file": str(home / example.file)}
+        for example in read_captions(subject.data)
+        if example.split == subject.held_out
+    ]
+    listing.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return listing
+
+
+def exactness(drawn: Path, captioned: Path) -> float:
+    """Share of the captions that name count, size, colour, shape and place of every group, and nothing else."""
+    scenes = json.loads((drawn / "world.json").read_text(encoding="utf-8"))["scenes"]
+    rows = Store(captioned).open(kind="captions").snapshot().scan(["image_id", "caption"])
+    right = [
+        world.attributes(row["caption"]) == tuple(world.Group(*group) for group in scenes[row["image_id"]])
+        for batch in rows
+        for row in batch.to_pylist()
+    ]
+    return sum(right) / len(right)

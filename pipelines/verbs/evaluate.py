@@ -1,0 +1,167 @@
+"""``rnncond evaluate``: captions or translations against references.
+
+Writes two files, which ``rnncond report`` shows:
+
+evaluation.json   scores of the whole set, how they were made, the model and its search, what was missing
+evaluated.jsonl   an object an image, or a sentence: what was said, references, its own scores, and for some the
+                  attention of each word
+
+What is scored is told by the model, or by the references: captions of images, or lines of text. Of translations see
+``pipelines.evaluation.evaluate_translations``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from pyarrow import fs
+from typer import Option
+
+from pipelines.config.dotted import absolute
+from pipelines.console import Outcome, tell
+from pipelines.errors import UserError
+from pipelines.evaluation import evaluate_captions, evaluate_translations
+from pipelines.evaluation.caption_metrics import Tokeniser
+from pipelines.evaluation.output import SUMMARY, keep
+from pipelines.files import filesystems
+from pipelines.tracking.models import locate
+from pipelines.verbs.options import TrackingUri
+from rnncond import checkpoint
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+Kind = Literal["captions", "text"]
+
+
+EXAMPLES = """
+Examples:
+
+  rnncond evaluate --model runs/show_attend_tell --shuffled
+
+  rnncond evaluate --captions captioned --data captions.jsonl
+
+  rnncond evaluate --hypotheses results.json --references captions_val2014.json
+
+  rnncond evaluate --model runs/encdec_bidirectional --source test.en --references test.de
+
+  rnncond evaluate --translations translated --references test.de
+
+  rnncond evaluate --hypotheses test.hyp --references test.de --lowercase
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    model: Annotated[
+        str | None, Option(help="caption a split, or translate, with it: a folder, runs:/ or models:/")
+    ] = None,
+    captions: Annotated[str | None, Option(help="score the output of `rnncond caption`")] = None,
+    translations: Annotated[str | None, Option(help="score the output of `rnncond translate`")] = None,
+    hypotheses: Annotated[
+        str | None, Option(help="score a file: COCO results, JSON lines, or ID<tab>caption; or lines of text")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            "--references",
+            help="captions of people, those of training if left out; or translations, of which there may be several",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, Option(help="sentences that --model translates; by default the validation text of its recipe")
+    ] = None,
+    kind: Annotated[Kind | None, Option(help="what --hypotheses are; by default as the references look")] = None,
+    lowercase: Annotated[
+        bool | None,
+        Option(
+            "--lowercase/--cased", help="translations: score without regard to case; by default as the model writes"
+        ),
+    ] = None,
+    store: Annotated[str | None, Option(help="features; by default those of training")] = None,
+    split: Annotated[str | None, Option(help="train, val or test; by default val, or all of --hypotheses")] = None,
+    beam: Annotated[int, Option(help="hypotheses followed at once", min=1)] = 5,
+    tokeniser: Annotated[Tokeniser, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
+    shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
+    fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
+    out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
+    tracking_uri: TrackingUri = None,
+) -> Outcome:
+    """Score captions (BLEU, ROUGE-L, CIDEr; METEOR and SPICE where Java can run them) or translations (BLEU, chrF,
+    TER) against references."""
+    given = {
+        "--model": model, "--captions": captions, "--translations": translations, "--hypotheses": hypotheses
+    }  # fmt: skip
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise UserError(f"Say one of {', '.join(given)}; found {' and '.join(named) or 'none'}.")
+    if kind and hypotheses is None:
+        raise UserError(f"--kind is of --hypotheses; what {named[0]} has is known.")
+    references = [absolute(path) for path in data or ()]
+    trained = folder = None
+    if model is not None:
+        found_at = locate(model, tracking_uri)
+        trained = checkpoint.load(found_at, "cuda" if torch.cuda.is_available() else "cpu")
+        folder = run_of(model, found_at)
+    if hypotheses is not None:
+        if not references:
+            raise UserError("Say --references FILE: what people said, to score against.")
+        text = (kind or look(references[0])) == "text"
+    else:
+        text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
+    only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None,
+                     "--tokeniser": None if tokeniser == "auto" else tokeniser}  # fmt: skip
+    refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
+    out = out or folder or captions or translations
+    if out and "://" in out:
+        raise UserError(f"The results are written to a local folder, not to {out}; say --out FOLDER.")
+
+    given = {"trained": trained, "model": model, "hypotheses": hypotheses, "references": references, "beam": beam,
+             "output": captions or translations, "fingerprint": fingerprint}  # fmt: skip
+    if text:
+        half, found = evaluate_translations, evaluate_translations.find(**given, source=source)
+        evaluation = evaluate_translations.evaluate(found, lowercase)
+    else:
+        half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split)
+        evaluation = evaluate_captions.evaluate(found, tokeniser, shuffled)
+    if out:
+        keep(Path(out), evaluation, found, half.RANK, half.NAME)
+    return half.outcome(evaluation, found.missing, str(Path(out) / SUMMARY) if out else None)
+
+
+def run_of(model: str, folder: Path) -> str | None:
+    """Where a model's results go unless the user says: its run. A model out of MLflow has none."""
+    if model.startswith(("runs:", "models:")):
+        return None
+    if folder.parent.name == "history":
+        return str(folder.parent.parent)
+    return str(folder.parent if folder.name in ("best", "last", "averaged") else folder)
+
+
+def look(references: str) -> Kind:
+    """Whether a file of references has captions of images, which name their images, or lines of text."""
+    filesystem, inside = filesystems.locate(references)
+    if filesystems.type_of(filesystem, inside) == fs.FileType.Directory:
+        return "captions"
+    try:
+        with filesystem.open_input_stream(inside) as file:
+            start = file.read(1 << 16).decode("utf-8-sig", errors="replace").lstrip()
+    except OSError as error:
+        raise UserError(f"The references {references} cannot be read: {error}") from None
+    named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
+    kind: Kind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
+    what = {"captions": "captions of images", "text": "translations, line by line"}[kind]
+    tell(f"Scoring {what}: so {references} looks. If it is not, say --kind {'text' if named else 'captions'}.")
+    return kind
+
+
+def refuse_the_others(text: bool, of_captions: dict[str, Any], of_text: dict[str, Any]) -> None:
+    """Options that mean nothing to what is scored."""
+    wrong = [name for name, value in (of_captions if text else of_text).items() if value is not None]
+    if wrong:
+        scored, theirs = ("translations", "captions") if text else ("captions", "translations")
+        raise UserError(f"{' and '.join(wrong)} is of {theirs}, and these are {scored}; leave it out.")

@@ -1,0 +1,192 @@
+"""``rnncond promote``: a model into MLflow's registry, and to its head if it is the best there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Option
+
+from pipelines.config import sections
+from pipelines.config.metrics import value_of
+from pipelines.config.sections import Tracking
+from pipelines.console import Outcome
+from pipelines.errors import Fault, UserError
+from pipelines.evaluation import output
+from pipelines.features.sources import check_backbone
+from pipelines.tracking import registry
+from pipelines.tracking.client import LOCAL_TRACKING, absolute, client_at
+from pipelines.tracking.lineage import held_out, sha256_of
+from pipelines.tracking.models import locate, weights_in
+from pipelines.tracking.packaging import log_model
+from pipelines.training.run_folder import read_run
+from pipelines.verbs import evaluate
+from rnncond import checkpoint
+from rnncond.checkpoint import Trained
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+EXAMPLES = """
+Examples:
+
+  rnncond promote --model runs/show_attend_tell --name captioner
+
+  rnncond promote --model runs/show_attend_tell --name captioner --data captions.jsonl --split test
+
+  rnncond promote --model runs/gnmt --name translator --source test.en --data test.de
+
+  rnncond caption photos/ --model models:/captioner@champion --out captioned
+"""
+LESS_IS_BETTER = ("TER",)
+EXPERIMENT = Tracking().experiment
+"""Of models that were trained elsewhere."""
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    model: Annotated[str, Option(help="a run's folder, a model's folder, runs:/ID or models:/NAME/VERSION")],
+    name: Annotated[str, Option(help="of the registered model")],
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            "--references",
+            help="held-out captions, or translations, on which both models are scored; "
+            "by default the scores of their training count, if these are of the same data",
+        ),
+    ] = None,
+    source: Annotated[str | None, Option(help="sentences that are translated, with --data")] = None,
+    store: Annotated[str | None, Option(help="their features, with --data; by default those of training")] = None,
+    split: Annotated[str | None, Option(help="of --data; by default val")] = None,
+    beam: Annotated[int, Option(help="hypotheses followed at once, with --data", min=1)] = 5,
+    metric: Annotated[
+        str | None, Option(help="what decides; by default CIDEr or BLEU, without --data the recipe's")
+    ] = None,
+    weights: Annotated[
+        str | None, Option(help="of a captioner's backbone: a file that is to travel with the model")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, Option(help="of MLflow; by default MLFLOW_TRACKING_URI, the run's own, or sqlite:///mlflow.db")
+    ] = None,
+) -> Outcome:
+    """Register a model, and make it the champion if it beats the present one on the same held-out data."""
+    if not data and (source or store or split):
+        raise UserError("--source, --store and --split say how both models are scored on --data; say --data FILE, too.")
+    try:
+        sections.model_name(name)
+    except ValueError as error:
+        raise UserError(f"--name: {error}.") from None
+    folder = locate(model, tracking_uri)
+    trained = checkpoint.load(folder)
+    if weights:
+        check_backbone(trained.features, weights)
+    about = read_run(folder.parent)
+    uri = absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or about.get("mlflow_uri") or LOCAL_TRACKING)
+    client = client_at(uri)
+    present = registry.champion(client, name)
+    same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
+    if same and (not weights or registry.BACKBONE in present.tags):
+        return outcome(name, present, "it is the champion already", trained)
+    if data:
+        metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
+        judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
+    elif "recipe" not in trained.info:
+        raise UserError(
+            f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
+            "references, to score it and the champion on."
+        )
+    else:
+        metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
+        judge = partial(recorded, metric)
+    tags = judge(folder)
+    theirs = (
+        judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
+        if present and data and not same
+        else present and present.tags
+    )
+    logged_id = log_model(client, run_of(client, model, folder, about), folder, weights=weights or weights_in(folder))
+    version = registry.register(client, name, logged_id, tags)
+    if present is None:
+        verdict = "it is the champion, the first"
+    elif same:
+        verdict = f"it is the champion as before, now with the weights in {Path(weights).name}"
+    else:
+        better = registry.beats(tags, theirs, metric)
+        if better is None:
+            raise UserError(
+                f"{name} version {version.version} is registered; whether it beats the champion, version "
+                f"{present.version}, is not known: they were not scored by {metric} on the same data. Score both now: "
+                "--data FILE."
+            )
+        scores = f"{metric} {shown(tags[metric])} against {shown(theirs[metric])} of version {present.version}"
+        if not better:
+            return outcome(name, version, f"not the champion: {scores}", trained)
+        verdict = f"it is the champion: {scores}"
+    now = registry.champion(client, name)
+    if (now and now.version) != (present and present.version):
+        raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
+    registry.set_champion(client, version)
+    return outcome(name, version, verdict, trained)
+
+
+def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained) -> Outcome:
+    summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
+    verb = "translate TEXT" if trained.source_vocabulary else "caption IMAGES"
+    hint = f"Next: rnncond {verb} --model models:/{name}@{registry.CHAMPION} --out output"
+    return Outcome(summary | {"verdict": verdict}, hint=hint)
+
+
+def recorded(metric: str, folder: Path) -> dict[str, str]:
+    """The score that training found on its validation data, as tags of a version; the higher the better."""
+    info = checkpoint.load(folder).info
+    try:
+        value = value_of(info, metric)
+    except KeyError:
+        there = ", ".join(sorted(key for key, value in info.items() if isinstance(value, float)))
+        raise UserError(f"--metric {metric}: training recorded no such score; there are {there}.") from None
+    return {metric: str(value), registry.HELD_OUT: held_out(info["recipe"]["data"]) or ""}
+
+
+def evaluated(metric: str, data: list[str], source: str | None, folder: Path, **options: Any) -> dict[str, str]:
+    """The score on the user's data, as tags of a version; the higher the better."""
+    with tempfile.TemporaryDirectory() as place:
+        evaluate.run(model=str(folder), data=data, source=source, out=place, **options)
+        scores = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))["scores"]
+    if metric not in scores:
+        raise UserError(f"--metric {metric}: there is no such score; there are {', '.join(scores)}.")
+    identity = [sha256_of(path) for path in (*data, *([source] if source else []))] + [options]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    value = -scores[metric] if metric in LESS_IS_BETTER else scores[metric]
+    return {metric: str(value), registry.HELD_OUT: digest}
+
+
+def run_of(client: MlflowClient, model: str, folder: Path, about: dict[str, Any]) -> str:
+    """The MLflow run that a model is of; a new one for a model that has none there."""
+    from mlflow.exceptions import MlflowException
+
+    named = re.match("runs:/([^/]+)", model)
+    run_id = named[1] if named else about.get("mlflow_run_id")
+    if run_id:
+        with contextlib.suppress(MlflowException):
+            return client.get_run(run_id).info.run_id
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    run_id = client.create_run(number, run_name=f"promote {folder.name}").info.run_id
+    client.set_terminated(run_id)
+    return run_id
+
+
+def shown(value: str) -> str:
+    return f"{abs(float(value)):.4g}"

@@ -1,0 +1,84 @@
+"""``rnncond report``: one HTML page of a training run, or of captions or translations, which needs no other file and no
+network; or of a search (``report_search``).
+
+OUT is a run's folder (metrics.jsonl, samples.jsonl, recipe.yaml, and evaluation.json with evaluated.jsonl where
+``rnncond evaluate`` was run) or what ``rnncond caption`` or ``rnncond translate`` wrote. Each part of the page is there
+where its data are. ``report_pictures`` has what is shown of captions, ``report_text`` of translations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.console import Outcome
+from pipelines.errors import UserError
+from pipelines.reporting import pictures, search, sentences
+from pipelines.reporting.load import read
+from pipelines.reporting.page import render
+from pipelines.tracking.mlflow_run import log_page
+from pipelines.training.run_folder import read_run
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+
+EXAMPLES = """
+Examples:
+
+  rnncond report runs/show_attend_tell
+
+  rnncond report runs/show_tell.small.search
+
+  rnncond report captioned --data captions.jsonl --to captioned.html --count 60
+
+  rnncond report translated --data test.de
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    out: Annotated[
+        str, typer.Argument(help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote")
+    ],
+    images: Annotated[str | None, typer.Option(help="folder of the pictures, where they have moved")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="captions or translations of people, to show beside the model's")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="the page; by default OUT/report.html")] = None,
+    count: Annotated[int, typer.Option(help="pictures or sentences shown", min=1)] = 24,
+    fingerprint: Annotated[str | None, typer.Option("--set", help="which set, where OUT has several")] = None,
+) -> Outcome:
+    """One self-contained HTML page: pictures or sentences with what was said, attention, curves and scores."""
+    if "://" in (to or out):
+        raise UserError(f"The page is written to a local file, not to {to or out}; say --to FILE.")
+    if search.is_search(out):
+        page, trials = search.page_of(out)
+        path = keep(page, out, to)
+        return Outcome({"page": str(path.absolute()), "megabytes": len(page) / 1e6, "trials": trials})
+    found = read(out, count, fingerprint)
+    half = sentences if found.is_text else pictures
+    known = half.references(found, data)
+    groups = half.cards_of(found, known, images, count)
+    page = render(half, found, groups, half.growth(found, known, images))
+    path = keep(page, out, to)
+    cards = [card for group in groups.values() for card in group]
+    missing = half.missing(cards)
+    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, half.UNIT: len(cards)}
+    hint = "If the pictures have moved, say --images FOLDER." if missing else None
+    return Outcome(summary, len(missing), missing[:5], hint)
+
+
+def keep(page: str, out: str, to: str | None) -> Path:
+    """Write the page, whole or not at all, and give it to MLflow."""
+    path = Path(to or f"{out}/report.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(page, encoding="utf-8")
+        fresh.replace(path)  # whole, or as it was
+    except OSError as error:
+        raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
+    log_page(read_run(out), path)
+    return path

@@ -1,0 +1,144 @@
+"""``rnncond run``: verbs one after the other, each only where something that it depends on has changed.
+
+OUT/pipeline.json has of each stage what it was given, the fingerprints (``pipelines.workflow.fingerprints``) of what it
+read and wrote, and how it ended. A stage is up to date if it was finished and all of these are as they were. One
+that was stopped goes on as its verb does.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from pipelines import console, errors
+from pipelines.cluster.connection import connect
+from pipelines.console import Outcome, tell
+from pipelines.errors import Fault, OtherRun, UserError
+from pipelines.training.run_folder import now, read_run
+from pipelines.verbs.commands import stage_command
+from pipelines.workflow.pipeline_file import Stage, read_pipeline
+from pipelines.workflow.state import PipelineState, locked, reads, writes
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+ON_RAY = ("features", "train", "tune", "caption", "translate")
+
+EXAMPLES = """
+Examples:
+
+  rnncond run pipeline.yaml
+
+  rnncond run pipeline.yaml photos=more.jsonl stages.train.args.overrides.seed=2
+
+  rnncond run pipeline.yaml --from evaluate
+
+Give the same command again to go on after a failure, or to do what new data ask for.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def main(
+    pipeline: Annotated[str, typer.Argument(help="a YAML file with `stages:`")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="variable=value or key.path=value ...", show_default=False)
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="folder of pipeline.json; by default the file's own")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="do this stage and those behind it in any case")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
+) -> Outcome:
+    """Do the stages of a pipeline that are not up to date, in their order."""
+    return run(pipeline, overrides or (), out=out, start=start, address=address)
+
+
+def run(
+    pipeline: str,
+    overrides: list[str] | tuple[str, ...] = (),
+    *,
+    out: str | None = None,
+    start: str | None = None,
+    address: str | None = None,
+) -> Outcome:
+    """What the command does. See ``main``.
+
+    Raises:
+        UserError: the file has mistakes, or a stage cannot be done; those before it are.
+    """
+    plan = read_pipeline(pipeline, stage_command, overrides, out)
+    names = [stage.name for stage in plan.stages]
+    if start is not None and start not in names:
+        raise UserError(f"--from {start}: there is no such stage; there are {', '.join(names)}.")
+    forced = names[names.index(start) :] if start else []
+    with locked(plan.out) as state, ExitStack() as stack:
+        for number, stage in enumerate(plan.stages, 1):
+            why = "asked for with --from" if stage.name in forced else state.why(stage)
+            if not why:
+                state.news[stage.name] = "up to date"
+                continue
+            tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
+            if stage.verb in ON_RAY:
+                stack.enter_context(connect(address))  # once it runs, it is kept for those to come
+            perform(stage, state, names[number:])
+    return state.outcome(plan.stages)
+
+
+def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
+    """Do a stage, and keep what became of it.
+
+    Raises:
+        UserError: it cannot be done.
+        Fault: it was broken off by one.
+    """
+    known = state.entry(stage)
+    out = stage.args.get("out")
+    ours = known is not None and known.get("args", {}).get("out") == out
+    before = reads(stage)
+    mine = ours or out is None or not read_run(str(out))
+    state.begin(stage, mine)
+    began = time.monotonic()
+    try:
+        outcome = call(stage, ours)
+    except BaseException as error:
+        message = errors.user_message(error)
+        if isinstance(error, OtherRun) or not mine:
+            state.forget(stage, known)
+        else:
+            state.keep(stage, status="failed" if message else "stopped", message=message or repr(error))
+        if message is None:
+            raise
+        state.news[stage.name] = "failed"
+        console.show(Outcome({**state.news, **dict.fromkeys(left, "not begun")}))
+        kind = Fault if errors.exit_code(error) == Fault.code else UserError
+        raise kind(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
+    console.show(replace(outcome, hint=None))
+    state.keep(
+        stage,
+        status="done",
+        inputs=reads(stage) | before,  # what a stage makes for itself and then reads was not there before
+        outputs=writes(stage, outcome.summary),
+        failed=outcome.failed,
+        failures=outcome.failures,
+        ended=now(),
+    )
+    state.news[stage.name] = f"done in {time.monotonic() - began:,.0f} s"
+
+
+def call(stage: Stage, ours: bool) -> Outcome:
+    """The verb.
+
+    Args:
+        ours: what OUT has is of an earlier time of this stage, and may be thrown away.
+    """
+    command = stage_command(stage.verb)
+    try:
+        return console.call(command, stage.verb, stage.words)
+    except OtherRun:
+        if not ours:
+            raise
+        tell("It was begun with other data or another recipe, and begins again.")
+        return console.call(command, stage.verb, ["--restart", *stage.words])

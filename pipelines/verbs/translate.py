@@ -1,0 +1,281 @@
+"""``rnncond translate``: a corpus translated by a trained model, or by several, into a store.
+
+The output is a set of kind ``translations`` in the store OUT, one row a sentence:
+
+=============  ====================================================================================
+id             of the corpus: its own, or the number of the line
+source         the sentence as it was given; ``version`` is a hash of it
+translation    the best; empty where the sentence has no word
+score          log P / length penalty + coverage penalty, as the search was asked; ``log_prob`` is log P alone
+nbest          list of (translation, score), best first, the translation itself included
+model          id of the model; of an ensemble, those of all, joined by +
+cut            whether the sentence was longer than what is read of one
+pieces         with --attention: the parts of the translation that the words of the vocabulary are
+source_pieces  with --attention: those of the source, and its end
+attention      with --attention: float16, pieces x source pieces
+=============  ====================================================================================
+
+The set's fingerprint is that of models and search, and of the corpus where its ids are no more than numbers of lines:
+line 7 of another file is another sentence. A corpus with ids of its own may grow, and only what is new is translated;
+a sentence that has changed under its id is noticed by its version, and done again with --redo-changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+import typer
+
+from feature_store import Dataset, Store, failure_schema
+from pipelines.cluster.resources import Plan
+from pipelines.console import Outcome, Progress
+from pipelines.engine import driver
+from pipelines.errors import UserError
+from pipelines.files import filesystems
+from pipelines.inference.translator import TooLong, Translator, prepare
+from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus, packing_of
+from pipelines.tracking.models import locate
+from pipelines.verbs.options import TrackingUri
+from rnncond import checkpoint
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+VERSION = 1
+"""Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
+
+EXAMPLES = """
+Examples:
+
+  rnncond translate test.en --model runs/encdec_bidirectional.small --out translated --text test.de
+
+  rnncond translate news.jsonl.gz --model models:/translator@champion --out translated --attention --nbest 3
+
+  rnncond translate test.en --model runs/first --ensemble runs/second --ensemble runs/third --out translated
+
+Run the same command again to go on after an interruption.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def command(
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet")
+    ],
+    model: Annotated[str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")],
+    out: Annotated[str, typer.Option(help="folder or uri of the translations' store; made if it is not there")],
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="a further model of the same vocabularies; may be given several times")
+    ] = None,
+    column: Annotated[str, typer.Option(help="of a table: the column that is translated")] = FIELDS[0],
+    lines: Annotated[
+        str | None,
+        typer.Option("--text", help="also write the translations as lines to this file, in the order of TEXT"),
+    ] = None,
+    beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
+    nbest: Annotated[int, typer.Option(min=1, help="translations kept of each sentence, at most the beam")] = 1,
+    attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
+    unk_replace: Annotated[
+        bool,
+        typer.Option("--unk-replace", help="let the model say UNK, and put the source word there that it looked at"),
+    ] = False,
+    max_source_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="tokens read of a sentence; by default text.max_length of the recipe, or 200"),
+    ] = None,
+    too_long: Annotated[TooLong, typer.Option(help="what happens to longer sentences")] = "cut",
+    max_length: Annotated[
+        int | None, typer.Option(help="most words; by default these as in the model's recipe")
+    ] = None,
+    min_length: Annotated[int | None, typer.Option(help="fewest words")] = None,
+    length_penalty: Annotated[
+        Literal["none", "average", "gnmt"] | None,
+        typer.Option(help="what divides a translation's log-probability: 1, its length, or GNMT's"),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="exponent of GNMT's length penalty")] = None,
+    coverage_penalty: Annotated[float | None, typer.Option(help="weight of GNMT's coverage penalty")] = None,
+    no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
+    rows_per_part: Annotated[
+        int | None, typer.Option(min=1, help="sentences a part; by default by size and number")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try sentences again that failed before")
+    ] = False,
+    redo_changed: Annotated[
+        bool, typer.Option("--redo-changed", help="do sentences again that have changed under their ids")
+    ] = False,
+    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> Outcome:
+    """Translate the sentences of TEXT that OUT has no translation of yet."""
+    options = driver.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty, "alpha": alpha,
+             "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return run(
+        text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=options, unk_replace=unk_replace,
+        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention,
+        tracking_uri=tracking_uri, **asked,
+    )  # fmt: skip
+
+
+def run(
+    text: str,
+    model: str,
+    out: str,
+    *,
+    ensemble: list[str] | tuple[str, ...] = (),
+    column: str = FIELDS[0],
+    lines: str | None = None,
+    options: driver.Options = driver.DEFAULTS,
+    tracking_uri: str | None = None,
+    **asked: Any,
+) -> Outcome:
+    """The verb as a function.
+
+    Args:
+        text, model, out, ensemble, column, lines, tracking_uri: see ``command``.
+        asked: what ``translation_search.prepare`` takes: fields of ``SearchOptions``, ``unk_replace``, and others.
+
+    Raises:
+        UserError, StoreError, ModelError: a mistake of the user's, or another writer at work.
+    """
+    corpus = Corpus.open(text, columns=(column, FIELDS[1]))
+    names = [model, *ensemble]
+    translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
+    refuse_unwritable(lines)
+    recipe = recipe_of(translator, corpus)
+    dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
+    make_worker = partial(TranslationWorker.on, translator, text, dataset.schema)
+    chunks = map(with_version, corpus.chunks())
+    row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
+    totals = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
+    if lines is not None:
+        write_lines(corpus, dataset, lines)
+    return outcome(dataset, translator, totals, lines, options.redo_changed)
+
+
+def with_version(chunk: pa.Table) -> pa.Table:
+    """What is listed of a corpus's sentences: id, source and version."""
+    versions = [hashlib.sha256(source.encode()).hexdigest()[:16] for source in chunk["source"].to_pylist()]
+    return chunk.select(["id", "source"]).append_column("version", pa.array(versions, pa.string()))
+
+
+def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
+    """All that the translations depend on."""
+    first = next(corpus.chunks())["id"][0].as_py()
+    numbered = first == "0" * DIGITS
+    return {
+        "model": translator.model_id,
+        "system": translator.system,
+        "search": dataclasses.asdict(translator.options) | {"blocked": list(translator.options.blocked)},
+        "corpus": f"{Path(corpus.source).name} {corpus.digest[:16]}" if numbered else "by id",
+        "max_source_length": translator.longest,
+        "too_long": translator.too_long,
+        "unk_replace": translator.unk_replace,
+        "lowercase": translator.vocabulary.text.lowercase,
+        "version": VERSION,
+    }
+
+
+def schema_of(attention: bool) -> pa.Schema:
+    best = pa.struct([pa.field("translation", pa.string()), pa.field("score", pa.float64())])
+    kinds = {
+        "id": pa.string(), "source": pa.string(), "version": pa.string(), "translation": pa.string(),
+        "score": pa.float64(), "log_prob": pa.float64(), "nbest": pa.list_(best), "model": pa.string(),
+        "cut": pa.bool_(),
+    }  # fmt: skip
+    if attention:
+        words = pa.list_(pa.string())
+        kinds |= {"pieces": words, "source_pieces": words, "attention": pa.list_(pa.list_(pa.float16()))}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
+
+
+def outcome(
+    dataset: Dataset, translator: Translator, totals: driver.Totals, lines: str | None, redo_changed: bool
+) -> Outcome:
+    summary = totals.summary("sentences")
+    if translator.too_long == "cut":
+        summary["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
+    summary["model"] = f"{translator.system} {translator.model_id}"
+    summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
+    if lines is not None:
+        summary["lines"] = lines
+    hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
+    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
+
+
+class TranslationWorker:
+    """Translates a unit of sentences; lives in an actor."""
+
+    def __init__(self, translator: ray.ObjectRef, uri: str, schema: pa.Schema, plan: Plan) -> None:
+        torch.set_num_threads(plan.cpus)
+        self.translator, self.uri, self.schema = ray.get(translator).to(plan.device), uri, schema
+
+    @classmethod
+    def on(cls, translator: Translator, uri: str, schema: pa.Schema, plan: Plan):
+        """What makes a worker in an actor. The weights travel once, through the object store."""
+        return partial(cls, ray.put(translator), uri, schema, plan)
+
+    def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
+        rows, failures = [], []
+        inputs = unit.to_pylist()
+        for given, said in zip(inputs, self.translator([row["source"] for row in inputs]), strict=True):
+            if isinstance(said, str):
+                failed = {"id": given["id"], "version": given["version"], "tries": given["tries"] + 1}
+                failures.append(failed | {"uri": self.uri, "stage": "compute", "reason": said})
+            else:
+                rows.append({name: given[name] for name in ("id", "source", "version")} | said)
+        failed_rows = pa.Table.from_pylist(failures, schema=failure_schema("id"))
+        return pa.Table.from_pylist(rows, schema=self.schema), failed_rows
+
+
+def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
+    """The translations in the corpus's order, chunk by chunk; "" of what failed."""
+    snapshot = dataset.snapshot()
+    failed = snapshot.failures()["id"].combine_chunks()
+    for chunk in corpus.chunks():
+        gone = pc.is_in(chunk["id"], value_set=failed)
+        there = chunk["id"].filter(pc.invert(gone)).combine_chunks()
+        said = iter(snapshot.take(there, ["translation"])["translation"].to_pylist())
+        yield ["" if is_gone else next(said) for is_gone in gone.to_pylist()]
+
+
+def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
+    """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
+    fresh = path if "://" in path else f"{path}.part"
+    filesystem, inside = filesystems.locate(fresh)
+    try:
+        with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
+            for some in translated(corpus, dataset):
+                file.write("".join(f"{line}\n" for line in some).encode())
+        if fresh != path:
+            os.replace(fresh, path)
+    except OSError as error:
+        raise UserError(
+            f"The lines cannot be written to {path}: {error}. The translations are in {dataset.store.files.shown}; run "
+            "the same command with --text ANOTHER."
+        ) from None
+
+
+def refuse_unwritable(path: str | None) -> None:
+    """Before hours of work, not after them."""
+    if path is None or "://" in path:
+        return
+    parent = Path(path).absolute().parent
+    if not parent.is_dir() or Path(path).is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"--text {path}: no file can be written there; expected a name in a folder that is there.")

@@ -1,0 +1,274 @@
+"""``rnncond tune`` on Ray: trials, early stopping, populations, MLflow, and what is left behind: nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import psutil
+import pytest
+import ray
+import yaml
+from mlflow.exceptions import MlflowException
+
+from pipelines.cluster import resources
+from pipelines.cluster.resources import Cluster, Node
+from pipelines.config.search_space import read_search
+from pipelines.console import Progress
+from pipelines.errors import Fault, UserError
+from pipelines.files.jsonl import read_lines
+from pipelines.tracking import models
+from pipelines.tracking.mlflow_run import Tracking
+from pipelines.training.data.task import prepare
+from pipelines.training.run_actor import Trials
+from pipelines.training.run_folder import Journal, read_run
+from pipelines.tuning import launch
+from pipelines.tuning import watch as tune_watch
+from pipelines.tuning.trials import records
+from pipelines.verbs import train, tune
+from rnncond.checkpoint import load
+from tests.worlds.training import TINY, make_world
+from tests.worlds.translator import make_translator
+
+RATE = "training.learning_rate"
+PATIENCE = 120
+"""Seconds that Ray may take to clear up on a busy machine."""
+QUIET = ("tracking.system_metrics=false", "tune=null")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+def tune_tiny(world, section, *overrides, **settings):
+    arguments = [*world, *TINY, *QUIET, f"tune={json.dumps(section)}", *overrides]
+    return tune.run("show_tell.small", arguments, out="found", **settings)
+
+
+def runs():
+    """MLflow's runs of trials by name, and the parent."""
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    trials = {run.data.tags["trial"]: run for run in found if "trial" in run.data.tags}
+    (parent,) = [run for run in found if "trial" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} <= {parent.info.run_id}
+    return client, trials, parent
+
+
+def epochs_of(client, run):
+    return [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")]
+
+
+@pytest.fixture
+def nothing_left(ray_cluster):
+    """A check, with patience: all CPUs are free, and no process of Ray's has come to stay."""
+    before = working_processes()
+
+    def check():
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            left, free = working_processes() - before, ray.available_resources().get("CPU")
+            if free == 2 and not left:
+                return
+            assert time.monotonic() < deadline, f"left: {left}; free CPUs: {free}"
+            time.sleep(0.2)
+
+    return check
+
+
+def working_processes():
+    """Ray's, with what they are: all but those that wait for work, and the agents of its nodes."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            name = (process.cmdline() or [""])[0]
+            if name.startswith("ray::") and name != "ray::IDLE" and not name.endswith("Agent"):
+                found.add((process.pid, name))
+    return found
+
+
+@pytest.mark.ray
+def test_a_search_with_asha_keeps_the_best_and_frees_what_bad_trials_had(nothing_left, world):
+    # The first two learn, one at a time; those whose rates are next to nothing are given up after an epoch.
+    rates = [0.02, 0.01, 1e-6, 2e-6]
+    section = {"algorithm": "grid", "asha": {"reduction": 2}, "metric": "loss", "space": {RATE: rates}, "concurrent": 1}
+    outcome = tune_tiny(world, section, "tracking.registered_model=teller")
+    nothing_left()
+    table = read_lines("found/trials.jsonl")
+    assert [row["params"] for row in table] == [{RATE: rate} for rate in rates]
+    assert [(row["status"], row["epochs"]) for row in table[2:]] == [("stopped", 1)] * 2
+    assert (table[0]["status"], table[0]["epochs"]) == ("finished", 3)
+    best = min((row for row in table), key=lambda row: row["score"])
+    assert outcome.summary["best_trial"] == best["trial"] and outcome.failed == 0
+    assert load(models.locate("found")).model_id == load(f"found/trials/{best['trial']}/best").model_id
+
+    client, trials, parent = runs()
+    assert (parent.info.status, parent.data.tags["search"]) == ("FINISHED", "grid")
+    for row in table:
+        run = trials[row["trial"]]
+        assert (run.info.status, epochs_of(client, run)) == ("FINISHED", list(range(1, row["epochs"] + 1)))
+        assert run.data.tags.get("stopped") == ("asha" if row["status"] == "stopped" else None)
+        assert float(run.data.params[RATE]) == row["params"][RATE]
+    champion = client.get_model_version_by_alias("teller", "champion")
+    assert champion.run_id == trials[best["trial"]].info.run_id
+
+    assert {path.name for path in Path("found").iterdir()} == {
+        ".lock", "best", "recipe.yaml", "run.json", "search.yaml", "trials", "trials.jsonl",
+    }  # fmt: skip
+    recipe = yaml.safe_load(Path("found/recipe.yaml").read_text())
+    assert recipe["training"]["learning_rate"] == best["params"][RATE] and "tune" not in recipe
+    assert tune_tiny(world, section, "tracking.registered_model=teller").summary == outcome.summary
+    assert len(client.search_model_versions("name='teller'")) == 1
+    with pytest.raises(UserError, match=r"holds another search:\n  tune.space.training.learning_rate.choices"):
+        tune_tiny(world, section | {"space": {RATE: [0.02]}})
+    with pytest.raises(UserError, match="holds a search"):
+        train.run("show_tell.small", [*world, *TINY], out="found")
+
+
+@pytest.mark.ray
+def test_a_population_goes_on_from_the_weights_of_the_best_with_a_rate_of_its_own(nothing_left, world):
+    section = {"algorithm": "pbt", "trials": 2, "metric": "loss", "space": {RATE: {"log": [1e-6, 0.1]}}}
+    outcome = tune_tiny(world, section | {"pbt": {"interval": 1, "quantile": 0.5}}, "training.samples=0")
+    nothing_left()
+    assert outcome.summary["trials"] == 2
+    exploited = 0
+    for name in ("000", "001"):
+        lines, run = read_lines(f"found/trials/{name}/metrics.jsonl"), read_run(f"found/trials/{name}")
+        assert [line["epoch"] for line in lines] == [1, 2, 3]
+        for step in run.get("exploited", []):
+            exploited += 1
+            assert step["of"] != name
+            donor = read_lines(f"found/trials/{step['of']}/metrics.jsonl")
+            before, after = lines[step["epoch"] - 1], lines[step["epoch"]]
+            assert after["learning_rate"] == step["params"][RATE] != before["learning_rate"]
+            # From the weights that the better trial had, not from its own: one epoch does not gain that much.
+            assert donor[step["epoch"] - 1]["val_loss"] < before["val_loss"]
+            assert after["step"] == donor[step["epoch"]]["step"]
+        assert run["params"] == (run["exploited"][-1]["params"] if "exploited" in run else run["params"])
+    assert exploited == 2
+    client, trials, _ = runs()
+    assert {name: epochs_of(client, run) for name, run in trials.items()} == {"000": [1, 2, 3], "001": [1, 2, 3]}
+
+
+@pytest.mark.ray
+def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_follow(ray_cluster, world):
+    section = {"algorithm": "grid", "space": {RATE: [3e38, 0.01]}}
+    outcome = tune_tiny(world, section, "training.clip_norm=null", "training.epochs=1")
+    assert outcome.failed == 1 and "learning_rate" in outcome.failures[0]
+    assert outcome.summary["best_trial"] == "001"
+    assert {name: run.info.status for name, run in runs()[1].items()} == {"000": "FAILED", "001": "FINISHED"}
+
+    section = {"algorithm": "optuna", "trials": 1, "space": {"model.hidden": {"uniform": [4, 16], "step": 4}}}
+    tune_tiny(world, section, "training.epochs=1", restart=True)
+    first = read_lines("found/trials.jsonl")
+    outcome = tune_tiny(world, section | {"trials": 3}, "training.epochs=1")
+    table = read_lines("found/trials.jsonl")
+    assert (len(table), outcome.summary["trials"], table[0]["params"]) == (3, 3, first[0]["params"])
+    assert all(row["params"]["model.hidden"] in (4, 8, 12, 16) for row in table)
+
+
+def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monkeypatch):
+    arguments = [*world, *TINY, *QUIET, "tune={trials: 1, space: {training.learning_rate: [0.1, 0.2]}}"]
+    search = read_search("show_tell.small", arguments, "found")
+    lines = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 1.0, "seconds": 1.0} for epoch in (1, 2)]
+    journal = Journal("found/trials/000")
+    journal.open("", {"params": {RATE: 0.1}})
+    for line in lines:
+        journal.epoch(line, [])
+    journal.close()
+    trials = SimpleNamespace(take_notes=Method(list), settle=Method(Trials(Path("found")).settle))
+    monkeypatch.setattr(tune_watch, "answer", lambda value: value)
+
+    def away(*_, **__):
+        raise MlflowException("refused")
+
+    with Tracking(search.recipe, "found") as parent, Progress("tune", "trials", 1) as progress:
+        watch = tune_watch.Watch(search, Path("found"), trials, parent, progress)
+        child = watch.child("000", {RATE: 0.1})
+        with monkeypatch.context() as patch:
+            patch.setattr(child.client, "log_batch", away)
+            patch.setattr(child.client, "set_terminated", away)
+            (record,) = records(Path("found"))
+            watch.settle(record, "finished")
+        client, found, _ = runs()
+        assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
+        with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
+            patch.setattr(mlflow.MlflowClient, "log_batch", away)
+            tune_watch.catch_up(search, Path("found"), parent)
+        tune_watch.catch_up(search, Path("found"), parent)
+    client, found, _ = runs()
+    assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
+    assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
+    assert crowned_twice(search, parent) == [1]
+
+
+def crowned_twice(search, parent):
+    """The best epochs that the run of the search in ``found`` has in the end. Its best trial has its data, too."""
+    make_translator(Path("found/trials/000/best"), seed=1)
+    Path("found/trials/000/samples.jsonl").write_text("{}\n")
+    task, _ = prepare(search.recipe)
+    journal = Journal("found")
+    for _ in range(2):
+        launch.register_best(search, task, Path("found"), journal, parent)
+    client, found, run = runs()
+    assert found["000"].info.status == "FINISHED"
+    assert found["000"].inputs.dataset_inputs
+    return epochs_of(client, run)
+
+
+class Method:
+    """Of an actor that is none: called at once."""
+
+    def __init__(self, function):
+        self.remote = function
+
+
+@pytest.mark.parametrize(
+    ("nodes", "overrides", "expected"),
+    [
+        ([(2, 0)], (), (2, 1, 0)),
+        ([(2, 0)], ("tune.concurrent=1",), (1, 2, 0)),
+        ([(2, 0)], ("tune.concurrent=4",), (4, 0.5, 0)),
+        ([(2, 0)], ("cluster.cpus_per_worker=0.5",), (4, 0.5, 0)),
+        ([(16, 4), (16, 4)], (), (8, 4, 1)),
+        ([(16, 1)], ("cluster.gpus_per_worker=0.25",), (4, 4, 0.25)),
+        ([(64, 0)], (), (9, 7, 0)),
+    ],
+)
+def test_trials_share_the_cluster_out(nodes, overrides, expected):
+    share = resources.room(search_of(*overrides), Cluster(tuple(Node(*node) for node in nodes)))
+    assert (share.concurrent, share.cpus, share.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("tune.concurrent=9",), r"9 trials at a time \(tune.concurrent\), with 0.25 CPU.*2 CPUs.*room for 8"),
+        (("cluster.cpus_per_worker=3",), r"1 trial at a time .* with 3 CPU each.*2 CPUs and 0 GPUs, room for 0"),
+        (("cluster.gpus_per_worker=1",), r"with 0.25 CPU and 1 GPU each.*0 GPUs, room for 0"),
+        (("cluster.workers=2",), r"cluster.workers is 2, but a trial is trained by one worker"),
+    ],
+)
+def test_more_than_there_is_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        resources.room(search_of(*overrides), Cluster((Node(2, 0),)))
+
+
+def test_a_population_on_several_nodes_needs_a_place_for_its_weights():
+    population = ("tune.algorithm=pbt", f"tune.space={{{RATE}: [0.1, 0.2]}}")
+    two = Cluster((Node(2, 0), Node(2, 0)))
+    with pytest.raises(UserError, match="Name a place that all of them see"):
+        resources.room(search_of(*population), two)
+    assert resources.room(search_of(*population, "tune.storage=s3://bucket"), two).concurrent == 4
+
+
+def search_of(*overrides):
+    section = f"tune={{trials: 9, space: {{{RATE}: {{log: [1e-4, 1e-2]}}}}}}"
+    return read_search("show_tell.small", ["data.store=s", "data.captions=c", section, *overrides])

@@ -1,0 +1,188 @@
+"""One writer: what is committed is there once, whole, sorted; everything else is not there."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+
+import pyarrow as pa
+import pytest
+
+from feature_store import Store, StoreError, fingerprint, verify, writer
+from feature_store.parts import Part
+from tests.worlds.feature_rows import RECIPE, SCHEMA, commit, dataset, failures, ids, rows
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_nothing_is_created_before_a_writer_begins(tmp_path, store):
+    made = dataset(store)
+    assert store.datasets() == [] and made.snapshot().rows == 0 and not store.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_commit_is_seen_by_snapshots_made_after_it(store):
+    with dataset(store).begin() as term:
+        before = dataset(store).snapshot()
+        part = commit(term, ids(0, 7), ["x1"])
+        after = dataset(store).snapshot()
+    assert before.rows == 0 and before.parts == []
+    assert after.parts == [part] and (after.rows, after.failed) == (7, 1)
+    assert (part.first_id, part.last_id, part.row_groups) == ("00000", "00006", (7,))
+
+
+def test_rows_come_in_any_order_and_are_stored_by_id(store):
+    shuffled = ids(0, 50)
+    random.Random(1).shuffle(shuffled)
+    with dataset(store).begin() as term:
+        commit(term, shuffled)
+    (batch,) = dataset(store).snapshot().scan(["image_id", "grid"])
+    assert batch["image_id"].to_pylist() == ids(0, 50)
+    assert batch["grid"].equals(rows(ids(0, 50))["grid"].chunk(0))
+
+
+def test_committing_again_does_nothing(store):
+    made = dataset(store)
+    with made.begin() as term:
+        first = commit(term, ids(0, 5))
+        assert term.handle.is_committed(first.name)
+        assert term.handle.commit(first.name, rows(["other"])) == first
+        assert not term.handle.is_committed(term.handle.part_name(ids(0, 6)))
+    assert made.snapshot().parts == [first] and made.snapshot().ids().to_pylist() == ids(0, 5)
+
+
+def test_the_name_of_a_part_depends_on_term_ids_and_nothing_else(store):
+    with dataset(store).begin() as term:
+        names = [term.handle.part_name(unit) for unit in (["a", "b"], ["ab"], ["a", "b", ""], ["b", "a"], ["é"])]
+        assert len(set(names)) == 5
+        assert pickle.loads(pickle.dumps(term.handle)).part_name(["a", "b"]) == names[0]
+        assert len(pickle.dumps(term.handle)) < 5000
+    with dataset(store).begin() as again:
+        assert again.handle.part_name(["a", "b"]) != names[0]
+
+
+def test_a_unit_may_give_only_failures_or_nothing_at_all(store):
+    made = dataset(store)
+    with made.begin() as term:
+        only_failures = commit(term, [], ["x"])
+        nothing = commit(term, [], [])
+    assert made.snapshot().failures()["image_id"].to_pylist() == ["x"]
+    assert only_failures.path is None and nothing.paths == [] and verify(made).problems == []
+
+
+def test_a_stream_of_batches_is_written_in_row_groups_of_their_size(store, monkeypatch):
+    table = rows(ids(0, 100))
+    monkeypatch.setattr(writer, "ROW_GROUP_BYTES", 30 * table.nbytes // 100)
+    reader = pa.RecordBatchReader.from_batches(SCHEMA, table.to_batches(max_chunksize=7))
+    with dataset(store).begin() as term:
+        part = term.handle.commit("streamed", reader)
+        empty = term.handle.commit("empty", pa.RecordBatchReader.from_batches(SCHEMA, []))
+    assert sum(part.row_groups) == part.rows == 100
+    assert all(28 <= count <= 35 for count in part.row_groups[:-1])
+    assert empty.rows == 0 and dataset(store).begin().swept == {}
+    assert dataset(store).snapshot().take(ids(0, 100)).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (rows(["a", "b", "a"]), "'a' follows 'a'"),
+        (rows(["a"]).drop(["grid"]), "column grid .* is missing"),
+        (rows(["a"]).append_column("more", pa.array([1])), "column more .* is not of this set"),
+        (rows(["a"]).set_column(3, "width", pa.array([1], pa.int64())), "column width is int64, expected int32"),
+        (rows(["a"]).set_column(1, "uri", pa.array([None], pa.string())), "column uri has 1 nulls"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_leave_nothing(store, tmp_path, table, message):
+    made = dataset(store)
+    with made.begin() as term, pytest.raises(StoreError, match=message):
+        term.handle.commit("unfit", table)
+    assert made.snapshot().parts == [] and [*tmp_path.rglob("parts/*")] == []
+
+
+def test_a_stream_out_of_order_is_refused(store, tmp_path):
+    batches = [*rows(["a", "c"]).to_batches(), *rows(["b"]).to_batches()]
+    with dataset(store).begin() as term, pytest.raises(StoreError, match="'b' follows 'c'"):
+        term.handle.commit("unsorted", pa.RecordBatchReader.from_batches(SCHEMA, batches))
+    assert [*tmp_path.rglob("parts/*")] == []
+
+
+def test_a_retry_supersedes_the_failure(store):
+    made = dataset(store)
+    with made.begin() as term:
+        commit(term, ids(0, 5), ["x1", "x2", "x3"], "first")
+    with made.begin() as term:
+        commit(term, ["x1"], ["x2"], "second")
+    snapshot = made.snapshot()
+    assert snapshot.failures()["image_id"].to_pylist() == ["x2", "x3"]
+    assert snapshot.failures()["reason"].to_pylist() == ["second", "first"]
+    assert snapshot.failed == 2 and sorted(snapshot.ids().to_pylist()) == [*ids(0, 5), "x1", "x2", "x3"]
+    assert snapshot.ids(include_failures=False).to_pylist() == [*ids(0, 5), "x1"]
+    assert verify(made).problems == []
+
+
+def test_the_fingerprint_is_the_hash_of_canonical_json():
+    # printf '{"a":"é","b":[1,2.5,null]}' | sha256sum
+    assert fingerprint({"b": [1, 2.5, None], "a": "é"}) == "d764fee2563da33e"
+    with pytest.raises(StoreError, match="only JSON values"):
+        fingerprint({"a": float("nan")})
+
+
+def test_sets_are_found_by_recipe_fingerprint_and_kind(store):
+    with pytest.raises(StoreError, match=r"no store at .*: nothing is there"):
+        store.open()
+    first = dataset(store)
+    first.begin().close()
+    assert store.open().recipe == RECIPE and store.open().schema.equals(SCHEMA, check_metadata=True)
+    second = dataset(store, backbone="other")
+    second.begin().close()
+    assert store.open(second.fingerprint[:6]).fingerprint == second.fingerprint
+    with pytest.raises(StoreError, match=f"2 sets(.|\n)*{first.fingerprint}"):
+        store.open()
+    with pytest.raises(StoreError, match=f"no set of kind captions; it has(.|\n)*{second.fingerprint}"):
+        store.open(kind="captions")
+    assert {found.fingerprint for found in store.datasets()} == {first.fingerprint, second.fingerprint}
+
+
+def test_a_recipe_with_other_columns_is_refused(store):
+    dataset(store).begin().close()
+    with pytest.raises(StoreError, match=r"column grid .* is missing"):
+        store.dataset("features", RECIPE, SCHEMA.remove(6))
+    with pytest.raises(StoreError, match="it is features by image_id, not captions by image_id"):
+        store.dataset("captions", RECIPE, SCHEMA)
+
+
+def test_a_newer_format_is_refused_with_both_numbers(store, tmp_path):
+    dataset(store).begin().close()
+    (tmp_path / "store/store.json").write_text(json.dumps({"format": 9}))
+    for use in (store.datasets, store.open, lambda: dataset(store).begin()):
+        with pytest.raises(StoreError, match="format 9; this version reads formats up to 1"):
+            use()
+
+
+def test_a_folder_with_something_else_in_it_is_no_place_for_a_store(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(StoreError, match=r"not empty and no store \(it holds photo.jpg\)"):
+        dataset(Store(tmp_path)).begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_an_entry_survives_json():
+    part = Part("é-1", 3, "é-1-ab", 5, 1, 10, "aa", 2, "bb", "a", "ż", (2, 3), 1.5, ("old",), 0.0)
+    assert Part.from_json(part.to_json()) == part
+    for text in (b"", b"{}", b"[]", part.to_json()[:-5]):
+        with pytest.raises(ValueError):
+            Part.from_json(text)
+
+
+def test_a_failed_commit_can_be_repeated(store):
+    made = dataset(store)
+    with made.begin() as term:
+        with pytest.raises(StoreError, match="do not fit"):
+            term.handle.commit("p", rows(["a"]), failures(["b"]).drop(["reason"]))
+        term.handle.commit("p", rows(["a"]), failures(["b"]))
+    assert made.snapshot().ids().to_pylist() == ["a", "b"] and verify(made).problems == []

@@ -1,0 +1,64 @@
+import pytest
+
+from pipelines.cluster.connection import connect, refuse_if_nobody_answers
+from pipelines.cluster.resources import Cluster, Node, Plan, plan
+from pipelines.errors import UserError
+
+LAPTOP = Cluster((Node(2, 0),))
+SERVER = Cluster((Node(16, 4),))
+FARM = Cluster((Node(8, 0), Node(6, 0), Node(16, 2), Node(12, 2)))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "expected"),
+    [
+        (LAPTOP, {}, Plan(2, 1, 0)),
+        (LAPTOP, {"workers": 1}, Plan(1, 2, 0)),
+        (SERVER, {}, Plan(4, 4, 1)),
+        (SERVER, {"workers": 2}, Plan(2, 4, 1)),
+        (SERVER, {"gpus": 1}, Plan(1, 4, 1)),
+        (SERVER, {"gpus": 0}, Plan(16, 1, 0)),
+        (FARM, {}, Plan(4, 6, 1)),
+        (FARM, {"gpus": 0}, Plan(42, 1, 0)),
+        (FARM, {"gpus": 0, "workers": 4}, Plan(4, 8, 0)),  # 10 each by the sum, but 6 + 8 + 12 + 16 hold 3 of 10
+        (Cluster((Node(1, 1),)), {}, Plan(1, 1, 1)),
+        (Cluster((Node(64, 0),)), {}, Plan(64, 1, 0)),
+        (Cluster((Node(64, 0),)), {"workers": 3}, Plan(3, 21, 0)),
+        (Cluster((Node(64, 8),)), {}, Plan(8, 8, 1)),
+        (Cluster((Node(96, 8), Node(96, 8))), {}, Plan(16, 12, 1)),
+        (Cluster((Node(4, 8),)), {}, Plan(4, 1, 1)),  # each needs a CPU to decode with
+    ],
+)
+def test_plan(cluster, asked, expected):
+    assert plan(cluster, **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "message"),
+    [
+        (LAPTOP, {"workers": 3}, "3 asked for.*2 CPUs and 0 GPUs"),
+        (LAPTOP, {"gpus": 1}, "1 asked for.*2 CPUs and 0 GPUs"),
+        (SERVER, {"workers": 5}, "5 asked for.*4 GPUs each, but the cluster has room for 4"),
+        (Cluster((Node(0, 1),)), {}, "room for 0: 0 CPUs and 1 GPUs"),
+        (FARM, {"gpus": 5}, "42 CPUs and 4 GPUs on 4 nodes"),
+        (Cluster((Node(0, 0),)), {}, "0 CPUs"),
+    ],
+)
+def test_what_cannot_be_placed_is_refused(cluster, asked, message):
+    with pytest.raises(UserError, match=message):
+        plan(cluster, **asked)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
+def test_an_address_where_nobody_answers(address):
+    with pytest.raises(UserError, match=f"nothing answers at {address}"):
+        refuse_if_nobody_answers(address)
+
+
+@pytest.mark.ray
+def test_a_running_ray_is_used_and_left_running(ray_cluster):
+    import ray
+
+    with connect() as found:
+        assert found == ray_cluster and found.cpus == 2
+    assert ray.is_initialized()

@@ -1,0 +1,287 @@
+import pickle
+import typing
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.config.dotted import flat
+from pipelines.config.recipe import CaptionRecipe, TranslationRecipe, load, names, read_recipe, recipe_type
+from pipelines.config.training_sections import OBJECTIVES, SCHEDULES
+from pipelines.errors import UserError
+from rnncond import systems
+
+DATA = ("data.store=features", "data.captions=captions.jsonl")
+TEXT = ("data.source=train.en", "data.target=train.de", "data.validation_source=val.en")
+OF_NONE = {
+    "data.fingerprint": "0123456789abcdef",
+    "data.validation_images": 9,
+    "data.validation_lines": 9,
+    "data.validation_target": "val.de",
+    "text.size": 500,
+    "training.checkpoint_steps": 7,
+    "training.average_last": 2,
+    "training.clip_norm": 2.0,
+    "training.early_stopping.patience": 4,
+    "training.ema": 0.9,
+    "training.start_from": "models:/first@champion",
+    "cluster.min_workers": 1,
+    "cluster.cpus_per_worker": 0.5,
+    "cluster.gpus_per_worker": 1.0,
+    "cluster.threads": 2,
+    "tracking.uri": "sqlite:///x.db",
+    "tracking.registered_model": "captioner",
+    "tracking.backbone_weights": "resnet50.safetensors",
+}
+TIES = ("model.share_embeddings", "model.tie_embeddings", "model.scale_embeddings")
+"""With these on, one size cannot change alone, nor can these."""
+JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind"}
+"""Keys that cannot change alone."""
+
+
+def translates(name: str) -> bool:
+    return "tokens" in systems.find(load(name)[0]["system"]).Model.takes
+
+
+def data_of(name: str) -> tuple[str, ...]:
+    """What a recipe that comes with the project leaves to its user."""
+    return TEXT if translates(name) else DATA
+
+
+def values_of(name: str, *overrides: str) -> dict[str, Any]:
+    """Every key of a recipe that comes with the project, defaults included."""
+    return dict(flat(read_recipe(name, [*data_of(name), *overrides]).model_dump()))
+
+
+def objective_of(name: str) -> type:
+    return OBJECTIVES[load(name)[0]["training"].get("objective", {"kind": "cross_entropy"})["kind"]]
+
+
+def schedule_of(name: str) -> type:
+    return SCHEDULES[load(name)[0]["training"].get("schedule", {"kind": "constant"})["kind"]]
+
+
+def other(name: str, key: str, value: Any) -> Any:
+    """A valid value of ``key`` that is not ``value``."""
+    kind = recipe_type(load(name)[0]["system"])
+    *sections, last = key.split(".")
+    for section in sections:
+        of_kind = {"objective": objective_of, "schedule": schedule_of}.get(section)
+        kind = of_kind(name) if of_kind else kind.model_fields[section].annotation
+    annotation = kind.model_fields[last].annotation
+    if typing.get_origin(annotation) is typing.Literal:
+        return next(choice for choice in typing.get_args(annotation) if choice != value)
+    if value is None:
+        return OF_NONE[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, list | tuple):
+        return list(value[::-1])
+    return value / 2 + 0.01 if isinstance(value, float) else f"{value}2"
+
+
+def test_there_are_recipes_to_test():
+    assert {"show_tell.small", "show_tell.paper", "show_attend_tell.small", "show_attend_tell.paper"} <= set(names())
+    assert all(len(values_of(name)) > 40 for name in names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_misspelt_key_is_named_with_the_nearest(name):
+    keys = list(values_of(name))
+    with pytest.raises(UserError) as caught:
+        read_recipe(name, [*data_of(name), *(f"{key}x=1" for key in keys)])
+    lines = str(caught.value).splitlines()
+    for key in keys:
+        (line,) = [line for line in lines if line.startswith(f"  {key}x: no such key")]
+        assert line.endswith(f"Did you mean {key.split('.')[-1]!r}?")
+    assert len(lines) == len(keys) + 1
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_changed_value_changes_the_resolved_recipe_there_and_nowhere_else(name):
+    untied = [f"{key}=false" for key in TIES if translates(name)]
+    if "training.objective.cross_entropy" in values_of(name):
+        untied.append("training.objective.cross_entropy=0.1")
+    before = values_of(name, *untied)
+    for key in before.keys() - {"system", "data.output"} - JOINED:
+        after = values_of(name, *untied, f"{key}={other(name, key, before[key])}")
+        assert {changed for changed in after if after[changed] != before[changed]} == {key}
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not translates(name)])
+def test_a_system_and_its_output_must_fit(name):
+    output = other(name, "data.output", values_of(name)["data.output"])
+    unfit = "mrnn" if output == "pooled" else "top_down"
+    for override in (f"data.output={output}", f"system={unfit}"):
+        with pytest.raises(UserError, match=r"takes|no such key"):
+            values_of(name, override)
+
+
+def test_all_mistakes_are_told_at_once():
+    overrides = [
+        "trainng.epochs=3",
+        "training.epochs=0",
+        "model.hiden=4",
+        "text.level=wrd",
+        "model.dropout=true",
+        "seed=x",
+        "foo",
+    ]
+    with pytest.raises(UserError) as caught:
+        read_recipe("show_tell.small", ["data.captions=captions.jsonl", *overrides])
+    message = str(caught.value)
+    for part in (
+        "has 8 mistakes",
+        "trainng: no such key", "Did you mean 'training'",
+        "training.epochs: found 0, expected greater than or equal to 1",
+        "model.hiden: no such key; there are embedding, hidden, dropout. Did you mean 'hidden'",
+        "text.level: found 'wrd', expected 'word', 'bpe', 'wordpiece' or 'unigram'. Did you mean 'word'",
+        "model.dropout: found true or false, expected a number",
+        "seed: found 'x', expected",
+        "'foo': expected key.path=value",
+        "data.store: missing",
+    ):  # fmt: skip
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("system=show_tel", "Did you mean 'show_tell'"),
+        ("data.output=grid", "show_tell takes pooled"),
+        ("model.dropout=1.5", "dropout is 1.5"),
+        ("search.beam=0", "beam is 0"),
+        ("search.min_length=30", "min_length is 30"),
+        ("training.learning_rate=nan", "training.learning_rate: found"),
+        ("training.schedule.kind.x=1", "kind is a value, not a section"),
+        ("search.samples=3", "search.samples: no such key"),
+        ("training.schedule.patience=2", "training.schedule.patience: no such key; there are kind, warmup_steps."),
+        ("training.schedule.kind=gnm", "Did you mean 'gnmt'"),
+        ("training.schedule.kind=gnmt", "training.schedule.decay_every: missing"),
+        ("training.schedule={kind: inverse_sqrt, warmup_steps: 0}", "warmup_steps: found 0, expected"),
+        ("training.precision=half", "expected 'float32', 'bfloat16' or 'float16'"),
+        ("training.accumulate=0", "training.accumulate: found 0, expected"),
+        ("training.ema=1", "training.ema: found 1, expected"),
+        ("training.average_last=1", "training.average_last: found 1, expected"),
+        ("training.average_last=1000", "average_last is 1000, but there are only"),
+        ("model.vocab_size=9", "model.vocab_size: no such key"),
+        ("training=3", "training: found 3, expected a section"),
+        ("training.objective=[]", "training.objective: found [], expected a section"),
+        ("training.epochs=1.5", "training.epochs: found 1.5, expected a whole number"),
+        ("data.store=3", "data.store: found 3, expected text"),
+        ("data={1: 2}", "data.1: found the key 1, expected text"),
+        ("tune={trials: 2}", "tune.space: missing; say it in the file"),
+        ("tune.space.model.dropout={uniform: [0, 1, 2]}", "found [0, 1, 2], expected at most 2 of them"),
+        ("tune.space.model.dropout={uniform: [0]}", "model.dropout.uniform: found [0], and value 2 is missing"),
+    ],
+)
+def test_values_that_do_not_fit(override, message):
+    with pytest.raises(UserError) as caught:
+        read_recipe("show_tell.small", [*DATA, "training.schedule.kind=cosine", override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "messages"),
+    [
+        ("system: encdec", ["data: missing; say it in the file, or add data.source=VALUE data.validation_source=VALUE",
+                            "training: missing; say it in the file, or add training.epochs=VALUE to the command"]),
+        ("system: show_tell\ndata: {store: a, output: pooled}\ntraining: {epochs: 1}",
+         ["1 mistake:\n  data.captions: missing; say it in the file, or add data.captions=VALUE to the command"]),
+        ("system: encdc\ndata: {source: a, validation_source: b}\ntraining: {epochs: 1}",
+         ["1 mistake:\n  system: no system is called 'encdc'"]),
+        ("system: encdec\ndata: {source: a, validation_source: b, columns: [a, b, c]}\ntraining: {epochs: 1}",
+         ["data.columns: found ['a', 'b', 'c'], expected at most 2 of them"]),
+        ("1: 2", ["1: found the key 1, expected text"]),
+        ("? [1, 2]\n: 3", ["is not YAML", "unhashable key"]),
+    ],
+)  # fmt: skip
+def test_what_a_file_lacks_or_has_too_much(tmp_path, content, messages):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_recipe(str(tmp_path / "mine.yaml"))
+    assert all(message in str(caught.value) for message in messages)
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    recipe = {"system": "show_tell", "data": {"store": "s", "captions": "c", "output": "pooled"}}
+    path.write_text(yaml.safe_dump(recipe) + "training: {epochs: 1, learning_rate: 3e-4}\n")
+    assert yaml.safe_load(path.read_text())["training"]["learning_rate"] == "3e-4"
+    assert read_recipe(str(path)).training.learning_rate == 3e-4
+    assert read_recipe(str(path), ["training.learning_rate=1e-5"]).training.learning_rate == 1e-5
+    assert read_recipe(str(path)).out == "runs/mine"
+
+
+@pytest.mark.parametrize(("system", "words"), [("show_tell", 20), ("encdec", 100)])
+def test_a_search_that_is_not_said_is_long_enough_for_what_is_generated(system, words, tmp_path):
+    data = {"store": "s", "captions": "c", "output": "pooled"}
+    if system == "encdec":
+        data = {"source": "a.en", "target": "a.de", "validation_source": "b.en", "validation_target": "b.de"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"system": system, "data": data, "training": {"epochs": 1}}))
+    assert read_recipe(str(path)).search["max_length"] == words
+
+
+def test_the_resolved_recipe_is_a_recipe_that_gives_itself(tmp_path):
+    first = read_recipe("show_attend_tell.small", [*DATA, "model.hidden=77"], out="elsewhere")
+    (tmp_path / "recipe.yaml").write_text(first.to_yaml())
+    again = read_recipe(str(tmp_path / "recipe.yaml"))
+    assert again == first
+    assert (again.model["hidden"], again.out) == (77, "elsewhere")
+
+
+def test_local_paths_are_made_absolute_and_uris_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe("show_tell.small", ["data.store=s3://bucket/store", "data.captions=a/captions.jsonl"])
+    assert recipe.data.store == "s3://bucket/store"
+    assert recipe.data.captions == str(tmp_path / "a/captions.jsonl")
+
+
+def test_a_recipe_can_be_sent_to_workers():
+    recipe = read_recipe("show_tell.small", DATA)
+    assert type(recipe) is CaptionRecipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    recipe = read_recipe("encdec.small", TEXT)
+    assert type(recipe) is TranslationRecipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_text_for_a_captioner_and_pictures_for_a_translator_are_one_mistake():
+    with pytest.raises(UserError, match=r"gives text \(data\.source\) to show_tell, .* encdec, "):
+        read_recipe("show_tell.small", TEXT)
+    with pytest.raises(UserError, match=r"gives pictures \(data\.captions\) to gnmt, .* show_tell"):
+        read_recipe("gnmt.small", DATA)
+
+
+def test_shared_embeddings_need_a_joint_vocabulary():
+    with pytest.raises(UserError, match=r"share_embeddings is true, which needs one vocabulary: text\.joint=true"):
+        read_recipe("encdec.small", [*TEXT, "text.joint=false"])
+
+
+def test_a_count_is_refused_where_nothing_is_counted():
+    with pytest.raises(UserError, match=r"text: min_count is 2, but level is unigram"):
+        read_recipe("encdec.small", [*TEXT, "text.level=unigram", "text.min_count=2"])
+    assert read_recipe("encdec.small", [*TEXT, "text.level=bpe", "text.min_count=2"]).text.min_count == 2
+    assert read_recipe("encdec.small", [*TEXT, "text.level=unigram"]).text.level == "unigram"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 1\nsystem: show_tell\nseed: 2\n")
+    with pytest.raises(UserError, match="the key 'seed' stands twice"):
+        read_recipe(str(path))
+
+
+@pytest.mark.parametrize("content", ["a: [", "- system", "", "just words"])
+def test_a_file_that_is_no_recipe(tmp_path, content):
+    (tmp_path / "broken.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"is not YAML|is not a recipe"):
+        read_recipe(str(tmp_path / "broken.yaml"))
+
+
+def test_no_such_recipe_names_those_that_there_are():
+    with pytest.raises(UserError, match=r"Did you mean 'show_tell\.small'"):
+        read_recipe("show_tell.smal")

@@ -1,0 +1,296 @@
+import os
+import time
+from functools import partial
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from feature_store import Store, StoreError, failure_schema, verify
+from pipelines.console import Progress
+from pipelines.engine import driver
+from pipelines.engine.driver import Options, choose_rows
+from pipelines.engine.work import Unit, cut, merge
+from pipelines.errors import UserError
+from pipelines.inputs.listing_formats import SCHEMA
+
+ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
+
+
+def chunk(*ids: str) -> pa.Table:
+    return pa.table([ids, [f"/{id_}" for id_ in ids], *[[None] * len(ids)] * 2], schema=SCHEMA)
+
+
+def dataset_at(folder):
+    return Store(folder / "store").dataset(kind="test", recipe={"a": 1}, schema=ROWS)
+
+
+def failure_rows(*ids: str, tries: int = 1) -> pa.Table:
+    rows = [
+        {"image_id": id_, "uri": "/", "version": None, "stage": "read", "reason": "bad", "tries": tries} for id_ in ids
+    ]
+    return pa.Table.from_pylist(rows, failure_schema())
+
+
+@pytest.fixture
+def half_done(tmp_path):
+    """A set that has a, c and the failure of b."""
+    dataset = dataset_at(tmp_path)
+    with dataset.begin() as term:
+        rows = pa.table({"image_id": ["a", "c"], "pid": [0, 0]}, schema=ROWS)
+        term.handle.commit(term.handle.part_name("abc"), rows, failure_rows("b", tries=2))
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "count", "workers", "expected"),
+    [
+        (200_000, 10**6, 4, 671),  # by the size of a part: 128 MiB / 200 kB
+        (4_000, 10**9, 64, 4096),  # by what a kill may cost
+        (174_000, 850, 2, 107),  # by what every worker should get: 850 / 8
+        (174_000, 20, 2, 16),
+        (10**12, 100, 1, 16),
+    ],
+)
+def test_rows_of_a_unit(row_bytes, count, workers, expected):
+    assert choose_rows(row_bytes, count, workers) == expected
+
+
+@pytest.mark.parametrize(("size", "rows", "expected"), [(10, 4, [4, 4, 2]), (3, 4, [3]), (9, 5, [5, 4])])
+def test_cut(size, rows, expected):
+    table = chunk(*map(str, range(size)))
+    units_ = list(cut(table, rows))
+    assert [unit.inputs.num_rows for unit in units_] == expected
+    assert pa.concat_tables([unit.inputs for unit in units_]).equals(table)
+
+
+def test_small_chunks_are_merged():
+    unit = Unit(chunk("u"))
+    found = list(merge([chunk("a"), unit, chunk("b", "c"), chunk(*"defgh"), chunk("i")], 3))
+    assert found[0] is unit
+    assert [table["image_id"].to_pylist() for table in found[1:]] == [list("abc"), list("defgh"), ["i"]]
+
+
+def test_a_unit_is_packed_in_one_row():
+    unit = Unit(chunk("a", "b"), None, failure_rows("c"))
+    assert unit.pack().num_rows == 1
+    assert Unit.unpack(unit.pack()) == unit
+
+
+def test_look_ahead_takes_no_more_than_it_needs():
+    taken = []
+    chunks = (taken.append(number) or chunk(f"{number}a", f"{number}b") for number in range(10))
+    known, whole = driver.look_ahead(chunks, 3)
+    assert (len(known), taken) == (2, [0, 1])
+    assert sum(map(driver.count, whole)) == 20
+
+
+class Pids:
+    """Fails every id that begins with "bad"; kills its process once where told to; writes down what it was asked."""
+
+    def __init__(self, notes: str, kill: bool = False) -> None:
+        self.notes, self.kill = notes, kill
+
+    def process(self, unit):
+        ids = unit["image_id"].to_pylist()
+        marker = f"{self.notes}/killed"
+        if self.kill and "k" in ids and not os.path.exists(marker):
+            open(marker, "w").close()
+            os._exit(1)
+        with open(f"{self.notes}/{ids[0]}", "a") as notes:
+            notes.write("x")
+        good = [id_ for id_ in ids if not id_.startswith("bad")]
+        rows = pa.table({"image_id": good, "pid": [os.getpid()] * len(good)}, schema=ROWS)
+        return rows, failure_rows(*(id_ for id_ in ids if id_.startswith("bad")))
+
+
+class TooWide(Pids):
+    def process(self, unit):
+        rows, failures = super().process(unit)
+        return rows.append_column("extra", rows["pid"]), failures
+
+
+def run(dataset, chunks, worker, **options):
+    progress = Progress("test", "inputs", None)
+    totals = driver.run(dataset, chunks, lambda plan: worker, progress, 8, Options(rows_per_part=2, **options))
+    assert progress.total in (None, totals.rows + totals.failed)
+    return totals
+
+
+@pytest.mark.ray
+def test_run(cluster_that_knows_this_file, tmp_path):
+    dataset = dataset_at(tmp_path)
+    letters = [chunk(*"abcde"), chunk("bad1", "f")]
+    totals = run(dataset, letters, partial(Pids, str(tmp_path)))
+    assert (totals.listed, totals.rows, totals.failed, totals.units) == (7, 6, 1, 4)
+    assert totals.failures == ["bad1: read: bad"]
+    assert 0 < totals.begun <= totals.ended
+    assert sorted(dataset.snapshot().ids(include_failures=False).to_pylist()) == list("abcdef")
+
+    again = run(dataset, [*letters, chunk("z")], partial(Pids, str(tmp_path)))
+    assert (again.listed, again.done_before, again.failed_before, again.rows) == (8, 6, 1, 1)
+
+
+@pytest.mark.ray
+def test_a_worker_that_dies(cluster_that_knows_this_file, tmp_path):
+    dataset = dataset_at(tmp_path)
+    totals = run(dataset, [chunk(*"abijklmn")], partial(Pids, str(tmp_path), kill=True))
+    assert (tmp_path / "killed").exists()
+    assert totals.rows == 8
+    assert sorted(dataset.snapshot().ids().to_pylist()) == list("abijklmn")
+
+
+class Deadly(Pids):
+    """Dies of "k" each time, and raises at "r"."""
+
+    def process(self, unit):
+        ids = unit["image_id"].to_pylist()
+        if "k" in ids:
+            os._exit(1)
+        if "r" in ids:
+            raise ValueError("no good")
+        return super().process(unit)
+
+
+@pytest.mark.ray
+def test_an_input_that_kills_and_one_that_raises(cluster_that_knows_this_file, tmp_path):
+    dataset = dataset_at(tmp_path)
+    totals = run(dataset, [chunk(*"abckrstu")], partial(Deadly, str(tmp_path)))
+    assert (totals.rows, totals.failed) == (6, 2)
+    snapshot = dataset.snapshot()
+    assert sorted(snapshot.ids(include_failures=False).to_pylist()) == list("abcstu")
+    failed = snapshot.failures().select(["image_id", "stage", "reason"]).to_pylist()
+    assert [tuple(row.values()) for row in failed] == [
+        ("k", "process", "the process that worked on it died 2 times"),
+        ("r", "compute", "ValueError: no good"),
+    ]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["ray::ReadUnits", "ray::_QueueActor"])
+def test_the_task_that_hands_out_the_work_dies(cluster_that_knows_this_file, tmp_path, monkeypatch, name):
+    """Or the queue that it empties: units that were under way are handed out again, and each counts once."""
+    monkeypatch.setattr(driver, "MAX_ROWS", 1)
+    killed = []
+
+    def chunks():
+        for number in range(5):
+            yield chunk(*(f"{number}{letter}" for letter in "abcd"))
+        wait_for(lambda: (tmp_path / "0a").exists())
+        victims = [one for one in psutil.Process().children(recursive=True) if name in title(one)]
+        for victim in victims:
+            victim.kill()
+            killed.append(victim)
+        yield chunk("last")
+
+    dataset = dataset_at(tmp_path)
+    totals = run(dataset, chunks(), partial(Pids, str(tmp_path)))
+    assert len(killed) == 1
+    assert (totals.listed, totals.rows, totals.units) == (21, 21, 11)
+    assert verify(dataset).problems == []
+    assert all(path.read_text() == "x" for path in tmp_path.glob("[0-9l]*"))
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.05)
+
+
+@pytest.mark.ray
+def test_a_commit_that_fails_stops_the_run_with_its_reason(cluster_that_knows_this_file, tmp_path):
+    with pytest.raises(StoreError, match="extra"):
+        run(dataset_at(tmp_path), [chunk(*"abcdef")], partial(TooWide, str(tmp_path)))
+
+
+@pytest.mark.ray
+def test_nothing_to_do_starts_no_worker(ray_cluster, half_done):
+    totals = run(half_done, [chunk("a"), chunk("c")], None)
+    assert (totals.done_before, totals.rows, totals.plan) == (2, 0, None)
+
+
+@pytest.mark.ray
+def test_a_listing_that_turns_out_wrong_ends_the_run_and_keeps_what_is_done(cluster_that_knows_this_file, tmp_path):
+    def chunks():
+        yield chunk("a", "b")
+        raise UserError("line 3: nonsense")
+
+    dataset = dataset_at(tmp_path)
+    with pytest.raises(UserError, match="line 3"):
+        run(dataset, chunks(), partial(Pids, str(tmp_path)))
+    totals = run(dataset, [chunk("a", "b", "c")], partial(Pids, str(tmp_path)))
+    assert totals.done_before + totals.rows == 3
+
+
+@pytest.mark.ray
+def test_work_begins_before_the_listing_ends(cluster_that_knows_this_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "MAX_ROWS", 1)
+
+    def chunks():
+        for number in range(30):
+            yield chunk(f"{number}a", f"{number}b")
+        wait_for(lambda: (tmp_path / "0a").exists())
+        yield chunk("last")
+
+    assert run(dataset_at(tmp_path), chunks(), partial(Pids, str(tmp_path))).rows == 61
+
+
+class Versions:
+    """A row has the version that was listed; what begins with "bad" fails."""
+
+    def process(self, unit):
+        good = [row for row in unit.to_pylist() if row["version"] != "bad"]
+        bad = [row["image_id"] for row in unit.to_pylist() if row["version"] == "bad"]
+        columns = {name: [row[name] for row in good] for name in VERSIONED.names}
+        return pa.table(columns, schema=VERSIONED), failure_rows(*bad)
+
+
+VERSIONED = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("version", pa.string())])
+
+
+def versioned(**versions) -> pa.Table:
+    ids = list(versions)
+    return pa.table([ids, [f"/{id_}" for id_ in ids], list(versions.values()), [None] * len(ids)], schema=SCHEMA)
+
+
+@pytest.mark.ray
+def test_changed_inputs(cluster_that_knows_this_file, tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
+
+    def rows():
+        found = pa.Table.from_batches(dataset.snapshot().scan(), VERSIONED).to_pylist()
+        assert verify(dataset).problems == []
+        return {row["image_id"]: row["version"] for row in found}, dataset.snapshot().failures()[0].to_pylist()
+
+    run(dataset, [versioned(a="1", b="bad", c="1", d="1", e=None, f="1")], Versions)
+    now = versioned(a="2", b="bad", c="1", d="bad", e="2", f="1", g="1")
+    told = run(dataset, [now], Versions)
+    assert (told.changed, told.done_before, told.rows) == (2, 5, 1)
+    assert "2 have changed" in told.hint(False)
+    assert rows()[0] == {"a": "1", "c": "1", "d": "1", "e": None, "f": "1", "g": "1"}
+
+    redone = run(dataset, [now], Versions, redo_changed=True)
+    assert (redone.changed, redone.done_before, redone.rows, redone.failed) == (2, 4, 1, 1)
+    assert rows() == ({"a": "2", "c": "1", "e": None, "f": "1", "g": "1"}, ["b", "d"])
+
+    again = run(dataset, [now], Versions, redo_changed=True)
+    assert (again.changed, again.done_before, again.failed_before, again.rows) == (0, 5, 2, 0)
+
+
+@pytest.mark.ray
+def test_changed_inputs_and_failed_ones_in_one_part(cluster_that_knows_this_file, tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
+    run(dataset, [versioned(a="1", b="bad")], Versions)
+    totals = run(dataset, [versioned(a="2", b="3")], Versions, redo_changed=True, retry_failed=True)
+    assert (totals.rows, totals.failed) == (2, 0)
+    snapshot = dataset.snapshot()
+    assert sorted(snapshot.ids(include_failures=False).to_pylist()) == ["a", "b"]
+    assert snapshot.failed == 0

@@ -1,0 +1,103 @@
+import pyarrow as pa
+import pytest
+
+from feature_store import Store, failure_schema
+from pipelines.engine.resume import Pending
+from pipelines.engine.summary import Totals
+from pipelines.inputs.listing_formats import SCHEMA
+
+ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("version", pa.string())])
+
+
+def chunk(*ids: str, version: str | None = None) -> pa.Table:
+    count = len(ids)
+    return pa.table([ids, [f"/{id_}" for id_ in ids], [version] * count, [None] * count], schema=SCHEMA)
+
+
+def failure_rows(*ids: str, tries: int = 1) -> pa.Table:
+    rows = [
+        {"image_id": id_, "uri": "/", "version": "1", "stage": "read", "reason": "bad", "tries": tries} for id_ in ids
+    ]
+    return pa.Table.from_pylist(rows, failure_schema())
+
+
+@pytest.fixture
+def half_done(tmp_path):
+    """A set that has a, c of version 1 and the failure of b."""
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=ROWS)
+    with dataset.begin() as term:
+        rows = pa.table({"image_id": ["a", "c"], "version": ["1", "1"]}, schema=ROWS)
+        term.handle.commit(term.handle.part_name("abc"), rows, failure_rows("b", tries=2))
+    return dataset
+
+
+def test_pending(half_done):
+    totals = Totals()
+    chunks = [chunk("a", "b"), chunk("c"), chunk("d", "e")]
+    (left,) = Pending(half_done.snapshot(), totals).chunks(chunks)
+    assert left.select(["image_id", "tries"]).to_pylist() == [
+        {"image_id": "d", "tries": 0},
+        {"image_id": "e", "tries": 0},
+    ]
+    assert (totals.listed, totals.done_before, totals.failed_before) == (5, 2, 1)
+    assert totals.failures == ["b: read: bad"]
+
+
+def test_pending_with_failures_tried_again(half_done):
+    totals = Totals()
+    tables = list(
+        Pending(half_done.snapshot(), totals, retry_failed=True).chunks([chunk("a", "b"), chunk("c"), chunk("d")])
+    )
+    assert [table.select(["image_id", "tries"]).to_pylist() for table in tables] == [
+        [{"image_id": "b", "tries": 2}],
+        [{"image_id": "d", "tries": 0}],
+    ]
+    assert (totals.listed, totals.done_before, totals.failed_before) == (4, 2, 0)
+
+
+def test_failures_of_other_inputs_do_not_count(half_done):
+    totals = Totals()
+    list(Pending(half_done.snapshot(), totals).chunks([chunk("x")]))
+    assert (totals.listed, totals.failed_before, totals.failures) == (1, 0, [])
+
+
+def test_a_failed_input_that_changed_is_tried_again_with_the_changed_ones(half_done):
+    for redo_changed, expected in ((False, []), (True, [["b"], ["c"]])):
+        totals = Totals()
+        pending = Pending(half_done.snapshot(), totals, redo_changed=redo_changed)
+        left = [
+            table[0].to_pylist() for table in pending.chunks([chunk("a", version="1"), chunk("b", "c", version="2")])
+        ]
+        left += [unit.inputs[0].to_pylist() for unit in pending.changed_units()]
+        assert left == expected
+        assert totals.changed == 2
+        assert totals.failed_before == (0 if redo_changed else 1)
+
+
+def test_a_changed_input_takes_its_part_along(half_done):
+    pending = Pending(half_done.snapshot(), Totals(), redo_changed=True)
+    assert list(pending.chunks([chunk("a", "b", version="1"), chunk("c", version="2")])) == []
+    (unit,) = pending.changed_units()
+    assert unit.inputs.select(["image_id", "version", "tries"]).to_pylist() == [
+        {"image_id": "c", "version": "2", "tries": 0}
+    ]
+    assert unit.replaces == half_done.snapshot().parts[0]
+    assert unit.failures["image_id"].to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"), [("/A", ""), ("/B", "a.jpg was /A/a.jpg and is now /B/a.jpg")], ids=["same", "other"]
+)
+def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, folder, expected):
+    located = ROWS.append(pa.field("uri", pa.string()))
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=located)
+    ids = ["a.jpg", "b.jpg"]
+    with dataset.begin() as term:
+        rows = pa.table([ids, ["1", "1"], [f"/A/{id_}" for id_ in ids]], schema=located)
+        term.handle.commit(term.handle.part_name(ids), rows)
+    totals = Totals()
+    now = ["0.jpg", *ids]
+    listed = pa.table([now, [f"{folder}/{id_}" for id_ in now], [None] * 3, [None] * 3], schema=SCHEMA)
+    (left,) = Pending(dataset.snapshot(), totals).chunks([listed])
+    assert (left[0].to_pylist(), totals.done_before, totals.elsewhere) == (["0.jpg"], 2, expected)
+    assert (f"read from elsewhere: {expected}." in (totals.hint(False) or "")) == bool(expected)

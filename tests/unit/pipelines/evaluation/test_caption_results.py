@@ -1,0 +1,117 @@
+"""Rows to score or show, from a model and a store, and from what ``rnncond caption`` wrote."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from feature_store import Store
+from pipelines.errors import UserError
+from pipelines.evaluation import caption_results
+from pipelines.evaluation.caption_results import as_row, describe, from_output, spread
+from pipelines.features.sources import FromStore
+from pipelines.inference.captioner import Describer
+from pipelines.verbs import caption
+from rnncond.contract import Source
+from rnncond.search import SearchOptions, search
+from tests.worlds import captioner
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A model and the source of its features."""
+    fingerprint = captioner.make_store(tmp_path / "store", tmp_path / "images")
+    trained = captioner.make_model(tmp_path / "model", fingerprint)
+    return trained, FromStore.open(str(tmp_path / "store"), trained.features)
+
+
+def test_rows_come_in_the_order_asked_and_do_not_depend_on_the_batch(made, monkeypatch):
+    trained, source = made
+    options = SearchOptions(beam=3, nbest=2, max_length=5, attention=True)
+    ids = ["d.png", "a.png", "c.png"]
+    together = dict(describe(trained, source, options, ids))
+    monkeypatch.setattr(caption_results, "BATCH", 1)
+    alone = dict(describe(trained, source, options, ids))
+    assert list(together) == list(alone) == ids
+    for name, row in together.items():
+        assert row["caption"] == alone[name]["caption"]
+        assert row["log_prob"] == pytest.approx(alone[name]["log_prob"], abs=1e-5)
+        np.testing.assert_allclose(row["attention"]["weights"], alone[name]["attention"]["weights"], atol=1e-3)
+        assert row["uri"].endswith(name)
+        assert len(row["others"]) == 1
+
+
+def test_a_row_is_the_search_on_the_grid_read_row_by_row(made):
+    trained, source = made
+    options = SearchOptions(beam=2, max_length=5, attention=True)
+    ((_, row),) = describe(trained, source, options, ["b.png"])
+    grid = source.snapshot.take(["b.png"], ["grid"])["grid"].combine_chunks().to_numpy_ndarray()[0].astype(np.float32)
+    places = torch.from_numpy(np.stack([grid[r, c] for r in range(2) for c in range(3)]))[None]
+    memory = trained.model.encode(Source(places))
+    found = search(trained.model.step, memory, trained.model.init_state(memory), options)
+    assert row["caption"] == trained.vocabulary.decode(found.tokens[0, 0].tolist())
+    assert row["log_prob"] == pytest.approx(found.log_probs[0, 0].item(), abs=1e-5)
+    seen = row["attention"]
+    assert (seen["rows"], seen["columns"]) == (2, 3)
+    assert "".join(seen["pieces"]) == row["caption"]
+    assert np.shape(seen["weights"]) == (len(seen["pieces"]), 6)
+    np.testing.assert_allclose(np.sum(seen["weights"], axis=1), 1, atol=5e-3)
+    np.testing.assert_allclose(seen["weights"], found.attention[0, 0, : len(seen["pieces"])], atol=1e-3)
+
+
+def test_attention_only_where_asked_and_where_there_is_a_grid(made):
+    trained, source = made
+    ((_, row),) = describe(trained, source, SearchOptions(max_length=5), ["b.png"])
+    assert "attention" not in row
+    said = {
+        "image_id": "a",
+        "uri": "u",
+        "caption": "x",
+        "log_prob": -1.0,
+        "nbest": [],
+        "pieces": ["x"],
+        "attention": [[1]],
+    }
+    assert "attention" not in as_row(said, [])
+
+
+@pytest.fixture
+def output(made, tmp_path):
+    """An output of ``rnncond caption`` in three parts, with a failure; no Ray is needed to write one."""
+    trained, source = made
+    describer = Describer([trained], SearchOptions(beam=2, nbest=2, max_length=5, attention=True))
+    recipe = caption.recipe_of(describer, source.shape)
+    dataset = Store(tmp_path / "out").dataset("captions", recipe, caption.schema_of(describer.options))
+    images = source.snapshot.take(["a.png", "b.png", "c.png"], ["image_id", "uri", "version", "grid"])
+    said = describer(np.stack(images["grid"].combine_chunks().to_numpy_ndarray()))
+    failed = {"image_id": "d.png", "uri": "d.png", "version": "1", "stage": "decode", "reason": "broken", "tries": 1}
+    with dataset.begin() as term:
+        for image, row in zip(images.drop_columns(["grid"]).to_pylist(), said, strict=True):
+            term.handle.commit(image["image_id"], pa.Table.from_pylist([image | row], schema=dataset.schema))
+        term.handle.commit("failed", None, pa.Table.from_pylist([failed], schema=source.snapshot.failures().schema))
+    return str(tmp_path / "out"), said
+
+
+def test_what_caption_wrote(output, tmp_path):
+    out, said = output
+    data = str(captioner.make_captions(tmp_path / "captions.jsonl"))
+    found = from_output(out, data, "val", None)
+    assert [row["image_id"] for row in found.rows] == ["a.png", "b.png", "c.png"]
+    assert [row["caption"] for row in found.rows] == [row["caption"] for row in said]
+    assert found.rows[0]["others"] == [said[0]["nbest"][1]["caption"]]
+    assert "attention" not in found.rows[0]
+    assert (found.rows[1]["file"], found.rows[1]["references"]) == ("images/b.png", captioner.CAPTIONS["b.png"])
+    assert found.missing == ["d.png: broken"]
+    assert found.about["search"] == {"beam": 2, "nbest": 2, "max_length": 5}
+    (row,) = found.attend(["c.png"])
+    np.testing.assert_allclose(row["attention"]["weights"], np.array(said[2]["attention"]), atol=1e-5)
+    with pytest.raises(UserError, match="--data FILE"):
+        from_output(out, None, "val", None)
+
+
+def test_a_spread_over_all_rows(output):
+    dataset = caption_results.open_output(output[0])
+    assert [row["image_id"] for row in spread(dataset, 10)] == ["a.png", "b.png", "c.png"]
+    assert [row["image_id"] for row in spread(dataset, 2)] == ["a.png", "c.png"]
+    with pytest.raises(UserError, match="no output of `rnncond caption`"):
+        caption_results.open_output(output[0] + "-not")

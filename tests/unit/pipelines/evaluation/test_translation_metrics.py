@@ -1,0 +1,53 @@
+"""Scores of translations: sacrebleu's own functions, and small cases by hand."""
+
+import math
+
+import pytest
+import sacrebleu
+
+from pipelines.errors import UserError
+from pipelines.evaluation.translation_metrics import translation_scores
+
+SAID = ["the cat sat on a mat", "Two Birds fly", "", "a man reads a big book in the park ."]
+MEANT = [["the cat sat on the mat"], ["two birds fly"], ["nothing"], ["a man reads a large book in a park ."]]
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_the_scores_are_sacrebleus(lowercase):
+    found = translation_scores(SAID, MEANT, lowercase)
+    stream = [[lines[0] for lines in MEANT]]
+    bleu = sacrebleu.corpus_bleu(SAID, stream, lowercase=lowercase)
+    assert found.corpus["BLEU"] == bleu.score
+    assert found.corpus["TER"] == sacrebleu.corpus_ter(SAID, stream, case_sensitive=not lowercase).score
+    chrf = sacrebleu.corpus_chrf([line.lower() if lowercase else line for line in SAID], stream)
+    assert found.corpus["chrF"] == pytest.approx(chrf.score)
+    assert f"BP = {bleu.bp:.3f}" in found.bleu and f"hyp_len = {bleu.sys_len}" in found.bleu
+    case = "lc" if lowercase else "mixed"
+    for name, signature in found.signatures.items():
+        assert f"case:{case}|" in signature and f"version:{sacrebleu.__version__}" in signature, name
+    assert "tok:13a" in found.signatures["BLEU"]
+    single = sacrebleu.sentence_bleu(SAID[3], MEANT[3], lowercase=lowercase)
+    assert found.per_sentence[3]["BLEU"] == single.score
+    assert found.per_sentence[2] == {"BLEU": 0, "chrF": 0}
+    assert (found.per_sentence[1]["chrF"] == 100) == lowercase
+
+
+def test_bleu_by_hand():
+    """Precisions 5/6, 3/5, 2/4, 1/3 and no brevity penalty; one word of six to be edited."""
+    found = translation_scores(SAID[:1], MEANT[:1])
+    assert found.corpus["BLEU"] == pytest.approx(100 * math.exp(sum(map(math.log, (5 / 6, 3 / 5, 2 / 4, 1 / 3))) / 4))
+    assert found.corpus["TER"] == pytest.approx(100 / 6)
+
+
+def test_several_references_of_which_some_sentences_have_fewer():
+    found = translation_scores(["a dog", "two birds fly"], [["a hound", "a dog"], ["two birds fly"]])
+    assert found.corpus["chrF"] == 100 and found.corpus["TER"] == 0
+    assert "nrefs:var" in found.signatures["BLEU"]
+    assert "nrefs:2" in translation_scores(["a", "b"], [["a", "c"], ["b", "d"]]).signatures["BLEU"]
+
+
+def test_what_cannot_be_scored():
+    with pytest.raises(UserError, match="1 translations and references of 2 sentences"):
+        translation_scores(["a"], [["a"], ["b"]])
+    with pytest.raises(UserError, match="at least one"):
+        translation_scores([], [])

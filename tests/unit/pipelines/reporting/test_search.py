@@ -1,0 +1,116 @@
+"""The page of a search: every trial in the table, the best first, a line each in parallel coordinates."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from pipelines.config.search_space import read_search
+from pipelines.reporting import charts
+from pipelines.reporting import search as report_search
+from pipelines.verbs import report
+
+SCORES = {"000": [10.0, 30.0], "001": [20.0], "002": [5.0, 50.0, 40.0], "003": []}
+
+
+@pytest.fixture
+def found(tmp_path):
+    section = (
+        "tune={trials: 4, space: {training.learning_rate: {log: [1e-4, 1e-1]}, training.schedule.kind: [constant]}}"
+    )
+    search = read_search("show_tell.small", ["data.store=s", "data.captions=c", section], str(tmp_path / "found"))
+    folder = tmp_path / "found"
+    for number, (name, scores) in enumerate(SCORES.items()):
+        trial = folder / "trials" / name
+        trial.mkdir(parents=True)
+        params = {"training.learning_rate": 10.0 ** (number - 4), "training.schedule.kind": "<cosine>"}
+        status = "finished" if scores else "failed"
+        (trial / "run.json").write_text(json.dumps({"params": params, "status": status, "reason": "too <high>"}))
+        lines = [
+            {"epoch": epoch, "CIDEr": score, "val_loss": 1 / score, "seconds": 1.5}
+            for epoch, score in enumerate(scores, 1)
+        ]
+        (trial / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "run.json").write_text(json.dumps({"search": "random", "status": "finished"}))
+    (folder / "search.yaml").write_text(search.to_yaml())
+    (folder / "recipe.yaml").write_text("system: show_tell\n")
+    return folder
+
+
+class Cells(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.inside, self.links = [], False, []
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        self.inside = tag in ("td", "th")
+        if self.inside:
+            self.rows[-1].append("")
+        self.links += [value for key, value in attributes if key in ("src", "href") and not value.startswith("#")]
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def test_the_table_has_every_trial_the_best_first_and_the_page_needs_nothing_else(found):
+    outcome = report.run(str(found), None, None, None, 24, None)
+    assert outcome.summary["trials"] == 4
+    page = (found / "report.html").read_text()
+    cells = Cells()
+    cells.feed(page)
+    assert cells.links == []
+    assert cells.rows[0][:4] == ["trial", "CIDEr", "learning_rate", "kind"]
+    assert [row[:3] for row in cells.rows[1:]] == [
+        ["002", "50", "0.01"], ["000", "30", "0.0001"], ["001", "20", "0.001"], ["003", "", "0.1"],
+    ]  # fmt: skip
+    assert cells.rows[1][4:] == ["2", "3", "4.5", "finished"]
+    assert "too &lt;high&gt;" in page and "<cosine>" not in page
+    assert page.count('<polyline class="trial') == 3
+
+
+def points_of(svg, name="trial"):
+    lines = ElementTree.fromstring(str(svg)).findall("polyline")
+    return {
+        line.find("title").text: [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
+        for line in lines
+        if name in line.get("class")
+    }
+
+
+def texts_of(svg):
+    return [text.text for text in ElementTree.fromstring(str(svg)).findall("text")]
+
+
+def test_a_key_has_its_last_part_unless_two_end_alike():
+    keys = ["model.hidden", "training.schedule.kind", "training.objective.kind"]
+    assert list(report_search.last_parts(keys).values()) == ["hidden", *keys[1:]]
+
+
+def test_parallel_coordinates_have_each_value_at_its_height():
+    axes = {"rate": [1e-4, 1e-3, 1e-2], "kind": ["a", None, "a"], "size": [8, 16, 12], "score": [3.0, 1.0, 2.0]}
+    svg = charts.parallel(axes, ["x", "y", "z"], ["rate"])
+    found = {trial: [y for _, y in points] for trial, points in points_of(svg).items()}
+    (low, middle, high) = (found[trial][0] for trial in "xyz")
+    assert middle == pytest.approx((low + high) / 2, abs=0.1) and low > middle > high  # a logarithm, upwards
+    assert [text for text in texts_of(svg) if text in ("0.0005", "0.002")] == ["0.0005", "0.002"]
+    assert found["x"][1] == found["z"][1] != found["y"][1]
+    assert found["z"][2] == pytest.approx((found["x"][2] + found["y"][2]) / 2, abs=0.1)
+    assert [found[trial][3] for trial in "yzx"] == sorted((found[trial][3] for trial in "xyz"), reverse=True)
+    assert len({points[-1][0] for points in points_of(svg).values()}) == 1
+    assert list(points_of(svg, "best")) == ["x"]
+    assert list(points_of(charts.parallel(axes, ["x", "y", "z"], lower_is_better=True), "best")) == ["y"]
+
+
+def test_the_best_of_many_curves_is_drawn_apart():
+    svg = charts.line_chart({"a": [(1, 1.0)], "b": [(1, 3.0), (2, 2.0)]}, "max", only_last=True)
+    assert [line.get("class") for line in ElementTree.fromstring(str(svg)).findall("polyline")] == ["other", "series-1"]
+    assert 'class="best series-1"' in svg

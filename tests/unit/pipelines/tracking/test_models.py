@@ -1,0 +1,84 @@
+"""MODEL as a user may name it, found as a folder."""
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.tracking.client import IMPATIENT
+from pipelines.tracking.models import locate
+from pipelines.verbs import caption, evaluate, promote, translate
+
+
+def folder(path):
+    path.mkdir(parents=True)
+    (path / "model.json").write_text("{}")
+    return path
+
+
+def test_a_model_folder_a_run_folder_and_one_that_holds_a_single_model(tmp_path):
+    best = folder(tmp_path / "run" / "best")
+    folder(tmp_path / "run" / "last")
+    other = folder(tmp_path / "export" / "deep" / "captioner")
+    assert locate(best) == best
+    assert locate(tmp_path / "run") == best
+    assert locate(tmp_path / "export") == other
+
+
+def test_what_is_no_model_is_told(tmp_path):
+    with pytest.raises(UserError, match="There is no model nowhere"):
+        locate("nowhere")
+    with pytest.raises(UserError, match="neither a local folder nor known to MLflow"):
+        locate("s3://bucket/model")
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(UserError, match=r"no model\.json .* it has recipe\.yaml"):
+        locate(tmp_path)
+    folder(tmp_path / "a")
+    folder(tmp_path / "b")
+    with pytest.raises(UserError, match=r"2 models \(a, b\)"):
+        locate(tmp_path)
+
+
+def test_every_verb_that_takes_a_model_may_be_told_where_mlflow_is(tmp_path):
+    (tmp_path / "text").write_text("a\n")
+    model, tracking = "models:/x@champion", {"tracking_uri": f"sqlite:///{tmp_path}/other.db"}
+    for call in (
+        lambda: caption.run(model, "out", store="store", **tracking),
+        lambda: translate.run(str(tmp_path / "text"), model, "out", **tracking),
+        lambda: evaluate.run(model=model, **tracking),
+        lambda: promote.run(model=model, name="x", **tracking),
+    ):
+        with pytest.raises(UserError, match=r"no database sqlite:///.*other\.db"):
+            call()
+
+
+@pytest.fixture
+def tracking(tmp_path, monkeypatch):
+    """An MLflow database with a run that has a model, registered under an alias."""
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for key, value in IMPATIENT.items():
+        monkeypatch.setenv(key, value)
+    client = mlflow.MlflowClient(uri, uri)
+    run = client.create_run(client.create_experiment("x", (tmp_path / "artifacts").as_uri()))
+    client.log_artifacts(run.info.run_id, folder(tmp_path / "made" / "best"), "model/best")
+    client.create_registered_model("captioner")
+    version = client.create_model_version("captioner", f"{run.info.artifact_uri}/model/best", run.info.run_id)
+    client.set_registered_model_alias("captioner", "champion", version.version)
+    return run.info.run_id
+
+
+def test_from_mlflow(tracking):
+    for uri in (f"runs:/{tracking}", f"runs:/{tracking}/model", "models:/captioner@champion", "models:/captioner/1"):
+        assert (locate(uri) / "model.json").read_text() == "{}"
+    for uri in ("models:/captioner@nobody", "models:/unknown/1", "runs:/unknown"):
+        with pytest.raises(UserError, match=f"did not give {uri}: .*not found"):
+            locate(uri)
+
+
+def test_mlflow_is_not_made_to_create_an_empty_database(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match="there is no database"):
+        locate("models:/captioner@champion")
+    assert not list(tmp_path.iterdir())

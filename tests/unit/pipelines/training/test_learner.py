@@ -1,0 +1,311 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipelines.config.metrics import best_of
+from pipelines.config.training_sections import EarlyStopping, Training
+from pipelines.errors import UserError
+from pipelines.files.jsonl import read_lines
+from pipelines.training import distributed
+from pipelines.training import learner as learn
+from pipelines.training.learner import accumulated
+from pipelines.training.optimizer import factor
+from pipelines.training.run_folder import read_run
+from pipelines.training.state import Position, decide
+from rnncond.checkpoint import load, tensors_of
+from rnncond.search import SearchOptions, search
+from tests.worlds.training import Killed, learner, make_world, resumed_equals_unbroken, tiny_recipe, without_clock
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize(("here", "least", "expected"), [(4, 1, 3), (3, 1, 4), (2, 1, 6), (1, 1, 12), (1, "null", 3)])
+def test_fewer_workers_of_an_elastic_run_take_more_batches_to_a_step(
+    monkeypatch, tmp_path, world, here, least, expected
+):
+    """Of 4 workers with 3 batches each."""
+    monkeypatch.setattr(distributed, "count", lambda: here)
+    asked = ("cluster.workers=4", f"cluster.min_workers={least}", "training.accumulate=3")
+    assert accumulated(tiny_recipe(world, tmp_path, *asked)) == expected
+
+
+DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedule.kind=cosine")
+
+
+@pytest.mark.parametrize("system", ["show_tell.small", "show_attend_tell.small"])
+@pytest.mark.parametrize("lives", [1, 2, 3, 4, 5])
+def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, system, lives):
+    resumed_equals_unbroken(lambda out: learner(world, out, *DROPOUT, recipe=system), tmp_path, lives)
+
+
+@pytest.mark.parametrize("lives", [1, 4])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "accumulate=2",
+        "precision=bfloat16",
+        "ema=0.9",
+        "average_last=2",
+        "schedule={kind: gnmt, start_decay_steps: 4, decay_every: 2}",
+        "schedule={kind: inverse_sqrt, warmup_steps: 3}",
+    ],
+)
+def test_so_with_every_option(world, tmp_path, option, lives):
+    names = ("best", "last", "averaged") if option.startswith("average") else ("best", "last")
+    settings = ("model.dropout=0.5", "training.checkpoint_steps=2", f"training.{option}")
+    resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, lives, names)
+
+
+def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):
+    whole = learner(world, tmp_path / "whole", *DROPOUT)
+    whole.run()
+    broken = learner(world, tmp_path / "broken", *DROPOUT)
+    broken.run()
+    broken.desk.close()
+    newest = max((tmp_path / "broken" / "checkpoints").iterdir()) / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    resumed = learner(world, tmp_path / "broken", *DROPOUT)
+    assert 0 < resumed.position.steps < whole.position.steps
+    resumed.run()
+    assert resumed.desk.checkpoint() | {"position.json": b""} == whole.desk.checkpoint() | {"position.json": b""}
+    lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("broken", "whole"))
+    assert without_clock(lines) == without_clock(expected)
+
+
+def test_an_epochs_seconds_are_those_of_its_steps_and_not_of_checkpoints(world, tmp_path, monkeypatch):
+    made = learner(world, tmp_path, "training.checkpoint_steps=1")
+    assert made.steps > 2
+    now = [0.0]
+    monkeypatch.setattr(learn, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def taking(seconds, work):
+        def slow(*args, **kwargs):
+            now[0] += seconds
+            return work(*args, **kwargs)
+
+        return slow
+
+    made.update = taking(1, made.update)
+    made.desk.keep = taking(1000, made.desk.keep)
+    made.run()
+    assert [line["seconds"] for line in read_lines(tmp_path / "metrics.jsonl")] == [made.steps] * 3
+
+
+def test_accumulated_batches_are_the_step_of_one_that_is_as_big(world, tmp_path):
+    exact = ("model.dropout=0", "training.captions_per_image=3")
+    parts = learner(world, tmp_path / "parts", *exact, "training.images_per_batch=3", "training.accumulate=3")
+    whole = learner(world, tmp_path / "whole", *exact, "training.images_per_batch=9")
+    assert len({batch.words for batch in parts.train.epoch(1)}) > 1
+    assert parts.run().steps == whole.run().steps == 2 * 3
+    for name, tensor in parts.model.state_dict().items():
+        torch.testing.assert_close(tensor, whole.model.state_dict()[name], atol=2e-5, rtol=1e-3)
+    lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("parts", "whole"))
+    for line, other in zip(lines, expected, strict=True):
+        assert line["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+
+
+def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left(world, tmp_path):
+    made = learner(world, tmp_path, "training.images_per_batch=4", "training.accumulate=4", "training.epochs=1")
+    assert made.train.steps == 6
+    assert [len(batches) for batches in made.parts_of_steps()] == [4, 2]
+    made.position.step = 1
+    (left,) = made.parts_of_steps()
+    expected = list(made.train.epoch(1))[4:]
+    assert [batch.examples.tolist() for batch in left] == [batch.examples.tolist() for batch in expected]
+
+
+def test_the_average_is_of_the_last_models_and_has_scores(world, tmp_path):
+    ends = [learner(world, tmp_path / str(epochs), f"training.epochs={epochs}") for epochs in (2, 3)]
+    for made in ends:
+        made.run()
+    second, third = (tensors_of(made.model) for made in ends)
+    made = learner(world, tmp_path / "mean", "training.average_last=2")
+    made.run()
+    averaged = load(tmp_path / "mean" / "averaged")
+    for name, tensor in tensors_of(averaged.model).items():
+        torch.testing.assert_close(tensor, (second[name] + third[name]) / 2)
+    assert any(not torch.equal(tensor, third[name]) for name, tensor in second.items())
+    for name, tensor in tensors_of(made.model).items():
+        assert torch.equal(tensor, third[name])
+    made.model.load_state_dict(averaged.model.state_dict())
+    scores, _ = made.validate()
+    assert read_run(tmp_path / "mean")["averaged"] == {"epoch": 3, "averaged_epochs": 2, **scores}
+
+
+def test_the_moving_average_is_what_is_validated_and_saved(world, tmp_path):
+    plain = learner(world, tmp_path / "plain", "training.epochs=1")
+    expected = {name: weight.detach().clone() for name, weight in plain.model.named_parameters()}
+    plain.objective.train()
+    for steps, batches in enumerate(plain.parts_of_steps()):
+        plain.update(batches)
+        plain.position.steps += 1
+        decay = min(0.3, (1 + steps) / (10 + steps))
+        for name, weight in plain.model.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * weight.detach()
+    made = learner(world, tmp_path / "ema", "training.epochs=1", "training.ema=0.3")
+    made.run()
+    last = load(tmp_path / "ema" / "last").model
+    for name, weight in last.named_parameters():
+        torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=1e-5)
+    for name, weight in made.model.named_parameters():
+        assert torch.equal(weight, plain.model.get_parameter(name))
+    plain.model.load_state_dict(last.state_dict())
+    assert plain.validate()[0]["val_loss"] == pytest.approx(read_lines(tmp_path / "ema/metrics.jsonl")[0]["val_loss"])
+
+
+def test_float16_is_refused_without_a_gpu(world, tmp_path):
+    with pytest.raises(UserError, match=r"float16, but the workers have no GPU.*bfloat16"):
+        learner(world, tmp_path, "training.precision=float16")
+
+
+def test_a_finished_run_does_nothing_more(world, tmp_path):
+    first = learner(world, tmp_path)
+    first.run()
+    first.desk.close()
+    before = first.desk.checkpoint()
+    again = learner(world, tmp_path)
+    again.run()
+    assert again.desk.checkpoint() == before
+
+
+def test_it_learns_and_says_so(world, tmp_path):
+    made = learner(world, tmp_path, "training.epochs=40", "model.hidden=32", "training.learning_rate=0.02")
+    made.run()
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["epoch"] for line in lines] == list(range(1, 41))
+    assert lines[-1]["train_loss"] < 0.4 * lines[0]["train_loss"]
+    best = best_of(lines, "CIDEr")
+    assert best["CIDEr"] == max(line["CIDEr"] for line in lines) > lines[0]["CIDEr"]
+    trained = load(tmp_path / "best")
+    assert trained.info["epoch"] == best["epoch"] == made.position.best_epoch
+    assert trained.features == {
+        "fingerprint": made.task.features["fingerprint"],
+        "recipe": {"backbone": "drawn", "outputs": ["pooled", "grid"]},
+        "output": "pooled",
+    }
+    sample = read_lines(tmp_path / "samples.jsonl")[-1]
+    assert sample["image_id"] in made.task.validation.image_ids
+    assert any(sample["caption"].split()[-1] in reference.split() for reference in sample["references"])
+
+
+def test_the_model_standardises_the_training_features(world, tmp_path):
+    made = learner(world, tmp_path)
+    values = torch.cat([batch.source.values for batch in made.train.epoch(1)])
+    standard = made.model.standardise(values.unique(dim=0))
+    assert standard[:, 4].mean().abs() < 1e-3
+    assert standard[:, 4].std(correction=0) == pytest.approx(1, abs=1e-3)
+
+
+def test_validation_scores_every_image_once_and_the_same_however_it_is_batched(world, tmp_path):
+    scores = []
+    for images in (1, 4, 9):
+        made = learner(world, tmp_path / str(images), f"training.images_per_batch={images}")
+        found, samples = made.validate()
+        assert len(samples) == 2
+        scores.append(found)
+    assert scores[0].keys() >= {"val_loss", "CIDEr", "BLEU-4"}
+    for other in scores[1:]:
+        assert other == pytest.approx(scores[0], rel=1e-5)
+
+
+def test_beam_search_is_what_the_recipe_says(world, tmp_path):
+    made = learner(world, tmp_path, "search.beam=3", "search.max_length=4")
+    batch = next(made.validation.epoch())
+    made.model.eval()
+    memory = made.model.encode(batch.source)
+
+    def found(beam: int) -> list[str]:
+        options = SearchOptions(beam=beam, max_length=4)
+        tokens = search(made.model.step, memory, made.model.init_state(memory), options).tokens
+        return [made.vocabulary.decode(words) for words in tokens[:, 0].tolist()]
+
+    assert made.say(batch) == found(3) != found(1)
+
+
+def test_a_loss_that_is_no_number_ends_with_advice(world, tmp_path):
+    made = learner(world, tmp_path, "training.learning_rate=3e38", "training.clip_norm=null")
+    with pytest.raises(UserError, match=r"loss of epoch \d is (nan|inf).*learning_rate"):
+        made.run()
+
+
+def test_early_stopping_ends_the_run(world, tmp_path):
+    stopping = ("training.early_stopping.patience=2", "training.early_stopping.metric=loss")
+    made = learner(world, tmp_path, *stopping, "training.learning_rate=1e-12", "training.epochs=9")
+    position = made.run()
+    assert position.finished
+    assert position.epoch == position.best_epoch + 2 < 9
+
+
+def test_validation_can_be_rarer_than_epochs(world, tmp_path):
+    learner(world, tmp_path, "training.validate_every=2").run()
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert ["val_loss" in line for line in lines] == [False, True, True]
+
+
+def settings(**changes) -> Training:
+    return Training(epochs=10, **changes)
+
+
+def rates_of(steps, **schedule):
+    return [factor(settings(schedule=schedule), Position(steps=step), 5) for step in steps]
+
+
+def test_constant_rate_after_a_linear_warm_up():
+    assert rates_of(range(6), warmup_steps=4) == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_cosine_falls_from_one_to_nothing():
+    assert rates_of((0, 25, 50), kind="cosine") == pytest.approx([1, 0.5, 0], abs=1e-12)
+
+
+def test_gnmt_halves_from_a_step_on():
+    rates = rates_of(range(9), kind="gnmt", warmup_steps=2, start_decay_steps=4, decay_every=2)
+    assert rates == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_inverse_square_root_after_a_linear_warm_up():
+    assert rates_of((0, 1, 3, 15, 63), kind="inverse_sqrt", warmup_steps=4) == [0.25, 0.5, 1, 0.5, 0.25]
+
+
+def test_plateau_lowers_the_rate_when_the_loss_does_not_fall():
+    plateau = settings(schedule={"kind": "plateau", "patience": 2, "factor": 0.1})
+    at, rates = Position(), []
+    for loss in (5, 4, 4, 4.5, 3, 3, 3):
+        decide(at, plateau, {"val_loss": loss, "CIDEr": 0})
+        rates.append(factor(plateau, at, 5))
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("metric", "improved"), [("CIDEr", [True, True, False, False]), ("loss", [True, False, True, False])]
+)
+def test_the_best_is_the_first_with_the_highest_value(metric, improved):
+    training = settings(early_stopping=EarlyStopping(metric=metric, patience=2))
+    values = [{"val_loss": 5, "CIDEr": 1.0}, {"val_loss": 6, "CIDEr": 2.0}, {"val_loss": 4, "CIDEr": 2.0}]
+    values.append({"val_loss": 4, "CIDEr": 1.5})
+    at, found = Position(), []
+    for epoch, scores in enumerate(values, 1):
+        at.epoch = epoch
+        found.append(decide(at, training, scores))
+    assert found == improved
+    assert at.finished == (metric == "CIDEr")
+    lines = [{"epoch": epoch, **scores} for epoch, scores in enumerate(values, 1)]
+    assert best_of(lines, metric)["epoch"] == at.best_epoch
+
+
+def test_another_number_of_ranks_begins_the_epoch_again(world, tmp_path):
+    made = learner(world, tmp_path, *DROPOUT)
+    made.desk.lives = 1
+    with pytest.raises(Killed):
+        made.run()
+    state = made.state()
+    assert made.position.step == 2
+    two = dataclasses.replace(made.position, ranks=2)
+    state = made.state(**dataclasses.asdict(two))
+    made.restore(state)
+    assert (made.position.step, made.position.steps, made.position.ranks, made.position.words) == (0, 2, 1, 0)

@@ -1,0 +1,75 @@
+"""Loss scaling, which a training on a CPU never needs, on the CPU's own scaler."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipelines.config.training_sections import Training
+from pipelines.training.optimizer import Optimiser, mean, swapped_weights
+
+CPU = torch.device("cpu")
+
+
+def made(precision: str, **settings) -> Optimiser:
+    torch.manual_seed(0)
+    return Optimiser(nn.Linear(3, 2), Training(epochs=1, precision=precision, **settings), CPU)
+
+
+def take(optimiser: Optimiser, steps: int, scale: float = 1.0) -> bool:
+    optimiser.backward((optimiser.model(torch.ones(1, 3)) * scale).square().sum())
+    return optimiser.step(0.1, steps)
+
+
+def test_a_scaled_step_is_the_step():
+    scaled, plain = made("float16", clip_norm=0.5), made("float32", clip_norm=0.5)
+    assert scaled.scaler.get_scale() > 1000
+    for steps in range(3):
+        assert take(scaled, steps)
+        assert take(plain, steps)
+    for weight, expected in zip(scaled.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 5.0])
+def test_a_step_that_overflows_is_skipped_and_the_scale_halved(clip_norm):
+    optimiser = made("float16", ema=0.5, clip_norm=clip_norm)
+    optimiser.begin()
+    take(optimiser, 0)
+    scale = optimiser.scaler.get_scale()
+    before = {name: tensor.clone() for name, tensor in (optimiser.model.state_dict() | optimiser.tensors()).items()}
+    assert not take(optimiser, 1, scale=1e19)
+    assert optimiser.scaler.get_scale() == scale / 2
+    for name, tensor in (optimiser.model.state_dict() | optimiser.tensors()).items():
+        assert torch.equal(tensor, before[name]), name
+    assert take(optimiser, 2)
+
+
+def test_it_goes_on_from_its_state():
+    first = made("float16", ema=0.5)
+    first.begin()
+    take(first, 0)
+    take(first, 1, scale=1e19)
+    second = made("float16", ema=0.5)
+    second.model.load_state_dict(first.model.state_dict())
+    second.restore({name: tensor.clone() for name, tensor in first.tensors().items()})
+    second.scaler.load_state_dict(first.scaler.state_dict())
+    for optimiser in (first, second):
+        take(optimiser, 2)
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    for name, tensor in (first.model.state_dict() | first.tensors()).items():
+        assert torch.equal((second.model.state_dict() | second.tensors())[name], tensor), name
+
+
+def test_a_model_wears_weights_for_a_while():
+    model = nn.Linear(2, 1)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with swapped_weights(model, {"bias": torch.tensor([7.0])}):
+        assert model.bias.item() == 7
+        assert torch.equal(model.weight, own["weight"])
+    assert torch.equal(model.bias, own["bias"])
+
+
+def test_the_mean_of_equal_weights_is_what_they_are():
+    weights = {"a": torch.rand(99)}
+    assert torch.equal(mean([weights] * 7)["a"], weights["a"])
+    assert mean([{"a": torch.tensor([1.0])}, {"a": torch.tensor([4.0])}])["a"].item() == 2.5

@@ -1,0 +1,189 @@
+"""The command as its user meets it: verbs, help, exit codes, the last line under --json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from pipelines import console, errors
+from pipelines.console import Outcome
+from pipelines.errors import Fault, UserError
+from pipelines.verbs.commands import VERBS
+
+
+def rnncond(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "pipelines.verbs.main", *arguments], capture_output=True, text=True)
+
+
+def app_that(outcome) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command()
+    def command(number: int = 1):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return app
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_examples(verb, capsys):
+    app = importlib.import_module(f"pipelines.{verb}").app
+    assert console.run(app, f"rnncond {verb}", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"rnncond {verb}") >= 2, "a usage line and at least one example"
+    assert "--json" in shown
+
+
+def test_the_verbs_are_listed_without_importing_any():
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pipelines.verbs.main"], capture_output=True, text=True, check=True
+    )
+    assert all(verb in shown.stdout for verb in VERBS)
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert not imported & {"ray", "torch", "mlflow"}
+
+
+def test_its_version():
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
+    assert rnncond("--version").stdout == f"rnncond {project['version']}\n"
+
+
+def test_a_misspelt_verb_is_told_the_nearest():
+    told = rnncond("fetaures")
+    assert told.returncode == 2
+    assert "Did you mean 'features'?" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(Outcome({"images": 3}), 0), (Outcome({"images": 3}, failed=1, failures=["a.jpg: decode: empty"]), 3)],
+)
+def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
+    assert console.run(app_that(outcome), "rnncond x", ["--json"]) == code
+    shown = capsys.readouterr()
+    assert json.loads(shown.out.splitlines()[-1]) == {"images": 3, "failed": outcome.failed}
+    assert all(failure in shown.err for failure in outcome.failures)
+
+
+def test_standard_output_has_the_line_of_json_alone_whatever_a_library_prints(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def verb():
+        print("(raylet) Task x failed.")
+        return Outcome({"images": 3})
+
+    assert console.run(app, "rnncond x", ["--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"images": 3, "failed": 0}
+    assert "(raylet) Task x failed." in shown.err
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "yes"), (False, "no"), (0, "0"), (1234567, "1,234,567"), (12345.6, "12,346"), (1234.56, "1,235"),
+        (999.96, "1,000"), (23.4567, "23.46"), (-0.5, "-0.5"), (0.000123456, "0.0001235"), (1e9, "1,000,000,000"),
+        (float("inf"), "inf"), (None, "None"), ("runs/a", "runs/a"),
+    ],
+)  # fmt: skip
+def test_values_of_a_summary_are_read_easily(value, shown, capsys):
+    console.show(Outcome({"value": value}))
+    assert capsys.readouterr().err == f"  value  {shown}\n"
+
+
+def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
+    assert console.run(app_that(UserError("found 3, expected 2")), "rnncond x", ["--json"]) == 2
+    shown = capsys.readouterr()
+    assert "found 3, expected 2" in shown.err
+    assert json.loads(shown.out) == {"error": "found 3, expected 2"}
+    assert console.run(app_that(None), "rnncond x", ["--number", "many"]) == 2
+    assert "'--number'" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        console.run(app_that(ZeroDivisionError()), "rnncond x", [])
+
+
+def test_a_fault_has_an_exit_code_that_tells_a_scheduler_to_try_again(capsys):
+    class TaskError(Exception):
+        cause = Fault("a process has died")  # where Ray keeps it
+
+    for error in (Fault("a process has died"), TaskError()):
+        assert console.run(app_that(error), "rnncond x", []) == 4
+        assert "a process has died" in capsys.readouterr().err
+
+
+def raised(by) -> Exception:
+    try:
+        by()
+    except Exception as error:
+        return error
+
+
+def test_what_goes_wrong_while_a_mistake_is_handled_is_a_defect():
+    def cleaning_up():
+        try:
+            raise UserError("found 3, expected 2")
+        finally:
+            {}["file"]
+
+    def translating():
+        try:
+            raise UserError("found 3, expected 2")
+        except UserError:
+            raise KeyError("file") from None
+
+    def wrapping():
+        try:
+            raise UserError("found 3, expected 2")
+        except UserError as error:
+            raise RuntimeError("a task failed") from error
+
+    class TaskError(Exception):
+        cause = UserError("found 3, expected 2")  # where Ray keeps it
+
+    assert errors.user_message(raised(cleaning_up)) is None
+    assert errors.user_message(raised(translating)) is None
+    assert errors.user_message(raised(wrapping)) == "found 3, expected 2"
+    assert errors.user_message(TaskError()) == "found 3, expected 2"
+
+
+WAITING = """
+import sys, time, types, typer
+from pipelines.verbs import main as cli
+app = typer.Typer()
+@app.command()
+def main():
+    print("waiting", file=sys.stderr, flush=True)
+    time.sleep(300)
+sys.modules["pipelines.verbs.wait"] = types.SimpleNamespace(app=app)
+cli.VERBS["wait"] = ""
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["wait", "--json"], ["run", "pipeline.yaml", "--json"]], ids=["verb", "pipeline"]
+)
+def test_ctrl_c_ends_with_a_message_and_130(arguments, tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")
+    command = [sys.executable, "-c", WAITING, *arguments]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "waiting\n" in iter(running.stderr.readline, "")
+    running.send_signal(signal.SIGINT)
+    said, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in told
+    assert json.loads(said) == {"error": console.INTERRUPTED}
+    if arguments[0] == "run":
+        assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"

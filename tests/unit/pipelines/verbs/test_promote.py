@@ -1,0 +1,150 @@
+"""Promotion: a version once, the champion only by a better score on the same data."""
+
+from __future__ import annotations
+
+import json
+
+import mlflow
+import pytest
+
+from pipelines.config.recipe import read_recipe
+from pipelines.errors import Fault, UserError
+from pipelines.evaluation import output
+from pipelines.tracking import registry
+from pipelines.tracking.client import IMPATIENT
+from pipelines.tracking.models import locate
+from pipelines.training.run_folder import read_run
+from pipelines.verbs import evaluate, promote
+from rnncond import checkpoint
+from tests.worlds.translator import PAIRS, make_translator, write_text
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_experiment(promote.EXPERIMENT, (folder / "artifacts").as_uri())
+    return client
+
+
+@pytest.fixture
+def name(client, request, tmp_path, monkeypatch):
+    """A registered model of the test's own."""
+    for key, value in IMPATIENT.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    monkeypatch.chdir(tmp_path)
+    return request.node.name
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function that makes a run's folder with a model of so much BLEU on its validation data."""
+    source = write_text(tmp_path / "val.en", PAIRS)
+    target = write_text(tmp_path / "val.de", PAIRS.values())
+    data = {"validation_source": str(source), "validation_target": str(target), "validation_lines": None,
+            "columns": ["source", "target"]}  # fmt: skip
+
+    def made(seed: int, bleu: float, **run) -> str:
+        trained = make_translator(None, seed=seed)
+        trained.info["recipe"] |= {"data": data, "training": {"early_stopping": {"metric": "BLEU"}}}
+        trained.info |= {"epoch": 3, "val_loss": 7.0, "BLEU": bleu}
+        checkpoint.save(trained, tmp_path / str(seed) / "best")
+        (tmp_path / str(seed) / "run.json").write_text(json.dumps(run))
+        return str(tmp_path / str(seed))
+
+    return made
+
+
+def test_by_the_scores_of_training(client, name, make, tmp_path):
+    def promoted(run, **options):
+        verdict = promote.run(model=run, name=name, **options).summary["verdict"]
+        versions = len(client.search_model_versions(f"name = '{name}'"))
+        return verdict, versions, int(client.get_model_version_by_alias(name, "champion").version)
+
+    experiment = client.create_experiment(name, (tmp_path / "artifacts").as_uri())
+    first = make(1, 20.0, mlflow_run_id=client.create_run(experiment).info.run_id)
+    assert promoted(first) == ("it is the champion, the first", 1, 1)
+    champion = client.get_model_version(name, "1")
+    assert champion.run_id == read_run(first)["mlflow_run_id"]
+    assert promoted(first) == ("it is the champion already", 1, 1)
+    worse, better = make(2, 19.5), make(3, 21.0)
+    for _ in range(2):  # a version only once
+        assert promoted(worse) == ("not the champion: BLEU 19.5 against 20 of version 1", 2, 1)
+    assert promoted(better) == ("it is the champion: BLEU 21 against 20 of version 1", 3, 3)
+    found = checkpoint.load(locate(f"models:/{name}@champion"))
+    assert found.model_id == checkpoint.load(f"{better}/best").model_id
+
+    # The lower loss is the better one.
+    other = make(4, 22.0)
+    assert promoted(other)[2] == 4
+    with pytest.raises(UserError, match="not scored by loss on the same data"):
+        promoted(better, metric="loss")
+    with pytest.raises(UserError, match="--metric CIDEr: training recorded no such score; there are BLEU, val_loss"):
+        promoted(better, metric="CIDEr")
+
+
+def test_scores_of_other_data_do_not_compare(client, name, make, tmp_path):
+    promote.run(model=make(1, 20.0), name=name)
+    write_text(tmp_path / "val.de", list(PAIRS.values())[::-1])
+    with pytest.raises(UserError, match=r"version 2 is registered.* not scored by BLEU on the same data.*--data FILE"):
+        promote.run(model=make(2, 90.0), name=name)
+    assert client.get_model_version_by_alias(name, "champion").version == 1
+
+
+def test_by_scores_on_data_that_are_given(client, name, make, tmp_path):
+    """Whatever training said: chrF of both, as `rnncond evaluate` finds it."""
+    given = {"source": str(tmp_path / "val.en"), "data": [str(tmp_path / "val.de")], "beam": 2}
+    runs = [make(1, 50.0), make(2, 1.0)]
+    scores = []
+    for run in runs:
+        evaluate.run(model=run, out=str(tmp_path / "scored"), **given)
+        scores.append(json.loads((tmp_path / "scored" / output.SUMMARY).read_text())["scores"]["chrF"])
+    assert scores[0] != scores[1]
+    for run in runs:
+        promote.run(model=run, name=name, metric="chrF", **given)
+    best = runs[scores.index(max(scores))]
+    found = client.get_model_version_by_alias(name, "champion")
+    assert found.tags["rnncond.model_id"] == checkpoint.load(f"{best}/best").model_id
+    assert float(found.tags["chrF"]) == max(scores)
+
+
+def test_a_champion_that_was_made_meanwhile_is_not_put_down_unjudged(client, name, make, monkeypatch):
+    promote.run(model=make(1, 20.0), name=name)
+    promote.run(model=make(2, 10.0), name=name)
+    register = registry.register
+
+    def register_while_another_promotes(*arguments):
+        client.set_registered_model_alias(name, "champion", "2")
+        return register(*arguments)
+
+    monkeypatch.setattr(registry, "register", register_while_another_promotes)
+    with pytest.raises(Fault, match="changed by somebody else"):
+        promote.run(model=make(3, 30.0), name=name)
+    assert client.get_model_version_by_alias(name, "champion").version == 2
+
+
+@pytest.mark.parametrize("bad", ["a/b", "a:b", "it's", ""])
+def test_a_name_that_no_registered_model_may_have(bad, name, make):
+    with pytest.raises(UserError, match="--name: found"):
+        promote.run(model=make(1, 2.0), name=bad)
+    with pytest.raises(UserError, match=r"tracking\.registered_model: found"):
+        read_recipe("show_tell.small", ["data.store=s", "data.captions=c", f"tracking.registered_model={bad!r}"])
+
+
+def test_what_cannot_be_promoted(name, make, tmp_path):
+    with pytest.raises(UserError, match="say --data FILE"):
+        promote.run(model=make(1, 2.0), name=name, split="test")
+    with pytest.raises(UserError, match="There is no model"):
+        promote.run(model="nowhere", name=name)
+    with pytest.raises(UserError, match="cannot be used"):
+        promote.run(model=make(1, 2.0), name=name, tracking_uri="sqlite:////proc/nothing/mlflow.db")
+
+
+def test_a_model_without_a_recipe_is_judged_by_data_alone(name, tmp_path):
+    trained = make_translator(None)
+    trained.info.pop("recipe")
+    checkpoint.save(trained, tmp_path / "bare")
+    with pytest.raises(UserError, match=r"without a recipe.*Give --data"):
+        promote.run(model=str(tmp_path / "bare"), name=name)

@@ -1,0 +1,287 @@
+"""``rnncond submit`` before it meets a server, and against what is none; test_submit_head has a real one."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+from ray.exceptions import AuthenticationError
+
+from pipelines import console
+from pipelines.cluster import connection, jobs
+from pipelines.cluster.jobs import Server, dashboard, exit_code
+from pipelines.errors import UserError
+from pipelines.verbs import submit
+
+
+class Job:
+    """What the code reads of Ray's JobDetails."""
+
+    def __init__(self, status: str, code: int | None = None, command: str = "rnncond store info s") -> None:
+        self.status, self.driver_exit_code, self.entrypoint = jobs.JobStatus(status), code, command
+        self.submission_id, self.message, self.start_time, self.end_time = "one", "killed", 1000, 3500
+
+
+class Client:
+    """A job server with one job; ``tail`` is what each connection for its log gives, an exception breaks it."""
+
+    def __init__(self, job: Job | None = None, tail=()) -> None:
+        self.job, self.tail, self.sent = job, list(tail), []
+
+    def submit_job(self, **asked):
+        if self.job:
+            raise RuntimeError("Request failed with status code 400: Job with submission_id one already exists.")
+        self.sent.append(asked)
+
+    def get_job_info(self, job):
+        if job != "one":
+            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist.")
+        return self.job
+
+    async def tail_job_logs(self, job):
+        for piece in self.tail.pop(0):
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0)
+    for name in jobs.ADDRESSES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def rnncond_submit(*words: str) -> int:
+    return console.run(submit.app, "rnncond submit", list(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--", "fetaures", "x"], "no verb 'fetaures' to submit.*'features'"),
+        (["submit", "features"], "no verb 'submit' to submit"),
+        (["--address", "http://h:1", "status", "one"], "rnncond submit status ID --address URL"),
+        (["--working-dir", "no/where", "--", "store", "info", "s"], "no folder no/where"),
+        (["--install", "--", "store", "info", "s"], "--install needs --working-dir"),
+        (["--env", "NOT_SET_HERE", "--", "store", "info", "s"], "no variable NOT_SET_HERE"),
+        (["--working-dir", ".", "--", "train", "r.yaml"], "--out is missing: train would"),
+        (["--working-dir", ".", "--", "train", "r.yaml", "--out=runs/a"], "--out: found runs/a.*absolute"),
+        (["--working-dir", ".", "--", "train", "r.yaml", "--out=s3://b/run"], "found s3://b/run.*an absolute path\\."),
+        (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
+        (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
+        (["--working-dir", ".", "--", "caption", "p", "--keep-features=kept"], "--keep-features: found kept"),
+        (["--working-dir", ".", "--", "report", "/run", "--to=s3://b/p.html"], "--to: found s3://b.*absolute path\\."),
+        (["--working-dir", ".", "--", "evaluate", "--model=runs/a"], "--model: found runs/a.*--out with an absolute"),
+        (["--working-dir", ".", "--", "evaluate", "--translations", "said"], "--translations: found said.*--out"),
+        (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
+        (["--address", "127.0.0.1:1", "--", "store", "info", "s"], "no Ray dashboard answers at http://127.0.0.1:1"),
+        (["status"], "Missing argument"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_sent(words, message, capsys):
+    assert rnncond_submit(*words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, told), told
+
+
+def test_only_what_a_job_writes_must_outlive_its_folder():
+    submit.refuse_lost(["caption", "--store", "features", "--model", "runs/a", "--out", "/shared/captions"])
+    submit.refuse_lost(["train", "recipe.yaml", "--out=/shared/run", "data.store=features"])
+    submit.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
+    submit.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
+    submit.refuse_lost(["store", "verify", "features"])
+    submit.refuse_lost(["evaluate", "--model", "runs/a", "--out=/shared/scores"])
+    submit.refuse_lost(["evaluate", "--model", "/shared/run"])
+    submit.refuse_lost(["evaluate", "--model", "models:/m@champion", "--data", "captions.jsonl"])
+    submit.refuse_lost(["evaluate", "--hypotheses", "said.txt", "--references", "test.de"])
+
+
+PIPELINE = """
+out: {out}
+variables: {{runs: /shared}}
+stages:
+  features: {{args: {{images: photos, store: {store}, backbone: timm/resnet50}}}}
+  train: {{args: {{recipe: show_tell.small, overrides: {{tracking.uri: http://h}}, out: "${{runs}}/run"}}}}
+  caption: {{args: {{images: more, model: "${{train.out}}", out: s3://b/said, keep_features: {kept}}}}}
+  report: {{args: {{out: "${{caption.out}}", to: {page}}}}}
+"""
+SAFE = {"out": "/shared/p", "store": "s3://b/store", "kept": "/shared/kept", "page": "/shared/report.html"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "lost"),
+    [
+        (SAFE, [], []),
+        (SAFE | {"out": "nightly"}, [], ["the pipeline itself: --out: found nightly"]),
+        (SAFE | {"out": "nightly"}, ["--out", "/shared/q"], []),
+        (SAFE, ["out=nightly"], ["the pipeline itself: --out: found nightly"]),
+        (SAFE, ["runs=mine"], ["stages.train: --out: found mine/run"]),
+        (SAFE | {"store": "store", "kept": "kept"}, [], ["stages.features: --store: found store",
+                                                         "stages.caption: --keep-features: found kept"]),
+        (SAFE | {"page": "report.html"}, [], ["stages.report: --to: found report.html"]),
+    ],
+)  # fmt: skip
+def test_what_a_pipeline_writes_must_outlive_the_jobs_folder(tmp_path, monkeypatch, capsys, values, words, lost):
+    (tmp_path / "sent" / "jobs").mkdir(parents=True)
+    (tmp_path / "sent" / "jobs" / "p.yaml").write_text(PIPELINE.format(**values))
+    monkeypatch.chdir(tmp_path)  # the file's name is what the job sees in its folder, not what there is here
+    refused = ["--address", "127.0.0.1:1", "--working-dir", "sent", "--", "run", "jobs/p.yaml", *words]
+    assert rnncond_submit(*refused) == 2
+    told = capsys.readouterr().err
+    assert [place for place in lost if f"\n  {place}, which would lie" in told] == lost
+    assert told.count("which would lie") == len(lost)
+    assert ("no Ray dashboard answers" in told) == (not lost)
+
+
+def test_a_pipeline_without_a_folder_or_that_is_not_sent_is_refused(tmp_path, capsys):
+    (tmp_path / "p.yaml").write_text("stages: {store: {verb: store verify, args: {directory: s3://b/store}}}")
+    assert rnncond_submit("--working-dir", str(tmp_path), "--", "run", "p.yaml") == 2
+    assert "the pipeline itself: --out: found pipeline, which would lie" in capsys.readouterr().err
+    assert rnncond_submit("--working-dir", str(tmp_path), "--", "run", "q.yaml") == 2
+    assert f"There is no pipeline {tmp_path}/q.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", ["tracking.uri=http://h", "--tracking-uri=http://h", ""])
+def test_training_that_is_tracked_nowhere_is_told_of(told, capsys):
+    stage = ["train", "--out=/shared/run", *([told] if told else []), "show_tell.small"]
+    submit.warn_of_tracking([["run", "p.yaml"], stage], [])
+    assert ("is tracked in a file that is lost" in capsys.readouterr().err) == (not told)
+
+
+@pytest.mark.parametrize(
+    ("given", "variables", "expected"),
+    [
+        (None, {}, "http://127.0.0.1:8265"),
+        (None, {"RAY_ADDRESS": "10.0.0.1:6379"}, "http://127.0.0.1:8265"),
+        (None, {"RAY_ADDRESS": "http://a:8265"}, "http://a:8265"),
+        (None, {"RAY_ADDRESS": "http://a:8265", "RAY_API_SERVER_ADDRESS": "https://b"}, "https://b"),
+        ("head:8265", {"RAY_API_SERVER_ADDRESS": "http://b:8265"}, "http://head:8265"),
+        ("http://head:8265/", {}, "http://head:8265"),
+    ],
+)
+def test_address_of_the_dashboard(given, variables, expected, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert dashboard(given) == expected
+
+
+@contextmanager
+def server_that(status: int, said: str):
+    """The address of a server that answers everything so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "message"),
+    [
+        (200, '{"hello": 1}', "is no Ray dashboard"),
+        (200, "<html>", "no Ray dashboard answers"),
+        (401, "Unauthorized", "wants a token.*RAY_AUTH_TOKEN"),
+        (500, "", "takes no jobs: 500"),
+    ],
+)
+def test_a_server_that_takes_no_jobs(status, said, message):
+    with server_that(status, said) as address, pytest.raises(UserError, match=message):
+        Server.at(address)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_cluster_that_wants_a_token_is_told_as_the_users_to_mend(monkeypatch, wrapped):
+    def refuse(address, options):
+        if wrapped:  # as Ray 2.60 does where it has found no token at all
+            raise ConnectionError("Failed to connect") from RuntimeError("RPC error: InvalidAuthToken")
+        raise AuthenticationError("Unauthenticated")
+
+    monkeypatch.setattr(connection, "start", refuse)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(UserError, match=r"cluster at auto wants a token.*RAY_AUTH_MODE=token"),
+        connection.connect("auto"),
+    ):
+        pass
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch):
+    monkeypatch.setattr(jobs, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match="timed out"):
+        Server.at(f"127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_the_same_id_is_the_same_job_or_refused():
+    fresh = Client()
+    assert Server("a", fresh).start("one", "rnncond store info s", {"env_vars": {"A": "1"}}, 0, 2)
+    assert fresh.sent == [
+        {"entrypoint": "rnncond store info s", "submission_id": "one", "runtime_env": {"env_vars": {"A": "1"}},
+         "entrypoint_num_cpus": None, "entrypoint_num_gpus": 2}
+    ]  # fmt: skip
+    there = Server("a", Client(Job("RUNNING")))
+    assert not there.start("one", "rnncond store info s", {}, 0, 0)
+    with pytest.raises(UserError, match="id of another job: 'rnncond store info s'"):
+        there.start("one", "rnncond store info t", {}, 0, 0)
+
+
+def test_a_job_nobody_knows():
+    with pytest.raises(UserError, match=r"knows no job two.*submit list"):
+        Server("a", Client(Job("RUNNING"))).details("two")
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (Job("SUCCEEDED", 0), 0),
+        (Job("FAILED", 2), 2),
+        (Job("FAILED", 3), 3),
+        (Job("FAILED", -9), 137),
+        (Job("FAILED"), 1),  # its environment could not be made
+        (Job("STOPPED"), 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_verb(job, code):
+    assert exit_code(job) == code
+    outcome = Server("a", Client(job, [[]])).follow("one")
+    assert (outcome.code, outcome.summary["exit_code"], outcome.summary["seconds"]) == (code, code, 2.5)
+
+
+def test_a_broken_connection_is_made_again_and_nothing_is_shown_twice(capsys):
+    lost = ConnectionError("lost")
+    tail = [["one\n", lost], [lost], ["one\ntwo\n", "thr", RuntimeError("closed")], ["one\n", "two\nthree\n"]]
+    assert Server("a", Client(Job("SUCCEEDED", 0), tail)).follow("one").code == 0
+    assert capsys.readouterr().out == "one\ntwo\nthree\n"
+
+
+def test_a_dashboard_that_does_not_come_back(monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE", -1)
+    with pytest.raises(UserError, match=r"may go on; later: rnncond submit logs one --follow --address http://h:1"):
+        Server("http://h:1", Client(Job("RUNNING"), [[ConnectionError("lost")]])).follow("one")
+
+
+def test_requirements_are_the_projects_pinned_and_another_installation_for_other_pins(tmp_path):
+    (tmp_path / "pipelines" / "verbs").mkdir(parents=True)
+    (tmp_path / "pipelines" / "verbs" / "main.py").touch()
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["ray[data]>=2", "torch>=2", "rayon"]\n')
+    (tmp_path / "constraints.txt").write_text("torch==2.1\n")
+    first = submit.runtime_environment(str(tmp_path), True, ["A=b=c"])
+    assert first["env_vars"] == {"A": "b=c"}
+    pins, *lines = first["pip"]
+    assert pins.startswith("# pins ")
+    assert lines == ["--constraint ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt", "torch>=2", "rayon"]
+    (tmp_path / "constraints.txt").write_text("torch==2.2\n")
+    assert submit.runtime_environment(str(tmp_path), True, [])["pip"][0] != pins

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from rnncond import output_layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 7), (2, 5, 7), (0, 7)])
+@pytest.mark.parametrize("words", [32, 37])
+def test_the_output_layer_is_torchs_forward_and_backward(dtype, shape, words):
+    torch.manual_seed(0)
+    layer = output_layer.OutputLayer(7, words).to(dtype)
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    expected = functional.linear(x, layer.weight, layer.bias)
+    found = layer(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sin().sum(), wanted), torch.autograd.grad(expected.sin().sum(), wanted)
+    )
+
+
+def test_each_row_of_the_output_begins_at_a_line_of_the_cache():
+    logits = output_layer.output_product(torch.ones(2, 3, 5), torch.ones(37, 5), torch.zeros(37))
+    assert logits.shape == (2, 3, 37)
+    assert logits.stride() == (144, 48, 1)
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_an_lstm_in_bfloat16_whatever_the_processor_has(monkeypatch, supported):
+    if supported and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    torch.manual_seed(0)
+    layer, x = output_layer.LSTM(3, 4), torch.randn(5, 2, 3)
+    expected, _ = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = layer(x)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
