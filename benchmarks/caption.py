@@ -110,14 +110,14 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
     from pipelines.features import decode, sources
-    from pipelines.inference.captioner import Describer
+    from pipelines.inference.captioner import Captioner
     from pipelines.inference.decoder import search_options
     from rnncond import checkpoint
 
     torch.set_num_threads(1)
     trained = checkpoint.load(model)
     network = sources.rebuild(trained.features, "random")
-    find = Describer([trained], search_options(trained, beam=BEAM)).search
+    find = Captioner([trained], search_options(trained, beam=BEAM)).search
     held = [network(network.example(network.batch))[trained.features["output"]]]
     find(held[0])
     barrier.wait()

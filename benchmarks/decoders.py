@@ -59,15 +59,15 @@ def training(name: str, images: int) -> Callable[[], None]:
     sizes = {"embedding": SIZE, "hidden": SIZE} | ({} if name == "show_tell" else {"attention": SIZE})
     config = {"vocab_size": VOCAB, "feature_size": SOURCES[name][-1], **sizes}
     model = TeacherForcing(systems.build(name, config)).train()
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     source = Source(torch.randn(images, *SOURCES[name]))
     tokens = torch.randint(4, VOCAB, (ROWS, STEPS + 1))
 
     def update() -> None:
         sums = model(source, tokens)
         (sums.objective / sums.words).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return update
 
@@ -88,7 +88,7 @@ def bare_training(name: str, images: int) -> Callable[[], None]:
     part = {key: Product(*shape) for key, shape in shapes.items()}
     table = nn.Parameter(torch.randn(VOCAB, SIZE))
     table.grad = torch.zeros_like(table)
-    optimiser = torch.optim.Adam([table, *(product.weight for product in part.values())], fused=True)
+    optimizer = torch.optim.Adam([table, *(product.weight for product in part.values())], fused=True)
     values = torch.randn(images, *SOURCES[name])
     energy = torch.randn(SIZE)
 
@@ -139,7 +139,7 @@ def bare_training(name: str, images: int) -> Callable[[], None]:
         if "deep" in part:
             whole("deep", deep)
         whole("output", words)
-        optimiser.step()
+        optimizer.step()
 
     return update
 

@@ -28,7 +28,7 @@ from feature_store import Store, feature_schema, from_numpy
 from pipelines.config.recipe import read_recipe
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import Journal
+from pipelines.training.run_folder import RunFolder
 
 SIDE, SIZE = 13, 512
 """Of squeezenet1_0's last map, as on Flickr8k."""
@@ -81,7 +81,7 @@ def generate(folder: Path, images: int) -> list[str]:
 
 def make(system: str, overrides: list[str], out: Path) -> Learner:
     recipe = read_recipe(f"{system}.small", overrides, str(out))
-    journal = Journal(out)
+    journal = RunFolder(out)
     journal.open(recipe.to_yaml(), {})
     learner = Learner(prepare(recipe)[0], journal)
     learner.objective.train()

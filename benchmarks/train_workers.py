@@ -98,7 +98,7 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float
             adam.zero_grad()
         seconds = time.perf_counter() - began
         rates.append((words / seconds, len(batches) / seconds))
-    learner.optimiser.adam = adam  # whose moments are part of a checkpoint
+    learner.optimizer.adam = adam  # whose moments are part of a checkpoint
     sums = learner.tensor(NOTHING)
     kept = [record.seconds(lambda: learner.checkpoint(sums)) for _ in range(CHECKPOINTS)]
     return {**usual("bare", rates), "checkpoint": statistics.median(kept)}

@@ -72,13 +72,13 @@ def training() -> Callable[[], None]:
 def trainer() -> Callable[[Source, Tensor], None]:
     """A model, and the update of it by a batch."""
     model = TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train()
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
     def update(source: Source, tokens: Tensor) -> None:
         sums = model(source, tokens)
         (sums.objective / sums.words).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return update
 
@@ -130,7 +130,7 @@ def bare_training() -> Callable[[], None]:
     parameters = [*embeddings, *(product.weight for product in part.values())]
     for table in embeddings:
         table.grad = torch.zeros_like(table)
-    optimiser = torch.optim.Adam(parameters, fused=True)
+    optimizer = torch.optim.Adam(parameters, fused=True)
     energy = torch.randn(SIZE)
     once = {name: torch.randn(PAIRS * SOURCE, product.weight.shape[1]) for name, product in part.items()}
     every = {name: torch.randn(PAIRS * STEPS, product.weight.shape[1]) for name, product in part.items()}
@@ -175,7 +175,7 @@ def bare_training() -> Callable[[], None]:
             steps(name, STEPS, every[name])
         attention(keys)
         whole("output", every["output"])
-        optimiser.step()
+        optimizer.step()
 
     return update
 

@@ -1,6 +1,6 @@
 """What else than gold words a system can be trained on: its own words, and what its own sentences are worth.
 
-Both are modules with one forward pass, like ``rnncond.losses.TeacherForcing``, whose gradients an optimiser divides by
+Both are modules with one forward pass, like ``rnncond.losses.TeacherForcing``, whose gradients an optimizer divides by
 the words of the batch. What is drawn comes from torch's generators, so ``torch.manual_seed`` repeats a step.
 """
 

@@ -18,7 +18,7 @@ FAILED = "rnncond_inputs_failed", "Inputs that could not be done, by the stage t
 UNITS = "rnncond_units_committed", "Units of work whose part is committed."
 BYTES = "rnncond_bytes_committed", "Bytes of the committed parts."
 PACE = {
-    "steps": ("rnncond_train_steps", "Steps of the optimiser since the run began."),
+    "steps": ("rnncond_train_steps", "Steps of the optimizer since the run began."),
     "epoch": ("rnncond_train_epoch", "The epoch in work, from 1."),
     "train_loss": ("rnncond_train_loss", "Mean loss of a word in this epoch so far."),
     "reward": ("rnncond_train_reward", "Mean reward of a sample in this epoch so far."),

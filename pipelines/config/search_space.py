@@ -56,7 +56,7 @@ class Search:
         return resolve(validate(values, "The recipe with " + spelled(params)), out)
 
     def settled(self, params: Params) -> Params:
-        """``params`` as an optimiser gives them, on the steps of their ranges."""
+        """``params`` as an optimizer gives them, on the steps of their ranges."""
         return {key: dimension.settle(params[key]) for key, dimension in self.settings.space.items()}
 
     def drawn(self, number: int) -> Params:

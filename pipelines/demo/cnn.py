@@ -65,17 +65,17 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
 def fit(network: Backbone, heads: Heads, inputs: Tensor, labels: Tensor, epochs: int, batch: int, rate=4e-3) -> None:
     trunk = network.trunk.train().requires_grad_(True)
     parameters = [*trunk.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.02)
     steps = epochs * (len(inputs) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     with Progress("CNN", "steps", steps) as progress:
         for _ in range(epochs):
             for rows in torch.randperm(len(inputs)).split(batch)[: len(inputs) // batch]:
                 grid, _ = trunk(as_input(network, inputs[rows]))
                 loss = heads.loss(grid, labels[rows])
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
                 progress.advance(1, note=f"loss {loss.item():.3f}")
     trunk.eval().requires_grad_(False)

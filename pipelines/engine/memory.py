@@ -27,7 +27,7 @@ def is_device_lost(error: BaseException) -> bool:
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
-class Halving:
+class MemoryBackoff:
     """Computes batches, in smaller ones where memory does not suffice; what was too large once is not tried again.
 
     Attributes:

@@ -1,8 +1,8 @@
 """Scores of captions against references: BLEU-1 to 4, ROUGE-L, CIDEr, and METEOR and SPICE where Java can run them.
 
 All of them as papers print them, times 100: BLEU-4 27.7, CIDEr 85.5. The formulas are pycocoevalcap's, which published
-scores were computed with. Published captions went through Stanford's Penn Treebank tokeniser first, which needs Java.
-Without Java our own ``simple`` tokeniser takes its place: it differs on none of 4,250 captions of Flickr8k, and on 8 of
+scores were computed with. Published captions went through Stanford's Penn Treebank tokenizer first, which needs Java.
+Without Java our own ``simple`` tokenizer takes its place: it differs on none of 4,250 captions of Flickr8k, and on 8 of
 10,000 of Multi30k.
 
 CIDEr weighs an n-gram by the images of *this* set that have it in their references: of a single image it is 0, and
@@ -26,7 +26,7 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.inputs.captions import naming
 
-Tokeniser = Literal["auto", "ptb", "simple"]
+Tokenizer = Literal["auto", "ptb", "simple"]
 Sentences = dict[str, list[str]]
 """Tokenised sentences, words parted by single blanks, by image id; lower case, without punctuation."""
 
@@ -41,26 +41,26 @@ class Scores:
     """Attributes:
     corpus: score of the whole set by name.
     per_image: CIDEr, BLEU-4 and ROUGE_L of each image by its id.
-    tokeniser: ``ptb`` or ``simple``.
+    tokenizer: ``ptb`` or ``simple``.
     left_out: scores that could not be computed, with the reason.
     """
 
     corpus: dict[str, float]
     per_image: dict[str, dict[str, float]]
-    tokeniser: str
+    tokenizer: str
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def comparability(self) -> str:
-        if self.tokeniser == "ptb":
-            return "as published: Penn Treebank tokeniser and formulas of pycocoevalcap"
-        return "nearly as published: formulas of pycocoevalcap, but our own tokeniser instead of Java's"
+        if self.tokenizer == "ptb":
+            return "as published: Penn Treebank tokenizer and formulas of pycocoevalcap"
+        return "nearly as published: formulas of pycocoevalcap, but our own tokenizer instead of Java's"
 
 
 def caption_scores(
-    hypotheses: dict[str, str], references: dict[str, list[str]], tokeniser: Tokeniser = "simple"
+    hypotheses: dict[str, str], references: dict[str, list[str]], tokenizer: Tokenizer = "simple"
 ) -> dict[str, float]:
-    """BLEU-1 to 4, ROUGE_L and CIDEr, times 100. With the simple tokeniser no process is started: for validation.
+    """BLEU-1 to 4, ROUGE_L and CIDEr, times 100. With the simple tokenizer no process is started: for validation.
 
     Args:
         hypotheses: a caption by image id; one may be empty, and scores nothing.
@@ -69,13 +69,13 @@ def caption_scores(
     Raises:
         UserError: hypotheses and references are not of the same images.
     """
-    return score(hypotheses, references, tokeniser, java_scores=False).corpus
+    return score(hypotheses, references, tokenizer, java_scores=False).corpus
 
 
 def score(
     hypotheses: dict[str, str],
     references: dict[str, list[str]],
-    tokeniser: Tokeniser = "auto",
+    tokenizer: Tokenizer = "auto",
     java_scores: bool = True,
 ) -> Scores:
     """Everything that can be computed here: as ``caption_scores``, with METEOR and SPICE, and the scores per image."""
@@ -84,8 +84,8 @@ def score(
     from pycocoevalcap.rouge.rouge import Rouge
 
     check_same_images(hypotheses, references)
-    tokeniser = choose_tokeniser(tokeniser)
-    tokenise = ptb_tokenise if tokeniser == "ptb" else simple_tokenise
+    tokenizer = choose_tokeniser(tokenizer)
+    tokenise = ptb_tokenise if tokenizer == "ptb" else simple_tokenise
     said = tokenise({image_id: [hypothesis] for image_id, hypothesis in hypotheses.items()})
     meant = tokenise({image_id: references[image_id] for image_id in hypotheses})
 
@@ -97,18 +97,18 @@ def score(
     left_out: dict[str, str] = {}
     for name, compute in (("METEOR", meteor), ("SPICE", spice)) if java_scores else ():
         try:
-            if tokeniser != "ptb":
-                raise Unavailable("it needs Java and the tokeniser ptb")
+            if tokenizer != "ptb":
+                raise Unavailable("it needs Java and the tokenizer ptb")
             corpus[name] = compute(meant, said)
         except Unavailable as reason:
             left_out[name] = str(reason)
     each = zip(said, cider_each, bleu_each[3], rouge_each, strict=True)
     per_image = {i: {"CIDEr": percent(c), "BLEU-4": percent(b), "ROUGE_L": percent(r)} for i, c, b, r in each}
-    return Scores({name: percent(value) for name, value in corpus.items()}, per_image, tokeniser, left_out)
+    return Scores({name: percent(value) for name, value in corpus.items()}, per_image, tokenizer, left_out)
 
 
 def shuffled_cider(
-    hypotheses: dict[str, str], references: dict[str, list[str]], tokeniser: Tokeniser = "auto", rounds: int = 5
+    hypotheses: dict[str, str], references: dict[str, list[str]], tokenizer: Tokenizer = "auto", rounds: int = 5
 ) -> float:
     """CIDEr of captions made from another image's features: the mean over ``rounds`` shuffles without a fixed image.
 
@@ -123,7 +123,7 @@ def shuffled_cider(
     check_same_images(hypotheses, references)
     if len(hypotheses) < 2:
         raise UserError("Shuffled captions need two images or more.")
-    tokenise = ptb_tokenise if choose_tokeniser(tokeniser) == "ptb" else simple_tokenise
+    tokenise = ptb_tokenise if choose_tokeniser(tokenizer) == "ptb" else simple_tokenise
     order = np.random.default_rng(1).permutation(sorted(hypotheses)).tolist()
     said = tokenise({image_id: [hypotheses[image_id]] for image_id in order})
     meant = tokenise({image_id: references[image_id] for image_id in order})
@@ -152,15 +152,15 @@ def check_same_images(hypotheses: dict[str, str], references: dict[str, list[str
         raise UserError("Captions and references are not of the same images: " + "; ".join(problems) + ".")
 
 
-# Tokenisers
+# Tokenizers
 
 
-def choose_tokeniser(wanted: Tokeniser) -> str:
+def choose_tokeniser(wanted: Tokenizer) -> str:
     if wanted == "simple" or (wanted == "auto" and not shutil.which("java")):
         return "simple"
     if not shutil.which("java"):
-        raise UserError("The tokeniser ptb needs Java, and there is no `java` on the path. Install a Java runtime, or "
-                        "use the tokeniser simple, which differs on about one caption in a thousand.")  # fmt: skip
+        raise UserError("The tokenizer ptb needs Java, and there is no `java` on the path. Install a Java runtime, or "
+                        "use the tokenizer simple, which differs on about one caption in a thousand.")  # fmt: skip
     return "ptb"
 
 
@@ -202,7 +202,7 @@ def run_ptb(lines: list[str]) -> list[str]:
     tokenised = done.stdout.decode().split("\n")
     if done.returncode or len(tokenised) != len(lines):
         reason = done.stderr.decode(errors="replace").strip()[-300:]
-        raise UserError(f"Java's tokeniser failed on {len(lines):,} sentences: {reason}\nUse the tokeniser simple.")
+        raise UserError(f"Java's tokenizer failed on {len(lines):,} sentences: {reason}\nUse the tokenizer simple.")
     return [" ".join(word for word in line.split() if word not in ptbtokenizer.PUNCTUATIONS) for line in tokenised]
 
 

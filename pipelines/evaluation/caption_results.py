@@ -88,12 +88,12 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
 def describe(trained: Trained, source, options, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Rows by image id from features in a store; None where the search found nothing."""
     from pipelines.features.sources import boxes_of
-    from pipelines.inference.captioner import Describer
+    from pipelines.inference.captioner import Captioner
 
-    describer = Describer([trained], options).to(str(next(trained.model.parameters()).device))
+    captioner = Captioner([trained], options).to(str(next(trained.model.parameters()).device))
     for start in range(0, len(ids), BATCH):
         table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", *source.columns])
-        said = describer(of_column(table[source.output]), boxes_of(table))
+        said = captioner(of_column(table[source.output]), boxes_of(table))
         for image, row in zip(table.select(["image_id", "uri"]).to_pylist(), said, strict=True):
             yield image["image_id"], row and as_row(image | row, source.shape[:-1])
 

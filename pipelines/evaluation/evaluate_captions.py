@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_metrics import Scores, Tokeniser, score, shuffled_cider
+from pipelines.evaluation.caption_metrics import Scores, Tokenizer, score, shuffled_cider
 from pipelines.evaluation.caption_results import Captions, from_file, from_model, from_output
 from pipelines.inputs.captions import SHOWN
 from rnncond.checkpoint import Trained
@@ -40,16 +40,16 @@ def find(
     return from_file(hypotheses, data, split)
 
 
-def evaluate(found: Captions, tokeniser: Tokeniser, shuffled: bool) -> dict[str, Any]:
+def evaluate(found: Captions, tokenizer: Tokenizer, shuffled: bool) -> dict[str, Any]:
     """Score; rows get their own scores. Returns what is in evaluation.json."""
     said = {row["image_id"]: row["caption"] for row in found.rows}
     references = {row["image_id"]: row["references"] for row in found.rows}
-    scores = score(said, references, tokeniser)
+    scores = score(said, references, tokenizer)
     for row in found.rows:
         row["scores"] = {name: round(value, 2) for name, value in scores.per_image[row["image_id"]].items()}
     evaluation = {**found.about, "images": len(said), "missing": found.missing, **as_json(scores)}
     if shuffled:
-        other = shuffled_cider(said, references, tokeniser)
+        other = shuffled_cider(said, references, tokenizer)
         ratio = scores.corpus["CIDEr"] / other if other else None
         evaluation["shuffled"] = {"CIDEr": other, "ratio": ratio}
     return evaluation
@@ -58,7 +58,7 @@ def evaluate(found: Captions, tokeniser: Tokeniser, shuffled: bool) -> dict[str,
 def as_json(scores: Scores) -> dict[str, Any]:
     return {
         "scores": scores.corpus,
-        "tokeniser": scores.tokeniser,
+        "tokenizer": scores.tokenizer,
         "comparability": scores.comparability,
         "left_out": scores.left_out,
     }
@@ -69,7 +69,7 @@ def outcome(evaluation: dict[str, Any], missing: list[str], written: str | None)
     if "shuffled" in evaluation:
         summary["CIDEr of shuffled pictures"] = evaluation["shuffled"]["CIDEr"]
         summary["ratio"] = evaluation["shuffled"]["ratio"] or "none: shuffled pictures score nothing"
-    summary |= {"tokeniser": evaluation["tokeniser"], "comparability": evaluation["comparability"]}
+    summary |= {"tokenizer": evaluation["tokenizer"], "comparability": evaluation["comparability"]}
     for name, reason in evaluation["left_out"].items():
         summary[f"no {name}"] = reason
     if written:

@@ -15,7 +15,7 @@ from feature_store import Dataset, Store, feature_schema
 from feature_store.errors import CONNECTION_SIGNS, CREDENTIAL_SIGNS, DENIED_SIGNS, shows
 from feature_store.uris import split
 from pipelines.engine.failures import Failures
-from pipelines.engine.memory import Halving, is_device_lost
+from pipelines.engine.memory import MemoryBackoff, is_device_lost
 from pipelines.errors import UserError
 from pipelines.features import decode
 from pipelines.features.backbones import Backbone
@@ -106,7 +106,7 @@ def without_names(reason: str, uri: str) -> str:
     return reason
 
 
-class Featuriser:
+class Featurizer:
     """Reads, decodes and computes.
 
     Args:
@@ -116,7 +116,7 @@ class Featuriser:
     """
 
     def __init__(self, backbone: Network, batch: int, threads: int) -> None:
-        self.backbone, self.batch, self.halving = backbone, batch, Halving()
+        self.backbone, self.batch, self.halving = backbone, batch, MemoryBackoff()
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self.ahead = 2 * batch + threads
         list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault

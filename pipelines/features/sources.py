@@ -20,7 +20,7 @@ from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
 from pipelines.features import backbones
 from pipelines.features.columns import Values, joined, of_column
-from pipelines.features.featurizer import Featuriser, Loaded, Network, Outputs
+from pipelines.features.featurizer import Featurizer, Loaded, Network, Outputs
 from pipelines.inputs.listing import CHUNK_ROWS, Listing
 
 BATCH = 64
@@ -151,7 +151,7 @@ class FromImages:
 
     def start(self, plan: Plan) -> FromImages:
         network = self.network.to(plan.device)
-        self.featurise = Featuriser(network, network.batch, 2 * plan.cpus)
+        self.featurise = Featurizer(network, network.batch, 2 * plan.cpus)
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:

@@ -1,4 +1,4 @@
-"""Features in, captions out: ``Describer``, a model (or an ensemble) with a search."""
+"""Features in, captions out: ``Captioner``, a model (or an ensemble) with a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.engine.memory import Halving
+from pipelines.engine.memory import MemoryBackoff
 from pipelines.errors import UserError
 from pipelines.features.columns import Values, source_of
 from pipelines.features.detectors import Regions
@@ -26,12 +26,12 @@ from rnncond.checkpoint import Trained
 from rnncond.search import Hypotheses, SearchOptions
 
 
-class Describer(Decoder):
+class Captioner(Decoder):
     """The models read the same features. ``prepare`` makes one as the user asked for it."""
 
     def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
         super().__init__(trained, options)
-        self.halving, self.features = Halving(), trained[0].features
+        self.halving, self.features = MemoryBackoff(), trained[0].features
         self.reads_regions = self.features["output"] == "regions"
 
     def row_bytes(self, shape: tuple[int, ...]) -> int:
@@ -80,8 +80,8 @@ class Describer(Decoder):
         return row
 
 
-def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> Describer:
-    """A Describer as the user asked for it.
+def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> Captioner:
+    """A Captioner as the user asked for it.
 
     Args:
         names: what the user called each model.
@@ -104,4 +104,4 @@ def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> D
                 f"An ensemble reads the same features: {name} was trained on {mine}, {names[0]} on {first}. Train the "
                 "models on one set of features and the same data.output."
             )
-    return Describer(trained, search_options(trained[0], **asked))
+    return Captioner(trained, search_options(trained[0], **asked))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Encoding
 
-from pipelines.engine.memory import Halving
+from pipelines.engine.memory import MemoryBackoff
 from pipelines.errors import UserError
 from pipelines.inference.decoder import (
     Decoder,
@@ -93,7 +93,7 @@ class Translator(Decoder):
                 lengths[place] = len(one.tokens) + 1
         for batch in by_length(lengths, *BATCH[self.device.type]):
             # Anew for each batch: how many sentences memory holds depends on how long they are.
-            for some, found in Halving()(lambda places: self.search_read(read, places), batch):
+            for some, found in MemoryBackoff()(lambda places: self.search_read(read, places), batch):
                 for b, place in enumerate(some):
                     answers[place] = self.row(found, b, read[place])
         return answers

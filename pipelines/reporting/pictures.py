@@ -100,7 +100,7 @@ def about(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "images": evaluation.get("images"),
         "features": " ".join(filter(None, [features.get("recipe", {}).get("backbone"), features.get("output")])),
         "fingerprint": features.get("fingerprint"),
-        "tokeniser": evaluation.get("tokeniser"),
+        "tokenizer": evaluation.get("tokenizer", evaluation.get("tokeniser")),  # so in 0.1.0
     }
 
 

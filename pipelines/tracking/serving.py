@@ -24,7 +24,7 @@ from pipelines.features import decode
 from pipelines.features.columns import joined
 from pipelines.features.fetch import ReadError, read
 from pipelines.features.sources import BATCH, rebuild
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.inference.decoder import search_options
 from pipelines.inference.translator import Translator, prepare
 from pipelines.tracking.models import weights_in
@@ -74,17 +74,17 @@ class Captions:
     def __init__(self, trained: Trained, weights: str | None) -> None:
         self.network = rebuild(trained.features, weights).to(device())
         self.output = trained.features["output"]
-        self.describer = Describer([trained], options_of(trained, {})).to(device())
+        self.captioner = Captioner([trained], options_of(trained, {})).to(device())
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
-        describer = copy.copy(self.describer)
-        describer.options = options_of(describer.trained[0], params)
+        captioner = copy.copy(self.captioner)
+        captioner.options = options_of(captioner.trained[0], params)
         answers: list[Answer] = []
         for start in range(0, len(table), BATCH):
-            answers += self.describe(describer, table.iloc[start : start + BATCH])
+            answers += self.describe(captioner, table.iloc[start : start + BATCH])
         return answers
 
-    def describe(self, describer: Describer, table: pd.DataFrame) -> list[Answer]:
+    def describe(self, captioner: Captioner, table: pd.DataFrame) -> list[Answer]:
         answers, pixels = [], {}
         for place, data in enumerate(contents(table)):
             answers.append({"error": data} if isinstance(data, str) else {})
@@ -94,16 +94,16 @@ class Captions:
                     pixels[place] = preprocess(decode.decode(data, preprocess.needed).image)
                 except decode.DecodeError as error:
                     answers[place] = {"error": str(error)}
-        for place, row in zip(pixels, self.rows(describer, list(pixels.values())), strict=True):
+        for place, row in zip(pixels, self.rows(captioner, list(pixels.values())), strict=True):
             answers[place] = row or {"error": "the search found no caption: its rules leave nothing to say"}
         return answers
 
-    def rows(self, describer: Describer, pixels: Sequence[Any]) -> list[Answer | None]:
+    def rows(self, captioner: Captioner, pixels: Sequence[Any]) -> list[Answer | None]:
         if not pixels:
             return []
         size = self.network.batch
         batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        return describer(joined([self.network(batch)[self.output] for batch in batches]))
+        return captioner(joined([self.network(batch)[self.output] for batch in batches]))
 
 
 def contents(table: pd.DataFrame) -> list[bytes | str]:

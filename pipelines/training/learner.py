@@ -26,7 +26,7 @@ from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.task import Task
 from pipelines.training.objectives import TALLY, at_step, make_objective, means, tally
-from pipelines.training.optimizer import PRECISIONS, Optimiser, check_precision, factor, mean, swapped_weights
+from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, factor, mean, swapped_weights
 from pipelines.training.run_folder import Folder
 from pipelines.training.state import NOTHING, Position, decide
 from rnncond import systems
@@ -43,7 +43,7 @@ PROGRESS_SECONDS = 1.0
 
 
 class Desk(Protocol):
-    """Where a rank hands in its work: a ``Journal``, or the proxy of one on another machine."""
+    """Where a rank hands in its work: a ``RunFolder``, or the proxy of one on another machine."""
 
     def checkpoint(self) -> Folder | None: ...
     def keep(
@@ -56,7 +56,7 @@ class Desk(Protocol):
 
 
 class Learner:
-    """One rank's model, optimiser and position. ``run`` trains to the end."""
+    """One rank's model, optimizer and position. ``run`` trains to the end."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Learner:
         torch.manual_seed(self.recipe.seed)
         sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
         self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)
-        self.optimiser = Optimiser(self.model, self.settings, self.device)
+        self.optimizer = Optimizer(self.model, self.settings, self.device)
         self.position = Position(ranks=distributed.count())
         self.restore(distributed.share(desk.checkpoint() if distributed.rank() == 0 else None))
         reward = task.reward(self.device) if self.settings.objective.kind == "self_critical" else None
@@ -126,9 +126,9 @@ class Learner:
             with nullcontext() if number == len(batches) else distributed.no_sync(self.objective):
                 found = self.forward(batch)
                 # DistributedDataParallel averages over ranks; with this the objective is divided by all words once.
-                self.optimiser.backward(found.objective * distributed.count() / words)
+                self.optimizer.backward(found.objective * distributed.count() / words)
             sums += tally(found, batch.words)
-        at.skipped += not self.optimiser.step(self.rate(), at.steps)
+        at.skipped += not self.optimizer.step(self.rate(), at.steps)
         return sums
 
     def rate(self) -> float:
@@ -160,7 +160,7 @@ class Learner:
             line["skipped_steps"] = at.skipped
         samples: list[dict[str, Any]] = []
         improved = False
-        with swapped_weights(self.model, self.optimiser.average):
+        with swapped_weights(self.model, self.optimizer.average):
             if at.epoch % self.settings.validate_every == 0 or at.epoch == self.settings.epochs:
                 scores, samples = self.validate()
                 line |= scores
@@ -219,13 +219,13 @@ class Learner:
             self.desk.keep(at.steps, self.state(**dict(zip(TALLY, total, strict=True))))
 
     def state(self, **changes: Any) -> Folder:
-        """Weights, optimiser and position as the files of a checkpoint."""
+        """Weights, optimizer and position as the files of a checkpoint."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= self.optimiser.tensors()
+        tensors |= self.optimizer.tensors()
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         numbers = {
             "position.json": dataclasses.asdict(self.position) | changes,
-            "scaler.json": self.optimiser.scaler.state_dict(),
+            "scaler.json": self.optimizer.scaler.state_dict(),
         }
         files = {name: json.dumps(values).encode() for name, values in numbers.items()}
         return {"state.safetensors": safetensors.torch.save(tensors), **files}
@@ -239,8 +239,8 @@ class Learner:
         self.model.load_state_dict(
             {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
-        self.optimiser.restore(tensors)
-        self.optimiser.scaler.load_state_dict(json.loads(state["scaler.json"]))
+        self.optimizer.restore(tensors)
+        self.optimizer.scaler.load_state_dict(json.loads(state["scaler.json"]))
         self.position = Position.read(state["position.json"])
         if self.position.ranks != distributed.count():
             # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
@@ -258,7 +258,7 @@ class Learner:
             found = distributed.share(self.train.statistics() if distributed.rank() == 0 and measures else None)
             for module in measures:
                 module.fit(*(values.to(self.device) for values in found))
-        self.optimiser.begin()
+        self.optimizer.begin()
 
     def trained(self, line: dict[str, Any]) -> Trained:
         info = {"recipe": self.recipe.model_dump(), **line}

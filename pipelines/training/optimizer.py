@@ -17,7 +17,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 """What autocast computes in."""
 
 
-class Optimiser:
+class Optimizer:
     """AdamW on a model's gradients, as ``settings`` have it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Optimiser:
         """The state, but for the scaler's."""
         found = {f"average.{name}": tensor for name, tensor in self.average.items()}
         for index, values in self.adam.state_dict()["state"].items():
-            found |= {f"optimiser.{index}.{name}": tensor for name, tensor in values.items()}
+            found |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
         return found
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -82,7 +82,7 @@ class Optimiser:
             tensor.copy_(tensors[f"average.{name}"])
         values: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
+            if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 values.setdefault(int(index), {})[key] = tensor
         self.adam.load_state_dict({**self.adam.state_dict(), "state": values})

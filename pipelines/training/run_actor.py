@@ -1,4 +1,4 @@
-"""The ``Journal`` of a training as an actor on the driver's machine, to which the workers of any node send."""
+"""The ``RunFolder`` of a training as an actor on the driver's machine, to which the workers of any node send."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.config.search_space import Params
 from pipelines.errors import Fault, UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import Journal, now
+from pipelines.training.run_folder import RunFolder, now
 
 
-class Shared(Journal):
-    """A ``Journal`` that listens to the newest writer alone: one that was given up may come back to life."""
+class Shared(RunFolder):
+    """A ``RunFolder`` that listens to the newest writer alone: one that was given up may come back to life."""
 
     turns = 0
 
@@ -96,7 +96,7 @@ class Trials:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "trials"
-        self.journals: dict[str, Journal] = {}
+        self.journals: dict[str, RunFolder] = {}
         self.turns: Counter[str] = Counter()
         self.notes: list[str] = []
 
@@ -104,7 +104,7 @@ class Trials:
         """Take a trial's folder; the turn to give with every call."""
         if name in self.journals:
             self.journals.pop(name).close()
-        journal = Journal(self.folder / name)
+        journal = RunFolder(self.folder / name)
         journal.open(recipe, {"params": params}, patience=LOCK_SECONDS)
         # What it came to when no driver was left to hear of it; now it may come to something else.
         journal.say(ending=None, reason=None)
@@ -131,7 +131,7 @@ class Trials:
             journal.close()
         else:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        Journal(self.folder / name).say(**changes, ended=now())
+        RunFolder(self.folder / name).say(**changes, ended=now())
 
     def take_notes(self) -> list[str]:
         notes, self.notes = self.notes, []

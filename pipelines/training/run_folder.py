@@ -47,7 +47,7 @@ def writes(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method that tells what hinders it from writing as the user's to put right."""
 
     @functools.wraps(method)
-    def explained(self: Journal, *args: Any, **kwargs: Any) -> Any:
+    def explained(self: RunFolder, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except OSError as error:
@@ -60,7 +60,7 @@ def writes(method: Callable[..., Any]) -> Callable[..., Any]:
     return explained
 
 
-class Journal:
+class RunFolder:
     """Begin with ``open``; every method may be called from another process when this is a Ray actor."""
 
     def __init__(self, out: str | Path) -> None:

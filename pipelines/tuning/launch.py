@@ -28,7 +28,7 @@ from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
 from pipelines.training.launch import MOVABLE, refuse_other_data
 from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import Journal
+from pipelines.training.run_folder import RunFolder
 from pipelines.tuning.algorithms import left, tune_config
 from pipelines.tuning.trials import Record, records, work
 from pipelines.tuning.watch import Watch, child_of, end_child, write_table
@@ -114,7 +114,7 @@ def journals_of(folder: Path) -> Iterator[ActorHandle]:
         ray.kill(actor)
 
 
-def register_best(search: Search, task: Task, folder: Path, journal: Journal, tracking: Tracking) -> None:
+def register_best(search: Search, task: Task, folder: Path, journal: RunFolder, tracking: Tracking) -> None:
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:

@@ -19,7 +19,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
 from pipelines.training.run_actor import answer
-from pipelines.training.run_folder import Journal, read_run
+from pipelines.training.run_folder import RunFolder, read_run
 from pipelines.tuning.trials import Record, records
 
 TABLE = "trials.jsonl"
@@ -166,7 +166,7 @@ def catch_up(search: Search, folder: Path, parent: Tracking) -> None:
         with needed(parent.uri):
             if not (child.log(record.lines) and end_child(child, record)):
                 raise ConnectionError(f"it does not take trial {record.name}")
-        Journal(folder / "trials" / record.name).say(mlflow_run_id=child.run_id)
+        RunFolder(folder / "trials" / record.name).say(mlflow_run_id=child.run_id)
 
 
 def child_of(search: Search, folder: Path, name: str, params: Params, parent: Tracking, run_id: str | None) -> Tracking:

@@ -38,7 +38,7 @@ from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
 from pipelines.features.sources import FromImages, FromStore
-from pipelines.inference.captioner import Describer, prepare
+from pipelines.inference.captioner import Captioner, prepare
 from pipelines.tracking.models import locate, weights_in
 from pipelines.verbs.options import TrackingUri
 from rnncond import checkpoint
@@ -179,36 +179,36 @@ def run(
         )
     names = [model, *ensemble]
     folders = [locate(name, tracking_uri) for name in names]
-    describer = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
+    captioner = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
     source = (
-        FromStore.open(store, describer.features)
+        FromStore.open(store, captioner.features)
         if store
-        else FromImages.open(images, describer.features, weights or weights_in(folders[0]), save_listing)
+        else FromImages.open(images, captioner.features, weights or weights_in(folders[0]), save_listing)
     )
-    describer.check(source.shape)
+    captioner.check(source.shape)
     dataset = Store(out).dataset(
-        "captions", recipe_of(describer, source.shape), schema_of(describer.options, describer.reads_regions)
+        "captions", recipe_of(captioner, source.shape), schema_of(captioner.options, captioner.reads_regions)
     )
-    row_bytes = describer.row_bytes(source.shape)
+    row_bytes = captioner.row_bytes(source.shape)
     besides = []
     with ExitStack() as stack:
         if keep_features is not None:
             row_bytes += source.network.row_bytes
             source = stack.enter_context(keeping(source, keep_features, options.takeover))
             besides.append(source.handle)
-        make_worker = partial(CaptionWorker.on, source, describer, dataset.schema)
+        make_worker = partial(CaptionWorker.on, source, captioner, dataset.schema)
         progress = Progress("caption", "images", None)
         totals = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
-    return outcome(dataset, describer, source, totals, options.redo_changed)
+    return outcome(dataset, captioner, source, totals, options.redo_changed)
 
 
-def recipe_of(describer: Describer, shape: tuple[int, ...]) -> dict[str, Any]:
+def recipe_of(captioner: Captioner, shape: tuple[int, ...]) -> dict[str, Any]:
     """All that the captions depend on; ``places`` is (rows, columns) of a grid, else empty."""
     return {
-        "model": describer.model_id,
-        "system": describer.system,
-        "search": dataclasses.asdict(describer.options) | {"blocked": list(describer.options.blocked)},
-        "features": describer.features,
+        "model": captioner.model_id,
+        "system": captioner.system,
+        "search": dataclasses.asdict(captioner.options) | {"blocked": list(captioner.options.blocked)},
+        "features": captioner.features,
         "places": list(shape[:-1]),
         "version": VERSION,
     }
@@ -235,10 +235,10 @@ def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:
 
 
 def outcome(
-    dataset: Dataset, describer: Describer, source: Source, totals: driver.Totals, redo_changed: bool
+    dataset: Dataset, captioner: Captioner, source: Source, totals: driver.Totals, redo_changed: bool
 ) -> Outcome:
     summary = totals.summary("images") | source.remarks()
-    summary["model"] = f"{describer.system} {describer.model_id}"
+    summary["model"] = f"{captioner.system} {captioner.model_id}"
     summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
     hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
     return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
@@ -249,18 +249,18 @@ class CaptionWorker:
 
     def __init__(self, parts: ray.ObjectRef, schema: pa.Schema, plan: Plan) -> None:
         torch.set_num_threads(plan.cpus)
-        source, describer = ray.get(parts)
-        self.source, self.describer, self.schema = source.start(plan), describer.to(plan.device), schema
+        source, captioner = ray.get(parts)
+        self.source, self.captioner, self.schema = source.start(plan), captioner.to(plan.device), schema
 
     @classmethod
-    def on(cls, source: Source, describer: Describer, schema: pa.Schema, plan: Plan):
+    def on(cls, source: Source, captioner: Captioner, schema: pa.Schema, plan: Plan):
         """What makes a worker in an actor. The weights travel once, through the object store."""
-        return partial(cls, ray.put((source, describer)), schema, plan)
+        return partial(cls, ray.put((source, captioner)), schema, plan)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures, rows = Failures.before(unit), []
         for images, *features in self.source(unit, failures):
-            for image, said in zip(images, self.describer(*features), strict=True):
+            for image, said in zip(images, self.captioner(*features), strict=True):
                 if said is None:
                     failures.add(*image, "compute", "the search found no caption: its rules leave nothing to say")
                 else:

@@ -25,7 +25,7 @@ from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
 from pipelines.evaluation import evaluate_captions, evaluate_translations
-from pipelines.evaluation.caption_metrics import Tokeniser
+from pipelines.evaluation.caption_metrics import Tokenizer
 from pipelines.evaluation.output import SUMMARY, keep
 from pipelines.files import filesystems
 from pipelines.tracking.models import locate
@@ -85,7 +85,7 @@ def run(
     store: Annotated[str | None, Option(help="features; by default those of training")] = None,
     split: Annotated[str | None, Option(help="train, val or test; by default val, or all of --hypotheses")] = None,
     beam: Annotated[int, Option(help="hypotheses followed at once", min=1)] = 5,
-    tokeniser: Annotated[Tokeniser, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
+    tokenizer: Annotated[Tokenizer, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
     shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
     fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
     out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
@@ -114,7 +114,7 @@ def run(
     else:
         text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
     only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None,
-                     "--tokeniser": None if tokeniser == "auto" else tokeniser}  # fmt: skip
+                     "--tokenizer": None if tokenizer == "auto" else tokenizer}  # fmt: skip
     refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
     out = out or folder or captions or translations
     if out and "://" in out:
@@ -127,7 +127,7 @@ def run(
         evaluation = evaluate_translations.evaluate(found, lowercase)
     else:
         half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split)
-        evaluation = evaluate_captions.evaluate(found, tokeniser, shuffled)
+        evaluation = evaluate_captions.evaluate(found, tokenizer, shuffled)
     if out:
         keep(Path(out), evaluation, found, half.RANK, half.NAME)
     return half.outcome(evaluation, found.missing, str(Path(out) / SUMMARY) if out else None)

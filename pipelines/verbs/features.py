@@ -18,7 +18,7 @@ from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.failures import Failures
 from pipelines.features import backbones
-from pipelines.features.featurizer import Featuriser, Network, dataset_of, table_of
+from pipelines.features.featurizer import Featurizer, Network, dataset_of, table_of
 from pipelines.inputs.listing import Listing
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
@@ -142,7 +142,7 @@ class FeatureWorker:
         torch.set_num_threads(plan.cpus)
         self.schema = schema
         found = ray.get(network).to(plan.device)
-        self.featurise = Featuriser(found, batch or found.batch, threads or 2 * plan.cpus)
+        self.featurise = Featurizer(found, batch or found.batch, threads or 2 * plan.cpus)
 
     @classmethod
     def on(cls, network: Network, schema: pa.Schema, batch: int | None, threads: int | None, plan: Plan):

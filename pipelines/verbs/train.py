@@ -1,6 +1,6 @@
 """``rnncond train``: a recipe becomes a model, on Ray Train, tracked in MLflow.
 
-The driver checks everything first, then starts a ``Journal`` on its own machine and the workers wherever there is room.
+The driver checks everything first, then starts a ``RunFolder`` on its own machine and workers wherever there is room.
 Workers run ``pipelines.training.learner`` and send what they have to the journal; the driver reads along, prints, and
 alone talks to MLflow. Whatever dies, the same command goes on from the last checkpoint.
 """

@@ -35,7 +35,7 @@ from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import prepare
 from pipelines.training.launch import LOCK_SECONDS, NEXT, thrown_away, tracked_at, versions
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_folder import Journal, now, read_run
+from pipelines.training.run_folder import RunFolder, now, read_run
 from pipelines.tuning.algorithms import left
 from pipelines.tuning.launch import refuse_differences, register_best, try_out
 from pipelines.tuning.trials import records
@@ -99,7 +99,7 @@ def run(
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
-    with connect(address) as cluster, closing(Journal(folder)) as journal:
+    with connect(address) as cluster, closing(RunFolder(folder)) as journal:
         share = room(search, cluster)
         check_precision(search.recipe.training, share.device)
         about |= {"search": search.settings.algorithm, "data_id": task.data_id, "versions": versions()}

@@ -105,13 +105,13 @@ def eight_pairs_are_memorised(case: Case, device: str) -> None:
     source = Source(floating, source.mask).to(device)
     inputs, labels = (words.to(device) for words in targets(8, generator))
     model = case.build(**dict.fromkeys({"embedding", "hidden", "readout"} & set(case.config), 32)).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.015)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.015)
     words = (labels != PAD).sum()
     for _ in range(10):
         for _ in range(20):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (loss(model.train(), source, inputs, labels) / words).backward()
-            optimiser.step()
+            optimizer.step()
         with torch.no_grad():
             log_probs, _ = score(model, model.eval().unroll(model.encode(source), inputs), labels)
         nats = (-log_probs.sum() / words).item()

@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import Journal
+from pipelines.training.run_folder import RunFolder
 from rnncond import systems
 from rnncond.checkpoint import load
 from tests.contract import cases, laws
@@ -76,7 +76,7 @@ def test_it_trains_and_is_saved_and_read_again(folder):
     world = make_world(folder)
     settings = ("training.epochs=8", "model.hidden=32", "training.learning_rate=0.03", "model.dropout=0")
     recipe = read_recipe(str(folder / "par_inject.yaml"), [*world, *TINY, *settings], str(folder / "run"))
-    journal = Journal(folder / "run")
+    journal = RunFolder(folder / "run")
     journal.open(recipe.to_yaml(), {})
     Learner(prepare(recipe)[0], journal).run()
     losses = [line["train_loss"] for line in read_lines(folder / "run" / "metrics.jsonl")]

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.faults.test_train_kill import EPOCHS, ONE, epochs, mlflow_runs
 
 from feature_store import StoreError
 from pipelines.engine.driver import Options
 from pipelines.errors import UserError
-from pipelines.training.run_folder import Journal
+from pipelines.training.run_folder import RunFolder
 from pipelines.verbs import features, train
+from tests.faults.test_train_kill import EPOCHS, ONE, epochs, mlflow_runs
 from tests.worlds.nodes import await_
 from tests.worlds.training import make_world
 from tests.worlds.writing import committed
@@ -79,8 +79,8 @@ def test_a_folder_that_cannot_be_written(make_photos, small_disk):
     photos = make_photos(1)
     remount("ro")
     with pytest.raises(UserError, match=r"cannot be written.*[Rr]ead-only"):
-        Journal(folder / "run").open("", {})
+        RunFolder(folder / "run").open("", {})
     with pytest.raises(StoreError, match=r"[Rr]ead-only"):
         compute(photos, folder / "store")
     remount("rw")
-    Journal(folder / "run").open("", {})
+    RunFolder(folder / "run").open("", {})

@@ -14,7 +14,7 @@ from pipelines import console
 from pipelines.engine import driver
 from pipelines.errors import UserError
 from pipelines.features import backbones, sources
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.verbs import caption, features
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
@@ -110,8 +110,8 @@ def test_another_search_or_model_makes_another_set(tmp_path, network):
     for system, output in (("show_tell", "pooled"), ("show_attend_tell", "grid")):
         trained = model_reading(tmp_path / system, system, output, network.recipe)
         for beam in (1, 2):
-            describer = Describer([trained], SearchOptions(beam=beam))
-            prints.add(fingerprint(caption.recipe_of(describer, network.shapes[output])))
+            captioner = Captioner([trained], SearchOptions(beam=beam))
+            prints.add(fingerprint(caption.recipe_of(captioner, network.shapes[output])))
     assert len(prints) == 4
 
 
@@ -124,7 +124,7 @@ def test_a_worker_is_refused_what_the_cluster_has_not(ray_cluster, tmp_path, mak
 def test_where_the_rules_leave_nothing_to_say_it_is_a_failure(network, tmp_path):
     trained = model_reading(tmp_path, "show_tell", "pooled", network.recipe)
     options = SearchOptions(max_length=30, min_length=20, no_repeat_ngram=1)
-    assert Describer([trained], options)(np.zeros((2, *network.shapes["pooled"]), np.float16)) == [None, None]
+    assert Captioner([trained], options)(np.zeros((2, *network.shapes["pooled"]), np.float16)) == [None, None]
 
 
 def test_features_of_another_recipe_are_refused(tmp_path, network, model):

@@ -256,7 +256,7 @@ def unit_of(folder, colours):
 def test_one_image_that_cannot_be_computed_costs_no_other(tmp_path):
     network = Fragile()
     failures = Failures()
-    batches = list(featurizer.Featuriser(network, 4, 2)(unit_of(tmp_path, [1, 2, 13, 4, 5, 14]), failures))
+    batches = list(featurizer.Featurizer(network, 4, 2)(unit_of(tmp_path, [1, 2, 13, 4, 5, 14]), failures))
     done = {
         image.image_id: float(value[0])
         for images, outputs in batches
@@ -278,7 +278,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_costs_no_image(tmp_path
             return super().__call__(pictures)
 
     network, failures = Small(), Failures()
-    batches = list(featurizer.Featuriser(network, 8, 2)(unit_of(tmp_path, [1, 2, 3, 13, 5, 6]), failures))
+    batches = list(featurizer.Featurizer(network, 8, 2)(unit_of(tmp_path, [1, 2, 3, 13, 5, 6]), failures))
     assert [image.image_id for images, _ in batches for image in images] == [f"{at}.png" for at in (0, 1, 2, 4, 5)]
     assert [float(value[0]) for _, outputs in batches for value in outputs["pooled"]] == [1, 2, 3, 5, 6]
     assert [row["reason"] for row in failures.rows] == ["ValueError: thirteen"]
@@ -295,8 +295,8 @@ def test_which_features_are_finite(value, kind):
 
 
 def test_pixels_do_not_outlive_their_batch(tmp_path):
-    featuriser = featurizer.Featuriser(backbones.load("timm/test_resnet", "random"), 2, 1)
-    ((images, outputs),) = featuriser(unit_of(tmp_path, [1, 2]), Failures())
+    featurizer = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 1)
+    ((images, outputs),) = featurizer(unit_of(tmp_path, [1, 2]), Failures())
     assert [image.pixels for image in images] == [None, None]
     assert len(outputs["pooled"]) == 2
 
@@ -310,7 +310,7 @@ def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
 
     Picky.preprocess.needed = 2
     failures = Failures({"1.png": 4})
-    (batch,) = featurizer.Featuriser(Picky(), 4, 2)(unit_of(tmp_path, [1, 2, 3]), failures)
+    (batch,) = featurizer.Featurizer(Picky(), 4, 2)(unit_of(tmp_path, [1, 2, 3]), failures)
     assert [image.image_id for image in batch[0]] == ["0.png", "2.png"]
     assert [(row["stage"], row["reason"], row["tries"]) for row in failures.rows] == [("decode", "MemoryError: two", 5)]
 
@@ -338,7 +338,7 @@ def test_the_next_two_batches_are_decoded_while_the_network_computes(tmp_path, m
             return super().__call__(pictures)
 
     monkeypatch.setattr(featurizer, "load", counting)
-    list(featurizer.Featuriser(Slow(), 4, 1)(unit_of(tmp_path, range(20, 36)), Failures()))
+    list(featurizer.Featurizer(Slow(), 4, 1)(unit_of(tmp_path, range(20, 36)), Failures()))
     assert [done for done, _ in seen] == [4, 8, 12, 16]
     assert seen[0][1] <= 4 + 2 * 4 + 1  # and no more than that is held
 
@@ -349,4 +349,4 @@ def test_a_network_that_cannot_compute_at_all_is_no_images_fault():
             return np.full((count, 2, 2, 3), 13, np.uint8)
 
     with pytest.raises(ValueError, match="thirteen"):
-        featurizer.Featuriser(Broken(), 4, 1)
+        featurizer.Featurizer(Broken(), 4, 1)

@@ -20,7 +20,7 @@ from pipelines.cluster.resources import Plan
 from pipelines.engine.resume import with_tries
 from pipelines.features import backbones
 from pipelines.features.sources import FromImages
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.verbs import caption
 from rnncond.search import SearchOptions
 from tests.worlds import hostile
@@ -92,8 +92,8 @@ def test_generated_pictures(make_photos, tmp_path, bucket):
     for form, images in four_ways(files, tmp_path, bucket).items():
         worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
         worker.source = FromImages.open(images, trained.features, "random").start(Plan(1, 1, 0))
-        worker.describer = Describer([trained], SearchOptions(beam=2, max_length=8))
-        worker.schema = caption.schema_of(worker.describer.options)
+        worker.captioner = Captioner([trained], SearchOptions(beam=2, max_length=8))
+        worker.schema = caption.schema_of(worker.captioner.options)
         rows, failures = worker.process(with_tries(pa.concat_tables(worker.source.chunks())))
         worker.source.featurise.pool.shutdown()
         found[form] = by_name(what_became(rows, failures), form)

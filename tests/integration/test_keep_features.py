@@ -19,7 +19,7 @@ from pipelines.features import backbones
 from pipelines.features.cache import keeping
 from pipelines.features.featurizer import dataset_of
 from pipelines.features.sources import FromImages
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.verbs import caption, features
 from rnncond.search import SearchOptions
 from tests.worlds.captioner import model_reading
@@ -46,10 +46,10 @@ def world(tmp_path, make_photos, network):
             """All of a run but Ray: one unit with every picture. Returns the captions' rows and failures."""
             images = FromImages.open(str(self.photos), self.trained.features, "random")
             with keeping(images, self.store, False) as source:
-                describer = Describer([self.trained], options or SearchOptions(beam=2, max_length=8))
+                captioner = Captioner([self.trained], options or SearchOptions(beam=2, max_length=8))
                 worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
-                worker.source, worker.describer = source.start(Plan(1, 1, 0)), describer
-                worker.schema = caption.schema_of(describer.options)
+                worker.source, worker.captioner = source.start(Plan(1, 1, 0)), captioner
+                worker.schema = caption.schema_of(captioner.options)
                 (chunk,) = source.chunks()
                 unit = with_tries(chunk)
                 before_commit(lambda: worker.process(unit))

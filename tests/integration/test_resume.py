@@ -18,7 +18,7 @@ from pipelines.errors import OtherRun, UserError
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
 from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import Journal, read_run
+from pipelines.training.run_folder import RunFolder, read_run
 from pipelines.verbs import run, train, tune
 from tests.worlds.training import TINY, features_of, make_world, tiny_recipe
 
@@ -41,12 +41,12 @@ def begin_search(arguments: list[str], status: str) -> Search:
     """A search in ``found`` as one that has ended so leaves it; its only trial, too."""
     search = read_search("show_tell.small", arguments, "found")
     line = {"epoch": 3, "val_loss": 1.0, "CIDEr": 1.0, "seconds": 1.0}
-    trial = Journal("found/trials/000")
+    trial = RunFolder("found/trials/000")
     trial.open("", {"params": {"training.learning_rate": 0.01}})
     trial.epoch(line, [])
     trial.say(status=status)
     trial.close()
-    journal = Journal("found")
+    journal = RunFolder("found")
     journal.open(search.recipe.to_yaml(), {"search": "grid", "data_id": prepare(search.recipe)[0].data_id})
     journal.write("search.yaml", search.to_yaml())
     journal.say(status=status, mlflow_run_id="x", best={"trial": "000", "params": {}, **line})
@@ -57,7 +57,7 @@ def begin_search(arguments: list[str], status: str) -> Search:
 def begin_train(arguments: list[str], status: str) -> None:
     """A run in ``found``, as ``begin_search``."""
     recipe = train.read_recipe("show_tell.small", arguments, "found")
-    journal = Journal("found")
+    journal = RunFolder("found")
     journal.open(recipe.to_yaml(), {"data_id": prepare(recipe)[0].data_id})
     journal.say(status=status)
     journal.close()
@@ -82,7 +82,7 @@ def other_captions() -> None:
 
 @contextmanager
 def local_journal(folder: Path):
-    with closing(Journal(folder)) as journal:
+    with closing(RunFolder(folder)) as journal:
         yield journal
 
 
@@ -198,7 +198,7 @@ def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeyp
         shutil.rmtree("found")
         begin(verb, arguments_of(verb, world, *(["seed=2"] if what == "recipe" else [])))
         if what == "data":
-            with closing(Journal("found")) as journal:
+            with closing(RunFolder("found")) as journal:
                 journal.take_lock(0)
                 journal.say(data_id="of other captions")
 
@@ -207,7 +207,7 @@ def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeyp
         verb.run("show_tell.small", arguments, out="found")
     assert yaml.safe_load(Path("found/recipe.yaml").read_text())["seed"] == (2 if what == "recipe" else 1)
     assert "mlflow_run_id" not in read_run("found") or verb is tune
-    with closing(Journal("found")) as journal:
+    with closing(RunFolder("found")) as journal:
         journal.take_lock(0)
 
 
@@ -221,7 +221,7 @@ def test_a_run_that_is_thrown_away_does_not_stay_open_in_mlflow(world, monkeypat
     done = Tracking(recipe, "001", parent=old.run_id, tags={"trial": "001"})
     done.client.set_terminated(done.run_id, "FINISHED")
     stranger = Tracking(recipe, "stranger")
-    with closing(Journal("found")) as journal:
+    with closing(RunFolder("found")) as journal:
         journal.take_lock(0)
         journal.say(mlflow_run_id=old.run_id, mlflow_uri=old.uri)
     without_ray(monkeypatch, verb)

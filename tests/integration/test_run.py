@@ -415,7 +415,7 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
                               "weights": "random", "outputs": "pooled"}},
         "train": {"args": {"recipe": "show_tell.small", "out": "run",
                            "overrides": ["data.store=${features.store}", "data.captions=captions.jsonl", *overrides]}},
-        "evaluate": {"args": {"model": "${train.out}", "beam": 2, "tokeniser": "simple"}},
+        "evaluate": {"args": {"model": "${train.out}", "beam": 2, "tokenizer": "simple"}},
         "promote": {"args": {"model": "${train.out}", "name": "captioner", "data": "captions.jsonl"}},
         "caption": {"args": {"images": "photos", "model": "models:/captioner@champion", "out": "captioned"}},
         "report": {"args": {"out": "${train.out}"}, "needs": ["evaluate"]},

@@ -26,7 +26,7 @@ from pipelines.training import launch, watch
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
 from pipelines.training.run_actor import Shared, journal_of
-from pipelines.training.run_folder import Journal, read_run
+from pipelines.training.run_folder import RunFolder, read_run
 from pipelines.training.state import Position
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load, save
@@ -80,7 +80,7 @@ def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluste
 
 def learn_alone(world, out, *overrides) -> Learner:
     recipe = tiny_recipe(world, out, *overrides)
-    journal = Journal(out)
+    journal = RunFolder(out)
     journal.open(recipe.to_yaml(), {})
     learner = Learner(prepare(recipe)[0], journal)
     threads = torch.get_num_threads()
@@ -112,7 +112,7 @@ def test_two_workers_have_the_loss_curve_of_one_with_twice_the_batch(ray_cluster
 @pytest.mark.ray
 def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_cluster, world, monkeypatch):
     monkeypatch.setattr(train, "LOCK_SECONDS", 0.1)
-    first = Journal("run")
+    first = RunFolder("run")
     first.open(tiny_recipe(world, Path("run")).to_yaml(), {"data_id": "", "mlflow_run_id": "x"})
     with pytest.raises(UserError, match="Another run is writing"):
         train_tiny(world, restart=True)
@@ -286,7 +286,7 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monke
     uri = request.getfixturevalue(how)
     monkeypatch.setattr(reaching, "PATIENCE", 1 if how == "deaf" else 600)  # who refuses is not waited for
     monkeypatch.setattr(verb, "prepare", lambda *_: pytest.fail("the data were prepared"))
-    journal = Journal("run")
+    journal = RunFolder("run")
     journal.open("old: 1\n", {"data_id": "old"})
     journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
     journal.close()
@@ -307,7 +307,7 @@ def test_a_server_that_goes_meanwhile_costs_no_old_run(ray_cluster, world, monke
         monkeypatch.setattr(verb, "check_reachable", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
 
     monkeypatch.setattr(verb, "check_reachable", once)
-    journal = Journal("run")
+    journal = RunFolder("run")
     journal.open("old: 1\n", {"data_id": "old"})
     journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
     journal.close()
@@ -333,7 +333,7 @@ def test_a_database_in_no_folder_is_said_first(world):
 
 def test_a_finished_run_says_how_its_model_is_registered_afterwards(world, capsys):
     recipe = tiny_recipe(world, Path("run").absolute())
-    journal = Journal("run")
+    journal = RunFolder("run")
     journal.open(recipe.to_yaml(), {"data_id": prepare(recipe)[0].data_id, "mlflow_run_id": "x"})
     journal.epoch({"epoch": 3, "seconds": 1.0}, [])
     journal.say(status="finished", best={"epoch": 3})
@@ -389,7 +389,7 @@ def test_a_checkpoint_of_another_version_is_said():
 
 def test_changed_data_is_not_gone_on_with(world):
     recipe = tiny_recipe(world, Path("run").absolute())
-    journal = Journal("run")
+    journal = RunFolder("run")
     journal.open(recipe.to_yaml(), {"data_id": "of other captions"})
     journal.close()
     with pytest.raises(UserError, match="begun with other data"):

@@ -25,7 +25,7 @@ from pipelines.tracking import models
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
 from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import Journal, read_run
+from pipelines.training.run_folder import RunFolder, read_run
 from pipelines.tuning import launch
 from pipelines.tuning import watch as tune_watch
 from pipelines.tuning.trials import records
@@ -178,7 +178,7 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     arguments = [*world, *TINY, *QUIET, "tune={trials: 1, space: {training.learning_rate: [0.1, 0.2]}}"]
     search = read_search("show_tell.small", arguments, "found")
     lines = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 1.0, "seconds": 1.0} for epoch in (1, 2)]
-    journal = Journal("found/trials/000")
+    journal = RunFolder("found/trials/000")
     journal.open("", {"params": {RATE: 0.1}})
     for line in lines:
         journal.epoch(line, [])
@@ -214,7 +214,7 @@ def crowned_twice(search, parent):
     make_translator(Path("found/trials/000/best"), seed=1)
     Path("found/trials/000/samples.jsonl").write_text("{}\n")
     task, _ = prepare(search.recipe)
-    journal = Journal("found")
+    journal = RunFolder("found")
     for _ in range(2):
         launch.register_best(search, task, Path("found"), journal, parent)
     client, found, run = runs()

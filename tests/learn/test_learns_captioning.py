@@ -18,7 +18,7 @@ from pipelines.demo import world
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import Journal
+from pipelines.training.run_folder import RunFolder
 from pipelines.verbs import demo, features
 
 POOLED = "model={embedding: 128, hidden: 256, dropout: 0.2}"
@@ -64,7 +64,7 @@ def test_learns_to_tell_what_it_sees(name, drawn, tmp_path, learnt):
         f"training.samples={demo.PICTURES['test']}",
     ]
     recipe = read_recipe("demo", settings, str(tmp_path))
-    journal = Journal(tmp_path)
+    journal = RunFolder(tmp_path)
     journal.open(recipe.to_yaml(), {})
     Learner(prepare(recipe)[0], journal).run()
 

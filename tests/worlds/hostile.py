@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from pipelines.engine.failures import Failures
 from pipelines.features.decode import Preprocess
-from pipelines.features.featurizer import Featuriser
+from pipelines.features.featurizer import Featurizer
 from pipelines.inputs.listing import Listing
 
 Expected = dict[str, tuple[str, str] | None]
@@ -208,9 +208,9 @@ def outcome_of(listing: Listing) -> Expected:
     """What becomes of the listed pictures, as ``make`` says what should."""
     inputs = pa.concat_tables(listing.chunks())
     failures = Failures()
-    featuriser = Featuriser(Mean(), 4, 2)
-    done = [image.image_id for images, _ in featuriser(inputs, failures) for image in images]
-    featuriser.pool.shutdown()
+    featurizer = Featurizer(Mean(), 4, 2)
+    done = [image.image_id for images, _ in featurizer(inputs, failures) for image in images]
+    featurizer.pool.shutdown()
     assert sorted(done + [row["image_id"] for row in failures.rows]) == sorted(inputs["image_id"].to_pylist())
     return dict.fromkeys(done) | {row["image_id"]: (row["stage"], row["reason"]) for row in failures.rows}
 

@@ -93,7 +93,7 @@ def tokenise(
     recipe: dict[str, Any] = {"corpus": corpus.digest, "version": VERSION}
     recipe |= {"source_vocabulary": source.fingerprint, "target_vocabulary": target.fingerprint}
     dataset = store.dataset("tokens", recipe, SCHEMA, id_column="id")
-    make_worker = partial(Tokeniser.on, source, target)
+    make_worker = partial(Tokenizer.on, source, target)
     progress = Progress("tokens", "pairs", None)
     options = driver.Options(address=address, retry_failed=True)
     totals = driver.run(dataset, whole(corpus), make_worker, progress, ROW_BYTES, options)
@@ -114,7 +114,7 @@ ROW_BYTES = 200
 """About what a pair adds to the store."""
 
 
-class Tokeniser:
+class Tokenizer:
     """Tokenises a unit of pairs; lives in an actor."""
 
     def __init__(self, vocabularies: ray.ObjectRef) -> None:

@@ -218,13 +218,13 @@ def test_the_mean_gradient_is_that_of_the_expected_reward(baseline, samples):
 def test_training_raises_the_expected_reward(baseline):
     system = Chain()
     module = SelfCritical(system, worth, baseline=baseline, max_length=LONGEST)
-    optimiser = torch.optim.Adam(system.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(system.parameters(), lr=0.1)
     before = expected_reward(system).item()
     for step in range(100):
         torch.manual_seed(step)
         module(source(), GOLD).objective.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     best = worth(sentences()[None], GOLD[None, :1, 1:]).max().item()
     assert before < 0.6 * best
     assert expected_reward(system).item() > 0.95 * best

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.engine.memory import Halving, is_out_of_memory
+from pipelines.engine.memory import MemoryBackoff, is_out_of_memory
 
 
 class Small:
@@ -22,13 +22,13 @@ class Small:
 @pytest.mark.parametrize("most", range(1, 12))
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 10])
 def test_every_example_is_computed_once_and_in_order(most, count):
-    pieces = list(Halving()(Small(most), list(range(count))))
+    pieces = list(MemoryBackoff()(Small(most), list(range(count))))
     assert [number for piece, _ in pieces for number in piece] == list(range(count))
     assert [number for _, result in pieces for number in result] == [2 * number for number in range(count)]
 
 
 def test_what_was_too_large_is_not_tried_again():
-    halving, network = Halving(), Small(3)
+    halving, network = MemoryBackoff(), Small(3)
     for _ in range(2):
         list(halving(network, np.arange(10)))
     assert network.asked == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
@@ -37,13 +37,13 @@ def test_what_was_too_large_is_not_tried_again():
 
 def test_one_example_that_is_too_much():
     with pytest.raises(torch.OutOfMemoryError):
-        list(Halving()(Small(0), [1, 2, 3]))
+        list(MemoryBackoff()(Small(0), [1, 2, 3]))
 
 
 def test_other_errors_are_none_of_its_business():
     network = Small(0, ValueError("shapes"))
     with pytest.raises(ValueError, match="shapes"):
-        list(Halving()(network, [1, 2]))
+        list(MemoryBackoff()(network, [1, 2]))
     assert network.asked == [2]
 
 

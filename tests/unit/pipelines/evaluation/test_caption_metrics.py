@@ -127,7 +127,7 @@ def test_both_tokenisers_agree_and_blank_lines_stay_in_place():
 @needs_java
 def test_java_scores_are_made_or_their_absence_is_explained():
     found = score({name: lines[0] for name, lines in REFERENCES.items()} | {"cat": ""}, REFERENCES)
-    assert found.tokeniser == "ptb"
+    assert found.tokenizer == "ptb"
     assert found.comparability.startswith("as published")
     assert 50 < found.corpus["METEOR"] < 95
     assert ("SPICE" in found.corpus) != ("SPICE" in found.left_out)
@@ -136,7 +136,7 @@ def test_java_scores_are_made_or_their_absence_is_explained():
 def test_without_java(monkeypatch):
     monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
     found = score(HYPOTHESES, REFERENCES)
-    assert found.tokeniser == "simple"
+    assert found.tokenizer == "simple"
     assert found.comparability.startswith("nearly")
     assert set(found.left_out) == {"METEOR", "SPICE"}
     assert "needs Java" in found.left_out["METEOR"]

@@ -10,7 +10,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation import caption_results
 from pipelines.evaluation.caption_results import as_row, describe, from_output, spread
 from pipelines.features.sources import FromStore
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.verbs import caption
 from rnncond.contract import Source
 from rnncond.search import SearchOptions, search
@@ -79,11 +79,11 @@ def test_attention_only_where_asked_and_where_there_is_a_grid(made):
 def output(made, tmp_path):
     """An output of ``rnncond caption`` in three parts, with a failure; no Ray is needed to write one."""
     trained, source = made
-    describer = Describer([trained], SearchOptions(beam=2, nbest=2, max_length=5, attention=True))
-    recipe = caption.recipe_of(describer, source.shape)
-    dataset = Store(tmp_path / "out").dataset("captions", recipe, caption.schema_of(describer.options))
+    captioner = Captioner([trained], SearchOptions(beam=2, nbest=2, max_length=5, attention=True))
+    recipe = caption.recipe_of(captioner, source.shape)
+    dataset = Store(tmp_path / "out").dataset("captions", recipe, caption.schema_of(captioner.options))
     images = source.snapshot.take(["a.png", "b.png", "c.png"], ["image_id", "uri", "version", "grid"])
-    said = describer(np.stack(images["grid"].combine_chunks().to_numpy_ndarray()))
+    said = captioner(np.stack(images["grid"].combine_chunks().to_numpy_ndarray()))
     failed = {"image_id": "d.png", "uri": "d.png", "version": "1", "stage": "decode", "reason": "broken", "tries": 1}
     with dataset.begin() as term:
         for image, row in zip(images.drop_columns(["grid"]).to_pylist(), said, strict=True):

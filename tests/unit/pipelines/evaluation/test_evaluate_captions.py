@@ -35,7 +35,7 @@ def world(tmp_path):
 
 
 def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):
-    assert run("--model", world / "run", "--tokeniser", "simple", "--shuffled", "--beam", 2) == 0
+    assert run("--model", world / "run", "--tokenizer", "simple", "--shuffled", "--beam", 2) == 0
     said = last_line(capsys)
     evaluation = json.loads((world / "run" / "evaluation.json").read_text())
     rows = read_lines(world / "run" / "evaluated.jsonl")
@@ -48,7 +48,7 @@ def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):
     assert evaluation["model"]["system"] == "show_attend_tell"
     assert evaluation["features"]["recipe"] == captioner.RECIPE
     assert "shuffled" in evaluation
-    assert "our own tokeniser" in evaluation["comparability"]
+    assert "our own tokenizer" in evaluation["comparability"]
     for row in rows:
         assert row["references"] == captioner.CAPTIONS[row["image_id"]]
         assert len(row["attention"]["pieces"]) == len(row["attention"]["weights"])
@@ -66,7 +66,7 @@ def test_results_lie_in_the_run_whichever_of_its_models_is_scored(tmp_path, mode
 def test_a_system_without_attention_and_another_folder(world, capsys):
     fingerprint = json.loads((world / "run" / "best" / "model.json").read_text())["features"]["fingerprint"]
     captioner.make_model(world / "plain", fingerprint, "show_tell")
-    arguments = ["--model", world / "plain", "--tokeniser", "simple", "--out", world / "out"]
+    arguments = ["--model", world / "plain", "--tokenizer", "simple", "--out", world / "out"]
     assert run(*arguments) == 2
     assert "say --store and --data" in last_line(capsys)["error"]
     assert run(*arguments, "--store", world / "store", "--data", world / "captions.jsonl") == 0
@@ -76,7 +76,7 @@ def test_a_system_without_attention_and_another_folder(world, capsys):
 def test_an_image_without_features_is_a_failure_that_is_named(world, capsys):
     fingerprint = captioner.make_store(world / "less", world / "images", without="b.png")
     captioner.make_model(world / "run" / "best", fingerprint)
-    arguments = ["--store", world / "less", "--data", world / "captions.jsonl", "--tokeniser", "simple"]
+    arguments = ["--store", world / "less", "--data", world / "captions.jsonl", "--tokenizer", "simple"]
     assert run("--model", world / "run", *arguments) == 3
     said = last_line(capsys)
     assert (said["images"], said["failed"]) == (3, 1)
@@ -89,7 +89,7 @@ def test_a_file_of_captions(world, capsys, tmp_path):
     lines = [json.dumps({"image_id": i, "caption": REFERENCES[i][0]}) for i in IDS]
     (tmp_path / "said.jsonl").write_text("\n".join(lines))
     arguments = ["--hypotheses", tmp_path / "said.jsonl", "--references", world / "captions.jsonl"]
-    assert run(*arguments, "--tokeniser", "simple") == 0
+    assert run(*arguments, "--tokenizer", "simple") == 0
     assert last_line(capsys)["BLEU-4"] == pytest.approx(
         caption_scores({i: REFERENCES[i][0] for i in IDS}, REFERENCES)["BLEU-4"]
     )
@@ -110,7 +110,7 @@ def test_a_file_of_captions(world, capsys, tmp_path):
         (["--hypotheses", "twice", "--data", "captions.jsonl"], "line 2 is a second caption of the image 'a'"),
         (["--model", "run", "--split", "train"], "no images of the split 'train'; it has val (4)"),
         (["--captions", "images", "--data", "captions.jsonl"], "no output of `rnncond caption`"),
-        (["--tokeniser", "spacy"], "'spacy' is not one of"),
+        (["--tokenizer", "spacy"], "'spacy' is not one of"),
     ],
 )
 def test_mistakes(world, capsys, monkeypatch, arguments, expected):

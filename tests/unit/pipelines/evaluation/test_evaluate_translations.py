@@ -160,7 +160,7 @@ def test_files_of_lines(folder, capsys):
 def test_what_the_references_look_like_can_be_overruled(folder, capsys):
     data = captioner.make_captions(folder / "captions.jsonl")
     world.write_text(folder / "said", [f"{name[0]}\ta dog" for name in captioner.CAPTIONS])
-    arguments = ["--hypotheses", folder / "said", "--tokeniser", "simple", "--references"]
+    arguments = ["--hypotheses", folder / "said", "--tokenizer", "simple", "--references"]
     assert run(*arguments, data) == 0
     assert "Scoring captions of images" in capsys.readouterr().err
     assert run("--hypotheses", folder / "val.de", "--references", folder / "val.de", "--kind", "captions") == 2

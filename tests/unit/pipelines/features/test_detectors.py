@@ -13,7 +13,7 @@ from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
 from pipelines.features import backbones, detectors
 from pipelines.features.detectors import Detector, Fit, Regions
-from pipelines.features.featurizer import Featuriser, table_of
+from pipelines.features.featurizer import Featurizer, table_of
 from pipelines.reporting.gallery import Attention, Card, show
 from tests.worlds.detectors import CLASSES, LONGER, SHORTER, SIZE, tiny_network
 
@@ -105,7 +105,7 @@ def test_boxes_are_in_pixels_of_the_picture_and_rows_are_ragged(tmp_path):
     detector = backbones.load(NAME, "random", None, {"most": 12, "fewest": 2, "threshold": 0.21})
     unit = unit_of([tmp_path / name for name in sizes] + [tmp_path / "gone.png"])
     failures = Failures()
-    ((images, outputs),) = Featuriser(detector, 8, 1)(unit, failures)
+    ((images, outputs),) = Featurizer(detector, 8, 1)(unit, failures)
     schema = feature_schema(detector.outputs, detector.shapes)
     table = table_of(images, outputs, schema)
     table.validate(full=True)
@@ -229,7 +229,7 @@ def test_boxes_lie_on_the_upright_picture_as_the_report_draws_it(tmp_path, size)
         Image.fromarray(stored(upright)).save(tmp_path / f"{number}.jpg", exif=exif, quality=95, subsampling=0)
     failures = Failures()
     files = [tmp_path / f"{number}.jpg" for number in STORED]
-    ((loaded, outputs),) = Featuriser(Finder(), 8, 2)(unit_of(files), failures)
+    ((loaded, outputs),) = Featurizer(Finder(), 8, 2)(unit_of(files), failures)
     assert not failures.rows and len(loaded) == 8
     expected = np.array([0.1, 0.2, 0.5, 0.4])
     for file, image, boxes in zip(files, loaded, outputs["boxes"], strict=True):
@@ -257,6 +257,6 @@ def test_a_picture_that_memory_does_not_hold_takes_no_other_of_its_batch_along(t
 
     monkeypatch.setattr(Detector, "look", full)
     failures = Failures()
-    batches = list(Featuriser(detector, 4, 1)(unit_of([tmp_path / f"{n}.png" for n in range(4)]), failures))
+    batches = list(Featurizer(detector, 4, 1)(unit_of([tmp_path / f"{n}.png" for n in range(4)]), failures))
     assert [image.width for images, _ in batches for image in images] == [80, 64, 70]
     assert [(row["stage"], "out of memory" in row["reason"]) for row in failures.rows] == [("compute", True)]

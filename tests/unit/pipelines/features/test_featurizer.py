@@ -105,7 +105,7 @@ def test_unreadable_files_with_such_names_are_failures(tmp_path, monkeypatch):
 
     monkeypatch.setattr(featurizer, "load", unreadable)
     failures = Failures()
-    assert list(featurizer.Featuriser(Mean(), 4, 2)(unit, failures)) == []
+    assert list(featurizer.Featurizer(Mean(), 4, 2)(unit, failures)) == []
     assert [row["stage"] for row in failures.rows] == ["read"] * 10
 
 
@@ -152,6 +152,6 @@ def test_a_server_that_does_not_answer(bucket, monkeypatch):
     unit = with_tries(next(Listing(f"{uri}/p").chunks()))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     filesystems._file_system.cache_clear()
-    featuriser = featurizer.Featuriser(backbones.load("timm/test_resnet", "random"), 2, 2)
+    featurizer = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 2)
     with pytest.raises(UserError, match="2 images in a row could not be read, for want of a connection"):
-        list(featuriser(unit, Failures()))
+        list(featurizer(unit, Failures()))

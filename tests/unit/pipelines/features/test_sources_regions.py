@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.caption_results import describe
 from pipelines.features.columns import pad_regions
 from pipelines.features.sources import FromStore
-from pipelines.inference.captioner import Describer
+from pipelines.inference.captioner import Captioner
 from pipelines.reporting.gallery import Attention, Card
 from pipelines.training.data import feature_batches as module
 from pipelines.training.data.feature_batches import Batches
@@ -111,10 +111,10 @@ def trained_on(task) -> checkpoint.Trained:
 def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
     trained, options = trained_on(task), SearchOptions(beam=2, min_length=2, max_length=5, attention=True)
     source = FromStore.open(str(folder / "store"), task.features)
-    describer = Describer([trained], options)
-    describer.check(source.shape)
+    captioner = Captioner([trained], options)
+    captioner.check(source.shape)
     worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
-    worker.source, worker.describer, worker.schema = source, describer, caption.schema_of(options, True)
+    worker.source, worker.captioner, worker.schema = source, captioner, caption.schema_of(options, True)
     (unit,) = source.chunks()
     failures = Failures()
     rows, _ = worker.process(unit.append_column("tries", [[0] * len(unit)]))
@@ -126,7 +126,7 @@ def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
         assert np.shape(row["attention"]) == (len(row["pieces"]), count)
         np.testing.assert_allclose(np.sum(row["attention"], axis=1), 1, atol=5e-3)
         assert row["pieces"]
-        (alone,) = describer([regions_of(index)])
+        (alone,) = captioner([regions_of(index)])
         assert alone["caption"] == row["caption"]
         assert alone["log_prob"] == pytest.approx(row["log_prob"], abs=1e-5)
     ((_, shown),) = describe(trained, source, options, ["image002"])

@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from pipelines.config.training_sections import Training
-from pipelines.training.optimizer import Optimiser, mean, swapped_weights
+from pipelines.training.optimizer import Optimizer, mean, swapped_weights
 
 CPU = torch.device("cpu")
 
 
-def made(precision: str, **settings) -> Optimiser:
+def made(precision: str, **settings) -> Optimizer:
     torch.manual_seed(0)
-    return Optimiser(nn.Linear(3, 2), Training(epochs=1, precision=precision, **settings), CPU)
+    return Optimizer(nn.Linear(3, 2), Training(epochs=1, precision=precision, **settings), CPU)
 
 
-def take(optimiser: Optimiser, steps: int, scale: float = 1.0) -> bool:
-    optimiser.backward((optimiser.model(torch.ones(1, 3)) * scale).square().sum())
-    return optimiser.step(0.1, steps)
+def take(optimizer: Optimizer, steps: int, scale: float = 1.0) -> bool:
+    optimizer.backward((optimizer.model(torch.ones(1, 3)) * scale).square().sum())
+    return optimizer.step(0.1, steps)
 
 
 def test_a_scaled_step_is_the_step():
@@ -32,16 +32,16 @@ def test_a_scaled_step_is_the_step():
 
 @pytest.mark.parametrize("clip_norm", [None, 5.0])
 def test_a_step_that_overflows_is_skipped_and_the_scale_halved(clip_norm):
-    optimiser = made("float16", ema=0.5, clip_norm=clip_norm)
-    optimiser.begin()
-    take(optimiser, 0)
-    scale = optimiser.scaler.get_scale()
-    before = {name: tensor.clone() for name, tensor in (optimiser.model.state_dict() | optimiser.tensors()).items()}
-    assert not take(optimiser, 1, scale=1e19)
-    assert optimiser.scaler.get_scale() == scale / 2
-    for name, tensor in (optimiser.model.state_dict() | optimiser.tensors()).items():
+    optimizer = made("float16", ema=0.5, clip_norm=clip_norm)
+    optimizer.begin()
+    take(optimizer, 0)
+    scale = optimizer.scaler.get_scale()
+    before = {name: tensor.clone() for name, tensor in (optimizer.model.state_dict() | optimizer.tensors()).items()}
+    assert not take(optimizer, 1, scale=1e19)
+    assert optimizer.scaler.get_scale() == scale / 2
+    for name, tensor in (optimizer.model.state_dict() | optimizer.tensors()).items():
         assert torch.equal(tensor, before[name]), name
-    assert take(optimiser, 2)
+    assert take(optimizer, 2)
 
 
 def test_it_goes_on_from_its_state():
@@ -53,8 +53,8 @@ def test_it_goes_on_from_its_state():
     second.model.load_state_dict(first.model.state_dict())
     second.restore({name: tensor.clone() for name, tensor in first.tensors().items()})
     second.scaler.load_state_dict(first.scaler.state_dict())
-    for optimiser in (first, second):
-        take(optimiser, 2)
+    for optimizer in (first, second):
+        take(optimizer, 2)
     assert second.scaler.state_dict() == first.scaler.state_dict()
     for name, tensor in (first.model.state_dict() | first.tensors()).items():
         assert torch.equal((second.model.state_dict() | second.tensors())[name], tensor), name

@@ -10,12 +10,12 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import Journal, read_run
+from pipelines.training.run_folder import RunFolder, read_run
 
 
 @pytest.fixture
 def journal(tmp_path):
-    journal = Journal(tmp_path / "run")
+    journal = RunFolder(tmp_path / "run")
     journal.open("system: show_tell\n", {"seed": 3})
     return journal
 
@@ -30,16 +30,16 @@ def test_a_new_run_says_what_it_is(journal):
 
 def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(journal):
     with pytest.raises(UserError, match="Another run is writing"):
-        Journal(journal.out).open("", {}, restart=True)
+        RunFolder(journal.out).open("", {}, restart=True)
     assert read_run(journal.out)["seed"] == 3
     journal.close()
-    assert Journal(journal.out).open("", {"seed": 4})["seed"] == 3
+    assert RunFolder(journal.out).open("", {"seed": 4})["seed"] == 3
 
 
 def test_a_folder_is_waited_for_while_the_last_process_of_a_killed_run_ends(journal):
     ends = threading.Timer(0.2, journal.close)
     ends.start()
-    assert Journal(journal.out).open("", {}, patience=60)["seed"] == 3
+    assert RunFolder(journal.out).open("", {}, patience=60)["seed"] == 3
 
 
 def test_a_full_disk_is_told_as_one(journal, monkeypatch):
@@ -59,7 +59,7 @@ def test_restart_throws_away_all_of_the_old_run_and_nothing_else(journal):
     journal.keep(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
     (journal.out / "notes.txt").write_text("mine")
     journal.close()
-    Journal(journal.out).open("new: 1\n", {"seed": 9}, restart=True)
+    RunFolder(journal.out).open("new: 1\n", {"seed": 9}, restart=True)
     left = sorted(path.name for path in journal.out.iterdir())
     assert left == [".lock", "notes.txt", "recipe.yaml", "run.json"]
     assert read_run(journal.out)["seed"] == 9
@@ -84,13 +84,13 @@ def killed_at(monkeypatch, change, count):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_is_killed_as_it_begins_has_not_begun_or_can_go_on(tmp_path, monkeypatch, count):
-    first = Journal(tmp_path)
+    first = RunFolder(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, "replace", count)
         first.open("a: 1\n", {"seed": 3})
     first.close()
     assert read_run(tmp_path) == {}
-    run = Journal(tmp_path).open("a: 1\n", {"seed": 3})
+    run = RunFolder(tmp_path).open("a: 1\n", {"seed": 3})
     assert (run["seed"], run["status"]) == (3, "running")
 
 
@@ -114,12 +114,12 @@ def test_a_restart_that_is_killed_leaves_nothing_of_the_old_run_to_the_next(jour
     files = ["recipe.yaml", "metrics.jsonl", "samples.jsonl", "run.json"]
     with monkeypatch.context() as patch:
         killed_at(patch, "unlink", count)
-        again = Journal(journal.out)
+        again = RunFolder(journal.out)
         with nullcontext() if count > len(files) else pytest.raises(Killed):
             again.open("new: 1\n", {"seed": 9}, restart=True)
         again.close()
     assert read_run(journal.out) == {} or count > len(files)
-    run = Journal(journal.out).open("new: 1\n", {"seed": 9})
+    run = RunFolder(journal.out).open("new: 1\n", {"seed": 9})
     assert (run["seed"], run["status"]) == (9, "running")
     assert sorted(path.name for path in journal.out.iterdir()) == [".lock", "recipe.yaml", "run.json"]
 
@@ -127,11 +127,11 @@ def test_a_restart_that_is_killed_leaves_nothing_of_the_old_run_to_the_next(jour
 def test_a_damaged_run_json_is_said_and_a_restart_does_not_need_it(journal):
     journal.close()
     (journal.out / "run.json").write_text('{"status": "fini')
-    again = Journal(journal.out)
+    again = RunFolder(journal.out)
     with pytest.raises(UserError, match=r"run\.json is damaged.*--restart"):
         again.open("", {})
     again.close()
-    assert Journal(journal.out).open("", {"seed": 4}, restart=True)["seed"] == 4
+    assert RunFolder(journal.out).open("", {"seed": 4}, restart=True)["seed"] == 4
 
 
 def test_the_newest_state_is_kept_with_the_models(journal):
@@ -188,11 +188,11 @@ def test_a_run_whose_states_are_all_damaged_does_not_begin_again_unasked(journal
         journal.keep(step, {"state": b"x"})
         cut_short(journal.out / "checkpoints" / f"step-{step:08d}" / "state")
     journal.close()
-    second = Journal(journal.out)
+    second = RunFolder(journal.out)
     with pytest.raises(UserError, match=r"No checkpoint in .*--restart"):
         second.open("", {})
     second.close()
-    Journal(journal.out).open("", {}, restart=True)
+    RunFolder(journal.out).open("", {}, restart=True)
 
 
 def test_an_epoch_that_comes_again_is_not_written_again(journal):
@@ -226,7 +226,7 @@ def test_remains_of_a_killed_writer_are_swept(journal):
     for name in (".best.abc", ".last.old.xyz", "checkpoints/.step-00000003.q", "history/.step-00000003.q"):
         (journal.out / name).mkdir(parents=True)
     journal.close()
-    Journal(journal.out).open("", {})
+    RunFolder(journal.out).open("", {})
     assert sorted(path.name for path in journal.out.rglob(".*")) == [".lock"]
 
 
@@ -238,7 +238,7 @@ def test_a_kill_while_folders_are_replaced_leaves_the_old_or_the_new_ones(journa
         killed_at(patch, "rename", count)
         journal.keep(7, {"state": b"new"}, {"best": {"model.json": b"new"}})
     journal.close()
-    again = Journal(journal.out)
+    again = RunFolder(journal.out)
     again.open("", {})
     assert (again.out / "best" / "model.json").read_bytes() == (b"old" if count <= 2 else b"new")
     assert again.checkpoint() == {"state": b"old" if count <= 4 else b"new"}
@@ -248,4 +248,4 @@ def test_a_kill_while_folders_are_replaced_leaves_the_old_or_the_new_ones(journa
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        Journal(tmp_path / "file" / "run").open("", {})
+        RunFolder(tmp_path / "file" / "run").open("", {})

@@ -79,7 +79,7 @@ def evaluated(tmp_path):
         "model": {"id": "f" * 16, "system": "show_attend_tell", "folder": "runs/x"}, "split": "val", "images": 4,
         "features": {"fingerprint": "0" * 16, "output": "grid", "recipe": captioner.RECIPE},
         "search": {"beam": 5, "length_penalty": "average"}, "missing": ["e.png: <b>broken</b>"],
-        "scores": {"CIDEr": 15.04, "BLEU-4": 7.0, "ROUGE_L": 33.3}, "tokeniser": "ptb", "comparability": "as published",
+        "scores": {"CIDEr": 15.04, "BLEU-4": 7.0, "ROUGE_L": 33.3}, "tokenizer": "ptb", "comparability": "as published",
         "left_out": {"SPICE": "no models"}, "shuffled": {"CIDEr": 5.0, "ratio": 3.0},
     }  # fmt: skip
     (out / "evaluation.json").write_text(json.dumps(evaluation))
