@@ -295,8 +295,8 @@ def test_which_features_are_finite(value, kind):
 
 
 def test_pixels_do_not_outlive_their_batch(tmp_path):
-    featurizer = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 1)
-    ((images, outputs),) = featurizer(unit_of(tmp_path, [1, 2]), Failures())
+    compute = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 1)
+    ((images, outputs),) = compute(unit_of(tmp_path, [1, 2]), Failures())
     assert [image.pixels for image in images] == [None, None]
     assert len(outputs["pooled"]) == 2
 

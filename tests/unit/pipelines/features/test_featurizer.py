@@ -152,6 +152,6 @@ def test_a_server_that_does_not_answer(bucket, monkeypatch):
     unit = with_tries(next(Listing(f"{uri}/p").chunks()))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     filesystems._file_system.cache_clear()
-    featurizer = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 2)
+    compute = featurizer.Featurizer(backbones.load("timm/test_resnet", "random"), 2, 2)
     with pytest.raises(UserError, match="2 images in a row could not be read, for want of a connection"):
-        list(featurizer(unit, Failures()))
+        list(compute(unit, Failures()))
