@@ -8,10 +8,10 @@ import pytest
 import ray
 from ray.exceptions import ActorUnavailableError
 from ray.util.queue import Queue
-from test_units import Pids, chunk, dataset_at, run
 
 from feature_store import verify
 from pipelines.engine.feed import BEGIN, drain
+from tests.unit.pipelines.engine.test_driver import Pids, chunk, dataset_at, run
 
 SOON = 240
 """Seconds in which even a machine with other work begins anew."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from test_features import unit_of
 
 from feature_store.errors import CREDENTIAL_SIGNS, cause_of, shows
 from pipelines.cluster.resources import Plan
@@ -15,6 +14,7 @@ from pipelines.features.fetch import ReadError
 from pipelines.files import filesystems
 from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
+from tests.integration.test_features import unit_of
 from tests.worlds.hostile import Mean
 
 UNPLUGGED = "AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not connect to server"

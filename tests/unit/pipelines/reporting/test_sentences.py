@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_report import EVIL, Page, page_of, run, write_lines
 
 from feature_store import Store, failure_schema
 from pipelines.inference.translator import prepare
@@ -14,6 +13,7 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.reporting import charts
 from pipelines.reporting.sentences import labels, whole_words
 from pipelines.verbs import translate
+from tests.unit.pipelines.verbs.test_report import EVIL, Page, page_of, run, write_lines
 from tests.worlds import translator as world
 
 SOURCE = ["a", " red", " dog", " </s>"]
