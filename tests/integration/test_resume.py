@@ -183,7 +183,7 @@ def test_what_is_learnt_from_is_known_by_its_content(world, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training_world.features_of", lambda index: tuple(2 * part for part in features_of(index)))
+        patch.setattr("tests.worlds.training.features_of", lambda index: tuple(2 * part for part in features_of(index)))
         make_world(other)
     assert prepare(tiny_recipe([f"data.store={other / 'store'}", world[1]], tmp_path / "run"))[0].data_id != original
 

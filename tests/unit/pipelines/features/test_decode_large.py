@@ -166,7 +166,7 @@ def test_scans_are_not_counted_in_what_is_no_scan():
 TAKES = """
 import sys
 from pathlib import Path
-from pipelines.images import decode
+from pipelines.features.decode import decode
 def peak():  # not ru_maxrss, which begins at what this process's parent has
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 small, large = (Path(name).read_bytes() for name in sys.argv[1:])

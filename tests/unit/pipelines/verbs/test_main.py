@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import typer
 from pipelines import console, errors
 from pipelines.console import Outcome
 from pipelines.errors import Fault, UserError
-from pipelines.verbs.commands import VERBS
+from pipelines.verbs.commands import VERBS, app_of
 
 
 def rnncond(*arguments: str) -> subprocess.CompletedProcess:
@@ -37,7 +36,7 @@ def app_that(outcome) -> typer.Typer:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_with_examples(verb, capsys):
-    app = importlib.import_module(f"pipelines.{verb}").app
+    app = app_of(verb)
     assert console.run(app, f"rnncond {verb}", ["--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"rnncond {verb}") >= 2, "a usage line and at least one example"
