@@ -10,27 +10,40 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
-.PHONY: install demo test test-slow learn lint clean
+.PHONY: install demo test test-fast test-slow learn lint docs clean
 install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/rnncond demo --out demo
 
-# Two at a time: most tests with Ray wait for its processes. In the order of the folders, which has the longest first;
-# by itself xdist would begin with files of many tests, and end with one processor.
+# Two processes, because tests with Ray mostly wait for Ray's own processes. A file stays in one process, and files go in
+# the order of the folders, which puts the longest first; xdist's own order starts with the files of most tests and ends
+# with one busy processor.
+PYTEST := $(BIN)/python -m pytest
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(TWO_AT_ONCE)
+
+# What needs no Ray: for every save of a file.
+test-fast: install
+	$(PYTEST) $(TWO_AT_ONCE) -m 'not ray and not slow' tests/unit tests/contract tests/test_imports.py
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Trains every system until it has learnt its task, and prints the table.
 learn: install
-	$(BIN)/python -m pytest -m slow tests/learn
+	$(PYTEST) -m slow tests/learn
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The site of docs/, in build/site. A link that leads nowhere is an error.
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
