@@ -24,6 +24,7 @@ from pipelines.demo import world
 from pipelines.demo.world import COLOURS, COUNTS, POSITIONS, SHAPES, SIZES, Scene
 from pipelines.features import backbones
 from pipelines.features.backbones import Backbone
+from pipelines.files.atomic import replacing
 
 BACKBONE = "timm/test_byobnet"
 """Of timm's networks the fastest to train: 0.2 million weights, pictures of 160 pixels, a grid of 5 x 5 x 256."""
@@ -56,9 +57,8 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
         torch.manual_seed(seed)
         fit(network, heads, inputs, labels, epochs, batch)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = weights.with_suffix(".new")
-    save_file({name: tensor.contiguous() for name, tensor in network.trunk.network.state_dict().items()}, unfinished)
-    unfinished.replace(weights)
+    with replacing(weights) as fresh:
+        save_file({name: tensor.contiguous() for name, tensor in network.trunk.network.state_dict().items()}, fresh)
     return accuracy(network, heads, *draw_all(network, f"{seed}/cnn-check", 200))
 
 

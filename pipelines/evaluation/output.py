@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_results import Captions
 from pipelines.evaluation.translation_results import Translations
+from pipelines.files.atomic import replacing, write_whole
 
 SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
 
@@ -33,12 +34,9 @@ def keep(out: Path, evaluation: dict[str, Any], found: Captions | Translations, 
 def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        fresh = {name: out / f".{name}.new" for name in (ROWS, SUMMARY)}
-        with open(fresh[ROWS], "w", encoding="utf-8") as file:
+        with replacing(out / ROWS) as fresh, open(fresh, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        fresh[SUMMARY].write_text(json.dumps(evaluation, indent=1, ensure_ascii=False), encoding="utf-8")
-        for name, path in fresh.items():  # whole, or as they were
-            path.replace(out / name)
+        write_whole(out / SUMMARY, json.dumps(evaluation, indent=1, ensure_ascii=False))
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None
 

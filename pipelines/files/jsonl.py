@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rnncond.atomic import sync_folder
+
 
 def from_json(text: str) -> Any:
     """What ``text`` holds.
@@ -68,6 +70,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 def append(path: Path, lines: list[dict[str, Any]]) -> None:
     """Add lines in one write, after cutting off what a killed writer left of its last."""
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    is_new = not path.exists()
     with open(path, "ab+") as file:
         file.seek(0)
         content = file.read()
@@ -75,3 +78,5 @@ def append(path: Path, lines: list[dict[str, Any]]) -> None:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)

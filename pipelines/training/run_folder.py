@@ -19,19 +19,17 @@ needs no shared file system. An epoch that is trained again after a failure is n
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import hashlib
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.files.atomic import FolderLock, sweep_unfinished, write_whole
 from pipelines.files.jsonl import append, read_lines
 from rnncond.atomic import replace_folder, sweep
 
@@ -68,7 +66,7 @@ class RunFolder:
         self.news: list[dict[str, Any]] = []
         self.told: str | None = None
         self.damaged: set[str] = set()
-        self.lock: int | None = None
+        self.lock: FolderLock | None = None
 
     @writes
     def open(
@@ -95,6 +93,7 @@ class RunFolder:
         self.take_lock(patience)
         for name in REPLACED:
             sweep(self.out / name)
+        sweep_unfinished(self.out)
         if (self.out / ".ray").exists():
             shutil.rmtree(self.out / ".ray")
         if restart or ((self.out / "run.json").exists() and not self.run()):
@@ -112,23 +111,15 @@ class RunFolder:
         return self.run()
 
     def take_lock(self, patience: float) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.lock = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT)
-        end = time.monotonic() + patience
-        while True:
-            try:
-                return fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise UserError(
-                        f"Another run is writing to {self.out}. Wait for it, or choose another --out."
-                    ) from None
-                time.sleep(0.1)
+        try:
+            self.lock = FolderLock(self.out, patience)
+        except BlockingIOError:
+            raise UserError(f"Another run is writing to {self.out}. Wait for it, or choose another --out.") from None
 
     def close(self) -> None:
         """Let another run have the folder."""
         if self.lock is not None:
-            os.close(self.lock)
+            self.lock.release()
             self.lock = None
 
     def clear(self) -> None:
@@ -233,9 +224,7 @@ class RunFolder:
         return news
 
     def write(self, name: str, text: str) -> None:
-        fresh = self.out / f".{name}.new"
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(self.out / name)
+        write_whole(self.out / name, text)
 
 
 REPLACED = ("best", "last", "averaged", "history/step-*", "checkpoints/step-*")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pipelines.config.metrics import value_of
 from pipelines.config.search_space import Params, Search, spelled
 from pipelines.console import Progress, tell
 from pipelines.errors import UserError, user_message
+from pipelines.files.atomic import write_whole
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
@@ -196,6 +196,4 @@ def children_of(parent: Tracking) -> dict[str, str]:
 def write_table(folder: Path, metric: str) -> None:
     """trials.jsonl of the trials so far."""
     lines = "".join(json.dumps(record.row(metric), ensure_ascii=False) + "\n" for record in records(folder))
-    fresh = folder / f".{TABLE}.new"
-    fresh.write_text(lines, encoding="utf-8")
-    os.replace(fresh, folder / TABLE)
+    write_whole(folder / TABLE, lines)

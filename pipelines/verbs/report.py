@@ -15,6 +15,7 @@ import typer
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
+from pipelines.files.atomic import write_whole
 from pipelines.reporting import pictures, search, sentences
 from pipelines.reporting.load import read
 from pipelines.reporting.page import render
@@ -75,9 +76,7 @@ def keep(page: str, out: str, to: str | None) -> Path:
     path = Path(to or f"{out}/report.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text(page, encoding="utf-8")
-        fresh.replace(path)  # whole, or as it was
+        write_whole(path, page)
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
     log_page(read_run(out), path)

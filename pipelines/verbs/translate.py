@@ -26,6 +26,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,6 +43,7 @@ from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.errors import UserError
 from pipelines.files import filesystems
+from pipelines.files.atomic import replacing
 from pipelines.inference.translator import TooLong, Translator, prepare
 from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus, packing_of
 from pipelines.tracking.models import locate
@@ -257,14 +259,12 @@ def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
 
 def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
     """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
-    fresh = path if "://" in path else f"{path}.part"
-    filesystem, inside = filesystems.locate(fresh)
     try:
-        with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
-            for some in translated(corpus, dataset):
-                file.write("".join(f"{line}\n" for line in some).encode())
-        if fresh != path:
-            os.replace(fresh, path)
+        with nullcontext(path) if "://" in path else replacing(path) as place:
+            filesystem, inside = filesystems.locate(str(place))
+            with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
+                for some in translated(corpus, dataset):
+                    file.write("".join(f"{line}\n" for line in some).encode())
     except OSError as error:
         raise UserError(
             f"The lines cannot be written to {path}: {error}. The translations are in {dataset.store.files.shown}; run "

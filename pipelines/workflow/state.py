@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
+from pipelines.files.atomic import FolderLock, write_whole
 from pipelines.training.run_folder import now
 from pipelines.workflow.fingerprints import digest, state_of
 from pipelines.workflow.pipeline_file import Stage
@@ -116,9 +115,7 @@ class PipelineState:
         self.write()
 
     def write(self) -> None:
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.entries, indent=1, ensure_ascii=False), encoding="utf-8")
-        fresh.replace(self.path)
+        write_whole(self.path, json.dumps(self.entries, indent=1, ensure_ascii=False))
 
     def outcome(self, stages: list[Stage]) -> Outcome:
         """All stages, also those that were up to date and had failed inputs when they were done."""
@@ -135,18 +132,12 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def locked(folder: Path) -> Iterator[PipelineState]:
     """The folder's state, to this process alone."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"The pipeline's folder {folder} cannot be written: {error}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
+        lock = FolderLock(folder)
+    except BlockingIOError:
         raise UserError(
             f"This pipeline is being run already, in {folder}. Wait for it, or choose another --out."
         ) from None
-    try:
+    except OSError as error:
+        raise UserError(f"The pipeline's folder {folder} cannot be written: {error}") from None
+    with lock:
         yield PipelineState(folder)
-    finally:
-        os.close(lock)

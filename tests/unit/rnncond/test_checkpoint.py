@@ -130,7 +130,7 @@ def test_lacking_keys_are_named(folder):
 
 
 def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
-    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save(trained(seed=1), folder)
     monkeypatch.undo()

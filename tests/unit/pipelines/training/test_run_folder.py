@@ -1,6 +1,7 @@
 import errno
 import itertools
 import json
+import os
 import shutil
 import threading
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.run_folder import RunFolder, read_run
+from tests.worlds.disk import watched_disk
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_a_full_disk_is_told_as_one(journal, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="the disk is full"):
         journal.keep(2, {"state": b"two"})
     assert journal.checkpoint() == {"state": b"one"}
@@ -69,24 +71,24 @@ class Killed(Exception):
     pass
 
 
-def killed_at(monkeypatch, change, count):
-    """Die just before the ``count``-th time that the path's method ``change`` is called."""
+def killed_at(monkeypatch, owner, change, count):
+    """Die just before the ``count``-th time that the function ``change`` of ``owner`` is called."""
     calls = itertools.count(1)
-    original = getattr(Path, change)
+    original = getattr(owner, change)
 
     def mortal(*arguments, **keywords):
         if next(calls) == count:
             raise Killed
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(Path, change, mortal)
+    monkeypatch.setattr(owner, change, mortal)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_is_killed_as_it_begins_has_not_begun_or_can_go_on(tmp_path, monkeypatch, count):
     first = RunFolder(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, "replace", count)
+        killed_at(patch, os, "replace", count)
         first.open("a: 1\n", {"seed": 3})
     first.close()
     assert read_run(tmp_path) == {}
@@ -99,7 +101,7 @@ def test_a_finished_run_that_is_killed_as_it_goes_on_is_not_finished_by_another_
     journal.say(status="finished")
     journal.close()
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, "replace", count)
+        killed_at(patch, os, "replace", count)
         journal.open("epochs: 9\n", {})
     assert ((journal.out / "recipe.yaml").read_text(), read_run(journal.out)["status"]) == (
         "system: show_tell\n", {1: "finished", 2: "running"}[count],
@@ -113,7 +115,7 @@ def test_a_restart_that_is_killed_leaves_nothing_of_the_old_run_to_the_next(jour
     journal.close()
     files = ["recipe.yaml", "metrics.jsonl", "samples.jsonl", "run.json"]
     with monkeypatch.context() as patch:
-        killed_at(patch, "unlink", count)
+        killed_at(patch, Path, "unlink", count)
         again = RunFolder(journal.out)
         with nullcontext() if count > len(files) else pytest.raises(Killed):
             again.open("new: 1\n", {"seed": 9}, restart=True)
@@ -235,7 +237,7 @@ def test_a_kill_while_folders_are_replaced_leaves_the_old_or_the_new_ones(journa
     journal.keep(7, {"state": b"old"}, {"best": {"model.json": b"old"}})
     with monkeypatch.context() as patch, nullcontext() if count == 5 else pytest.raises(Killed):
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # the dead tidy nothing up
-        killed_at(patch, "rename", count)
+        killed_at(patch, os, "rename", count)
         journal.keep(7, {"state": b"new"}, {"best": {"model.json": b"new"}})
     journal.close()
     again = RunFolder(journal.out)
@@ -249,3 +251,20 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         RunFolder(tmp_path / "file" / "run").open("", {})
+
+
+def test_what_counts_is_on_the_disk(tmp_path):
+    """Should the power fail, each name stands for what was written, and it is the one that was given last."""
+    journal = RunFolder(tmp_path / "run")
+    with watched_disk() as disk:
+        journal.open("system: show_tell\n", {"seed": 3})
+        for epoch in (1, 2, 3):
+            model = {"model.json": b"{}", "weights": bytes([epoch])}
+            journal.epoch({"epoch": epoch}, [{"caption": "a"}])
+            journal.keep(epoch * 10, {"state": b"s"}, {"last": model, "best": model}, history=2)
+        journal.keep_average(model, {"epoch": 3})
+    disk.check()
+    names = {rename.to.name for rename in disk.renames}
+    assert names >= {"run.json", "recipe.yaml", "last", "best", "averaged", "step-00000030"}
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert (journal.out / name).stat().st_ino in disk.synced
