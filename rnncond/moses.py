@@ -18,9 +18,18 @@ a bracket that touches a word from outside             a space between them
 spaces inside brackets and before ``. , : ; ! ? %``    nothing
 ====================================================  =========================================
 
-Departures: a closing single quote that ends a word gives ``'`` and not ``"``, for it may be an apostrophe (the dogs’
-owner); a Text does not know its language, so quotes keep their side of a comma or full stop, and a space within a
-number stays; hyphens of other code points count as hyphens, and » with no space inside opens, as in German books.
+Departures from Moses, and from its port sacremoses (compared with 0.2.0):
+
+- Moses keeps a blank before ``. , ! ?``, and takes it away before ``: ;`` and between a digit and ``%``, or where it is
+  a non-breaking one. Here none of them has a blank before it, as captions and corpora write both.
+- Moses keeps plain blanks inside ``« »``; here they are those of French, as non-breaking ones are.
+- Moses' scripts give a closing single quote at the end of a word as ``"``; here, as in sacremoses, it is ``'``, for it
+  may be an apostrophe (the dogs’ owner).
+- Moses moves a quote to the other side of a comma or full stop, and joins the digits of a number with a non-breaking
+  space, both as its language has it. A Text does not know its language: quotes and digits stay as they are.
+- Hyphens and minus signs of other code points are hyphens here; soft hyphens and zero-width spaces go (Moses: in
+  ``remove-non-printing-char.perl``); marks of full width have the space behind them that the form contains; and » with
+  no space inside opens, as in German books.
 """
 
 from __future__ import annotations

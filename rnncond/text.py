@@ -1,17 +1,28 @@
-"""Text to ids and back: ``Vocabulary``, around a tokenizer of the ``tokenizers`` library."""
+"""Text to ids and back: ``Vocabulary``, around a tokenizer of the ``tokenizers`` library.
+
+``decode(encode(text))`` is ``text`` in normal form C, with single blanks, and in lower case where the vocabulary has no
+capitals, at each level. What cannot come back, in all:
+
+- a word (at level ``word``) or a character (at the others) that was not in the texts of ``train``, or too rare in them,
+  and at level ``wordpiece`` a word of more than ``LONGEST`` characters: it is UNK;
+- the signs ``▁`` and ``￭``, which come back as ``_`` and ``■``;
+- the marks that ``punctuation="drop"`` leaves out, and what ``normalise="moses"`` changes.
+
+Vocabularies that version 0.1.0 trained (format 1) keep no account of blanks at the levels ``word`` and ``wordpiece``:
+they guess them, and give ``3. 50`` for ``3.50``. They work as they did.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rnncond import moses
+from rnncond import marks, moses
 from rnncond.contract import EOS, UNK
 
 Level = Literal["word", "bpe", "wordpiece", "unigram"]
@@ -19,16 +30,13 @@ Punctuation = Literal["split", "drop", "keep"]
 Normalise = Literal["none", "moses"]
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-FORMAT = 1
+FORMAT = 2
+"""The format that ``to_json`` writes for new vocabularies; 1 is read, and kept, too."""
 SUBWORDS = 10_000
 """Size of a subword vocabulary unless one is asked for."""
-
-INSIDE, JOINTS = r"[\p{L}\p{M}\p{N}_]", "['\u2019-]"
-NOT_WORD = rf"(?<!{INSIDE}){JOINTS}|{JOINTS}(?!{INSIDE})|(?!{JOINTS}|{INSIDE})\S"
-"""A mark: neither letter nor digit, nor an apostrophe or hyphen inside a word (don't, well-known)."""
-SPACE = "▁"
-"""Marks the beginning of a word in BPE and unigram pieces (SentencePiece's sign)."""
-GLUE = "##"
+LONGEST = 1000
+"""Characters of a word that WordPiece can cut: a sentence of a script without blanks is one word."""
+CONTINUES = "##"
 """Marks the continuation of a word in WordPiece pieces."""
 
 
@@ -41,7 +49,7 @@ class Text:
             or ``unigram`` (Kudo 2018).
         lowercase: fold case.
         punctuation: ``split`` makes each mark a word of its own and joins it again when decoding; ``drop`` leaves
-            marks out, apostrophes and hyphens inside a word excepted; ``keep`` cuts at white space only.
+            marks out; ``keep`` cuts at white space only. What a mark is: ``rnncond.marks``.
         normalise: ``moses`` first gives each mark one spelling and one place for its spaces (``rnncond.moses``).
     """
 
@@ -64,11 +72,11 @@ class Vocabulary:
     'a dog sleeps.'
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: Text) -> None:
-        self.tokenizer, self.text = tokenizer, text
-        found = tuple(tokenizer.id_to_token(number) for number in range(len(SPECIAL)))
-        if found != SPECIAL:
-            raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL)}; this one with {found}")
+    def __init__(self, tokenizer: Tokenizer, text: Text, version: int = FORMAT) -> None:
+        self.tokenizer, self.text, self.format = tokenizer, text, version
+        first = tuple(tokenizer.id_to_token(number) for number in range(len(SPECIAL)))
+        if first != SPECIAL:
+            raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL)}; this one with {first}")
 
     @classmethod
     def train(
@@ -130,10 +138,10 @@ class Vocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of many texts, on all cores."""
-        return [found.ids for found in self.tokenizer.encode_batch(list(texts))]
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ``ids`` up to the first EOS; PAD and BOS say nothing."""
+        """The text of ``ids`` up to the first EOS; PAD and BOS give nothing."""
         words = []
         for number in ids:
             if number == EOS:
@@ -144,22 +152,28 @@ class Vocabulary:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The entry of each id, special ones included: the labels of an attention matrix."""
-        found = [self.tokenizer.id_to_token(int(number)) for number in ids]
-        if None in found:
-            raise ValueError(f"id {list(ids)[found.index(None)]} is outside this vocabulary of {len(self)} entries")
-        return found
+        entries = []
+        for number in ids:
+            entry = self.tokenizer.id_to_token(int(number))
+            if entry is None:
+                raise ValueError(f"id {number} is outside this vocabulary of {len(self)} entries")
+            entries.append(entry)
+        return entries
 
     def _join(self, tokens: list[str]) -> str:
         if self.text.level in ("bpe", "unigram"):
-            return "".join(tokens).replace(SPACE, " ").strip()
-        joined = " ".join(tokens)
+            text = "".join(tokens).replace(marks.SPACE, " ").strip()
+            return text.replace(marks.GLUE, "") if self.format > 1 else text
+        text = " ".join(tokens)
         if self.text.level == "wordpiece":
-            joined = joined.replace(" " + GLUE, "")
-        return attach_punctuation(joined) if self.text.punctuation == "split" else joined
+            text = text.replace(" " + CONTINUES, "")
+        if self.text.punctuation == "split":
+            return marks.join(text) if self.format > 1 else marks.guess(text)
+        return text.replace(marks.GLUE, "") if self.format > 1 else text
 
     def to_json(self) -> str:
         """All of it as JSON text, the same text for equal vocabularies."""
-        content = {"format": FORMAT, "text": asdict(self.text), "tokenizer": json.loads(self.tokenizer.to_str())}
+        content = {"format": self.format, "text": asdict(self.text), "tokenizer": json.loads(self.tokenizer.to_str())}
         return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -172,29 +186,22 @@ class Vocabulary:
         try:
             content = json.loads(text)
             version = content["format"]
-            if version != FORMAT:
-                raise ValueError(f"the vocabulary's format is {version}; this version reads {FORMAT}")
-            text, described = Text(**content["text"]), json.dumps(content["tokenizer"])
+            if version not in (1, FORMAT):
+                raise ValueError(f"the vocabulary's format is {version}; this version reads 1 and {FORMAT}")
+            kind, described = Text(**content["text"]), json.dumps(content["tokenizer"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not the JSON of a vocabulary: {type(error).__name__} {error}") from error
         try:
             tokenizer = Tokenizer.from_str(described)
         except Exception as error:  # the library has no class of its own for it
             raise ValueError(f"the vocabulary's tokenizer is damaged: {error}") from error
-        return cls(tokenizer, text)
-
-
-def attach_punctuation(text: str) -> str:
-    """Undo the spaces around marks: ``he said , " yes " ( twice ) .`` gives ``he said, "yes" (twice).``"""
-    text = re.sub(r" ([.,;:!?…%)\]}])", r"\1", text)
-    text = re.sub(r"([(\[{¿¡]) ", r"\1", text)
-    return re.sub(r'(["“„«]) ([^"“”„«»]*) (["”“»])', r"\1\2\3", text)
+        return cls(tokenizer, kind, version)
 
 
 _MODELS = {
     "word": lambda: models.WordLevel(unk_token=SPECIAL[UNK]),
     "bpe": lambda: models.BPE(unk_token=SPECIAL[UNK], fuse_unk=True),
-    "wordpiece": lambda: models.WordPiece(unk_token=SPECIAL[UNK]),
+    "wordpiece": lambda: models.WordPiece(unk_token=SPECIAL[UNK], max_input_chars_per_word=LONGEST),
     "unigram": models.Unigram,
 }
 
@@ -206,7 +213,7 @@ def _trainer(level: Level, size: int, min_count: int) -> trainers.Trainer:
     if level == "bpe":
         return trainers.BpeTrainer(min_frequency=min_count, **common)
     if level == "wordpiece":
-        return trainers.WordPieceTrainer(min_frequency=min_count, continuing_subword_prefix=GLUE, **common)
+        return trainers.WordPieceTrainer(min_frequency=min_count, continuing_subword_prefix=CONTINUES, **common)
     return trainers.UnigramTrainer(unk_token=SPECIAL[UNK], **common)
 
 
@@ -216,21 +223,27 @@ def _normalizer(text: Text) -> normalizers.Normalizer:
         steps += moses.steps()
     if text.lowercase:
         steps.append(normalizers.Lowercase())
-    steps.append(normalizers.Replace(Regex(f"<(?={'|'.join(mark[1:] for mark in SPECIAL)})"), "< "))
+    steps += marks.own_signs()
     if text.punctuation == "drop":
-        steps.append(normalizers.Replace(Regex(NOT_WORD), " "))
+        steps.append(normalizers.Replace(Regex(marks.MARK), " "))
     steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    if text.punctuation == "split" and text.level in ("word", "wordpiece"):
+        steps += marks.separate()
+    elif text.punctuation == "keep":
+        steps += _unlike_entries(text)
     return normalizers.Sequence(steps)
 
 
+def _unlike_entries(text: Text) -> list[normalizers.Normalizer]:
+    """Steps that keep words which no mark is split from from looking like a special entry or a continued piece."""
+    special = normalizers.Replace(Regex(f"(?<=<)(?={'|'.join(entry[1:] for entry in SPECIAL)})"), marks.GLUE)
+    continued = normalizers.Replace(Regex("(?<=#)(?=#)"), marks.GLUE)
+    return [special, continued] if text.level == "wordpiece" else [special]
+
+
 def _pre_tokenizer(text: Text) -> pre_tokenizers.PreTokenizer:
-    marks = pre_tokenizers.Split(Regex(NOT_WORD), behavior="isolated")
-    if text.level in ("bpe", "unigram"):
-        spaces = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
-        # SPACE is no word character either: it must not be split from the word that it begins.
-        inside = Regex(rf"(?!{SPACE})(?:{NOT_WORD})")
-        split = pre_tokenizers.Split(inside, behavior="isolated")
-        return pre_tokenizers.Sequence([spaces, split]) if text.punctuation == "split" else spaces
-    if text.punctuation == "split":
-        return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
-    return pre_tokenizers.WhitespaceSplit()
+    if text.level in ("word", "wordpiece"):
+        return pre_tokenizers.WhitespaceSplit()
+    spaces = pre_tokenizers.Metaspace(replacement=marks.SPACE, prepend_scheme="always")
+    split = pre_tokenizers.Split(Regex(marks.MARK), behavior="isolated")
+    return pre_tokenizers.Sequence([spaces, split]) if text.punctuation == "split" else spaces
