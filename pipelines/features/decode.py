@@ -48,6 +48,9 @@ features a little and for good: it depends on nothing but the file and the netwo
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """Of a JPEG: what begins a segment, or ends the picture."""
 
+BYTES = re.compile(r"""b'[^']*'|b"[^"]*\"""")
+"""What Pillow's messages cite of a file; ours cite nothing."""
+
 ORIENTATION = 0x0112
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -119,7 +122,7 @@ def _attempt(step: Callable, data: bytes, *arguments) -> Any:
     except Image.DecompressionBombError:
         reason = f"more than {MAX_PIXELS:,} pixels"
     except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
-        reason = f"broken picture: {error or type(error).__name__}"
+        reason = f"broken picture: {BYTES.sub('...', str(error)) or type(error).__name__}"
     # Outside of the handler, whose exception keeps what was decoded so far alive.
     raise DecodeError(reason)
 
@@ -216,7 +219,7 @@ def _looks_like(data: bytes) -> str:
         return "a PDF or PostScript document"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; run `git lfs pull`"
-    return f"{len(data):,} bytes that begin with {data[:8]!r}"
+    return f"{len(data):,} bytes of no format that is read"  # which bytes is nothing to tell whoever may have asked
 
 
 @dataclass(frozen=True)

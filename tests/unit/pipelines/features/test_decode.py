@@ -202,7 +202,7 @@ BROKEN = {
     "pdf": (b"%PDF-1.7 ...", "PDF"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
     "git lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
-    "text": (b"not a picture at all", "20 bytes that begin with b'not a pi'"),
+    "text": (b"not a picture at all", "20 bytes of no format"),
     "zeros": (bytes(1000), "not a picture"),
     "truncated jpeg": (encoded(LARGE, "JPEG")[:5000], "truncated"),
     "jpeg header only": (encoded(LARGE, "JPEG")[:20], "picture"),
