@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.features import decode, detectors
-from pipelines.features.decode import Preprocess
 from pipelines.features.detectors import Detector
+from pipelines.features.preprocess import Preprocess
 from pipelines.features.weights import (
     as_json,
     download,

@@ -1,30 +1,33 @@
-"""Files to pixels: every picture a browser shows, as RGB of 8 bits, or a clear reason why not.
+"""Files to pixels: every picture a viewer shows, as RGB of 8 bits and upright, or a clear reason why not.
 
-Colour profiles are not applied: the networks were trained on pictures read in this way. Transparency is laid over
-white. Of an animation the first frame counts. 16 bits a channel become 8 by dividing by 257. A large JPEG of which a
-network needs little is decoded at a half, a quarter or an eighth of its size: see ``DRAFT_MARGIN``.
+docs/pictures.md lists what is read, with what, and what is refused. Of an animation or a file of several pages the
+first picture counts. ``pixels`` says how colors are read. A large JPEG of which a network needs little is decoded at a
+half, a quarter or an eighth of its size: see ``DRAFT_MARGIN``. A file that Pillow refuses for parts that decide no
+pixel is read without them (``png_chunks``, ``jpeg_scans``); one that lacks pixels is refused.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
+from PIL import IcoImagePlugin, Image
 
+from pipelines.features import jpeg_scans, png_chunks
+from pipelines.features.file_signs import ICON, heic_opener, looks_like
+from pipelines.features.pixels import DecodeError, only_within, to_rgb, unscaled_transparency, without_false_alpha
 from pipelines.threads import Budget
 
 VERSION = 1
-"""Of the code that turns a file into pixels: part of every fingerprint, raised when a change alters the pixels."""
+"""Of the code that turns a file into pixels: part of every fingerprint, raised when a change alters the pixels of
+pictures as people have them. A mend of rare files that were shown wrongly (a transparent shade of 16-bit grey) is no
+such change: it would make every store and every captioner out of date."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 """What is tried on a file; of a JPEG of several pictures (MPO) the first. Pillow knows more, but some of it runs other
-programs (EPS) or is no picture (HDF5)."""
+programs (EPS) or is no picture (HDF5). TGA is the last, because it has no sign at its beginning."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before memory is taken for them. A pixel takes 4 bytes as RGB, and while it is decoded 4
@@ -38,18 +41,9 @@ MAX_SCANS = 100
 """A JPEG that comes in more passes over its pixels is refused. Usual are 10; a file of 1 MB may hold 70,000, each of
 which takes as long as the whole of an honest one."""
 
-STRIPE_PIXELS = 1 << 20
-"""What is converted at once by several steps, each of which takes memory of its own."""
-
 DRAFT_MARGIN = 2
 """A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed. That changes
 features a little and for good: it depends on nothing but the file and the network, so a picture always has the same."""
-
-MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Of a JPEG: what begins a segment, or ends the picture."""
-
-BYTES = re.compile(r"""b'[^']*'|b"[^"]*\"""")
-"""What Pillow's messages cite of a file; ours cite nothing."""
 
 ORIENTATION = 0x0112
 TRANSPOSE = {
@@ -61,10 +55,8 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class DecodeError(Exception):
-    """The bytes are no picture that can be shown; the message says why."""
+SIZ = b"\xff\x4f\xff\x51"
+"""The beginning of a JPEG 2000 codestream."""
 
 
 class Picture(NamedTuple):
@@ -75,11 +67,17 @@ class Picture(NamedTuple):
     height: int
 
 
-class Found(NamedTuple):
-    """A picture whose pixels are not read yet: ``width`` and ``height`` of the file's, and the ``pixels`` that decoding
-    will hold."""
+class Header(NamedTuple):
+    """A picture whose pixels are not read yet.
+
+    Attributes:
+        data: the file, or the picture within it.
+        width, height: of the file's picture.
+        pixels: that decoding will hold.
+    """
 
     image: Image.Image
+    data: bytes
     width: int
     height: int
     pixels: int
@@ -107,62 +105,101 @@ def opened(data: bytes, needed: int | None = None) -> Iterator[Picture]:
 
 @contextmanager
 def _within_budget(data: bytes, needed: int | None) -> Iterator[Picture]:
-    found = _attempt(_open, data, data, needed)
-    with BUDGET.take(found.pixels):
-        yield _attempt(_load, data, found)
+    header = _attempt(_read_header, data, needed)
+    if isinstance(header, DecodeError) and (bare := png_chunks.essential(data)):
+        header = _attempt(_read_header, bare, needed)
+    if isinstance(header, DecodeError):
+        raise header
+    with BUDGET.take(header.pixels):
+        picture = _attempt(_load, header)
+        if isinstance(picture, DecodeError):
+            picture = _attempt(_load_mended, header, needed, picture)
+        if isinstance(picture, DecodeError):
+            raise picture
+        yield picture
 
 
-def _attempt(step: Callable, data: bytes, *arguments) -> Any:
+def _attempt(step: Callable, *arguments: Any) -> Any:
+    """What ``step`` gives, or the ``DecodeError`` that it ends with: without a traceback, which would keep what was
+    decoded so far alive."""
     try:
         return step(*arguments)
     except DecodeError as error:
         reason = str(error)
     except Image.UnidentifiedImageError:
-        reason = f"not a picture: {_looks_like(data)}"
+        reason = f"not a picture: {looks_like(arguments[0])}"
     except Image.DecompressionBombError:
         reason = f"more than {MAX_PIXELS:,} pixels"
     except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
-        reason = f"broken picture: {BYTES.sub('...', str(error)) or type(error).__name__}"
-    # Outside of the handler, whose exception keeps what was decoded so far alive.
-    raise DecodeError(reason)
+        reason = f"broken picture: {error or type(error).__name__}"
+    return DecodeError(reason)
 
 
-def _open(data: bytes, needed: int | None) -> Found:
+def _read_header(data: bytes, needed: int | None) -> Header:
     if not data:
         raise DecodeError("the file is empty")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if data.startswith(ICON):
+        return _read_icon(data, needed)
+    image = Image.open(io.BytesIO(data), formats=(*FORMATS, *heic_opener(data)))
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DecodeError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
+    if image.format == "JPEG2000":
+        _refuse_wrapping(image, data)
     if image.format not in ("JPEG", "MPO"):
-        return Found(image, width, height, width * height)
-    scans = _scans(data, image.layers, "progressive" in image.info)
+        return Header(image, data, width, height, width * height)
+    scans = jpeg_scans.count_scans(data, image.layers, "progressive" in image.info)
     if scans > MAX_SCANS:
         raise DecodeError(f"a JPEG of {scans:,} scans, more than {MAX_SCANS}")
     if needed:
         scale = max(min(width, height) / (DRAFT_MARGIN * needed), 1)
         image.draft(None, (int(width / scale), int(height / scale)))
     # Several scans are put together at full size.
-    return Found(image, width, height, image.width * image.height if scans == 1 else width * height)
+    return Header(image, data, width, height, image.width * image.height if scans == 1 else width * height)
 
 
-def _scans(data: bytes, channels: int, progressive: bool) -> int:
-    """Passes over a JPEG that decoding takes: one if the first holds it all, else as many as there are."""
-    at, scans = 2, 0
-    while (marker := MARKER.search(data, at)) and marker[0] != b"\xff\xd9":
-        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
-        if marker[0] == b"\xff\xda":
-            scans += 1
-            if not progressive and data[marker.end() + 2 : marker.end() + 3] == bytes([channels]):
-                return 1
-    return scans
+def _read_icon(data: bytes, needed: int | None) -> Header:
+    """The largest picture of an icon. Pillow loads one as it opens it, whatever its size."""
+    largest = IcoImagePlugin.IcoFile(io.BytesIO(data)).entry[0]
+    picture = data[largest.offset : largest.offset + largest.size]
+    if picture.startswith(png_chunks.SIGNATURE):
+        return _read_header(png_chunks.essential(picture) or picture, needed)
+    width, height = largest.dim
+    if (width, 2 * height) != (int.from_bytes(picture[4:8], "little"), int.from_bytes(picture[8:12], "little")):
+        raise DecodeError("an icon whose picture has another size than its list says")
+    return Header(Image.open(io.BytesIO(data), formats=("ICO",)), data, width, height, width * height)
 
 
-def _load(found: Found) -> Picture:
-    image, width, height, _ = found
+def _refuse_wrapping(image: Image.Image, data: bytes) -> None:
+    """Pillow rounds channels of more than 8 bits, and what rounds up beyond 255 becomes 0: white would be black."""
+    at = data.find(SIZ) + 42  # ISO/IEC 15444-1, table A.9: three bytes of each channel, after their number
+    channels = int.from_bytes(data[at - 2 : at])
+    bits = max(((depth & 127) + 1 for depth in data[at : at + 3 * channels : 3]), default=8)
+    if bits > 8 and not image.mode.startswith("I"):
+        raise DecodeError(f"a JPEG 2000 in color of {bits} bits a channel; expected 8. Convert it, to PNG for example")
+
+
+def _load_mended(header: Header, needed: int | None, error: DecodeError) -> Picture:
+    """The picture, if its file lacks nothing but what decides no pixel; else raises ``error``."""
+    if bare := png_chunks.essential(header.data):
+        return _load(_read_header(bare, needed))
+    if header.image.format in ("JPEG", "MPO") and "truncated" in str(error):
+        whole = jpeg_scans.completed(header.data, header.image.size)
+        if whole:
+            return _load(_read_header(whole, needed))
+    raise error
+
+
+def _load(header: Header) -> Picture:
+    image, data, width, height, _ = header
+    extent = image.tile[0][1] if image.format == "GIF" and image.tile else None
     image.load()
     turn = TRANSPOSE.get(_orientation(image))
-    shown = _to_rgb(image)
+    if image.format == "PNG":
+        unscaled_transparency(image, data[24])
+    shown = to_rgb(without_false_alpha(image, data[17]) if image.format == "TGA" else image)
+    if extent:
+        shown = only_within(shown, extent)
     if shown is not image:
         image.close()
     if turn is not None:
@@ -178,98 +215,3 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # broken EXIF data is no reason to lose the picture
         return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _by_stripes(image, "L", _from_16_bits)
-    elif image.mode == "F":
-        raise DecodeError("32-bit floating-point pixels, whose white is not defined")
-    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return _by_stripes(image, "RGB", _over_white)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _by_stripes(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """``convert`` to ``mode``, some rows at a time."""
-    width, height = image.size
-    whole, rows = Image.new(mode, image.size), max(STRIPE_PIXELS // max(width, 1), 1)
-    for top in range(0, height, rows):
-        whole.paste(convert(image.crop((0, top, width, min(top + rows, height)))), (0, top))
-    return whole
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise DecodeError("32-bit integer pixels, whose white is not defined")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # a half never occurs
-
-
-def _looks_like(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
-        return "an SVG drawing" if b"<svg" in start else "HTML or XML text"
-    if start.startswith((b"%pdf", b"%!ps")):
-        return "a PDF or PostScript document"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer; run `git lfs pull`"
-    return f"{len(data):,} bytes of no format that is read"  # which bytes is nothing to tell whoever may have asked
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """From a picture to a network's input, as the backbone's own configuration says.
-
-    Attributes:
-        crop: (height, width) that the network takes, cut from the centre.
-        resize: what the shorter side is resized to before (``fit`` "shorter"), or both sides are ("squash").
-        interpolation: "bilinear", "bicubic" or "lanczos", always with antialiasing.
-        mean, std: of RGB in [0, 1]; applied by the network, on its device.
-    """
-
-    crop: tuple[int, int]
-    resize: tuple[int, int]
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fit: Literal["shorter", "squash"] = "shorter"
-
-    @property
-    def needed(self) -> int:
-        """Pixels of the shorter side below which a picture would be enlarged."""
-        return max(self.resize)
-
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """Resize and crop RGB ``image`` to (height, width, 3) uint8.
-
-        Only the part that the crop keeps is resized, with the result of resizing all of it: a strip of
-        1 x 1,000,000 pixels would otherwise become one of 256 x 256,000,000.
-        """
-        width, height = image.size
-        resized_width, resized_height = self.resized(width, height)
-        crop_height, crop_width = self.crop
-        left = max(round((resized_width - crop_width) / 2), 0) * width / resized_width
-        top = max(round((resized_height - crop_height) / 2), 0) * height / resized_height
-        box = (
-            left,
-            top,
-            min(left + crop_width * width / resized_width, width),
-            min(top + crop_height * height / resized_height, height),
-        )
-        method = Image.Resampling[self.interpolation.upper()]
-        return np.asarray(image.resize((crop_width, crop_height), method, box=box))
-
-    def resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the whole picture after resizing."""
-        if self.fit == "squash":
-            return self.resize[1], self.resize[0]
-        # Like torchvision: the shorter side exactly, the longer one truncated.
-        if width <= height:
-            return self.resize[1], int(self.resize[1] * height / width)
-        return int(self.resize[0] * width / height), self.resize[0]

@@ -22,6 +22,7 @@ from pipelines.features.backbones import Backbone
 from pipelines.features.columns import Values, as_column, joined
 from pipelines.features.detectors import Detector, Fit
 from pipelines.features.fetch import ReadError, read
+from pipelines.features.preprocess import Preprocess
 from pipelines.inputs import shards
 
 Network = Backbone | Detector
@@ -216,7 +217,7 @@ def dataset_of(network: Network, store: str) -> Dataset:
     return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
 
 
-def load(row: dict, preprocess: decode.Preprocess | Fit) -> Loaded:
+def load(row: dict, preprocess: Preprocess | Fit) -> Loaded:
     """Read and decode one image of a listing."""
     version, data = read(row["uri"], row["version"])
     with decode.opened(data, preprocess.needed) as picture:
@@ -224,7 +225,7 @@ def load(row: dict, preprocess: decode.Preprocess | Fit) -> Loaded:
         return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
 
 
-def attempt(row: dict, preprocess: decode.Preprocess | Fit) -> Loaded | Exception:
+def attempt(row: dict, preprocess: Preprocess | Fit) -> Loaded | Exception:
     """``load``, or why it failed: of an error that waits its turn the traceback would keep the file in memory."""
     try:
         return load(row, preprocess)

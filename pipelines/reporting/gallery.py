@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from pipelines.features import fetch
-from pipelines.features.decode import DecodeError, Preprocess, decode
+from pipelines.features.decode import DecodeError, decode
+from pipelines.features.preprocess import Preprocess
 
 LONGEST_SIDE = 480
 """Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""

@@ -13,7 +13,7 @@ from pipelines import console
 from pipelines.engine.driver import Options
 from pipelines.engine.failures import Failures
 from pipelines.features import backbones, featurizer
-from pipelines.features.decode import Preprocess
+from pipelines.features.preprocess import Preprocess
 from pipelines.verbs import features
 
 NAME = "torchvision/squeezenet1_0"

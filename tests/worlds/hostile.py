@@ -17,8 +17,8 @@ import pyarrow as pa
 from PIL import Image, ImageCms
 
 from pipelines.engine.failures import Failures
-from pipelines.features.decode import Preprocess
 from pipelines.features.featurizer import Featurizer
+from pipelines.features.preprocess import Preprocess
 from pipelines.inputs.listing import Listing
 
 Expected = dict[str, tuple[str, str] | None]

@@ -53,7 +53,8 @@ def check_shapes(name, shapes):
     assert {output: values.shape for output, values in outputs.items()} == {
         output: (2, *shape) for output, shape in shapes.items()
     }
-    assert all(values.dtype == np.float16 and np.isfinite(values).all() for values in outputs.values())
+    # Random weights of 101 layers may well go beyond the range of float16, so numbers are no matter of this test.
+    assert all(values.dtype == np.float16 for values in outputs.values())
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -1,127 +1,25 @@
-import io
+"""Which files are pictures, how they are turned, and what memory and time those take that lie within the limits."""
+
+import gc
 import struct
-import zlib
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
-from torchvision import transforms
-from torchvision.transforms.functional import InterpolationMode
 
-from pipelines.features import decode as images
-from pipelines.features.decode import DecodeError, Preprocess, decode
+from pipelines.features import decode as decoding
+from pipelines.features import featurizer
+from pipelines.features.decode import DecodeError, decode
+from pipelines.features.preprocess import Preprocess
+from pipelines.threads import Budget
+from tests.worlds.pictures import encoded, pixels, png
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 GREY = RGB[..., 0]
-
-
-def encoded(image, kind="PNG", **options) -> bytes:
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    sink = io.BytesIO()
-    image.save(sink, kind, **options)
-    return sink.getvalue()
-
-
-def pixels(data: bytes) -> np.ndarray:
-    picture = decode(data)
-    assert picture.image.mode == "RGB"
-    assert (picture.width, picture.height) == picture.image.size
-    return np.asarray(picture.image)
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(width: int, height: int, depth: int, colour: int, scanlines: bytes) -> bytes:
-    """Written by hand, for what Pillow does not write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(scanlines)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def over_white(rgb, alpha):
-    alpha = alpha[..., None] / 255
-    return np.round(rgb * alpha + 255 * (1 - alpha))
-
-
-# What a browser shows
-
-ALPHA = np.linspace(0, 255, GREY.size).astype(np.uint8).reshape(GREY.shape)
-RGBA = np.dstack([RGB, ALPHA])
-LA = np.dstack([GREY, ALPHA])
-DEEP = np.random.default_rng(1).integers(0, 65536, (6, 9), np.uint16)
-DEEP_RGB = np.random.default_rng(2).integers(0, 65536, (6, 9, 3), np.uint16)
-GREY_RGB = np.dstack([GREY] * 3)
-
-
-def palette_with_transparent_index() -> bytes:
-    image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "L").convert("P")
-    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
-    return encoded(image, transparency=2)
-
-
-def palette_with_alpha() -> bytes:
-    image = Image.fromarray(np.zeros((2, 2), np.uint8), "L").convert("P")
-    image.putpalette([100, 0, 0])
-    return encoded(image, transparency=bytes([128]))
-
-
-def deep_rgb_png() -> bytes:
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP_RGB)
-    return png(9, 6, 16, 2, rows)
-
-
-def animation(kind: str) -> bytes:
-    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
-    return encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-
-
-SHOWN = {
-    "rgb": (encoded(RGB), RGB),
-    "grey": (encoded(GREY), GREY_RGB),
-    "grey and alpha": (encoded(LA), over_white(GREY_RGB, ALPHA)),
-    "alpha": (encoded(RGBA), over_white(RGB, ALPHA)),
-    "one bit": (encoded(Image.fromarray(GREY > 127)), np.dstack([np.where(GREY > 127, 255, 0)] * 3)),
-    "transparent index": (
-        palette_with_transparent_index(),
-        np.array([[[255, 0, 0], [0, 255, 0]], [[255, 255, 255], [9, 9, 9]]]),
-    ),
-    "palette with alpha": (palette_with_alpha(), np.full((2, 2, 3), [177, 127, 127])),
-    "transparent colour": (
-        encoded(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), transparency=(1, 2, 3)),
-        np.array([[[255, 255, 255], [4, 5, 6]]]),
-    ),
-    "16 bits grey": (encoded(Image.fromarray(DEEP)), np.dstack([DEEP / 257] * 3)),
-    "16 bits grey tiff": (encoded(Image.fromarray(DEEP), "TIFF"), np.dstack([DEEP / 257] * 3)),
-    "16 bits rgb": (deep_rgb_png(), DEEP_RGB / 257),
-    "bmp": (encoded(RGB, "BMP"), RGB),
-    "ppm": (encoded(RGB, "PPM"), RGB),
-    "tiff": (encoded(RGB, "TIFF"), RGB),
-    "lossless webp": (encoded(RGB, "WEBP", lossless=True), RGB),
-    "transparent webp": (encoded(RGBA, "WEBP", lossless=True, exact=True), over_white(RGB, ALPHA)),
-    "animated png": (animation("PNG"), RGB),
-    "animated webp": (animation("WEBP"), RGB),
-    "animated gif": (
-        encoded(Image.new("RGB", (4, 3), (255, 0, 0)), "GIF", save_all=True, append_images=[Image.new("RGB", (4, 3))]),
-        np.full((3, 4, 3), [255, 0, 0]),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", SHOWN)
-def test_pixels(kind):
-    data, expected = SHOWN[kind]
-    found = pixels(data)
-    assert found.shape == expected.shape
-    assert np.abs(found - expected.astype(float)).max() <= 1
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
-def test_jpeg(options):
-    smooth = np.asarray(Image.fromarray(RGB).resize((90, 60), Image.Resampling.BICUBIC))
-    found = pixels(encoded(smooth, "JPEG", quality=98, **options))
-    assert np.abs(found.astype(float) - smooth).mean() < 3
 
 
 TURNED = {
@@ -170,7 +68,7 @@ def test_draft_keeps_twice_what_is_needed():
     assert np.abs(difference).mean() < 2
 
 
-# What no browser shows
+# What no viewer shows
 
 
 def claims(width: int, height: int) -> bytes:
@@ -193,16 +91,32 @@ def with_wrong_checksum(data: bytes) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
+def deep_jpeg2000() -> bytes:
+    """Pillow writes none; this one says 16 bits (15 + 1) of each channel where it has 8."""
+    data = bytearray(encoded(RGB, "JPEG2000"))
+    at = data.index(b"\xff\x4f\xff\x51") + 42
+    data[at : at + 9 : 3] = bytes([15] * 3)
+    return bytes(data)
+
+
+def tiff_of_floats() -> bytes:
+    """RGB in 32-bit floating-point numbers: type 3, SampleFormat."""
+    data = bytearray(encoded(RGB, "TIFF"))
+    at = data.index(struct.pack("<HHI", 258, 3, 3)) + 8
+    where = int.from_bytes(data[at : at + 4], "little")
+    data[where : where + 6] = struct.pack("<HHH", 32, 32, 32)
+    return bytes(data)
+
+
+def icon(picture: bytes) -> bytes:
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(picture), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + picture
+
+
 LARGE = np.random.default_rng(4).integers(0, 256, (200, 200, 3), np.uint8)
 
 BROKEN = {
     "empty": (b"", "empty"),
-    "html": (b"\n <!DOCTYPE html><html>404</html>", "HTML"),
-    "svg": (b'<?xml version="1.0"?><svg width="3"/>', "SVG"),
-    "pdf": (b"%PDF-1.7 ...", "PDF"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-    "git lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
-    "text": (b"not a picture at all", "20 bytes of no format"),
     "zeros": (bytes(1000), "not a picture"),
     "truncated jpeg": (encoded(LARGE, "JPEG")[:5000], "truncated"),
     "jpeg header only": (encoded(LARGE, "JPEG")[:20], "picture"),
@@ -218,7 +132,10 @@ BROKEN = {
     "webp bomb": (webp_that_claims(16_384, 16_384), "pixels"),
     "float tiff": (encoded(Image.fromarray(RGB[..., 0].astype(np.float32)), "TIFF"), "floating-point"),
     "32-bit tiff": (encoded(Image.fromarray(GREY.astype(np.int32) * 100_000), "TIFF"), "32-bit integer"),
-    "icon": (encoded(Image.fromarray(RGB).resize((16, 16)), "ICO"), "not a picture"),
+    "float rgb tiff": (tiff_of_floats(), "a TIFF of a kind that is not read"),
+    "jpeg 2000 of 16 bits in color": (deep_jpeg2000(), "a JPEG 2000 in color of 16 bits a channel; expected 8"),
+    "icon with a bomb": (icon(claims(50_000, 50_000)), "pixels"),
+    "icon that belies its list": (icon(struct.pack("<IiiHHI", 40, 60_000, 60_000, 1, 32, 0)), "another size"),
 }
 
 
@@ -238,45 +155,124 @@ def test_a_bomb_is_refused_before_its_pixels_are_read(kind, monkeypatch):
 
 
 def test_the_limit_itself_is_let_through(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 54)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 54)
     assert pixels(encoded(RGB)).shape == (6, 9, 3)
-    monkeypatch.setattr(images, "MAX_PIXELS", 53)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 53)
     with pytest.raises(DecodeError, match="9x6 pixels, more than 53"):
         decode(encoded(RGB))
 
 
-@pytest.mark.parametrize("kind", ["16 bits grey", "alpha", "palette with alpha", "transparent colour"])
-def test_stripes_change_nothing(kind, monkeypatch):
-    data, _ = SHOWN[kind]
-    whole = pixels(data)
-    monkeypatch.setattr(images, "STRIPE_PIXELS", 20)  # two rows of the six
-    assert np.array_equal(pixels(data), whole)
+# Memory and time
+
+PREPROCESS = Preprocess((8, 8), (8, 8), "bilinear", (0.5,) * 3, (0.5,) * 3)
 
 
-# Preprocessing
+def row_of(file) -> dict:
+    return {"image_id": file.name, "uri": str(file), "version": None}
 
 
-@pytest.mark.parametrize("size", [(500, 333), (333, 500), (97, 64), (64, 64), (30, 41), (1001, 65)], ids=str)
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_preprocess_is_torchvisions(size, interpolation):
-    coarse = Image.fromarray(np.random.default_rng(5).integers(0, 256, (7, 9, 3), np.uint8))
-    image = coarse.resize(size, Image.Resampling.BILINEAR)
-    preprocess = Preprocess((56, 56), (64, 64), interpolation, (0.5,) * 3, (0.5,) * 3)
-    reference = transforms.Compose([transforms.Resize(64, InterpolationMode(interpolation)), transforms.CenterCrop(56)])
-    difference = preprocess(image).astype(int) - np.asarray(reference(image))
-    assert np.abs(difference).max() <= 2
+class Counting:
+    """Notes how many pixels of pictures are open at once, and keeps each open until others had time to come."""
+
+    needed = 8
+
+    def __init__(self):
+        self.lock, self.open, self.most, self.done = threading.Lock(), 0, 0, 0
+
+    def __call__(self, image):
+        with self.lock:
+            self.open += image.width * image.height
+            self.most = max(self.most, self.open)
+        threading.Event().wait(0.02)
+        with self.lock:
+            self.open -= image.width * image.height
+            self.done += 1
+        return PREPROCESS(image)
 
 
-def test_squash_is_torchvisions():
-    image = Image.fromarray(RGB).resize((200, 120), Image.Resampling.BILINEAR)
-    preprocess = Preprocess((56, 48), (64, 56), "bilinear", (0.5,) * 3, (0.5,) * 3, fit="squash")
-    reference = transforms.Compose([transforms.Resize((64, 56)), transforms.CenterCrop((56, 48))])
-    assert np.abs(preprocess(image).astype(int) - np.asarray(reference(image))).max() <= 2
+@pytest.mark.parametrize(("budget", "most"), [(3 * 4000, 3 * 4000), (5000, 4000), (100, 4000)])
+def test_threads_hold_no_more_pixels_than_the_budget_or_one_picture(tmp_path, monkeypatch, budget, most):
+    monkeypatch.setattr(decoding, "BUDGET", Budget(budget))
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (80, 50)), "PNG"))
+    counting = Counting()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(featurizer.load, [row_of(tmp_path / "a.png")] * 24, [counting] * 24))
+    assert (counting.open, counting.most, counting.done) == (0, most, 24)
+    assert decoding.BUDGET.free == budget
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 200_000), (200_000, 1), (2, 3)], ids=str)
-def test_extreme_shapes(size):
-    preprocess = Preprocess((224, 224), (256, 256), "bicubic", (0.5,) * 3, (0.5,) * 3)
-    found = preprocess(Image.new("RGB", size, (1, 2, 3)))
-    assert found.shape == (224, 224, 3) and found.dtype == np.uint8
-    assert np.array_equal(found[0, 0], [1, 2, 3])
+def test_a_broken_picture_gives_back_what_it_took(monkeypatch):
+    monkeypatch.setattr(decoding, "BUDGET", Budget(4000))
+    data = encoded(Image.effect_noise((80, 50), 90), "PNG")
+    for read in (decode, lambda data: decoding.opened(data).__enter__()):
+        with pytest.raises(DecodeError):
+            read(data[: len(data) // 2])
+    assert decoding.BUDGET.free == 4000
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "needed", "taken"),
+    [
+        ("PNG", {}, 10, 800 * 400),
+        ("JPEG", {}, None, 800 * 400),
+        ("JPEG", {}, 50, 200 * 100),  # decoded at a quarter
+        ("JPEG", {"progressive": True}, 50, 800 * 400),  # put together at full size, then made small
+    ],
+)
+def test_what_counts_is_what_decoding_holds(kind, options, needed, taken, monkeypatch):
+    asked = []
+
+    class Noting(Budget):
+        def take(self, amount):
+            asked.append(amount)
+            return super().take(amount)
+
+    monkeypatch.setattr(decoding, "BUDGET", Noting(10**6))
+    decode(encoded(Image.effect_noise((800, 400), 50).convert("RGB"), kind, **options), needed)
+    assert asked == [taken]
+
+
+def test_what_failed_keeps_neither_its_pixels_nor_its_file_until_its_turn(tmp_path):
+    size = (1237, 811)
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)), "PNG")
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    error = featurizer.attempt(row_of(tmp_path / "half.png"), PREPROCESS)
+    gc.collect()
+    assert isinstance(error, DecodeError) and "broken picture" in str(error)
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+    assert not [found for found in gc.get_objects() if isinstance(found, Image.Image) and found.size == size]
+
+
+TAKES = """
+import sys
+from pathlib import Path
+from pipelines.features.decode import decode
+def peak():  # not ru_maxrss, which begins at what this process's parent has
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+decode(small)
+before = peak()
+picture = decode(large)
+print((peak() - before) / (picture.width * picture.height))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "most"),
+    [
+        ("RGB", "JPEG", {}, 4),
+        ("I;16", "PNG", {}, 8),
+        ("RGBA", "PNG", {}, 8),
+        ("LA", "PNG", {}, 8),
+        ("CMYK", "JPEG", {"progressive": True}, 12),
+        ("RGB", "WEBP", {}, 17),
+        ("RGB", "JPEG2000", {}, 20),
+    ],
+)
+def test_memory_is_as_said(tmp_path, mode, kind, options, most):
+    """Bytes a pixel, beside the file's own."""
+    for name, size in {"small": (50, 40), "large": (5000, 4000)}.items():
+        Image.new(mode, size).save(tmp_path / name, kind, **options)
+    names = [str(tmp_path / name) for name in ("small", "large")]
+    done = subprocess.run([sys.executable, "-c", TAKES, *names], capture_output=True, text=True, check=True)
+    assert 3 < float(done.stdout) < 1.15 * most

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.evaluation.output import choose
-from pipelines.features.decode import Preprocess
+from pipelines.features.preprocess import Preprocess
 from pipelines.reporting.gallery import Attention, Card, crop_box, heat_png, show
 
 
