@@ -1,4 +1,4 @@
-"""YAML as nested mappings, and its keys as dotted paths: reading, overriding, flattening."""
+"""Nested mappings, and their keys as dotted paths: reading, overriding, flattening."""
 
 from __future__ import annotations
 
@@ -6,47 +6,37 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipelines.config.yaml_core import Written, load_yaml, structure
 from pipelines.errors import UserError
 
 
-def read_text(path: str) -> str:
+def read_yaml(path: str | Path) -> Any:
+    """What the YAML file ``path`` holds; see ``load_yaml``.
+
+    Raises:
+        UserError: it cannot be read, or is not YAML.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The recipe {path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {error}. Expected a YAML file in UTF-8.") from None
+    return load_yaml(text, str(path))
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key may stand once; plain YAML silently takes the last."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):  # refused below
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def apply(values: dict, override: str) -> str | None:
-    """Set ``key.path=value`` in ``values``; what is wrong with it, if anything is."""
+def apply(values: dict[str, Any], override: str) -> str | None:
+    """Set ``key.path=value`` in ``values``, as it was written; what is wrong with it, if anything is."""
     path, equals, text = override.partition("=")
-    if not equals or not path:
+    if not equals or not path.strip():
         return f"{override!r}: expected key.path=value"
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
     *sections, key = path.strip().split(".")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        inner = values.setdefault(section, {})
+        if isinstance(inner, Written):  # a whole section that an earlier override gave
+            inner = values[section] = structure(inner)
+        if not isinstance(inner, dict):
             return f"{override!r}: {section} is a value, not a section"
-    values[key] = value
+        values = inner
+    values[key] = Written(text)
     return None
 
 

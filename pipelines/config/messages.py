@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ EXPECTED = {
 """By pydantic's type of an error; its own words speak of Python."""
 
 
-def describe(error: dict, recipe: type[BaseModel]) -> str:
+def describe(error: Mapping[str, Any], recipe: type[BaseModel]) -> str:
     """One of pydantic's errors in a line: path, what was found, what is allowed."""
     loc = [str(part) for part in error["loc"]]
     path, found, kind = ".".join(keys_in(loc)), error["input"], error["type"]
@@ -80,9 +81,10 @@ def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 
 def section_at(model: type[BaseModel], loc: list[str]) -> type[BaseModel]:
+    kinds: dict[str, type[BaseModel]] = {**OBJECTIVES, **SCHEDULES}
     for part in loc:
-        if part in KINDS:
-            model = KINDS[part]
+        if part in kinds:
+            model = kinds[part]
         elif part in model.model_fields:  # else a key of a mapping, as in tune.space
             model = section_in(model.model_fields[part].annotation)
     return model

@@ -8,6 +8,7 @@ default written out, is saved with the run and is a recipe itself.
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -25,11 +25,12 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.config.dotted import UniqueKeys, absolute, apply, read_text
+from pipelines.config.dotted import absolute, apply, read_yaml
 from pipelines.config.messages import describe, near
 from pipelines.config.sections import (
     CaptionText,
     Cluster,
+    Flag,
     LocalFolder,
     Pairs,
     PairText,
@@ -38,10 +39,11 @@ from pipelines.config.sections import (
     Text,
     Tracking,
     Whole,
-    no_bool,
+    number,
 )
 from pipelines.config.training_sections import CaptionTraining, PairTraining, Training
 from pipelines.config.tuning_sections import CaptionTune, PairTune, Tune
+from pipelines.config.yaml_core import Written, dump_yaml, load_yaml, structure
 from pipelines.errors import UserError
 from rnncond import systems
 from rnncond.search import SearchOptions
@@ -85,7 +87,7 @@ class Recipe(Section):
         return system
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 class CaptionRecipe(Recipe):
@@ -124,8 +126,7 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
         if field.name in filled:
             continue
         hint = hints[field.name]
-        kind = Annotated[hint, BeforeValidator(no_bool)] if hint in (int, float) else hint
-        fields[field.name] = (kind, field.default if field.name in optional else ...)
+        fields[field.name] = (strictly(hint), field.default if field.name in optional else ...)
 
     def check(section: Section) -> Section:
         config(**section.model_dump(), **dict.fromkeys(filled & hints.keys() - optional, 8))
@@ -133,6 +134,15 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
 
     validators = {"check": model_validator(mode="after")(check)}
     return create_model(config.__name__, __base__=Section, __validators__=validators, **fields)
+
+
+def strictly(hint: Any) -> Any:
+    """``hint`` with the numbers and truth values of YAML only, where pydantic would take more."""
+    if hint in (int, float):
+        return Annotated[hint, BeforeValidator(number)]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.Union[tuple(strictly(part) for part in typing.get_args(hint))]  # noqa: UP007
+    return Flag if hint is bool else hint
 
 
 @cache
@@ -160,7 +170,7 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     """The recipe in the file ``source``, or the one of that name that comes with the project, resolved.
 
     Args:
-        overrides: ``key.path=value``; the value is read as YAML.
+        overrides: ``key.path=value``; the value is read by the type of its key, see ``pipelines.config.by_type``.
         out: the run's folder, before the recipe's own.
 
     Raises:
@@ -188,8 +198,10 @@ def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -
         UserError: anything is wrong.
     """
     system, data = values.get("system"), values.get("data")
+    if isinstance(data, Written):
+        data = structure(data)
     kind = recipe_type(system if isinstance(system, str) else None, isinstance(data, dict) and "source" in data)
-    refuse_other_half(values, kind, where)
+    refuse_other_half(data, values.get("system", "the system"), kind, where)
     found = list(problems)
     try:
         recipe = kind.model_validate(values)
@@ -222,12 +234,10 @@ PATHS = ("store", "captions", "source", "target", "validation_source", "validati
 """Keys of ``data`` that name files."""
 
 
-def refuse_other_half(values: dict, kind: type[Recipe], where: str) -> None:
+def refuse_other_half(data: Any, system: str, kind: type[Recipe], where: str) -> None:
     """Text for a captioner, or pictures for a translator: one mistake, not one for every key."""
-    data = values.get("data")
     if not isinstance(data, dict):
         return
-    system = values.get("system", "the system")
     if issubclass(kind, TranslationRecipe) and data.keys() & {"captions", "output"}:
         raise UserError(
             f"{where} gives pictures (data.{min(data.keys() & {'captions', 'output'})}) to {system}, which translates "
@@ -256,20 +266,16 @@ def names() -> list[str]:
 def load(source: str) -> tuple[dict, str]:
     """A recipe's values as its YAML has them, and what to call it in a message."""
     if is_file(source):
-        where, text = source, read_text(source)
+        values = read_yaml(source)
     elif source in names():
-        where, text = source, (resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text()
+        values = load_yaml((resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text("utf-8"), source)
     else:
         raise UserError(
             f"There is no recipe {source!r}: neither a file nor one of {', '.join(names())}." + near(source, names())
         )
-    try:
-        values = yaml.load(text, UniqueKeys)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{where} is not a recipe: expected sections such as `data:` and `training:`.")
-    return values, f"The recipe {where}"
+        raise UserError(f"{source} is not a recipe: expected sections such as `data:` and `training:`.")
+    return values, f"The recipe {source}"
 
 
 def is_file(source: str) -> bool:

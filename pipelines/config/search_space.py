@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pipelines.config.dotted import flat, put
 from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
 from pipelines.config.tuning_sections import Tune
+from pipelines.config.yaml_core import dump_yaml
 from pipelines.errors import UserError
 
 Params = dict[str, Any]
@@ -81,7 +81,7 @@ class Search:
         values = self.recipe.model_dump(mode="json") | {
             "tune": self.settings.model_dump(mode="json", exclude_none=True)
         }
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return dump_yaml(values)
 
 
 def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: str | None = None) -> Search:

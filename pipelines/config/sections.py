@@ -5,15 +5,27 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
+from pipelines.config.by_type import read_as
+from pipelines.config.yaml_core import Written, scalar, scalars, structure
 from rnncond.text import Level, Normalise, Punctuation
 
 
-def no_bool(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """``value``, if it is no truth value; of text, also in quotes, the number of YAML 1.2 that it is.
+
+    Raises:
+        ValueError: it is no number. Pydantic would take more: 1_000, nan, " 3 ".
+    """
     if isinstance(value, bool):
         raise ValueError("found true or false, expected a number")
-    return value
+    if not isinstance(value, str):
+        return value
+    inner = scalar(value)
+    if not isinstance(inner, int | float) or isinstance(inner, bool):
+        raise ValueError(f"found {value!r}, expected a number")
+    return inner
 
 
 def local(folder: str) -> str:
@@ -23,16 +35,30 @@ def local(folder: str) -> str:
 
 
 LocalFolder = Annotated[str, AfterValidator(local)]
-Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1)]
-Whole = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
-Positive = Annotated[float, BeforeValidator(no_bool), Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, BeforeValidator(no_bool), Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(no_bool), Field(ge=0, lt=1)]
+Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
+Flag = Annotated[bool, Strict()]
+"""true or false; pydantic would also take 1, yes and on."""
 Split = Literal["train", "val", "test"]
 
 
 class Section(BaseModel):
+    """Every value that is still as its user wrote it is read by the type of its key before pydantic checks it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_by_type(cls, values: Any) -> Any:
+        if isinstance(values, Written):
+            values = structure(values)
+        if not isinstance(values, dict):
+            return scalars(values)
+        hints = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {key: read_as(value, hints.get(key, Any)) for key, value in values.items()}
 
 
 class Pictures(Section):
@@ -82,7 +108,7 @@ class Text(Section):
     """At most so many entries; null: all words, or 10,000 subwords."""
     min_count: Count = 1
     """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
-    lowercase: bool = True
+    lowercase: Flag = True
     normalise: Normalise = "none"
     """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them. What is generated has it
     too; references keep their own, against which it is scored."""
@@ -106,7 +132,7 @@ class CaptionText(Text):
 
 class PairText(Text):
     level: Level = "bpe"
-    joint: bool = False
+    joint: Flag = False
     """One vocabulary of both languages; false: one of each, with the same settings."""
     max_length: Count = 50
     """Pairs with a side of more tokens are left out of training."""
@@ -144,7 +170,7 @@ class Tracking(Section):
     backbone_weights: str | None = None
     """A captioner's: the file of its CNN's weights, which then travels with the logged model, so that it captions
     pictures wherever it is loaded."""
-    system_metrics: bool = True
+    system_metrics: Flag = True
     """CPU, memory, network and GPU of the driver's machine, every ten seconds."""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from pipelines.config.sections import Count, NotNegative, Positive, Section, Share, Whole, no_bool
+from pipelines.config.sections import Count, NotNegative, Positive, Section, Share, Whole, number
 from rnncond import objectives
 from rnncond.objectives import Baseline, DecayKind
 
@@ -34,7 +34,7 @@ class Plateau(Constant):
     kind: Literal["plateau"]
     patience: Count = 1
     """Validations without a lower loss before the rate is multiplied by ``factor``."""
-    factor: Annotated[float, BeforeValidator(no_bool), Field(gt=0, lt=1)] = 0.5
+    factor: Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] = 0.5
 
 
 class GnmtDecay(Constant):
@@ -175,10 +175,10 @@ class Training(Section):
     """Batches of each worker that make a step: so many times the batch, in the memory of one."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the products; weights stay float32. ``float16`` needs a GPU, and scales the loss."""
-    ema: Annotated[float, BeforeValidator(no_bool), Field(gt=0, lt=1)] | None = None
+    ema: Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | None = None
     """Validate and save the exponential moving average of the weights, with this decay; in the first steps it is less,
     (1 + steps) / (10 + steps)."""
-    average_last: Annotated[int, BeforeValidator(no_bool), Field(ge=2)] | None = None
+    average_last: Annotated[int, BeforeValidator(number), Field(ge=2)] | None = None
     """Also give the mean of the models of so many last epochs, as OUT/averaged."""
     checkpoint_steps: Count | None = None
     """Also checkpoint every so many steps within an epoch."""

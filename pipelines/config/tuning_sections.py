@@ -18,19 +18,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipelines.config.sections import Count, Positive, Section, no_bool
+from pipelines.config.sections import Count, Positive, Section, number
+from pipelines.config.yaml_core import Written, scalars, structure
 
-Number = Annotated[float, BeforeValidator(no_bool), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str | None
 WAYS = ("uniform", "log", "choices", "step")
-
-
-def number_or_itself(choice: Any) -> Any:
-    """YAML reads 1e-3 as text."""
-    try:
-        return float(choice) if isinstance(choice, str) else choice
-    except ValueError:
-        return choice
 
 
 class Dimension(Section):
@@ -50,9 +43,7 @@ class Dimension(Section):
         if isinstance(value, list):
             value = {"choices": value}
         if not isinstance(value, dict):
-            raise ValueError(f"found {value!r}, expected {EXPECTED}")
-        if isinstance(value.get("choices"), list):
-            value = value | {"choices": [number_or_itself(choice) for choice in value["choices"]]}
+            raise ValueError(f"found {scalars(value)!r}, expected {EXPECTED}")
         return value
 
     @model_validator(mode="after")
@@ -138,7 +129,7 @@ class Asha(Section):
     ``reduction`` times that, and so on, the best ``1 / reduction`` go on."""
 
     grace_epochs: Count = 1
-    reduction: Annotated[float, BeforeValidator(no_bool), Field(gt=1)] = 3
+    reduction: Annotated[float, BeforeValidator(number), Field(gt=1)] = 3
 
 
 class Population(Section):
@@ -146,9 +137,9 @@ class Population(Section):
 
     interval: Count = 2
     """Epochs after which the worst trials go on from the weights of the best."""
-    quantile: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=0.5)] = 0.25
+    quantile: Annotated[float, BeforeValidator(number), Field(gt=0, le=0.5)] = 0.25
     """How many of them are worst, and best."""
-    resample: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=1)] = 0.25
+    resample: Annotated[float, BeforeValidator(number), Field(ge=0, le=1)] = 0.25
     """Probability that they then take a new value instead of one beside the best's, 0.8 or 1.2 times it."""
 
 
@@ -235,6 +226,8 @@ def dotted(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections, as ``tune.space.model.hidden=...`` on the command line makes them, as dotted keys."""
     found: dict[str, Any] = {}
     for key, value in space.items():
+        if isinstance(value, Written):
+            value = structure(value)
         if isinstance(value, dict) and not any(difflib.get_close_matches(str(inner), WAYS) for inner in value):
             found |= dotted(value, f"{prefix}{key}.")
         else:

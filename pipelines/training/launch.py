@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import uuid
@@ -130,7 +129,7 @@ def work(config: dict[str, Any]) -> None:
 
 def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:
     """The overrides, with that of MLflow's address."""
-    return [*overrides, *([f"tracking.uri={json.dumps(uri)}"] if uri else [])]
+    return [*overrides, *([f"tracking.uri={uri}"] if uri else [])]
 
 
 def differences(folder: Path, recipe: Recipe, known: dict[str, Any], data_id: str | None = None) -> list[str]:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 from ray import tune
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster.resources import Room
-from pipelines.config.dotted import flat
+from pipelines.config.dotted import flat, read_yaml
 from pipelines.config.metrics import value_of
 from pipelines.config.search_space import Search
+from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Progress, tell
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.tracking.client import needed
@@ -159,8 +159,8 @@ def refuse_differences(folder: Path, search: Search, known: dict[str, Any], data
             f"{folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
         )
     path = folder / "search.yaml"
-    before = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8")))) if path.exists() else {}
-    after = dict(flat(yaml.safe_load(search.to_yaml())))
+    before = dict(flat(scalars(read_yaml(path)))) if path.exists() else {}
+    after = dict(flat(scalars(load_yaml(search.to_yaml(), "the search"))))
     wrong = [
         key
         for key in {**before, **after}

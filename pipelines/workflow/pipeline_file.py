@@ -16,26 +16,27 @@ stages:
     args: {out: "${train.out}"}
 ```
 
-``args`` are the verb's own arguments and options, as on its command line. ``${name}`` is a variable, ``${stage.arg}``
-what an earlier stage was given. ``needs`` names stages whose results a stage depends on although no argument says so,
-``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are told at once.
+``args`` are the verb's own arguments and options, as on its command line. ``${name}`` is a variable, a text, and
+``${stage.arg}`` what an earlier stage was given. ``needs`` names stages whose results a stage depends on although no
+argument says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are told
+at once.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
-from pipelines.config.dotted import UniqueKeys, apply, flat, read_text
+from pipelines.config.by_type import spelled, truth
+from pipelines.config.dotted import apply, flat, read_yaml
 from pipelines.config.messages import describe, near
 from pipelines.config.sections import LocalFolder, Section, local
+from pipelines.config.yaml_core import Written, dump_flow
 from pipelines.errors import UserError, is_usage_error
 
 LOCAL = ("train", "tune")
@@ -55,8 +56,11 @@ class StageSection(Section):
 
 class PipelineSection(Section):
     out: LocalFolder = "pipeline"
-    variables: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    variables: dict[str, str] = Field(default_factory=dict)
     stages: dict[str, StageSection] = Field(min_length=1)
+
+
+OWN_KEYS = tuple(PipelineSection.model_fields)
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,12 @@ class Pipeline:
     stages: list[Stage]
 
 
-def read_pipeline(
-    path: str, commands: Commands, overrides: list[str] | tuple[str, ...] = (), out: str | None = None
-) -> Pipeline:
+def read_pipeline(path: str, commands: Commands, overrides: Sequence[str] = (), out: str | None = None) -> Pipeline:
     """The pipeline in the file ``path``.
 
     Args:
         commands: gives the parsed command behind a verb, or raises UserError.
-        overrides: ``key.path=value``; a key that is no section of the file is a variable's.
+        overrides: ``variable=value``, a text as it stands, or ``key.path=value``, read by the type of the key.
         out: before the file's own.
 
     Raises:
@@ -92,38 +94,76 @@ def read_pipeline(
     """
     if not Path(path).is_file():
         raise UserError(f"There is no pipeline {path}; expected a YAML file with `stages:`.")
-    try:
-        values = yaml.load(read_text(path), UniqueKeys)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} is no pipeline: expected `stages:` with the verbs to be done.")
-    whole = [word if word.partition(".")[0] in PipelineSection.model_fields or word.startswith("out=")
-             else f"variables.{word}" for word in overrides]  # fmt: skip
-    problems = [problem for word in whole if (problem := apply(values, word))]
+    problems = [problem for override in overrides if (problem := override_pipeline(values, override))]
     if out is not None:
         values["out"] = out
     try:
         section = PipelineSection.model_validate(values)
     except ValidationError as error:
-        problems += [told(entry) for entry in error.errors()]
-        raise UserError(mistakes(path, problems)) from None
-    stages = []
+        problems += [message_of(entry) for entry in error.errors()]
+        raise UserError(in_one_message(path, problems)) from None
+    stages: list[Stage] = []
     for name, given in section.stages.items():
-        found, wrong = resolve(name, given, section.variables, stages, commands)
+        stage, wrong = resolve(name, given, section.variables, stages, commands)
         problems += [f"stages.{name}: {problem}" for problem in wrong]
-        stages.append(found)
+        stages.append(stage)
     if problems:
-        raise UserError(mistakes(path, problems))
+        raise UserError(in_one_message(path, problems))
     return Pipeline(Path(section.out), stages)
 
 
-def mistakes(path: str, problems: list[str]) -> str:
+def override_pipeline(values: dict[str, Any], override: str) -> str | None:
+    """Set the variable or the key of the pipeline that ``override`` names; what is wrong with it, if anything is.
+
+    A variable is one that the file declares or refers to. Its name alone never sets one of the pipeline's own keys.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        return f"{override!r}: expected variable=value or key.path=value"
+    declared = values.get("variables")
+    declared = declared if isinstance(declared, dict) else {}
+    known = [*declared, *(name for name in references(values) if name not in declared and "." not in name)]
+    head, _, rest = path.partition(".")
+    own = head in PipelineSection.model_fields
+    if path in OWN_KEYS or (own and path in known):
+        folder = f"; --out {text} is the folder of pipeline.json" if path == "out" else ""
+        return (
+            f"{override!r}: {path} is one of the pipeline's own keys, and variable=value never changes these. "
+            f"variables.{path}={text} sets a variable of that name{folder}"
+        )
+    variable = rest if head == "variables" else None if own else path
+    if variable is None:
+        return apply(values, override)
+    if variable not in known:
+        return (
+            f"{override!r}: the pipeline has no variable {variable!r}; there are {', '.join(known) or 'none'}."
+            f"{near(variable, known)}"
+        )
+    values["variables"] = {**declared, variable: text}
+    return None
+
+
+def references(value: Any) -> Iterator[str]:
+    """The names within ``${}`` anywhere in ``value``."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+    elif isinstance(value, str):
+        yield from REFERENCE.findall(value)
+
+
+def in_one_message(path: str, problems: list[str]) -> str:
     count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
     return f"The pipeline {path} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
 
 
-def told(error: dict) -> str:
+def message_of(error: Mapping[str, Any]) -> str:
     """One of pydantic's errors in a line."""
     *path, key = map(str, error["loc"])
     if error["type"] != "extra_forbidden":
@@ -137,7 +177,7 @@ def resolve(
 ) -> tuple[Stage, list[str]]:
     """A stage, and what is wrong with it."""
     known = dict(variables) | {f"{stage.name}.{key}": value for stage in earlier for key, value in stage.args.items()}
-    verb, wrong = given.verb or name, []
+    verb, wrong = given.verb or name, list[str]()
     args = filled(given.args, known, wrong)
     inputs = [str(path) for path in filled(given.inputs, known, wrong)]
     names = [stage.name for stage in earlier]
@@ -172,15 +212,15 @@ def filled(value: Any, known: Mapping[str, Any], wrong: list[str]) -> Any:
     if not isinstance(value, str):
         return value
 
-    def found(match: re.Match) -> Any:
-        if match[1] not in known:
-            wrong.append(
-                f"${{{match[1]}}} is nothing; there are {', '.join(known) or 'none'}.{near(match[1], [*known])}"
-            )
-        return known.get(match[1], "")
+    def known_as(name: str) -> Any:
+        if name not in known:
+            wrong.append(f"${{{name}}} is nothing; there are {', '.join(known) or 'none'}.{near(name, [*known])}")
+        return known.get(name, "")
 
-    whole = REFERENCE.fullmatch(value)
-    return found(whole) if whole else REFERENCE.sub(lambda match: str(found(match)), value)
+    if whole := REFERENCE.fullmatch(value):
+        only = known_as(whole[1])
+        return truth(Written(only)) if isinstance(only, str) else only
+    return REFERENCE.sub(lambda match: spelled(known_as(match[1])), value)
 
 
 def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
@@ -191,7 +231,8 @@ def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
     """
     params = {key: param for param in reversed(command.params) for key in spellings(param)}
     names = [key for key in params if key not in NOT_OF_STAGES]
-    options, positional = [], {}
+    options: list[str] = []
+    positional: dict[str, list[str]] = {}
     for key, value in args.items():
         param = params.get(key.replace("_", "-"))
         if param is None or key in NOT_OF_STAGES:
@@ -225,12 +266,19 @@ def texts(value: Any, several: bool) -> Iterator[str]:
     if value is None:
         return
     if isinstance(value, dict):
-        yield from (f"{key}={inner if isinstance(inner, str) else json.dumps(inner)}" for key, inner in flat(value))
+        yield from (f"{key}={override_text(inner)}" for key, inner in flat(value))
     elif isinstance(value, list):
         words = [word for inner in value for word in texts(inner, False)]
         yield from words if several else [",".join(words)]
     else:
-        yield json.dumps(value) if isinstance(value, bool) else str(value)
+        yield spelled(value)
+
+
+def override_text(value: Any) -> str:
+    """A value behind the ``=`` of ``key.path=value``."""
+    if isinstance(value, list):
+        return dump_flow(value)
+    return "null" if value is None else spelled(value)
 
 
 def check(verb: str, words: list[str], command: Any) -> None:
