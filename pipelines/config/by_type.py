@@ -32,8 +32,8 @@ def read_as(value: Any, hint: Any) -> Any:
         # A list has one type for all of its items, a tuple one for each; what a tuple has too many of is refused later.
         return [read_as(item, hints[min(place, len(hints) - 1)] if hints else Any) for place, item in enumerate(value)]
     if isinstance(value, dict):
-        if any(isinstance(option, type) and typing.get_origin(option) is None for option in options):
-            return value  # a section
+        if any(hasattr(option, "model_fields") for option in options):
+            return value  # a section, which reads its own values
         inside = next((typing.get_args(option)[1] for option in options if typing.get_origin(option) is dict), Any)
         return {key: read_as(inner, inside) for key, inner in value.items()}
     return value

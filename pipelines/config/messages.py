@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.config.spelling import near
 from pipelines.config.training_sections import OBJECTIVES, SCHEDULES
 
 KINDS = OBJECTIVES | SCHEDULES
@@ -94,8 +94,3 @@ def section_in(annotation: Any) -> Any:
     """The section that an optional one or a mapping to sections is made of."""
     parts = [part for part in typing.get_args(annotation) if part is not type(None)]
     return section_in(parts[-1]) if parts else annotation
-
-
-def near(word: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(word, options, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from pipelines.config.dotted import absolute, apply, read_yaml
-from pipelines.config.messages import describe, near
+from pipelines.config.messages import describe
 from pipelines.config.sections import (
     CaptionText,
     Cluster,
@@ -41,6 +41,7 @@ from pipelines.config.sections import (
     Whole,
     number,
 )
+from pipelines.config.spelling import near
 from pipelines.config.training_sections import CaptionTraining, PairTraining, Training
 from pipelines.config.tuning_sections import CaptionTune, PairTune, Tune
 from pipelines.config.yaml_core import Written, dump_yaml, load_yaml, structure

@@ -24,6 +24,8 @@ YAML = "tag:yaml.org,2002:"
 """How YAML's own tags begin."""
 WRITTEN = "!written"
 """The tag of a plain scalar whose type is not known yet."""
+LONGEST_NUMBER = 4000
+"""Digits; Python reads few more."""
 DEEPEST = 200
 """Levels of lists and mappings in one another."""
 MOST = 1_000_000
@@ -42,7 +44,9 @@ def scalar(text: str) -> bool | int | float | str | None:
         return None
     if text in BOOLEANS:
         return BOOLEANS[text]
-    if INTEGER.fullmatch(text) and len(text) < 4000:  # Python reads no longer ones
+    if INTEGER.fullmatch(text):
+        if len(text) > LONGEST_NUMBER:
+            return str(text)
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if FLOAT.fullmatch(text):
         return float(text)
@@ -158,10 +162,17 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_text(self, text: str) -> yaml.Node:
+        # In other styles these would come back as a line feed or a blank.
+        return self.represent_scalar(f"{YAML}str", text, '"' if re.search("[\r\x85\u2028\u2029]", text) else None)
+
     def represent_written(self, text: Written) -> yaml.Node:
-        return self.represent_scalar(_tag_of(text) if scalar(text) is not None else f"{YAML}str", str(text))
+        return (
+            self.represent_text(str(text)) if scalar(text) is None else self.represent_scalar(_tag_of(text), str(text))
+        )
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_representer(Written, _Dumper.represent_written)
 
 

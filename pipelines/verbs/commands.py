@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from pipelines.config.messages import near
+from pipelines.config.spelling import near
 from pipelines.errors import UserError
 
 VERBS = {

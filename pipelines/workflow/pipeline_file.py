@@ -34,8 +34,9 @@ from pydantic import Field, ValidationError
 
 from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, flat, read_yaml
-from pipelines.config.messages import describe, near
+from pipelines.config.messages import describe
 from pipelines.config.sections import LocalFolder, Section, local
+from pipelines.config.spelling import near
 from pipelines.config.yaml_core import Written, dump_flow
 from pipelines.errors import UserError, is_usage_error
 
@@ -220,7 +221,8 @@ def filled(value: Any, known: Mapping[str, Any], wrong: list[str]) -> Any:
     if whole := REFERENCE.fullmatch(value):
         only = known_as(whole[1])
         return truth(Written(only)) if isinstance(only, str) else only
-    return REFERENCE.sub(lambda match: spelled(known_as(match[1])), value)
+    text = REFERENCE.sub(lambda match: spelled(known_as(match[1])), value)
+    return type(value)(text)  # Written stays so
 
 
 def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:

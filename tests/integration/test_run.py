@@ -26,7 +26,7 @@ from pipelines.verbs import commands, run
 from pipelines.verbs.commands import stage_command
 from pipelines.workflow import state
 from pipelines.workflow.fingerprints import state_of
-from pipelines.workflow.pipeline_file import read_pipeline, words_of
+from pipelines.workflow.pipeline_file import read_pipeline
 from rnncond.checkpoint import load
 from tests.worlds.training import TINY, make_world
 from tests.worlds.translator import make_translator
@@ -313,53 +313,6 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
         assert part in line
     assert "Did you mean 'shout'?" in lines[1] and "Did you mean 'to'?" in lines[4]
     assert not Path("pipeline").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "stages: {a: {verbs: x}}\nouts: y",
-            r"outs: no such key; there are out, variables, stages. Did you mean 'out'",
-        ),
-        ("stages: {a: {verbs: x}}", r"stages\.a\.verbs: no such key; there are verb, args, needs, inputs"),
-        ("stages: {}", "stages: found {}, expected"),
-        ("out: 3", "out: found 3, expected"),
-        ("- a", "is no pipeline"),
-        ("a: [", "is not YAML"),
-        ("a: 1\na: 2", "stands twice"),
-    ],
-)
-def test_a_file_that_is_no_pipeline(text, message):
-    Path("pipeline.yaml").write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_pipeline("pipeline.yaml", stage_command)
-    with pytest.raises(UserError, match="There is no pipeline nowhere"):
-        read_pipeline("nowhere.yaml", stage_command)
-
-
-def words(verb: str, args: dict) -> list[str]:
-    return words_of(verb, args, stage_command(verb))
-
-
-def test_arguments_become_the_words_of_a_command_line():
-    overrides = {"data": {"store": "s"}, "training.epochs": 3, "seed": 2}
-    assert words("train", {"recipe": "show_tell.small", "overrides": overrides, "out": "-run"}) == [
-        "--out=-run", "--", "show_tell.small", "data.store=s", "training.epochs=3", "seed=2"
-    ]  # fmt: skip
-    translate = {"text": "t.en", "model": "m", "out": "o", "lines": "t.de", "ensemble": ["a", "b"]}
-    assert words("translate", translate) == [
-        "--model=m", "--out=o", "--text=t.de", "--ensemble=a", "--ensemble=b", "--", "t.en"
-    ]  # fmt: skip
-    assert words("features", {"images": "p", "store": "s", "outputs": ["pooled", "grid"], "retry_failed": True}) == [
-        "--store=s", "--outputs=pooled,grid", "--retry-failed", "--", "p"
-    ]  # fmt: skip
-    assert words("evaluate", {"lowercase": False, "references": "r", "split": None}) == [
-        "--cased",
-        "--data=r",
-        "--",
-    ]
-    assert words("store compact", {"directory": "s"}) == ["--", "s"]
 
 
 def test_states_know_content_and_nothing_else(tmp_path):

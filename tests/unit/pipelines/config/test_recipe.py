@@ -1,13 +1,26 @@
 import pickle
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipelines.config.dotted import flat
-from pipelines.config.recipe import CaptionRecipe, TranslationRecipe, load, names, read_recipe, recipe_type
+from pipelines.config.recipe import (
+    CaptionRecipe,
+    TranslationRecipe,
+    load,
+    names,
+    read_recipe,
+    recipe_type,
+    resolve,
+    validate,
+)
 from pipelines.config.training_sections import OBJECTIVES, SCHEDULES
+from pipelines.config.yaml_core import load_yaml
 from pipelines.errors import UserError
 from rnncond import systems
 
@@ -170,8 +183,12 @@ def test_all_mistakes_are_told_at_once():
         ("training=3", "training: found 3, expected a section"),
         ("training.objective=[]", "training.objective: found [], expected a section"),
         ("training.epochs=1.5", "training.epochs: found 1.5, expected a whole number"),
-        ("data.store=3", "data.store: found 3, expected text"),
-        ("data={1: 2}", "data.1: found the key 1, expected text"),
+        ("training.epochs=1_000", "training.epochs: found '1_000', expected a number"),
+        ("training.learning_rate=inf", "training.learning_rate: found 'inf', expected a number"),
+        ("model.dropout=12:30", "model.dropout: found '12:30', expected a number"),
+        ("text.lowercase=no", "text.lowercase: found 'no', expected true or false"),
+        ("text.lowercase=1", "text.lowercase: found 1, expected true or false"),
+        ("data={1: 2}", "data.1: no such key; there are store"),
         ("tune={trials: 2}", "tune.space: missing; say it in the file"),
         ("tune.space.model.dropout={uniform: [0, 1, 2]}", "found [0, 1, 2], expected at most 2 of them"),
         ("tune.space.model.dropout={uniform: [0]}", "model.dropout.uniform: found [0], and value 2 is missing"),
@@ -194,8 +211,8 @@ def test_values_that_do_not_fit(override, message):
          ["1 mistake:\n  system: no system is called 'encdc'"]),
         ("system: encdec\ndata: {source: a, validation_source: b, columns: [a, b, c]}\ntraining: {epochs: 1}",
          ["data.columns: found ['a', 'b', 'c'], expected at most 2 of them"]),
-        ("1: 2", ["1: found the key 1, expected text"]),
-        ("? [1, 2]\n: 3", ["is not YAML", "unhashable key"]),
+        ("1: 2", ["1: no such key; there are system"]),
+        ("? [1, 2]\n: 3", ["is not YAML", "a key is a list or a mapping, expected text"]),
     ],
 )  # fmt: skip
 def test_what_a_file_lacks_or_has_too_much(tmp_path, content, messages):
@@ -205,14 +222,46 @@ def test_what_a_file_lacks_or_has_too_much(tmp_path, content, messages):
     assert all(message in str(caught.value) for message in messages)
 
 
-def test_numbers_that_yaml_reads_as_text(tmp_path):
+def test_a_value_in_a_file_is_read_by_the_type_of_its_key(tmp_path):
     path = tmp_path / "mine.yaml"
-    recipe = {"system": "show_tell", "data": {"store": "s", "captions": "c", "output": "pooled"}}
-    path.write_text(yaml.safe_dump(recipe) + "training: {epochs: 1, learning_rate: 3e-4}\n")
-    assert yaml.safe_load(path.read_text())["training"]["learning_rate"] == "3e-4"
-    assert read_recipe(str(path)).training.learning_rate == 3e-4
-    assert read_recipe(str(path), ["training.learning_rate=1e-5"]).training.learning_rate == 1e-5
-    assert read_recipe(str(path)).out == "runs/mine"
+    path.write_text(
+        "system: show_tell\ndata: {store: 0010, captions: 2024-05-01, output: pooled, validation_images: 0010}\n"
+        "training: {epochs: 1, learning_rate: 3e-4}\ntracking: {experiment: 12:30, uri: ~}\nseed: 0o17\n"
+    )
+    recipe = read_recipe(str(path))
+    assert (recipe.training.learning_rate, recipe.seed, recipe.data.validation_images) == (3e-4, 15, 10)
+    assert (recipe.tracking.experiment, recipe.tracking.uri) == ("12:30", None)
+    assert [Path(file).name for file in (recipe.data.store, recipe.data.captions)] == ["0010", "2024-05-01"]
+    assert recipe.out == "runs/mine"
+    path.write_text(path.read_text().replace("12:30", "null"))
+    with pytest.raises(UserError, match=r"tracking\.experiment: found None, expected text"):
+        read_recipe(str(path))
+
+
+@given(st.text())
+@example("0010")
+@example("null")
+@example("1e5")
+@example("{a: b} # c")
+def test_any_text_reaches_a_text_key_and_the_saved_recipe(text):
+    recipe = read_recipe("show_tell.small", [*DATA, f"tracking.experiment={text}"])
+    assert (recipe.tracking.experiment, type(recipe.tracking.experiment)) == (text, str)
+    assert resolve(validate(load_yaml(recipe.to_yaml(), "it"), "it"), "show_tell.small") == recipe
+
+
+def test_whole_sections_and_lists_on_the_command_line():
+    recipe = read_recipe(
+        "encdec.small",
+        ["data={source: 0010, validation_source: v, columns: [1, no]}", "data.store=s", "training.clip_norm=~",
+         "training={epochs: 3, tokens_per_batch: 0x40}", "training.schedule={kind: cosine}", "text.joint=true"],
+    )  # fmt: skip
+    assert Path(recipe.data.source).name == "0010"
+    assert recipe.data.columns == ("1", "no")
+    assert (recipe.training.epochs, recipe.training.tokens_per_batch, recipe.training.schedule.kind) == (
+        3,
+        64,
+        "cosine",
+    )
 
 
 @pytest.mark.parametrize(("system", "words"), [("show_tell", 20), ("encdec", 100)])

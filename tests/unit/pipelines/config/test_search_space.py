@@ -13,6 +13,7 @@ from pipelines.config.dotted import flat
 from pipelines.config.recipe import load, names, read_recipe
 from pipelines.config.search_space import read_search
 from pipelines.config.tuning_sections import Dimension
+from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
 
 DATA = ("data.store=features", "data.captions=captions.jsonl")
@@ -44,7 +45,7 @@ def test_steps_and_choices_come_equally_often():
         ({"uniform": [0.1, 0.45], "step": 0.1}, [0.1, 0.2, 0.3, 0.4]),
         ({"uniform": [1, 3], "step": 1}, [1, 2, 3]),
         ({"log": [2, 16], "step": 7}, [2, 9, 16]),
-        (["1e-3", "cosine", None, 2], [0.001, "cosine", None, 2]),
+        ([Written("1e-3"), "cosine", None, 2], [0.001, "cosine", None, 2]),
         ({"uniform": [0, 1]}, None),
     ],
 )

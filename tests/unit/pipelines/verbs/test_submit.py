@@ -119,7 +119,6 @@ SAFE = {"out": "/shared/p", "store": "s3://b/store", "kept": "/shared/kept", "pa
         (SAFE, [], []),
         (SAFE | {"out": "nightly"}, [], ["the pipeline itself: --out: found nightly"]),
         (SAFE | {"out": "nightly"}, ["--out", "/shared/q"], []),
-        (SAFE, ["out=nightly"], ["the pipeline itself: --out: found nightly"]),
         (SAFE, ["runs=mine"], ["stages.train: --out: found mine/run"]),
         (SAFE | {"store": "store", "kept": "kept"}, [], ["stages.features: --store: found store",
                                                          "stages.caption: --keep-features: found kept"]),
