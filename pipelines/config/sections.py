@@ -170,8 +170,22 @@ class Tracking(Section):
     backbone_weights: str | None = None
     """A captioner's: the file of its CNN's weights, which then travels with the logged model, so that it captions
     pictures wherever it is loaded."""
+    allowed_uris: tuple[Annotated[str, AfterValidator(uri_prefix)], ...] = ()
+    """Prefixes of addresses that the logged model, once it is served, opens for a request's ``uri``; none: it opens
+    nothing, and a request carries its pictures."""
     system_metrics: Flag = True
     """CPU, memory, network and GPU of the driver's machine, every ten seconds."""
+
+
+def uri_prefix(prefix: str) -> str:
+    """``prefix``, if a served model may be allowed what begins with it: never a local file, never a whole host name's
+    beginning. Raises ValueError."""
+    if not re.fullmatch(r"(https?|s3|gs|gcs)://[^/?#@\s\\]+/[^?#\s\\]*", prefix):
+        raise ValueError(
+            f"found {prefix!r}, expected https://HOST/... or http://HOST/..., s3://BUCKET/... or gs://BUCKET/..., with "
+            "the slash behind the host or bucket"
+        )
+    return prefix
 
 
 def model_name(name: str) -> str:

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.inputs.captions import naming
+from pipelines.inputs.entries import naming
 
 Tokenizer = Literal["auto", "ptb", "simple"]
 Sentences = dict[str, list[str]]

@@ -12,18 +12,21 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_store import Dataset, Snapshot, Store
 from pipelines import console
+from pipelines.console import tell
 from pipelines.errors import UserError
 from pipelines.features.columns import of_column
 from pipelines.files.jsonl import from_json
-from pipelines.inputs.captions import Captioned, each, naming, numbered_lines, read_captions, value
-from pipelines.inputs.matching import join
+from pipelines.files.text import read_text
+from pipelines.inputs.caption_formats import Captioned
+from pipelines.inputs.captions import read_captions
+from pipelines.inputs.entries import naming, numbered_lines, parse_each, value_of
+from pipelines.inputs.matching import match_captions
 from rnncond.checkpoint import Trained
 
 BATCH = 64
@@ -59,7 +62,7 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     if not store or not data:
         raise UserError(f"The model {model} does not say what it was trained with; say --store and --data.")
     source = FromStore.open(store, trained.features)
-    joined = join(of_split(read_captions(data), split, data), ids_of(source.snapshot))
+    joined = match_captions(of_split(read_captions(data), split, data), ids_of(source.snapshot))
     options = search_options(trained, beam=beam, nbest=min(3, beam))
 
     found = Captions([], [f"{name}: no features in {store}" for name in joined.without_image])
@@ -104,7 +107,7 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         raise UserError("Say --data FILE: the captions of people to score against.")
     dataset = open_output(out, fingerprint)
     snapshot = dataset.snapshot()
-    joined = join(of_split(read_captions(data), split, data), ids_of(snapshot))
+    joined = match_captions(of_split(read_captions(data), split, data), ids_of(snapshot))
     failed = {row["image_id"]: row["reason"] for row in snapshot.failures().to_pylist()}
     rows = take(dataset, snapshot, [example.image_id for example in joined], PLAIN)
     return Captions(
@@ -182,36 +185,53 @@ def as_row(said: Mapping[str, Any], places: Sequence[int]) -> dict[str, Any]:
     return row
 
 
-def from_file(hypotheses: str, data: str | None, split: str | None) -> Captions:
-    """Captions of a file, as they are."""
+def from_file(hypotheses: str, data: str | None, split: str | None, partial: bool = False) -> Captions:
+    """Captions of a file, as they are.
+
+    Args:
+        partial: score the images that have both captions and references, and only name the others.
+
+    Raises:
+        UserError: some image of the split has no caption, or some caption no reference, and ``partial`` is not asked.
+    """
     if data is None:
         raise UserError("Say --references FILE: the captions of people to score against.")
     said = read_hypotheses(hypotheses)
     examples = read_captions(data)
     if split:
         examples = of_split(examples, split, data)
-    joined = join(examples, said)
+    joined = match_captions(examples, said)
+    shared = f" Names that fit several images: {naming(joined.ambiguous)}." if joined.ambiguous else ""
     if joined.without_image:
-        hint = "" if split else " If the captions are of one split only, say --split."
-        raise UserError(
+        reason = (
             f"{naming(joined.without_image, 'image')} of {len(examples):,} with references in {data} have no caption "
-            f"in {hypotheses}.{hint}"
+            f"in {hypotheses}.{shared}"
         )
-    if joined.without_captions and not split:
-        raise UserError(
+        if not partial:
+            hint = "" if split else " If the captions are of one split only, say --split."
+            raise UserError(f"{reason}{hint} To score the others alone, say --partial.")
+        tell(f"{reason} The others are scored.")
+    if joined.without_captions:
+        reason = (
             f"{naming(joined.without_captions, 'caption')} of {len(said):,} in {hypotheses} are of images without "
             f"references in {data}."
         )
+        if not partial and not split:
+            raise UserError(f"{reason} To score the others alone, say --partial.")
+        tell(f"{reason} They are not scored.")
     rows = [with_references({"image_id": e.image_id, "caption": said[e.image_id]}, e) for e in joined]
-    return Captions(rows, about={"hypotheses": hypotheses, "data": data, "split": split})
+    about: dict[str, Any] = {"hypotheses": hypotheses, "data": data, "split": split}
+    if partial:
+        about["not_scored"] = {
+            "references_without_caption": len(joined.without_image),
+            "captions_without_references": len(joined.without_captions),
+        }
+    return Captions(rows, about=about)
 
 
 def read_hypotheses(path: str) -> dict[str, str]:
     """Captions by image id: COCO's results, JSON lines with image_id and caption, or ID<tab>caption lines."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The captions {path} cannot be read: {error}") from None
+    text = read_text(path)
     found: dict[str, str] = {}
     for place, image_id, caption in hypothesis_entries(path, text):
         if image_id in found:
@@ -234,10 +254,10 @@ def hypothesis_entries(path: str, text: str) -> Iterator[tuple[str, str, str]]:
             entries = [(f"entry {n}", entry) for n, entry in enumerate(from_json(text), 1)]
         except ValueError as error:
             raise UserError(f"{path} cannot be read as JSON: {error}. {HYPOTHESES}") from None
-        said = each(path, entries, of_object, HYPOTHESES)
+        said = parse_each(path, entries, of_object, HYPOTHESES)
     else:
         entries = numbered_lines(text)
-        said = each(path, entries, of_line, HYPOTHESES)
+        said = parse_each(path, entries, of_line, HYPOTHESES)
     for (place, _), (image_id, caption) in zip(entries, said, strict=True):
         yield place, image_id, caption
 
@@ -252,7 +272,7 @@ def of_line(line: str) -> tuple[str, str]:
 
 
 def of_object(entry: Any) -> tuple[str, str]:
-    return str(value(entry, "image_id", int | str)), value(entry, "caption", str)
+    return str(value_of(entry, "image_id", int | str)), value_of(entry, "caption", str)
 
 
 def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned]:

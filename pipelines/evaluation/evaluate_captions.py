@@ -9,7 +9,7 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import Scores, Tokenizer, score, shuffled_cider
 from pipelines.evaluation.caption_results import Captions, from_file, from_model, from_output
-from pipelines.inputs.captions import SHOWN
+from pipelines.inputs.entries import SHOWN
 from rnncond.checkpoint import Trained
 
 RANK, NAME = "CIDEr", "image_id"
@@ -26,6 +26,7 @@ def find(
     split: str | None,
     beam: int,
     fingerprint: str | None,
+    partial: bool = False,
 ) -> Captions:
     """The captions of one of ``model`` (loaded as ``trained``), ``output`` and ``hypotheses``."""
     if len(references) > 1:
@@ -37,7 +38,7 @@ def find(
         return from_model(trained, model, data, store, split or "val", beam)
     if output is not None:
         return from_output(output, data, split or "val", fingerprint)
-    return from_file(hypotheses, data, split)
+    return from_file(hypotheses, data, split, partial)
 
 
 def evaluate(found: Captions, tokenizer: Tokenizer, shuffled: bool) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def outcome(evaluation: dict[str, Any], missing: list[str], written: str | None)
     summary |= {"tokenizer": evaluation["tokenizer"], "comparability": evaluation["comparability"]}
     for name, reason in evaluation["left_out"].items():
         summary[f"no {name}"] = reason
+    if "not_scored" in evaluation:
+        summary |= {key.replace("_", " "): count for key, count in evaluation["not_scored"].items()}
     if written:
         summary["written"] = written
     hint = f"To see the captions:  rnncond report {Path(written).parent}" if written else None

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.console import Outcome
 from pipelines.evaluation.translation_metrics import translation_scores
 from pipelines.evaluation.translation_results import Translations, from_lines, from_model, from_output
-from pipelines.inputs.captions import SHOWN
+from pipelines.inputs.entries import SHOWN
 from rnncond.checkpoint import Trained
 
 RANK, NAME = "chrF", "id"

@@ -21,8 +21,8 @@ from pipelines.errors import UserError
 from pipelines.evaluation.caption_results import open_output
 from pipelines.inference.decoder import unusual
 from pipelines.inference.translator import Translator, prepare
-from pipelines.inputs.captions import naming
 from pipelines.inputs.corpus import FIELDS, Corpus, kind_of
+from pipelines.inputs.entries import naming
 from rnncond.checkpoint import Trained
 
 BATCH = 512

@@ -9,6 +9,7 @@ pixel is read without them (``png_chunks``, ``jpeg_scans``); one that lacks pixe
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -44,6 +45,9 @@ which takes as long as the whole of an honest one."""
 DRAFT_MARGIN = 2
 """A JPEG may be decoded at a fraction of its size, as long as this many pixels remain for each one needed. That changes
 features a little and for good: it depends on nothing but the file and the network, so a picture always has the same."""
+
+BYTES = re.compile(r"""b'[^']*'|b"[^"]*\"""")
+"""What Pillow's messages cite of a file; ours cite nothing."""
 
 ORIENTATION = 0x0112
 TRANSPOSE = {
@@ -131,7 +135,7 @@ def _attempt(step: Callable, *arguments: Any) -> Any:
     except Image.DecompressionBombError:
         reason = f"more than {MAX_PIXELS:,} pixels"
     except Exception as error:  # Pillow raises whatever its parsers meet: struct.error, SyntaxError, EOFError, ...
-        reason = f"broken picture: {error or type(error).__name__}"
+        reason = f"broken picture: {BYTES.sub('...', str(error)) or type(error).__name__}"
     return DecodeError(reason)
 
 

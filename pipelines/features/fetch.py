@@ -30,7 +30,7 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
     """
     try:
         address, place = shards.parse(uri) or ("", uri)
-        filesystem, path = locate(place)
+        filesystem, path = opened(place)
         if address:
             size = shards.size_of(address)
             refuse_large(size or 0)
@@ -48,6 +48,21 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
             return version if given else version_of(filesystem, info), stream.read()
     except (OSError, UserError, pa.ArrowException) as error:
         raise ReadError(str(error)) from error
+
+
+def opened(place: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of an address, and the path in it.
+
+    Raises:
+        ReadError: the address has not the form that its scheme asks for, on which fsspec's parsers raise anything.
+    """
+    try:
+        return locate(place)
+    except (OSError, UserError, pa.ArrowException):
+        raise
+    except Exception as error:
+        scheme = place.partition("://")[0]
+        raise ReadError(f"an address that {scheme}:// does not take ({type(error).__name__}: {error})") from None
 
 
 def _read_object(filesystem: fs.S3FileSystem, path: str) -> tuple[str, bytes]:

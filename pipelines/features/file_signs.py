@@ -32,7 +32,7 @@ def looks_like(data: bytes) -> str:
     for pattern, name in SIGNS:
         if re.match(pattern, start, re.DOTALL):
             return name
-    return f"{len(data):,} bytes that begin with {data[:8]!r}"
+    return f"{len(data):,} bytes of no format that is read"  # which bytes is nothing to tell whoever may have asked
 
 
 def heic_opener(data: bytes) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def grey_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """A function that turns a stripe of ``image`` (grey of more than 8 bits) into 8 bits, its transparent shade white."""
+    """A function that turns a stripe of ``image`` (grey above 8 bits) into 8 bits, its transparent shade white."""
     tags = getattr(image, "tag_v2", {})
     white = (1 << tags.get(BITS_PER_SAMPLE, (16,))[0]) - 1 if image.mode.startswith("I;16") else 65535
     inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO

@@ -1,7 +1,7 @@
 """The chunks of a PNG that decide its pixels, for files that fail because of the others.
 
 A decoder can ignore text, profiles, times and the frames of an animation (PNG specification, "ancillary chunks"). So
-browsers show a picture in which one of them is broken, or unpacks to more than anybody wants to hold; Pillow refuses it.
+browsers show a picture in which one of them is broken, or unpacks to more than anybody would hold; Pillow refuses it.
 """
 
 from __future__ import annotations

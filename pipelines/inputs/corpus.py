@@ -1,7 +1,7 @@
 """TEXT, as every verb takes it: sentences, or pairs of them, one after the other.
 
 ======================  ==========================================================================
-train.en, train.en.gz   a sentence a line, UTF-8; .gz, .bz2, .zst and .lz4 are unpacked on the way
+train.en, train.en.gz   a sentence a line; .gz, .bz2, .zst and .lz4 are unpacked on the way
 train.en and train.de   two such files, line by line each other's translation
 pairs.tsv               source<tab>target lines; with a first line of column names, those columns
 pairs.jsonl             an object a line
@@ -10,14 +10,13 @@ pairs.parquet           a table
 
 The last three need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
 or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
-unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case, and a byte-order
-mark is no text.
+unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case. For encodings see
+``pipelines.files.text``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from pyarrow import fs
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
+from pipelines.files.text import TextError, lines_in
 from pipelines.inputs.unique_ids import Seen
 
 FIELDS = ("source", "target")
@@ -190,16 +190,12 @@ def lines_of(path: str) -> Iterator[str]:
     filesystem, inside = filesystems.locate(path)
     number = 1
     try:
-        with filesystem.open_input_stream(inside, compression=packing_of(path)) as packed:
-            for line in io.BufferedReader(packed):
-                encoding = "utf-8-sig" if number == 1 else "utf-8"  # Windows begins a file with a byte-order mark
-                yield line.decode(encoding).removesuffix("\n").removesuffix("\r")
+        with filesystem.open_input_stream(inside, compression=packing_of(path)) as unpacked:
+            for line in lines_in(unpacked):
+                yield line.removesuffix("\n").removesuffix("\r")
                 number += 1
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"text: line {number:,} of {path} is not UTF-8 ({error.reason}); convert the file first, for example with "
-            "iconv"
-        ) from None
+    except TextError as error:
+        raise UserError(f"text: {path}: {error}") from None
     except OSError as error:
         raise UserError(f"text: {path} cannot be read at line {number:,}: {error}") from None
 

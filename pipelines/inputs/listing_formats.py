@@ -6,7 +6,6 @@ A reader takes an open file and gives ``Row``s as it goes. ValueError says what 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from feature_store.files import Files
 from pipelines.errors import UserError
 from pipelines.files.jsonl import json_object, refuse_halves, shown
+from pipelines.files.text import lines_in
 
 LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")
 FILE_COLUMNS = ("uri", "file", "path", "filename", "image")
@@ -42,14 +42,14 @@ class Row(NamedTuple):
 
 
 def read_lines(file) -> Iterator[Row]:
-    for line in _text(file):
+    for line in lines_in(file, newline=""):
         if line := line.strip():
             yield Row(line, line)
 
 
 def read_csv(file) -> Iterator[Row]:
     # Strict: otherwise a quote that is not closed takes all the lines behind it into its field.
-    reader = csv.DictReader(_text(file), skipinitialspace=True, strict=True)
+    reader = csv.DictReader(lines_in(file, newline=""), skipinitialspace=True, strict=True)
     line = 0
     try:
         column = _file_column(reader.fieldnames or ())
@@ -64,7 +64,7 @@ def read_csv(file) -> Iterator[Row]:
 
 
 def read_jsonl(file) -> Iterator[Row]:
-    for number, line in enumerate(_text(file), 1):
+    for number, line in enumerate(lines_in(file), 1):
         if not line.strip():
             continue
         try:
@@ -100,10 +100,6 @@ def read_parquet(file) -> Iterator[Row]:
 
 
 READERS = {".txt": read_lines, ".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
-
-
-def _text(file) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
 
 
 def _file_column(columns) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from pipelines.evaluation.output import choose
 from pipelines.features.preprocess import Preprocess
-from pipelines.inputs.captions import Captioned, read_captions
-from pipelines.inputs.matching import join
+from pipelines.inputs.caption_formats import Captioned
+from pipelines.inputs.captions import read_captions
+from pipelines.inputs.matching import match_captions
 from pipelines.reporting.gallery import Attention, Card, show
 from pipelines.reporting.load import Found, by_epoch
 
@@ -26,7 +27,7 @@ def references(found: Found, data: str | None) -> Known:
     """Examples of --data by the images' ids."""
     ids = {row["image_id"] for row in [*found.rows, *found.samples]}
     examples = read_captions(data) if data else []
-    return {example.image_id: example for example in join(examples, ids)} if examples and ids else {}
+    return {example.image_id: example for example in match_captions(examples, ids)} if examples and ids else {}
 
 
 def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict[str, list[Card]]:

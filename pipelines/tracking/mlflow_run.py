@@ -178,10 +178,11 @@ class Tracking:
             if not self.log(read_lines(out / "metrics.jsonl")):
                 raise ConnectionError("it takes no metrics")
             self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
-            weights = self.recipe.tracking.backbone_weights
-            logged_id = log_model(self.client, self.run_id, out / "best", weights=weights)
+            tracking = self.recipe.tracking
+            given = {"weights": tracking.backbone_weights, "allowed_uris": tracking.allowed_uris}
+            logged_id = log_model(self.client, self.run_id, out / "best", **given)
             if (out / "averaged").is_dir():
-                log_model(self.client, self.run_id, out / "averaged", "averaged", weights)
+                log_model(self.client, self.run_id, out / "averaged", "averaged", **given)
             if self.recipe.tracking.registered_model:
                 self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
 

@@ -14,11 +14,11 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.torch
@@ -27,14 +27,15 @@ from PIL import Image
 
 from pipelines.features.weights import read_weights
 from pipelines.tracking.models import BACKBONE
+from pipelines.tracking.registry import ALLOWED_URIS, MODEL_ID, NO_URIS
 from pipelines.tracking.registry import BACKBONE as WITH
-from pipelines.tracking.registry import MODEL_ID
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
 PROJECT = Path(__file__).parents[2]
@@ -44,45 +45,65 @@ PACKAGES = (
     "safetensors", "ray[data,train]", "pydantic", "pyyaml", "typer", "rich",
 )  # fmt: skip
 """What the code needs, so far as it serves."""
+ALLOWED = "allowed_uris"
+"""The key of MLflow's model config which has the prefixes of what a served captioner opens."""
 
 
 def log_model(
-    client: MlflowClient, run_id: str, folder: str | Path, name: str = "model", weights: str | None = None
+    client: MlflowClient,
+    run_id: str,
+    folder: str | Path,
+    name: str = "model",
+    weights: str | None = None,
+    allowed_uris: Sequence[str] = (),
 ) -> str:
     """Log a model folder as an output of a run, unless the run has it under that name already; returns its id.
 
     Args:
         weights: a file with those of the backbone, which then travels with the model.
+        allowed_uris: see ``pipelines.tracking.allowed_uris``; of a captioner.
     """
     from mlflow.entities import LoggedModelOutput
 
     trained = checkpoint.load(folder)
-    known = logged(client, run_id, name)
-    tags = {MODEL_ID: trained.model_id, "rnncond.system": trained.system}
+    tags = {MODEL_ID: trained.model_id, "rnncond.system": trained.system, ALLOWED_URIS: uris_tag(allowed_uris)}
     if weights:
         tags[WITH] = Path(weights).name
-    if known and tags.items() <= known.tags.items():
+    if known := logged(client, run_id, name, tags):
         return known.model_id
     run = client.get_run(run_id)
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, model_type=trained.system)
-    with saved(folder, trained, weights, run_id, model.model_id) as files:
+    with saved(folder, trained, weights, run_id, model.model_id, allowed_uris) as files:
         client.log_model_artifacts(model.model_id, str(files))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=int(trained.info.get("epoch", 0)))])
     return model.model_id
 
 
-def logged(client: MlflowClient, run_id: str, name: str = "model") -> Any | None:
-    """The newest model that a run has logged under ``name``."""
+def uris_tag(allowed_uris: Sequence[str]) -> str:
+    return " ".join(allowed_uris) or NO_URIS
+
+
+def logged(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]) -> LoggedModel | None:
+    """The newest model with all of ``tags`` that a run has logged under ``name``."""
     outputs = client.get_run(run_id).outputs
     models = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else ())]
-    models = [model for model in models if model.name == name and model.status == "READY"]
+    models = [
+        model
+        for model in models
+        if model.name == name and model.status == "READY" and tags.items() <= model.tags.items()
+    ]
     return max(models, key=lambda model: model.creation_timestamp, default=None)
 
 
 @contextmanager
 def saved(
-    folder: str | Path, trained: Trained, weights: str | None, run_id: str | None = None, model_id: str | None = None
+    folder: str | Path,
+    trained: Trained,
+    weights: str | None,
+    run_id: str | None = None,
+    model_id: str | None = None,
+    allowed_uris: Sequence[str] = (),
 ) -> Iterator[Path]:
     """The MLflow model as a folder, for the time of the block."""
     import mlflow
@@ -100,6 +121,7 @@ def saved(
                 signature=signature_of(trained),
                 input_example=example_of(trained),
                 pip_requirements=requirements(),
+                model_config={ALLOWED: list(allowed_uris)},
                 mlflow_model=mlflow.models.Model(run_id=run_id, model_id=model_id),
             )
         yield Path(place, "logged")
@@ -115,20 +137,23 @@ def as_safetensors(weights: str, folder: Path) -> Path:
 
 
 def signature_of(trained: Trained) -> ModelSignature:
+    """Columns are of any type: MLflow would refuse a whole request for one row whose type is wrong, or make text of its
+    null; ``pipelines.tracking.serving`` answers each row for itself."""
     from dataclasses import asdict
 
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
 
-    from pipelines.tracking.serving import PARAMS, Captions, Translations, options_of
+    from pipelines.tracking.serving import PARAMS, ServedCaptioner, ServedTranslator, options_of
 
-    if trained.features:
-        said, columns = Captions.said, [ColSpec("binary", "image", False), ColSpec("string", "uri", False)]
-    else:
-        said, columns = Translations.said, [ColSpec("string", "text")]
-    answers = [ColSpec("string", said, False), ColSpec("double", "score", False), ColSpec("string", "error", False)]
-    usual = asdict(options_of(trained, {}))
-    params = [ParamSpec(name, kind, usual[name]) for name, kind in PARAMS.items()]
+    served = ServedCaptioner if trained.features else ServedTranslator
+    # Optional, so that it is not MLflow that refuses a table without any, in words that do not say what is expected.
+    columns = [ColSpec(AnyType(), name, False) for name in served.columns]
+    answers = [ColSpec("string", served.answer, False), ColSpec("double", "score", False)]
+    answers.append(ColSpec("string", "error", False))
+    defaults = asdict(options_of(trained, {}))
+    params = [ParamSpec(name, kind, defaults[name]) for name, kind in PARAMS.items()]
     return ModelSignature(Schema(columns), Schema(answers), ParamSchema(params))
 
 

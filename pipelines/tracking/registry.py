@@ -1,7 +1,8 @@
 """MLflow's model registry: versions of a name, of which one is the ``champion``.
 
 A version's tags say which model it is (``rnncond.model_id``), what its scores were, and on what (``rnncond.held_out``),
-and which file of a CNN's weights travels with it (``rnncond.backbone``), if one does.
+which file of a CNN's weights travels with it (``rnncond.backbone``), if one does, and which addresses it opens when it
+is served (``rnncond.allowed_uris``; a version without this tag was logged by 0.1.0, and opens all).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 MODEL_ID, HELD_OUT, BACKBONE = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
+ALLOWED_URIS = "rnncond.allowed_uris"
+NO_URIS = "none"
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -29,10 +32,11 @@ def champion(client: MlflowClient, name: str) -> ModelVersion | None:
         return None
 
 
-def version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:
-    """The newest version that is the model of ``model_id``."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_ID}` = '{model_id}'")
-    return max(found, key=lambda version: int(version.version), default=None)
+def version_of(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
+    """The newest version that has all of ``tags``."""
+    known = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_ID}` = '{tags[MODEL_ID]}'")
+    same = [version for version in known if tags.items() <= version.tags.items()]
+    return max(same, key=lambda version: int(version.version), default=None)
 
 
 def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str, str]) -> ModelVersion:
@@ -44,8 +48,8 @@ def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str,
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     model = client.get_logged_model(logged_id)
-    known = version_of(client, name, model.tags[MODEL_ID])
-    if known and (BACKBONE in known.tags or BACKBONE not in model.tags):
+    identity = {tag: model.tags[tag] for tag in (MODEL_ID, BACKBONE, ALLOWED_URIS) if tag in model.tags}
+    if known := version_of(client, name, identity):
         return known
     return client.create_model_version(
         name, model.artifact_location, model.source_run_id, {**model.tags, **tags}, model_id=logged_id

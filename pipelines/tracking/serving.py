@@ -1,32 +1,38 @@
 """A trained model behind MLflow's pyfunc: a table in, captions or translations out.
 
-A captioner reads the column ``image`` (a picture's bytes; base64 over JSON) or ``uri`` (a path or an address, which the
-server reads), all rows of a request the same one; a translator the column ``text``. Either answers with a row for each
-of the input's: ``caption`` or ``translation``, its ``score``, and ``error``, the reason where there is none. ``PARAMS``
-may change from call to call.
+A captioner reads the column ``image`` (a picture's bytes; base64 over JSON) or, where the model's owner allowed
+addresses when it was logged, ``uri``; a translator the column ``text``. Either answers with a row for each of the
+input's: ``caption`` or ``translation``, its ``score``, and ``error``, the reason where there is none. ``PARAMS`` may
+change from call to call.
 
 ``pipelines.tracking.packaging`` makes such models; ``served_model.py`` is what MLflow runs to load one.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import copy
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipelines.errors import UserError
 from pipelines.features import decode
 from pipelines.features.columns import joined
-from pipelines.features.fetch import ReadError, read
+from pipelines.features.fetch import ReadError
 from pipelines.features.sources import BATCH, rebuild
 from pipelines.inference.captioner import Captioner
 from pipelines.inference.decoder import search_options
 from pipelines.inference.translator import Translator, prepare
+from pipelines.tracking.allowed_uris import AllowedUris
 from pipelines.tracking.models import weights_in
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
@@ -38,67 +44,122 @@ PARAMS = {
 """Fields of ``SearchOptions`` that a caller may set, and MLflow's types of them."""
 BEAM = 5
 """Hypotheses followed at once unless the caller says, as in `rnncond caption` and `rnncond translate`."""
-Answer = dict[str, Any]
+
+
+class Answer(TypedDict, total=False):
+    """A row of the answer: ``caption`` or ``translation`` with its ``score``, or ``error``."""
+
+    caption: str
+    translation: str
+    score: float
+    error: str
 
 
 class Served(PythonModel):
     """Artifacts: ``model``, the folder of ``rnncond.checkpoint``, and for a captioner ``backbone``, a folder with the
-    weights of its CNN, unless they can be found by name."""
+    weights of its CNN, unless they can be found by name. The model config has ``allowed_uris``."""
 
     def load_context(self, context: PythonModelContext) -> None:
         folder = Path(context.artifacts["model"])
         trained = checkpoint.load(folder, device())
-        self.answers = Captions(trained, weights_in(folder)) if trained.features else Translations(trained)
+        if trained.features:
+            allowed = AllowedUris((context.model_config or {}).get("allowed_uris", ()))
+            self.model = ServedCaptioner(trained, weights_in(folder), allowed)
+        else:
+            self.model = ServedTranslator(trained)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        rows = self.answers(model_input, dict(params or {}))
+        try:
+            table = rows_of(model_input, self.model.columns)
+            rows = self.model(table, dict(params or {}))
+        except UserError as error:  # as MLflow's own, which its server answers with the message and without a traceback
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         # As objects: pandas would make NaN of a None, which is no JSON.
-        columns = {name: [row.get(name) for row in rows] for name in (self.answers.said, "score", "error")}
-        return pd.DataFrame(columns, index=model_input.index, dtype=object)
+        columns = {name: [row.get(name) for row in rows] for name in (self.model.answer, "score", "error")}
+        return pd.DataFrame(columns, index=table.index, dtype=object)
 
 
-class Captions:
-    """Pictures to captions, as `rnncond caption` does it.
+def rows_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A request's rows. Of ``{"inputs": ["a", "b"]}`` MLflow makes one row with a list, which is taken apart.
+
+    Raises:
+        UserError: the table has none of ``columns``. MLflow has dropped all others, and with the last of them the rows,
+            so that there is nothing to answer row by row.
+    """
+    given = [name for name in columns if name in table]
+    if not given:
+        raise UserError(
+            f"The request has no rows, or none of its columns is known: expected {' or '.join(map(repr, columns))} in "
+            'every row, as in {"dataframe_records": [{"' + columns[0] + '": ...}, ...]}.'
+        )
+    if len(table) == 1 and all(isinstance(table[name].iloc[0], list) for name in given):
+        lists = {name: table[name].iloc[0] for name in given}
+        if len({len(cells) for cells in lists.values()}) == 1:
+            return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in lists.items()})
+    return table
+
+
+def cells_of(table: pd.DataFrame, name: str) -> list[Any]:
+    """The cells of a column, None where there is none or a null."""
+    if name not in table:
+        return [None] * len(table)
+    return [None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell for cell in table[name]]
+
+
+def kind_of(cell: Any) -> str:
+    """What a cell is, in JSON's words."""
+    if isinstance(cell, bool):
+        return "true or false"
+    kinds = {"a number": numbers.Number, "a text": str, "bytes": bytes, "a list": Sequence, "an object": Mapping}
+    return next((name for name, kind in kinds.items() if isinstance(cell, kind)), type(cell).__name__)
+
+
+class ServedCaptioner:
+    """Captions pictures as `rnncond caption` does.
 
     Args:
         weights: a file with those of the backbone; None where they can be found by its name.
+        allowed: the addresses that a row's ``uri`` may be.
 
     Raises:
         UserError: these are not the weights that the model's features were computed with.
     """
 
-    said = "caption"
+    columns, answer = ("image", "uri"), "caption"
 
-    def __init__(self, trained: Trained, weights: str | None) -> None:
+    def __init__(self, trained: Trained, weights: str | None, allowed: AllowedUris | None = None) -> None:
         self.network = rebuild(trained.features, weights).to(device())
         self.output = trained.features["output"]
         self.captioner = Captioner([trained], options_of(trained, {})).to(device())
+        self.allowed = allowed or AllowedUris()
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
         captioner = copy.copy(self.captioner)
         captioner.options = options_of(captioner.trained[0], params)
         answers: list[Answer] = []
         for start in range(0, len(table), BATCH):
-            answers += self.describe(captioner, table.iloc[start : start + BATCH])
+            answers += self.caption(captioner, table.iloc[start : start + BATCH])
         return answers
 
-    def describe(self, captioner: Captioner, table: pd.DataFrame) -> list[Answer]:
-        answers, pixels = [], {}
-        for place, data in enumerate(contents(table)):
-            answers.append({"error": data} if isinstance(data, str) else {})
-            if isinstance(data, bytes):
-                try:
-                    preprocess = self.network.preprocess
-                    pixels[place] = preprocess(decode.decode(data, preprocess.needed).image)
-                except decode.DecodeError as error:
-                    answers[place] = {"error": str(error)}
+    def caption(self, captioner: Captioner, table: pd.DataFrame) -> list[Answer]:
+        answers: list[Answer] = [{} for _ in range(len(table))]
+        pixels = {}
+        for place, (image, uri) in enumerate(zip(cells_of(table, "image"), cells_of(table, "uri"), strict=True)):
+            try:
+                preprocess = self.network.preprocess
+                data = picture_of(image, uri, self.allowed)
+                pixels[place] = preprocess(decode.decode(data, preprocess.needed).image)
+            except (ReadError, decode.DecodeError) as error:
+                answers[place] = {"error": str(error)}
+            except Exception as error:  # the other rows are not to blame; a message of others may show what was read
+                answers[place] = {"error": f"the picture cannot be read: {type(error).__name__}"}
         for place, row in zip(pixels, self.rows(captioner, list(pixels.values())), strict=True):
             answers[place] = row or {"error": "the search found no caption: its rules leave nothing to say"}
         return answers
 
-    def rows(self, captioner: Captioner, pixels: Sequence[Any]) -> list[Answer | None]:
+    def rows(self, captioner: Captioner, pixels: Sequence[Any]) -> list[Any]:
         if not pixels:
             return []
         size = self.network.batch
@@ -106,27 +167,34 @@ class Captions:
         return captioner(joined([self.network(batch)[self.output] for batch in batches]))
 
 
-def contents(table: pd.DataFrame) -> list[bytes | str]:
-    """Of each row the picture's bytes, or the reason why there are none."""
-    found: list[bytes | str] = []
-    columns = [table[name] if name in table else [None] * len(table) for name in ("image", "uri")]
-    for data, uri in zip(*columns, strict=True):
-        if isinstance(data, bytes | bytearray):
-            found.append(bytes(data))
-        elif isinstance(uri, str):
-            try:
-                found.append(read(uri)[1])
-            except ReadError as error:
-                found.append(str(error))
-        else:
-            found.append("no picture: expected its bytes in the column `image`, or its path or address in `uri`")
-    return found
+def picture_of(image: Any, uri: Any, allowed: AllowedUris) -> bytes:
+    """The bytes of a row's picture.
+
+    Raises:
+        ReadError: there is none, or it cannot be read.
+    """
+    if image is not None and uri is not None:
+        raise ReadError("both `image` and `uri`: expected one of them in a row")
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str):
+        try:
+            return base64.b64decode("".join(image.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise ReadError("`image` is no base64: expected a picture's bytes, over JSON as base64") from None
+    if image is not None:
+        raise ReadError(f"`image` is {kind_of(image)}: expected a picture's bytes, over JSON as base64")
+    if isinstance(uri, str):
+        return allowed.read(uri)
+    if uri is not None:
+        raise ReadError(f"`uri` is {kind_of(uri)}: expected an address")
+    raise ReadError("no picture: expected its bytes in the column `image`")
 
 
-class Translations:
-    """Sentences to translations, as `rnncond translate` does it."""
+class ServedTranslator:
+    """Translates sentences as `rnncond translate` does."""
 
-    said = "translation"
+    columns, answer = ("text",), "translation"
 
     def __init__(self, trained: Trained) -> None:
         self.translator = prepare([trained], ["model"], beam=BEAM)
@@ -134,8 +202,25 @@ class Translations:
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
         translator: Translator = copy.copy(self.translator)
         translator.options = options_of(translator.trained[0], params)
-        texts = [text if isinstance(text, str) else "" for text in table["text"]]
-        return [{"error": said} if isinstance(said, str) else said for said in translator(texts)]
+        texts = cells_of(table, "text")
+        answers: list[Answer] = [{"error": problem} if (problem := problem_of(text)) else {} for text in texts]
+        places = [place for place, answer in enumerate(answers) if not answer]
+        for place, row in zip(places, translator([texts[place] for place in places]), strict=True):
+            answers[place] = {"error": row} if isinstance(row, str) else row
+        return answers
+
+
+def problem_of(text: Any) -> str | None:
+    """Why a cell is no sentence."""
+    if text is None:
+        return "no text: expected a string in the column `text`"
+    if not isinstance(text, str):
+        return f"`text` is {kind_of(text)}: expected a string"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "`text` has half of a surrogate pair, which is no character"
+    return None
 
 
 def options_of(trained: Trained, params: Mapping[str, Any]) -> SearchOptions:

@@ -28,6 +28,7 @@ from pipelines.evaluation import evaluate_captions, evaluate_translations
 from pipelines.evaluation.caption_metrics import Tokenizer
 from pipelines.evaluation.output import SUMMARY, keep
 from pipelines.files import filesystems
+from pipelines.files.text import encoding_of
 from pipelines.tracking.models import locate
 from pipelines.verbs.options import TrackingUri
 from rnncond import checkpoint
@@ -86,6 +87,10 @@ def run(
     split: Annotated[str | None, Option(help="train, val or test; by default val, or all of --hypotheses")] = None,
     beam: Annotated[int, Option(help="hypotheses followed at once", min=1)] = 5,
     tokenizer: Annotated[Tokenizer, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
+    partial: Annotated[
+        bool,
+        Option("--partial", help="--hypotheses of captions: score the images that have both a caption and references"),
+    ] = False,
     shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
     fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
     out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
@@ -101,6 +106,11 @@ def run(
         raise UserError(f"Say one of {', '.join(given)}; found {' and '.join(named) or 'none'}.")
     if kind and hypotheses is None:
         raise UserError(f"--kind is of --hypotheses; what {named[0]} has is known.")
+    if partial and hypotheses is None:
+        raise UserError(
+            f"--partial is for --hypotheses; with {named[0]} the images that have captions are scored in any case, and "
+            "the others named."
+        )
     references = [absolute(path) for path in data or ()]
     trained = folder = None
     if model is not None:
@@ -113,7 +123,7 @@ def run(
         text = (kind or look(references[0])) == "text"
     else:
         text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
-    only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None,
+    only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None, "--partial": partial or None,
                      "--tokenizer": None if tokenizer == "auto" else tokenizer}  # fmt: skip
     refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
     out = out or folder or captions or translations
@@ -126,7 +136,7 @@ def run(
         half, found = evaluate_translations, evaluate_translations.find(**given, source=source)
         evaluation = evaluate_translations.evaluate(found, lowercase)
     else:
-        half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split)
+        half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split, partial=partial)
         evaluation = evaluate_captions.evaluate(found, tokenizer, shuffled)
     if out:
         keep(Path(out), evaluation, found, half.RANK, half.NAME)
@@ -149,9 +159,10 @@ def look(references: str) -> Kind:
         return "captions"
     try:
         with filesystem.open_input_stream(inside) as file:
-            start = file.read(1 << 16).decode("utf-8-sig", errors="replace").lstrip()
+            content = file.read(1 << 16)
     except OSError as error:
         raise UserError(f"The references {references} cannot be read: {error}") from None
+    start = content.decode(encoding_of(content), errors="replace").lstrip()
     named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
     kind: Kind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
     what = {"captions": "captions of images", "text": "translations, line by line"}[kind]

@@ -26,7 +26,7 @@ from pipelines.tracking import registry
 from pipelines.tracking.client import LOCAL_TRACKING, absolute, client_at
 from pipelines.tracking.lineage import held_out, sha256_of
 from pipelines.tracking.models import locate, weights_in
-from pipelines.tracking.packaging import log_model
+from pipelines.tracking.packaging import log_model, uris_tag
 from pipelines.training.run_folder import read_run
 from pipelines.verbs import evaluate
 from rnncond import checkpoint
@@ -77,6 +77,13 @@ def run(
     weights: Annotated[
         str | None, Option(help="of a captioner's backbone: a file that is to travel with the model")
     ] = None,
+    allow_uri: Annotated[
+        list[str] | None,
+        Option(
+            help="a prefix, as https://HOST/PATH/ or s3://BUCKET/, of addresses that the served model opens for the "
+            "uri of a request; may be given several times; by default it opens none"
+        ),
+    ] = None,
     tracking_uri: Annotated[
         str | None, Option(help="of MLflow; by default MLFLOW_TRACKING_URI, the run's own, or sqlite:///mlflow.db")
     ] = None,
@@ -85,11 +92,16 @@ def run(
     if not data and (source or store or split):
         raise UserError("--source, --store and --split say how both models are scored on --data; say --data FILE, too.")
     try:
+        option = "--name"
         sections.model_name(name)
+        option = "--allow-uri"
+        allowed = [sections.uri_prefix(prefix) for prefix in allow_uri or ()]
     except ValueError as error:
-        raise UserError(f"--name: {error}.") from None
+        raise UserError(f"{option}: {error}.") from None
     folder = locate(model, tracking_uri)
     trained = checkpoint.load(folder)
+    if allowed and not trained.features:
+        raise UserError("--allow-uri: a translator opens no addresses; leave it out.")
     if weights:
         check_backbone(trained.features, weights)
     about = read_run(folder.parent)
@@ -97,7 +109,8 @@ def run(
     client = client_at(uri)
     present = registry.champion(client, name)
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
-    if same and (not weights or registry.BACKBONE in present.tags):
+    opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
+    if same and opens_the_same and (not weights or registry.BACKBONE in present.tags):
         return outcome(name, present, "it is the champion already", trained)
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
@@ -116,12 +129,17 @@ def run(
         if present and data and not same
         else present and present.tags
     )
-    logged_id = log_model(client, run_of(client, model, folder, about), folder, weights=weights or weights_in(folder))
+    travelling = weights or weights_in(folder)
+    run_id = run_of(client, model, folder, about)
+    logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed)
     version = registry.register(client, name, logged_id, tags)
     if present is None:
         verdict = "it is the champion, the first"
     elif same:
-        verdict = f"it is the champion as before, now with the weights in {Path(weights).name}"
+        opening = f"opening {' and '.join(allowed)}" if allowed else "opening no addresses"
+        changes = [] if opens_the_same else [f"{opening} when served"]
+        changes += [f"with the weights in {Path(weights).name}"] if weights else []
+        verdict = f"it is the champion as before, now {' and '.join(changes)}"
     else:
         better = registry.beats(tags, theirs, metric)
         if better is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import timm
 import torch
 from PIL import Image
 
@@ -27,6 +28,7 @@ PREPROCESSING = {
 RECIPE = {"backbone": "test/none", "preprocessing": PREPROCESSING}
 ROWS, COLUMNS, SIZE = 2, 3, 4
 WORDS = "a b c d e f g h"
+BACKBONE = "timm/test_resnet"
 
 
 def make_pictures(folder: Path) -> None:
@@ -91,3 +93,10 @@ def model_reading(folder: Path, system: str, output: str, recipe: dict, **search
     trained = checkpoint.Trained(system, model.eval(), vocabulary, None, described, info)
     checkpoint.save(trained, folder)
     return trained
+
+
+def weights_file(folder: Path) -> Path:
+    """A pickled file of weights for ``BACKBONE`` that are neither the random ones nor anybody's."""
+    torch.manual_seed(7)
+    torch.save(timm.create_model(BACKBONE.removeprefix("timm/")).state_dict(), folder / "own.pth")
+    return folder / "own.pth"

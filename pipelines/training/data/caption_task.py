@@ -16,8 +16,9 @@ from feature_store import Snapshot, Store, shape_of
 from pipelines.config.recipe import CaptionRecipe
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import caption_scores
-from pipelines.inputs.captions import Captioned, read_captions
-from pipelines.inputs.matching import join
+from pipelines.inputs.caption_formats import Captioned
+from pipelines.inputs.captions import read_captions
+from pipelines.inputs.matching import match_captions
 from pipelines.training.data.feature_batches import Batches, Split, places, split_of
 from pipelines.training.data.start_model import REWARDS, start_of
 from rnncond.checkpoint import tensors_of
@@ -116,7 +117,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
             "Where the store has them already in another set, name it in data.fingerprint."
         )
     there = places(snapshot)
-    joined = join(examples, there.image_ids)
+    joined = match_captions(examples, there.image_ids)
     train, validation = (in_split(joined, name, data.captions) for name in (data.train, data.validation))
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
     features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output}

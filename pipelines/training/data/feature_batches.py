@@ -28,7 +28,7 @@ import torch
 
 from feature_store import Snapshot, shape_of
 from pipelines.features.columns import Values, of_column, pad_regions
-from pipelines.inputs.captions import Captioned
+from pipelines.inputs.caption_formats import Captioned
 from pipelines.threads import ahead
 from rnncond.contract import BOS, EOS, PAD, Source
 from rnncond.text import Vocabulary

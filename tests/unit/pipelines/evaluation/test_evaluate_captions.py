@@ -197,3 +197,42 @@ def test_results_are_written_whole_or_stay_as_they_were(tmp_path):
     output.write(tmp_path, {"scores": {"CIDEr": 3.0}}, [{"image_id": "c"}])
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"scores": {"CIDEr": 3.0}}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_part_of_the_pictures_is_scored_when_asked_and_the_others_are_counted(tmp_path, capsys):
+    """Of four images with references two have a caption; one caption is of no image."""
+    data = captioner.make_captions(tmp_path / "captions.jsonl")
+    hypotheses = tmp_path / "results.json"
+    said = {IDS[0]: "a dog", IDS[2]: "a cat", "nobody": "a bird"}
+    hypotheses.write_text(json.dumps([{"image_id": name, "caption": text} for name, text in said.items()]))
+    arguments = ["--hypotheses", hypotheses, "--references", data, "--tokenizer", "simple"]
+    assert run(*arguments) == 2
+    error = last_line(capsys)["error"]
+    assert "2 images" in error and "--partial" in error
+    assert run(*arguments, "--partial", "--out", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out.strip().splitlines()[-1])
+    assert (summary["images"], summary["references without caption"], summary["captions without references"]) == (
+        2,
+        2,
+        1,
+    )
+    assert IDS[1] in captured.err and "nobody" in captured.err
+    expected = caption_scores({name: said[name] for name in (IDS[0], IDS[2])},
+                              {name: REFERENCES[name] for name in (IDS[0], IDS[2])})  # fmt: skip
+    assert summary["CIDEr"] == pytest.approx(expected["CIDEr"])
+    evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert evaluation["not_scored"] == {"references_without_caption": 2, "captions_without_references": 1}
+
+
+def test_results_with_cocos_ids_are_scored_on_karpathys_split(tmp_path, capsys):
+    texts = {391895: "a man rides a motorcycle", 522418: "a woman cuts a cake"}
+    images = [{"filepath": "val2014", "filename": f"COCO_val2014_{number:012d}.jpg", "cocoid": number, "split": "test",
+               "sentences": [{"raw": text}]} for number, text in texts.items()]  # fmt: skip
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    results = [{"image_id": number, "caption": text} for number, text in texts.items()]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    arguments = ["--hypotheses", tmp_path / "results.json", "--references", tmp_path / "dataset_coco.json"]
+    assert run(*arguments, "--split", "test", "--tokenizer", "simple") == 0
+    summary = last_line(capsys)
+    assert (summary["images"], summary["BLEU-4"]) == (2, pytest.approx(100))

@@ -18,7 +18,7 @@ KINDS = {
     "AppleDouble": bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(140),
     "compressed archive": b"\x1f\x8b\x08\0\0\0",
     "film": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
-    "20 bytes that begin with b'not a pi'": b"not a picture at all",
+    "20 bytes of no format": b"not a picture at all",
 }
 
 

@@ -1,4 +1,4 @@
-"""Captions read from each format, mistakes in them, and their join with images."""
+"""Captions read from each format, and mistakes in them."""
 
 import gzip
 import hashlib
@@ -9,8 +9,8 @@ import pytest
 
 from pipelines import console
 from pipelines.errors import UserError
-from pipelines.inputs.captions import Captioned, hold_out, read_captions
-from pipelines.inputs.matching import join
+from pipelines.inputs.caption_formats import Captioned
+from pipelines.inputs.captions import hold_out, read_captions
 from pipelines.tracking.lineage import sha256_of
 from pipelines.verbs import evaluate
 
@@ -67,39 +67,6 @@ def test_captions_in_a_bucket(bucket):
         read_captions(f"{uri}/gone")
     with pytest.raises(UserError, match="no file system for this address"):
         read_captions("nowhere://c.jsonl")
-
-
-def test_karpathy(tmp_path):
-    def entry(name, split):
-        return {"filename": name, "filepath": "val2014", "split": split, "sentences": [{"raw": "A", "tokens": ["a"]}]}
-
-    path = write(
-        tmp_path / "d.json", {"dataset": "coco", "images": [entry("x.jpg", "restval"), entry("y.jpg", "test")]}
-    )
-    x, y = read_captions(path)
-    assert x == Captioned("x", "val2014/x.jpg", "train", ("A",))
-    assert (y.image_id, y.split) == ("y", "test")
-
-
-def test_coco_from_a_folder_of_both_files(tmp_path):
-    for split, number in (("train", 7), ("val", 8)):
-        notes = [{"id": 1, "image_id": number, "caption": "One"}, {"id": 2, "image_id": number, "caption": "Two"}]
-        images = [{"id": number, "file_name": f"{split}{number}.jpg"}, {"id": 99, "file_name": "undescribed.jpg"}]
-        write(tmp_path / f"captions_{split}2014.json", {"images": images, "annotations": notes})
-    assert read_captions(tmp_path) == [
-        Captioned("7", "train7.jpg", "train", ("One", "Two")),
-        Captioned("8", "val8.jpg", "val", ("One", "Two")),
-    ]
-
-
-def test_flickr_tokens_take_splits_from_the_lists_beside_them(tmp_path):
-    path = write(tmp_path / "Flickr8k.token.txt", "a.jpg#0\tA dog .", "b.jpg#0\tA cat", "a.jpg#1\tDog", "c.jpg#0\tNo")
-    write(tmp_path / "Flickr_8k.trainImages.txt", "a.jpg")
-    write(tmp_path / "Flickr_8k.devImages.txt", "b.jpg")
-    assert read_captions(path) == [
-        Captioned("a", "a.jpg", "train", ("A dog .", "Dog")),
-        Captioned("b", "b.jpg", "val", ("A cat",)),
-    ]
 
 
 def test_without_any_split_about_one_image_in_twenty_is_held_out_by_its_id_alone(tmp_path):
@@ -219,26 +186,3 @@ def test_no_such_file_no_text_and_many_mistakes(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=r"no file captions_\*\.json"):
         read_captions(tmp_path / "folder")
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [["a", "b"], ["images/a.jpg", "images/b.jpg"], ["images/a", "images/b"], ["b.jpg"], ["val/a.jpg", "train/b.jpg"]],
-)
-def test_join_finds_the_spelling_of_the_images(ids):
-    examples = [DOG, Captioned("b", "images/b.jpg", "val", ("A",)), Captioned("c", "images/c.jpg", "val", ("A",))]
-    joined = join(examples, [*ids, "zebra"])
-    assert [example.image_id for example in joined] == ids
-    assert len(joined.without_image) == 3 - len(ids)
-    assert joined.without_captions == ["zebra"]
-    assert "1 (zebra)" in joined.describe()
-
-
-def test_join_does_not_use_a_spelling_that_two_examples_share():
-    examples = [Captioned("1", "x/a.jpg", "train", ("A",)), Captioned("2", "y/a.jpg", "train", ("A",))]
-    with pytest.raises(UserError, match="None of 2 captioned images is among the 1"):
-        join(examples, ["a"])
-
-
-def test_join_of_everything_has_nothing_to_tell():
-    assert join([DOG], ["a"]).describe() == ""

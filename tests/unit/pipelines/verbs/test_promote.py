@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from pipelines.config.recipe import read_recipe
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
+from pipelines.features import backbones
 from pipelines.tracking import registry
 from pipelines.tracking.client import IMPATIENT
-from pipelines.tracking.models import locate
+from pipelines.tracking.models import locate, weights_in
 from pipelines.training.run_folder import read_run
 from pipelines.verbs import evaluate, promote
 from rnncond import checkpoint
+from tests.worlds.captioner import BACKBONE, model_reading, weights_file
 from tests.worlds.translator import PAIRS, make_translator, write_text
 
 
@@ -148,3 +151,55 @@ def test_a_model_without_a_recipe_is_judged_by_data_alone(name, tmp_path):
     checkpoint.save(trained, tmp_path / "bare")
     with pytest.raises(UserError, match=r"without a recipe.*Give --data"):
         promote.run(model=str(tmp_path / "bare"), name=name)
+
+
+def test_weights_given_later_travel_with_the_champion(client, name, tmp_path):
+    weights = weights_file(tmp_path)
+    trained = model_reading(tmp_path / "best", "show_tell", "pooled", backbones.load(BACKBONE, str(weights)).recipe)
+    trained.info |= {"recipe": {**trained.info["recipe"], "data": {}}, "CIDEr": 9.0}
+    checkpoint.save(trained, tmp_path / "best")
+
+    def promoted(**options):
+        summary = promote.run(model=str(tmp_path / "best"), name=name, metric="CIDEr", **options).summary
+        return summary["version"], summary["verdict"]
+
+    assert promoted() == (1, "it is the champion, the first")
+    assert weights_in(locate(f"models:/{name}@champion")) is None
+    for _ in range(2):
+        version, _ = promoted(weights=str(weights))
+        assert version == 2
+        assert Path(weights_in(locate(f"models:/{name}@champion"))).name == "own.safetensors"
+    assert promoted() == (2, "it is the champion already")
+    with pytest.raises(UserError, match="The model was trained on the features"):
+        promote.run(model=str(tmp_path / "best"), name=name, metric="CIDEr", weights="random")
+
+
+def test_a_served_champion_opens_what_the_last_promotion_allowed(client, name, tmp_path):
+    recipe = backbones.load(BACKBONE, "random").recipe
+    trained = model_reading(tmp_path / "best", "show_tell", "pooled", recipe)
+    trained.info |= {"recipe": {**trained.info["recipe"], "data": {}}, "CIDEr": 9.0}
+    checkpoint.save(trained, tmp_path / "best")
+
+    def promoted(**options):
+        summary = promote.run(model=str(tmp_path / "best"), name=name, metric="CIDEr", **options).summary
+        served = mlflow.pyfunc.load_model(client.get_model_version_download_uri(name, str(summary["version"])))
+        return summary["version"], summary["verdict"], served.model_config["allowed_uris"]
+
+    both = ["s3://bucket/photos/", "https://host/"]
+    assert promoted() == (1, "it is the champion, the first", [])
+    opening = "it is the champion as before, now opening s3://bucket/photos/ and https://host/ when served"
+    assert promoted(allow_uri=both) == (2, opening, both)
+    assert promoted(allow_uri=both) == (2, "it is the champion already", both)
+    assert promoted() == (1, "it is the champion as before, now opening no addresses when served", [])
+    assert registry.champion(client, name).aliases == ["champion"]
+
+
+@pytest.mark.parametrize("prefix", ["/data/", "https://host", "file:///data/"])
+def test_prefixes_that_cannot_be_allowed(make, prefix):
+    with pytest.raises(UserError, match=r"--allow-uri: found .*expected https://HOST"):
+        promote.run(model=make(0, 5.0), name="translator", allow_uri=[prefix])
+
+
+def test_a_translator_opens_nothing(client, name, make):
+    with pytest.raises(UserError, match="--allow-uri: a translator opens no addresses"):
+        promote.run(model=make(0, 5.0), name=name, allow_uri=["https://host/"])
