@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipelines.errors import UserError
-from pipelines.files.filesystems import locate, version_of
+from pipelines.files.filesystems import as_uri, locate, version_of
 from pipelines.inputs import shards
 
 MAX_BYTES = 512 << 20
@@ -34,7 +34,7 @@ def read(uri: str, version: str | None = None) -> tuple[str | None, bytes]:
         if address:
             size = shards.size_of(address)
             refuse_large(size or 0)
-            return version, shards.read_member(filesystem, path, address, version)
+            return version, _read_member(filesystem, path, address, version, place)
         given = version and not shards.is_ours(version)
         if isinstance(filesystem, fs.S3FileSystem):
             found, data = _read_object(filesystem, path)
@@ -63,6 +63,16 @@ def opened(place: str) -> tuple[fs.FileSystem, str]:
     except Exception as error:
         scheme = place.partition("://")[0]
         raise ReadError(f"an address that {scheme}:// does not take ({type(error).__name__}: {error})") from None
+
+
+def _read_member(filesystem: fs.FileSystem, path: str, address: str, version: str | None, place: str) -> bytes:
+    try:
+        return shards.read_member(filesystem, path, address, version)
+    except shards.NoBytes as row:
+        try:
+            return read(row.file if "://" in row.file else as_uri(filesystem, row.file, place))[1]
+        except ReadError as error:
+            raise ReadError(f"{row}, of which is said: {error}") from None
 
 
 def _read_object(filesystem: fs.S3FileSystem, path: str) -> tuple[str, bytes]:

@@ -38,11 +38,15 @@ from pipelines.inputs.unique_ids import Seen
 from pipelines.threads import ahead
 
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpf", ".jpx"),
+    *(".ico", ".tga"),
 )
 SHOWN = ".jpg .png .webp .gif .tif ..."
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (
+    *(".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4"),
+    *(".zip", ".7z", ".rar"),
+)
 CHUNK_ROWS = 16_384
 SHARDS_AHEAD, MEMBERS_AHEAD = 8, 16_384
 """Tars in object storage whose headers are read at the same time, and what is held of each: one alone waits for its
@@ -124,9 +128,9 @@ class Listing:
 
     def _folder(self, filesystem: fs.FileSystem, root: str) -> Iterator[Row | None]:
         for file in walk(filesystem, root):
-            hidden = file.path.rpartition("/")[2].startswith(".")
-            wanted = (suffix_of(file.path) in SUFFIXES and not hidden) or file.is_folder
-            yield self._row(filesystem, file, root) if wanted else None
+            row = self._row(filesystem, file, root)
+            wanted = (suffix_of(file.path) in SUFFIXES or file.is_folder) and not shards.is_hidden(row.image_id)
+            yield row if wanted else None
 
     def _glob(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Row | None]:
         begun: deque[Iterable[Row | None]] = deque()
@@ -156,6 +160,8 @@ class Listing:
             if not (may_hold(path.rstrip("/")) if file.is_folder else matches(path)):
                 continue
             row = self._row(filesystem, file, root)
+            if shards.is_hidden(row.image_id) and "/." not in pattern:  # as in a shell, * stands for no dot at first
+                continue
             refuse_compressed(file.path)
             if suffix_of(file.path) not in (".tar", ".parquet") or file.problem:
                 yield [row]
@@ -209,15 +215,15 @@ class Listing:
         for member in members:
             if not member.name:
                 yield Row(shard, uri, member.version, member.problem)
-            elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES:
+            elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES and not shards.is_hidden(member.name):
                 yield Row(f"{shard}/{member.name}", f"{member.address}::{uri}", member.version, member.problem)
             else:
                 yield None
 
-    def _cells(self, parquet: pq.ParquetFile, column: str, version: str, uri: str, shard: str) -> Iterator[Row]:
+    def _cells(self, parquet: pq.ParquetFile, column: str, version: str, uri: str, shard: str) -> Iterator[Row | None]:
         self._named = self._named or "image_id" in parquet.schema_arrow.names
         for cell in shards.table_cells(parquet, column, version, shard):
-            yield Row(cell.name, f"{cell.address}::{uri}", version)
+            yield Row(cell.name, f"{cell.address}::{uri}", version) if cell else None
 
 
 def folders_of(pattern: str) -> Callable[[str], bool]:
@@ -237,6 +243,6 @@ def folders_of(pattern: str) -> Callable[[str], bool]:
 def refuse_compressed(path: str) -> None:
     if path.lower().endswith(COMPRESSED):
         raise UserError(
-            f"images: {path} is compressed as a whole, so no member can be read without all before it. Unpack it to a "
-            ".tar; pictures are compressed already."
+            f"images: {path} is a compressed archive (as are .tgz, .tar.gz, .zip ...), of which no member can be read "
+            "without all before it. Unpack it, or make a plain .tar of it; pictures are compressed already."
         )

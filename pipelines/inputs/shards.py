@@ -19,9 +19,10 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -51,6 +52,14 @@ NO_FILE = {
     tarfile.LNKTYPE: "a hard link to {}, of which no file comes before it in the archive",
     tarfile.SYMTYPE: "a symbolic link to {}, of which no file comes before it in the archive",
 }
+
+
+class NoBytes(OSError):
+    """A row of a table has no picture, but the name of its ``file``, as in Hugging Face's {bytes, path}."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"the row has no bytes, but the path {file}")
+        self.file = file
 
 
 class Member(NamedTuple):
@@ -142,6 +151,12 @@ def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
             yield info
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a file, named from the folder or archive that is listed, is hidden or lies in a hidden folder. Macs put
+    one beside each file (``._NAME``, AppleDouble, RFC 1740), in archives below ``__MACOSX``, too."""
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.split("/"))
+
+
 def bytes_column(schema: pa.Schema) -> str | None:
     """The column of a Parquet table that holds pictures, as ``parent.child`` in a struct (Hugging Face's way)."""
     for name in BYTES_COLUMNS:
@@ -158,18 +173,41 @@ def is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> Iterator[Member]:
+def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> Iterator[Member | None]:
     """The pictures of a Parquet table in its order; the bytes stay unread. Named by ``image_id``, else by row, as in
-    ``shard/00000017``."""
+    ``shard/00000017``. None stands for a row that is no picture: of a hidden file (Hugging Face's ``path``), or one
+    that img2dataset could not download (its ``status``)."""
     first = 0
-    named = "image_id" in file.schema_arrow.names
+    known = file.schema_arrow
+    path = path_column(known, column)
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
-        ids = file.read_row_group(group, ["image_id"])["image_id"].cast(pa.string()).to_pylist() if named else None
+        wanted = [name for name in ("image_id", "status", path) if name and (name == path or name in known.names)]
+        table = file.read_row_group(group, wanted) if wanted else pa.table({})
+        ids = texts(table, "image_id")
+        paths, states = texts(table, path), texts(table, "status")
         for row in range(rows):
+            if (paths and is_hidden(paths[row] or "")) or (states and (states[row] or "").startswith("failed")):
+                yield None
+                continue
             name = ids[row] if ids and ids[row] is not None else f"{shard}/{first + row:08d}"
             yield Member(name, f"cell://{group}/{row}/{column}", version)
         first += rows
+
+
+def path_column(schema: pa.Schema, column: str) -> str | None:
+    """Where the names of the pictures in ``column`` are, as ``parent.path``, if they have any."""
+    parent, _, child = column.partition(".")
+    return f"{parent}.path" if child and schema.field(parent).type.get_field_index("path") >= 0 else None
+
+
+def texts(table: pa.Table, column: str | None) -> list[str | None] | None:
+    """A column as strings, None if it is not there."""
+    parent, _, child = (column or "").partition(".")
+    if parent not in table.column_names:
+        return None
+    values = pc.struct_field(table[parent], child) if child else table[parent]
+    return values.cast(pa.string()).to_pylist()
 
 
 # Reading
@@ -204,9 +242,13 @@ def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str
         return file
 
     found = TABLES.get((path, version, int(group), column), open_file).row(int(row))
-    if found is None:
+    if found is not None:
+        return found
+    parent, _, child = column.partition(".")
+    name = TABLES.get((path, version, int(group), f"{parent}.path"), open_file).row(int(row)) if child else None
+    if not name:
         raise OSError("there are no bytes in this row")
-    return found
+    raise NoBytes(name if "://" in name else posixpath.join(posixpath.dirname(path), name))
 
 
 def _read_stretch(filesystem: fs.FileSystem, path: str, offset: int, size: int, version: str | None) -> bytes:
@@ -263,14 +305,16 @@ class Rows:
 
     def _start(self) -> None:
         file = pq.ParquetFile(self.open_file(), pre_buffer=False, buffer_size=TABLE_BLOCK)
-        name, *_ = self.column.split(".")
-        if name not in file.schema_arrow.names or self.group >= file.num_row_groups:
+        name, _, self.child = self.column.partition(".")
+        kind = file.schema_arrow.field(name).type if name in file.schema_arrow.names else None
+        there = kind is not None and (not self.child or kind.get_field_index(self.child) >= 0)
+        if not there or self.group >= file.num_row_groups:
             raise OSError(f"there is no column {self.column} or row group {self.group}: the file has changed")
         self.batches = file.iter_batches(WINDOW, row_groups=[self.group], columns=[self.column])
         self.windows: list[pa.Array] = []
         self.first = 0
 
-    def row(self, index: int) -> bytes | None:
+    def row(self, index: int) -> Any:
         with self.lock:
             if index < self.first:
                 self._start()
@@ -291,7 +335,7 @@ class Rows:
         if batch is None:
             raise OSError(f"row group {self.group} has fewer rows: the file has changed")
         values = batch.column(0)
-        self.windows.append(values.field("bytes") if pa.types.is_struct(values.type) else values)
+        self.windows.append(pc.struct_field(values, self.child) if self.child else values)
         if len(self.windows) > 2:  # threads that read ahead are a few rows apart
             self.first += len(self.windows.pop(0))
 

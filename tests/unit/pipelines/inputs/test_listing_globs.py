@@ -60,7 +60,7 @@ def test_a_tree_of_more_folders_than_calls_may_nest(tmp_path):
     ("pattern", "read", "expected"),
     [
         ("*.jpg", ["."], ["a.jpg", "b.jpg"]),
-        ("[a]/*", [".", "a"], ["a/.hidden.jpg", "a/1.webp", "a/2.PNG"]),
+        ("[a]/*", [".", "a"], ["a/1.webp", "a/2.PNG"]),
         ("?/c*/*.jpg", [".", "a", "b", "b/c1"], ["b/c1/x.jpg"]),
         ("b?/**/*.jpg", [".", "b2", "b2/c", "b2/c/d"], ["b2/c/d/y.jpg", "b2/z.jpg"]),
     ],
@@ -149,3 +149,13 @@ def test_an_id_of_two_shards_names_both(tmp_path, monkeypatch, rows_a_chunk):
         pq.write_table(pa.table({"image_id": own, "image": [b"x", b"y"]}), tmp_path / f"{name}.parquet")
     with pytest.raises(UserError, match=r"gives image_id 'y' to several files.*1/image::.*a\.parquet and .*b\.parquet"):
         ids(tmp_path / "*.parquet")
+
+
+def test_a_glob_may_ask_for_hidden_files(tree):
+    """As in a shell, a star stands for no dot at the beginning of a name."""
+    assert [row["image_id"] for chunk in Listing(f"{tree}/a/.*").chunks() for row in chunk.to_pylist()] == [
+        ".hidden.jpg"
+    ]
+    assert ".hidden.jpg" not in [
+        row["image_id"] for chunk in Listing(f"{tree}/a/*").chunks() for row in chunk.to_pylist()
+    ]

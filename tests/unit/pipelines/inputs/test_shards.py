@@ -263,7 +263,7 @@ def test_a_look_at_an_object_serves_all_of_its_members(monkeypatch):
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "*.tar.gz"])
 def test_compressed_tars_are_refused(tmp_path, name):
     (tmp_path / name.replace("*", "a")).write_bytes(b"")
-    with pytest.raises(UserError, match=r"compressed as a whole.* Unpack it"):
+    with pytest.raises(UserError, match=r"compressed archive .*\.tgz.* Unpack it"):
         listed(tmp_path / name)
 
 
@@ -481,3 +481,65 @@ def test_a_glob_of_tables_with_uris(tmp_path):
         str(tmp_path / "b.jpg"),
         "/abs/b.jpg",
     ]
+
+
+# As datasets of the field come
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "glob", "Hugging Face"])
+def test_hidden_files_and_folders_are_passed_over_alike(tmp_path, kind):
+    """Each of them is a failure otherwise: a Mac puts ``._a.jpg`` beside ``a.jpg`` (RFC 1740)."""
+    shown, hidden = ["a.jpg", "b/c.jpg"], ["._a.jpg", "__MACOSX/._a.jpg", ".thumbnails/a.jpg", "b/.hidden/x/a.jpg"]
+    names = [*hidden[:2], *shown, *hidden[2:]]
+    for name in names:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    match kind:
+        case "tar":
+            images, first = tmp_path / "photos.tar", "photos.tar/./"
+            with tarfile.open(images, "w") as archive:
+                for name in names:
+                    archive.add(tmp_path / "photos" / name, f"./{name}")
+        case "Hugging Face":
+            images, first = tmp_path / "t.parquet", "t.parquet/"
+            pq.write_table(pa.table({"image": [{"bytes": b"x", "path": name} for name in names]}), images)
+            shown = ["00000002", "00000003"]
+        case "glob":
+            images, first = tmp_path / "photos" / "**" / "*.jpg", ""
+        case _:
+            images, first = tmp_path / "photos", ""
+    rows, ignored = listed(images)
+    assert [row["image_id"] for row in rows] == [first + name for name in shown]
+    assert ignored == (0 if kind == "glob" else len(hidden))  # which * does not stand for
+
+
+def test_a_row_of_hugging_face_without_bytes_is_the_file_at_its_path(tmp_path):
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images" / "b.jpg").write_bytes(b"of the file")
+    (tmp_path / "c.jpg").write_bytes(b"of another")
+    cells = [
+        {"bytes": b"in the table", "path": "a.jpg"},
+        {"bytes": None, "path": "images/b.jpg"},
+        {"bytes": None, "path": str(tmp_path / "c.jpg")},
+        {"bytes": None, "path": "gone.jpg"},
+        {"bytes": None, "path": None},
+    ]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "data" / "t.parquet")
+    rows, _ = listed(tmp_path / "data" / "t.parquet")
+    assert [fetch.read(row["uri"], row["version"])[1] for row in rows[:3]] == [
+        b"in the table", b"of the file", b"of another"
+    ]  # fmt: skip
+    for row, reason in zip(
+        rows[3:], ("no bytes, but the path .*gone.jpg.*no such file", "no bytes in this row"), strict=True
+    ):
+        with pytest.raises(ReadError, match=reason):
+            fetch.read(row["uri"], row["version"])
+
+
+def test_what_img2dataset_could_not_download_is_no_picture(tmp_path):
+    states = ["success", "failed_to_download", "success", "failed_to_resize"]
+    jpgs = [b"x" if state == "success" else None for state in states]
+    pq.write_table(pa.table({"jpg": jpgs, "key": list("0123"), "status": states}), tmp_path / "00000.parquet")
+    rows, ignored = listed(tmp_path / "00000.parquet")
+    assert [row["image_id"] for row in rows] == ["00000.parquet/00000000", "00000.parquet/00000002"]
+    assert ignored == 2
