@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,48 @@ def release_of(releases, weights: str):
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """The tensors in a weights file, by name; nothing in the file is run."""
-    if not Path(path).is_file():
+    """The tensors in a weights file, by name; nothing in the file is run.
+
+    Raises:
+        UserError: there is no such file, or it is of another kind.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise UserError(f"weights: there is no file {path}; give a file, or `pretrained`, or `random`")
+    expected = f"weights: {path} is no .safetensors, and no .pth or .pt of tensors by name"
     try:
-        if path.endswith(".safetensors"):
+        if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(path)
+            state = load_file(file)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"weights: {path} is no .safetensors, and no .pth or .pt of tensors only: {reason}") from error
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except (Exception, SystemExit) as error:  # whatever the parsers of foreign bytes meet
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(f"{expected}: {reason}") from error
     for wrapper in ("state_dict", "model"):
-        if isinstance(state.get(wrapper), dict):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not isinstance(state, Mapping):
+        raise UserError(f"{expected}: it holds a {type(state).__name__}, expected a mapping of names to tensors")
+    tensors = {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
+        names = ", ".join(sorted(map(str, state))[:3]) or "nothing"
+        raise UserError(f"{expected}: it holds {names}, and no tensor")
+    unreadable = next((key for key, value in tensors.items() if not is_plain(value)), None)
+    if unreadable:
+        raise UserError(f"{expected}: {unreadable} is sparse, quantized or complex, expected plain numbers")
+    return tensors
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers that a network can compute with."""
+    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    return plain and not tensor.is_complex()
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], known: set[str], name: str, path: str) -> None:
