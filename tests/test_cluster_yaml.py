@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.tags import TAG_RAY_CLUSTER_NAME
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,12 +68,34 @@ def test_docker_understands_the_run_options(config):
     assert [option for option in config["docker"]["run_options"] if not RUN_OPTIONS.fullmatch(option)] == []
 
 
-def test_workers_may_use_object_storage(config):
-    """Ray itself gives a role to the head, and to no other node."""
-    nodes = config["available_node_types"]
-    assert "IamInstanceProfile" not in nodes["head"]["node_config"]
-    for kind in ("cpu", "gpu"):
-        assert nodes[kind]["node_config"]["IamInstanceProfile"] == {"Name": "rnncond-worker"}
+def test_every_node_has_a_role_for_one_bucket(config):
+    """A head without a role is given one by Ray that may use all of S3; workers are given none."""
+    roles = {kind: node["node_config"]["IamInstanceProfile"] for kind, node in config["available_node_types"].items()}
+    assert roles == {kind: {"Name": f"rnncond-{'head' if kind == 'head' else 'worker'}"} for kind in roles}
+    for kind, node in config["available_node_types"].items():
+        assert node["node_config"]["MetadataOptions"]["HttpTokens"] == "required", kind
+
+
+def statements(name: str) -> list[dict]:
+    return json.loads((ROOT / "deploy/aws" / f"{name}.json").read_text())["Statement"]
+
+
+def test_the_roles_are_for_one_bucket_and_the_nodes_of_this_cluster(config):
+    bucket = statements("bucket")
+    assert {statement["Resource"] for statement in bucket} == {"arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/*"}
+    actions = {action for statement in bucket for action in statement["Action"]}
+    assert {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"} <= actions
+    assert not any("*" in action for action in actions)
+    head = statements("head")
+    (passing,) = [statement for statement in head if statement["Action"] == "iam:PassRole"]
+    assert passing["Resource"].endswith(":role/rnncond-worker")
+    (ending,) = [statement for statement in head if "ec2:TerminateInstances" in statement["Action"]]
+    # Ray tags each node with the cluster's name.
+    assert ending["Condition"]["StringEquals"] == {f"ec2:ResourceTag/{TAG_RAY_CLUSTER_NAME}": config["cluster_name"]}
+    text = (ROOT / "cluster.yaml").read_text()
+    assert "attach-role-policy" not in text, "policies of AWS's own are for everything"
+    for name in re.findall(r"file://(\S+)", text):
+        assert (ROOT / name).exists()
 
 
 def test_versions_are_those_of_the_constraints(config):
