@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError
+from ray.job_config import JobConfig
 
+import pipelines
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import UserError
 
@@ -60,7 +63,13 @@ def start(address: str, options: dict) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with silence():
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+                ray.init(
+                    address=address,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    job_config=job_config(),
+                    **options,
+                )
             return
         except Exception as error:  # Ray has no class for this
             if "timed out during startup" not in str(error):
@@ -68,6 +77,21 @@ def start(address: str, options: dict) -> None:
             ray.shutdown()
             if attempt == ATTEMPTS:
                 raise UserError(f"Ray did not start: {error} The machine is too busy; try again later.") from None
+
+
+class FixedPath(list):
+    """A search path that Ray cannot extend by the folder of the script and the current one, as it does for each job:
+    with a ``caption.py`` or a package ``pipelines`` of the user's own there, workers would import these."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        """Leave it as it is."""
+
+
+def job_config() -> JobConfig:
+    """A job whose workers import this project from where this process has it, if they see that folder."""
+    config = JobConfig()
+    config._py_driver_sys_path = FixedPath([str(Path(pipelines.__file__).parents[1])])
+    return config
 
 
 def refuse_if_nobody_answers(address: str) -> None:

@@ -72,7 +72,8 @@ class TrainingMeter:
 
 
 def tagged(kind: type[Metric], name: str, description: str, tags: dict[str, str], *open_tags: str) -> Metric:
-    """A metric with ``tags``, and with ``open_tags`` to be said each time."""
+    """A metric with ``tags``, and with ``open_tags`` to be said each time. Ray takes ASCII only: in names of folders,
+    other characters and line ends are escaped as in a Python string."""
     metric = kind(name, description, (*tags, *open_tags))
-    metric.set_default_tags(tags)
+    metric.set_default_tags({tag: value.encode("unicode_escape").decode("ascii") for tag, value in tags.items()})
     return metric
