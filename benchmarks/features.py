@@ -112,7 +112,7 @@ def driver_memory(folder: Path, size: int) -> dict[str, float]:
     folder.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "one.jpg")
     photos = photographs.link(folder / "photos", folder, size)
-    words = [sys.executable, "-m", "pipelines.verbs.main", "features", str(photos), "--store", str(folder / "store")]
+    words = [sys.executable, "-m", "pipelines.cli.main", "features", str(photos), "--store", str(folder / "store")]
     words += ["--backbone", SMALL_NETWORK, "--weights", "random", "--outputs", "pooled", "--json"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = 0.0

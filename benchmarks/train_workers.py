@@ -119,7 +119,7 @@ def train(system: str, data: list[str], out: Path, workers: int, epochs: int) ->
     words = [
         sys.executable,
         "-m",
-        "pipelines.verbs.main",
+        "pipelines.cli.main",
         "train",
         f"{system}.small",
         *data,

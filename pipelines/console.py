@@ -1,22 +1,17 @@
-"""How a verb talks to its user: progress, a final summary, errors in one message, exit codes."""
+"""How a verb talks to its user: progress, a final summary, errors in one message."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-
-from pipelines.errors import exit_code, user_message
 
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
@@ -39,77 +34,6 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
     hint: str | None = None
     code: int | None = None
-
-
-def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
-    """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code.
-
-    Under ``--json`` standard output gets the one line of JSON and nothing else.
-    """
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json = "--json" in own
-    arguments = [argument for argument in own if argument != "--json"] + arguments[len(own) :]
-    command = typer.main.get_command(app)
-    for verb in (command, *getattr(command, "commands", {}).values()):
-        verb.params.append(json_option())
-    try:
-        # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            outcome = call(command, name, arguments)
-    except KeyboardInterrupt:
-        return fail(INTERRUPTED, as_json, 130)
-    except Exception as error:
-        message = user_message(error)
-        if message is None:
-            raise
-        return fail(message, as_json, exit_code(error))
-    if not isinstance(outcome, Outcome):
-        return int(outcome or 0)
-    show(outcome)
-    if as_json:
-        print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
-    return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
-
-
-def json_option() -> Any:
-    """``--json`` for a verb's help alone: ``run`` takes it out of the command line, wherever it stands."""
-    app = typer.Typer(add_completion=False)
-
-    @app.command()
-    def verb(
-        as_json: Annotated[bool, typer.Option("--json", help="one line of JSON on standard output")] = False,
-    ) -> None: ...
-
-    (option,) = typer.main.get_command(app).params
-    option.expose_value = False
-    return option
-
-
-INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to go on."
-
-
-def call(command: Any, name: str, arguments: list[str]) -> Any:
-    """What a verb returns, or the exit code where it only showed its help.
-
-    Not by the command's ``main``, which makes an exit code of Ctrl-C.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-        Exception: a wrong command line, and whatever the verb raises.
-    """
-    try:
-        with command.make_context(name, list(arguments)) as context:
-            return command.invoke(context)
-    except typer.Exit as ended:
-        return ended.exit_code
-
-
-def fail(message: str, as_json: bool, code: int = 2) -> int:
-    """Tell an error, under ``--json`` as JSON too, and return the exit code."""
-    tell_error(message)
-    if as_json:
-        print(json.dumps({"error": message}))
-    return code
 
 
 def show(outcome: Outcome) -> None:

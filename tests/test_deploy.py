@@ -28,8 +28,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.verbs.commands import stage_command
-from pipelines.verbs.main import VERBS
+from pipelines.cli.commands import VERBS, app_of, stage_command
 from pipelines.workflow.pipeline_file import read_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -610,9 +609,7 @@ def test_the_jobs_command_is_one_of_ours():
     assert words[:3] == ["rnncond", "run", "/etc/rnncond/pipeline.yaml"] and words[1] in VERBS
     from typer.main import get_command
 
-    from pipelines.verbs import run
-
-    known = {option for parameter in get_command(run.app).params for option in parameter.opts}
+    known = {option for parameter in get_command(app_of("run")).params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
 
 

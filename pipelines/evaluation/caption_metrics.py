@@ -19,14 +19,13 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from pipelines.config.choices import Tokenizer
 from pipelines.errors import UserError
 from pipelines.inputs.entries import naming
 
-Tokenizer = Literal["auto", "ptb", "simple"]
 Sentences = dict[str, list[str]]
 """Tokenised sentences, words parted by single blanks, by image id; lower case, without punctuation."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.choices import Tokenizer
 from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_metrics import Scores, Tokenizer, score, shuffled_cider
+from pipelines.evaluation.caption_metrics import Scores, score, shuffled_cider
 from pipelines.evaluation.caption_results import Captions, from_file, from_model, from_output
 from pipelines.inputs.entries import SHOWN
 from rnncond.checkpoint import Trained

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tokenizers import Encoding
 
+from pipelines.config.choices import TooLong
 from pipelines.engine.memory import MemoryBackoff
 from pipelines.errors import UserError
 from pipelines.inference.decoder import (
@@ -24,7 +25,6 @@ from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
 from rnncond.search import Hypotheses, SearchOptions
 
-TooLong = Literal["cut", "refuse"]
 LONGEST = 200
 """Tokens of a source sentence, where neither the user nor the model's recipe says."""
 BATCH = {"cpu": (2048, 64), "cuda": (32768, 1024)}

@@ -23,12 +23,11 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
-import typer
 
 from feature_store import Dataset, Store
 from pipelines.cluster.resources import Plan
@@ -40,104 +39,13 @@ from pipelines.features.cache import Keeping, keeping
 from pipelines.features.sources import FromImages, FromStore
 from pipelines.inference.captioner import Captioner, prepare
 from pipelines.tracking.models import locate, weights_in
-from pipelines.verbs.options import TrackingUri
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
-
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 Source = FromImages | FromStore | Keeping
 
 VERSION = 1
 """Of the code between features and captions: part of every fingerprint, raised when a change alters captions."""
-
-EXAMPLES = """
-Examples:
-
-  rnncond caption photos/ --model runs/show_tell --out captioned --weights squeezenet1_0.safetensors
-
-  rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
-
-  rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
-
-  rnncond caption --store store --model runs/first --ensemble runs/second --ensemble runs/third --out captioned
-
-  rnncond caption 's3://bucket/photos/' --model models:/captioner@champion --out s3://bucket/captions --address auto
-
-Run the same command again to go on after an interruption, or to add images that are new.
-"""
-
-
-@app.command(epilog=EXAMPLES)
-def command(
-    model: Annotated[str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")],
-    out: Annotated[str, typer.Option(help="folder or uri of the captions' store; made if it is not there")],
-    images: Annotated[
-        str | None,
-        typer.Argument(
-            help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, "
-            "or a listing: .txt, .csv, .jsonl, .parquet"
-        ),
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="in place of IMAGES: a store with their features")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="of the backbone, for IMAGES: a file, `pretrained` or `random`; "
-            "what came with the model, or fits it, if left out"
-        ),
-    ] = None,
-    beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
-    nbest: Annotated[int, typer.Option(min=1, help="captions kept of each image, at most the beam")] = 1,
-    attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
-    max_length: Annotated[
-        int | None, typer.Option(help="most words; by default these as in the model's recipe")
-    ] = None,
-    min_length: Annotated[int | None, typer.Option(help="fewest words")] = None,
-    length_penalty: Annotated[
-        Literal["none", "average", "gnmt"] | None,
-        typer.Option(help="what divides a caption's log-probability: 1, its length, or GNMT's"),
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="exponent of GNMT's length penalty")] = None,
-    coverage_penalty: Annotated[float | None, typer.Option(help="weight of GNMT's coverage penalty")] = None,
-    no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
-    ensemble: Annotated[
-        list[str] | None, typer.Option(help="a further model of the same vocabulary and features; several times")
-    ] = None,
-    keep_features: Annotated[
-        str | None,
-        typer.Option(
-            help="a store for the features of IMAGES, as of `rnncond features`; those it has are not computed"
-        ),
-    ] = None,
-    rows_per_part: Annotated[
-        int | None, typer.Option(min=1, help="images a part; by default by size and number")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
-    redo_changed: Annotated[
-        bool, typer.Option("--redo-changed", help="do images again that have changed since they were read")
-    ] = False,
-    save_listing: Annotated[
-        str | None, typer.Option(help="a .parquet file for what IMAGES lists, to be given as IMAGES later")
-    ] = None,
-    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
-    ] = None,
-    tracking_uri: TrackingUri = None,
-) -> Outcome:
-    """Caption images, or the features in a store, that OUT has no caption of yet."""
-    options = driver.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
-    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty, "alpha": alpha,
-             "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
-    asked = {name: value for name, value in asked.items() if value is not None}
-    return run(
-        model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=options,
-        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, beam=beam, nbest=nbest,
-        attention=attention, **asked,
-    )  # fmt: skip
 
 
 def run(
@@ -157,7 +65,7 @@ def run(
     """The verb as a function.
 
     Args:
-        model, out, images, ensemble, store, weights, keep_features, tracking_uri: see ``command``; exactly one of
+        model, out, images, ensemble, store, weights, keep_features, tracking_uri: see the command line; exactly one of
             ``images`` and ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 

@@ -13,9 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from feature_store import Store
 from pipelines.cluster import connection
@@ -26,17 +23,7 @@ from pipelines.inputs.captions import read_captions
 from pipelines.tracking.client import LOCAL_TRACKING
 from pipelines.verbs import caption, evaluate, features, report, train
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
-
 PICTURES = {"train": 2000, "val": 100, "test": 200}
-
-EXAMPLES = """
-Examples:
-
-  rnncond demo
-
-  rnncond demo --out photos --data captions.jsonl --weights squeezenet1_0.safetensors
-"""
 
 
 @dataclass(frozen=True)
@@ -57,16 +44,15 @@ class Subject:
     held_out: str
 
 
-@app.command(epilog=EXAMPLES)
 def run(
-    out: Annotated[str, typer.Option(help="folder of everything that the demo makes")] = "demo",
-    data: Annotated[str | None, typer.Option(help="your photographs: captions.jsonl with splits train and val")] = None,
-    weights: Annotated[str | None, typer.Option(help="of the backbone, for your photographs")] = None,
-    backbone: Annotated[str, typer.Option(help="for your photographs")] = "torchvision/squeezenet1_0",
-    seed: Annotated[int, typer.Option(min=0, help="of the generated world and of its CNN")] = 0,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
+    out: str = "demo",
+    data: str | None = None,
+    weights: str | None = None,
+    backbone: str = "torchvision/squeezenet1_0",
+    seed: int = 0,
+    address: str | None = None,
 ) -> Outcome:
-    """Make features, train a captioner, caption pictures it has never seen, score them, and write a page."""
+    """Make features, train, caption, score, and write a page. The arguments are the command line's."""
     began = time.monotonic()
     folder = Path(out)
     if (data is None) != (weights is None):

@@ -13,91 +13,46 @@ What is scored is told by the model, or by the references: captions of images, o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import typer
 from pyarrow import fs
-from typer import Option
 
+from pipelines.config.choices import ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
 from pipelines.evaluation import evaluate_captions, evaluate_translations
-from pipelines.evaluation.caption_metrics import Tokenizer
 from pipelines.evaluation.output import SUMMARY, keep
 from pipelines.files import filesystems
 from pipelines.files.text import encoding_of
 from pipelines.tracking.models import locate
-from pipelines.verbs.options import TrackingUri
 from rnncond import checkpoint
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
-Kind = Literal["captions", "text"]
-
-
-EXAMPLES = """
-Examples:
-
-  rnncond evaluate --model runs/show_attend_tell --shuffled
-
-  rnncond evaluate --captions captioned --data captions.jsonl
-
-  rnncond evaluate --hypotheses results.json --references captions_val2014.json
-
-  rnncond evaluate --model runs/encdec_bidirectional --source test.en --references test.de
-
-  rnncond evaluate --translations translated --references test.de
-
-  rnncond evaluate --hypotheses test.hyp --references test.de --lowercase
-"""
-
-
-@app.command(epilog=EXAMPLES)
 def run(
-    model: Annotated[
-        str | None, Option(help="caption a split, or translate, with it: a folder, runs:/ or models:/")
-    ] = None,
-    captions: Annotated[str | None, Option(help="score the output of `rnncond caption`")] = None,
-    translations: Annotated[str | None, Option(help="score the output of `rnncond translate`")] = None,
-    hypotheses: Annotated[
-        str | None, Option(help="score a file: COCO results, JSON lines, or ID<tab>caption; or lines of text")
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        Option(
-            "--data",
-            "--references",
-            help="captions of people, those of training if left out; or translations, of which there may be several",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None, Option(help="sentences that --model translates; by default the validation text of its recipe")
-    ] = None,
-    kind: Annotated[Kind | None, Option(help="what --hypotheses are; by default as the references look")] = None,
-    lowercase: Annotated[
-        bool | None,
-        Option(
-            "--lowercase/--cased", help="translations: score without regard to case; by default as the model writes"
-        ),
-    ] = None,
-    store: Annotated[str | None, Option(help="features; by default those of training")] = None,
-    split: Annotated[str | None, Option(help="train, val or test; by default val, or all of --hypotheses")] = None,
-    beam: Annotated[int, Option(help="hypotheses followed at once", min=1)] = 5,
-    tokenizer: Annotated[Tokenizer, Option(help="of captions; ptb, as published scores use, needs Java")] = "auto",
-    partial: Annotated[
-        bool,
-        Option("--partial", help="--hypotheses of captions: score the images that have both a caption and references"),
-    ] = False,
-    shuffled: Annotated[bool, Option("--shuffled", help="also give each image the caption of another")] = False,
-    fingerprint: Annotated[str | None, Option("--set", help="which set, where --captions has several")] = None,
-    out: Annotated[str | None, Option(help="folder of the results; by default the run, or --captions")] = None,
-    tracking_uri: TrackingUri = None,
+    *,
+    model: str | None = None,
+    captions: str | None = None,
+    translations: str | None = None,
+    hypotheses: str | None = None,
+    data: Sequence[str] | None = None,
+    source: str | None = None,
+    kind: ScoredKind | None = None,
+    lowercase: bool | None = None,
+    store: str | None = None,
+    split: str | None = None,
+    beam: int = 5,
+    tokenizer: Tokenizer = "auto",
+    partial: bool = False,
+    shuffled: bool = False,
+    fingerprint: str | None = None,
+    out: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Outcome:
-    """Score captions (BLEU, ROUGE-L, CIDEr; METEOR and SPICE where Java can run them) or translations (BLEU, chrF,
-    TER) against references."""
+    """Score, and write the scores into OUT. The arguments are the command line's."""
     given = {
         "--model": model, "--captions": captions, "--translations": translations, "--hypotheses": hypotheses
     }  # fmt: skip
@@ -152,7 +107,7 @@ def run_of(model: str, folder: Path) -> str | None:
     return str(folder.parent if folder.name in ("best", "last", "averaged") else folder)
 
 
-def look(references: str) -> Kind:
+def look(references: str) -> ScoredKind:
     """Whether a file of references has captions of images, which name their images, or lines of text."""
     filesystem, inside = filesystems.locate(references)
     if filesystems.type_of(filesystem, inside) == fs.FileType.Directory:
@@ -164,7 +119,7 @@ def look(references: str) -> Kind:
         raise UserError(f"The references {references} cannot be read: {error}") from None
     start = content.decode(encoding_of(content), errors="replace").lstrip()
     named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
-    kind: Kind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
+    kind: ScoredKind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
     what = {"captions": "captions of images", "text": "translations, line by line"}[kind]
     tell(f"Scoring {what}: so {references} looks. If it is not, say --kind {'text' if named else 'captions'}.")
     return kind

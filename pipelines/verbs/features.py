@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
-import typer
 
 from feature_store import Dataset
 from pipelines import console
@@ -20,88 +19,6 @@ from pipelines.engine.failures import Failures
 from pipelines.features import backbones
 from pipelines.features.featurizer import Featurizer, Network, dataset_of, table_of
 from pipelines.inputs.listing import Listing
-
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
-
-EXAMPLES = """
-Examples:
-
-  rnncond features photos/ --store store --backbone torchvision/resnet50 --weights pretrained
-
-  rnncond features captions.jsonl --store store --backbone torchvision/squeezenet1_0 --weights squeezenet1_0.safetensors
-
-  rnncond features photos/ --store store --backbone torchvision/fasterrcnn_resnet50_fpn_v2 --outputs regions
-
-  rnncond features 's3://bucket/photos/' --store s3://bucket/store --backbone timm/resnet101 --address auto
-
-Run the same command again to go on after an interruption, or to add images that are new.
-"""
-
-
-@app.command(epilog=EXAMPLES)
-def command(
-    images: Annotated[
-        str,
-        typer.Argument(
-            help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, "
-            "or a listing: .txt, .csv, .jsonl, .parquet"
-        ),
-    ],
-    store: Annotated[str, typer.Option(help="the store's folder or uri; made if it is not there")],
-    backbone: Annotated[str, typer.Option(help="timm/NAME or torchvision/NAME")] = "timm/resnet50",
-    outputs: Annotated[
-        str | None, typer.Option(help="pooled, grid or both; regions of a detector; by default all that it gives")
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="a file (.safetensors, .pth, .pt), `pretrained` (downloads by name) or "
-            "`random` (for trying things out)"
-        ),
-    ] = "pretrained",
-    regions_max: Annotated[
-        int | None, typer.Option(min=10, max=100, help="of a detector: regions kept of an image, 36 by default")
-    ] = None,
-    regions_min: Annotated[
-        int | None, typer.Option(min=1, help="of a detector: regions kept whatever their scores, 10 by default")
-    ] = None,
-    score_threshold: Annotated[
-        float | None, typer.Option(help="of a detector: what the others' scores must exceed, 0.2 by default")
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="images a forward pass; by default 8, on a GPU 128; a detector takes one at a time"),
-    ] = None,
-    rows_per_part: Annotated[
-        int | None, typer.Option(min=1, help="images a part; by default by size and number")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="that read and decode in each worker; more for a slow network; by default 2 for each of its CPUs",
-        ),
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try images again that failed before")] = False,
-    redo_changed: Annotated[
-        bool, typer.Option("--redo-changed", help="do images again that have changed since they were read")
-    ] = False,
-    save_listing: Annotated[
-        str | None, typer.Option(help="a .parquet file for what IMAGES lists, to be given as IMAGES later")
-    ] = None,
-    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
-    ] = None,
-) -> Outcome:
-    """Compute features of images that the store does not have yet."""
-    options = driver.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
-    wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
-    regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
-    regions = {name: value for name, value in regions.items() if value is not None}
-    return run(images, store, backbone, weights, wanted, batch, threads, options, save_listing, regions)
 
 
 def run(

@@ -10,10 +10,7 @@ import re
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-from typer import Option
+from typing import TYPE_CHECKING, Any
 
 from pipelines.config import sections
 from pipelines.config.metrics import value_of
@@ -36,59 +33,26 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
-
-EXAMPLES = """
-Examples:
-
-  rnncond promote --model runs/show_attend_tell --name captioner
-
-  rnncond promote --model runs/show_attend_tell --name captioner --data captions.jsonl --split test
-
-  rnncond promote --model runs/gnmt --name translator --source test.en --data test.de
-
-  rnncond caption photos/ --model models:/captioner@champion --out captioned
-"""
 LESS_IS_BETTER = ("TER",)
 EXPERIMENT = Tracking().experiment
 """Of models that were trained elsewhere."""
 
 
-@app.command(epilog=EXAMPLES)
 def run(
-    model: Annotated[str, Option(help="a run's folder, a model's folder, runs:/ID or models:/NAME/VERSION")],
-    name: Annotated[str, Option(help="of the registered model")],
-    data: Annotated[
-        list[str] | None,
-        Option(
-            "--data",
-            "--references",
-            help="held-out captions, or translations, on which both models are scored; "
-            "by default the scores of their training count, if these are of the same data",
-        ),
-    ] = None,
-    source: Annotated[str | None, Option(help="sentences that are translated, with --data")] = None,
-    store: Annotated[str | None, Option(help="their features, with --data; by default those of training")] = None,
-    split: Annotated[str | None, Option(help="of --data; by default val")] = None,
-    beam: Annotated[int, Option(help="hypotheses followed at once, with --data", min=1)] = 5,
-    metric: Annotated[
-        str | None, Option(help="what decides; by default CIDEr or BLEU, without --data the recipe's")
-    ] = None,
-    weights: Annotated[
-        str | None, Option(help="of a captioner's backbone: a file that is to travel with the model")
-    ] = None,
-    allow_uri: Annotated[
-        list[str] | None,
-        Option(
-            help="a prefix, as https://HOST/PATH/ or s3://BUCKET/, of addresses that the served model opens for the "
-            "uri of a request; may be given several times; by default it opens none"
-        ),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None, Option(help="of MLflow; by default MLFLOW_TRACKING_URI, the run's own, or sqlite:///mlflow.db")
-    ] = None,
+    model: str,
+    name: str,
+    *,
+    data: list[str] | None = None,
+    source: str | None = None,
+    store: str | None = None,
+    split: str | None = None,
+    beam: int = 5,
+    metric: str | None = None,
+    weights: str | None = None,
+    allow_uri: list[str] | None = None,
+    tracking_uri: str | None = None,
 ) -> Outcome:
-    """Register a model, and make it the champion if it beats the present one on the same held-out data."""
+    """Register the model, and compare it with the champion. The arguments are the command line's."""
     if not data and (source or store or split):
         raise UserError("--source, --store and --split say how both models are scored on --data; say --data FILE, too.")
     try:

@@ -9,9 +9,6 @@ where its data are. ``report_pictures`` has what is shown of captions, ``report_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
@@ -22,36 +19,16 @@ from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
 from pipelines.training.run_folder import read_run
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
-
-EXAMPLES = """
-Examples:
-
-  rnncond report runs/show_attend_tell
-
-  rnncond report runs/show_tell.small.search
-
-  rnncond report captioned --data captions.jsonl --to captioned.html --count 60
-
-  rnncond report translated --data test.de
-"""
-
-
-@app.command(epilog=EXAMPLES)
 def run(
-    out: Annotated[
-        str, typer.Argument(help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote")
-    ],
-    images: Annotated[str | None, typer.Option(help="folder of the pictures, where they have moved")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="captions or translations of people, to show beside the model's")
-    ] = None,
-    to: Annotated[str | None, typer.Option(help="the page; by default OUT/report.html")] = None,
-    count: Annotated[int, typer.Option(help="pictures or sentences shown", min=1)] = 24,
-    fingerprint: Annotated[str | None, typer.Option("--set", help="which set, where OUT has several")] = None,
+    out: str,
+    images: str | None = None,
+    data: str | None = None,
+    to: str | None = None,
+    count: int = 24,
+    fingerprint: str | None = None,
 ) -> Outcome:
-    """One self-contained HTML page: pictures or sentences with what was said, attention, curves and scores."""
+    """Write the page. The arguments are the command line's."""
     if "://" in (to or out):
         raise UserError(f"The page is written to a local file, not to {to or out}; say --to FILE.")
     if search.is_search(out):

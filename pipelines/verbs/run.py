@@ -10,53 +10,19 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Annotated
-
-import typer
 
 from pipelines import console, errors
 from pipelines.cluster.connection import connect
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training.run_folder import now, read_run
-from pipelines.verbs.commands import stage_command
+from pipelines.workflow.commands import Commands
 from pipelines.workflow.pipeline_file import Stage, read_pipeline
 from pipelines.workflow.state import PipelineState, locked, reads, writes
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
-
-ON_RAY = ("features", "train", "tune", "caption", "translate")
-
-EXAMPLES = """
-Examples:
-
-  rnncond run pipeline.yaml
-
-  rnncond run pipeline.yaml photos=more.jsonl stages.train.args.overrides.seed=2
-
-  rnncond run pipeline.yaml --from evaluate
-
-Give the same command again to go on after a failure, or to do what new data ask for.
-"""
-
-
-@app.command(epilog=EXAMPLES)
-def main(
-    pipeline: Annotated[str, typer.Argument(help="a YAML file with `stages:`")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="variable=value or key.path=value ...", show_default=False)
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="folder of pipeline.json; by default the file's own")] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="do this stage and those behind it in any case")
-    ] = None,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
-) -> Outcome:
-    """Do the stages of a pipeline that are not up to date, in their order."""
-    return run(pipeline, overrides or (), out=out, start=start, address=address)
-
 
 def run(
+    commands: Commands,
     pipeline: str,
     overrides: list[str] | tuple[str, ...] = (),
     *,
@@ -64,12 +30,15 @@ def run(
     start: str | None = None,
     address: str | None = None,
 ) -> Outcome:
-    """What the command does. See ``main``.
+    """Do the stages that are not up to date.
+
+    Args:
+        commands: gives the command behind a stage's verb. The other arguments are the command line's.
 
     Raises:
         UserError: the file has mistakes, or a stage cannot be done; those before it are.
     """
-    plan = read_pipeline(pipeline, stage_command, overrides, out)
+    plan = read_pipeline(pipeline, commands, overrides, out)
     names = [stage.name for stage in plan.stages]
     if start is not None and start not in names:
         raise UserError(f"--from {start}: there is no such stage; there are {', '.join(names)}.")
@@ -81,7 +50,7 @@ def run(
                 state.news[stage.name] = "up to date"
                 continue
             tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
-            if stage.verb in ON_RAY:
+            if stage.command.uses_ray:
                 stack.enter_context(connect(address))  # once it runs, it is kept for those to come
             perform(stage, state, names[number:])
     return state.outcome(plan.stages)
@@ -134,11 +103,10 @@ def call(stage: Stage, ours: bool) -> Outcome:
     Args:
         ours: what OUT has is of an earlier time of this stage, and may be thrown away.
     """
-    command = stage_command(stage.verb)
     try:
-        return console.call(command, stage.verb, stage.words)
+        return stage.command.call(stage.words)
     except OtherRun:
         if not ours:
             raise
         tell("It was begun with other data or another recipe, and begins again.")
-        return console.call(command, stage.verb, ["--restart", *stage.words])
+        return stage.command.call(["--restart", *stage.words])

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
-
-import typer
 
 from feature_store import Dataset, Store, StoreError, maintenance
-from pipelines.console import Outcome, Progress
-
-app = typer.Typer(
-    help="Look after the store that features and captions are kept in.",
-    epilog="For example: rnncond store verify DIR",
-    rich_markup_mode=None,
-    add_completion=False,
-)
+from pipelines.console import Outcome, Progress, tell
 
 SHOWN_PROBLEMS = 20
 
-Root = Annotated[str, typer.Argument(metavar="DIR", help="The store: a folder, or a uri such as s3://bucket/prefix.")]
-Set = Annotated[str, typer.Option("--set", metavar="FINGERPRINT", help="Which set, if the store has several.")]
-Takeover = Annotated[
-    bool, typer.Option("--takeover", help="Write although another writer seems to be at work. Its work is refused.")
-]
 
-
-@app.command()
-def info(directory: Root, fingerprint: Set = "") -> Outcome:
-    """What is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing.
-
-    \b
-    Examples:
-      rnncond store info features/
-      rnncond store info s3://bucket/features --set 3f9a
-      rnncond store info features/ --json
-    """
+def info(directory: str, fingerprint: str = "") -> Outcome:
+    """What is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing."""
     store = Store(directory)
     sets = store.datasets()
     if len(sets) < 2 or fingerprint:
@@ -82,24 +58,8 @@ def describe_writer(dataset: Dataset) -> str:
     return said
 
 
-@app.command()
-def verify(
-    directory: Root,
-    fingerprint: Set = "",
-    drop: Annotated[
-        bool, typer.Option("--drop", help="Take damaged parts out, so that running again computes them again.")
-    ] = False,
-    takeover: Takeover = False,
-) -> Outcome:
-    """Read every byte and compare it with the ledger: checksums, schema, counts, order, and ids that occur twice.
-
-    Exit code 3 if there is any problem.
-
-    \b
-    Examples:
-      rnncond store verify features/
-      rnncond store verify features/ --drop      then run `rnncond features` again, as it says
-    """
+def verify(directory: str, fingerprint: str = "", drop: bool = False, takeover: bool = False) -> Outcome:
+    """Compare every byte with the ledger: checksums, schema, counts, order, and ids that occur twice."""
     problems, damaged, failed_again = [], 0, 0
     summary = {"store": directory, "sets": 0, "parts": 0, "rows": 0, "failed_inputs": 0, "bytes": 0}
     for dataset in chosen(directory, fingerprint):
@@ -131,20 +91,10 @@ def verify(
     return Outcome(summary, len(problems), problems[:SHOWN_PROBLEMS], hint)
 
 
-@app.command()
 def compact(
-    directory: Root,
-    fingerprint: Set = "",
-    target_mb: Annotated[int, typer.Option(min=1, help="Size that a part aims at.")] = maintenance.PART_BYTES >> 20,
-    takeover: Takeover = False,
+    directory: str, fingerprint: str = "", target_mb: int = maintenance.PART_BYTES >> 20, takeover: bool = False
 ) -> Outcome:
-    """Merge small parts into large ones. May be stopped at any time; readers are not disturbed.
-
-    \b
-    Examples:
-      rnncond store compact features/
-      rnncond store compact features/ --target-mb 512
-    """
+    """Merge small parts into large ones."""
     summary = {"store": directory, "parts_before": 0, "parts_after": 0, "bytes_before": 0, "bytes_after": 0}
     for dataset in chosen(directory, fingerprint):
         with Progress("compact", "new parts", None) as progress:
@@ -154,23 +104,14 @@ def compact(
     return Outcome(summary, hint=f"rnncond store vacuum {directory}   frees the old parts, a day after")
 
 
-@app.command()
 def vacuum(
-    directory: Root,
-    fingerprint: Set = "",
-    grace_hours: Annotated[
-        float, typer.Option(min=0, help="Keep what was replaced less than this ago, for those who still read it.")
-    ] = maintenance.GRACE_SECONDS / 3600,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
-    takeover: Takeover = False,
+    directory: str,
+    fingerprint: str = "",
+    grace_hours: float = maintenance.GRACE_SECONDS / 3600,
+    dry_run: bool = False,
+    takeover: bool = False,
 ) -> Outcome:
-    """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms.
-
-    \b
-    Examples:
-      rnncond store vacuum features/ --dry-run
-      rnncond store vacuum features/ --grace-hours 1
-    """
+    """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms."""
     summary = {"store": directory, "files": 0, "terms": 0, "bytes": 0}
     for dataset in chosen(directory, fingerprint):
         done = maintenance.vacuum(dataset, grace_hours * 3600, dry_run, takeover)
@@ -179,7 +120,7 @@ def vacuum(
         summary["bytes"] += done.bytes
         if dry_run:
             for path in [*done.files, *done.terms]:
-                typer.echo(f"{dataset.folder}/{path}", err=True)
+                tell(f"{dataset.folder}/{path}")
     return Outcome(summary, hint="Nothing was removed; run again without --dry-run." if dry_run else None)
 
 

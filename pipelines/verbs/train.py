@@ -11,9 +11,6 @@ import threading
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import place
@@ -29,38 +26,6 @@ from pipelines.training.launch import LOCK_SECONDS, NEXT, differences, thrown_aw
 from pipelines.training.optimizer import check_precision
 from pipelines.training.run_actor import journal_of
 from pipelines.training.run_folder import now, read_run
-from pipelines.verbs.options import TrackingUri
-
-app = typer.Typer(add_completion=False)
-
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "rnncond train show_tell.small data.store=features data.captions=captions.jsonl\n\n"
-    "rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl training.epochs=20 "
-    "--out runs/attend\n\n"
-    "rnncond train encdec_bidirectional.small data.source=train.en.gz data.target=train.de.gz "
-    "data.validation_source=val.en.gz data.validation_target=val.de.gz\n\n"
-    "rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)\n\n"
-    "rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5"
-)
-
-
-@app.command(epilog=EXAMPLES)
-def main(
-    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a recipe that comes with the project")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
-    out: Annotated[str | None, typer.Option(help="the run's folder; by default runs/RECIPE")] = None,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
-    tracking_uri: TrackingUri = None,
-) -> Outcome:
-    """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
-
-    A run that was interrupted goes on when the same command is given again. OUT has best/ and last/ (models), the
-    resolved recipe, metrics.jsonl and samples.jsonl.
-    """
-    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
 
 
 def run(
@@ -72,7 +37,7 @@ def run(
     restart: bool = False,
     tracking_uri: str | None = None,
 ) -> Outcome:
-    """What the command does, for other verbs. See ``main``."""
+    """Train a recipe to its end, or resume its training. The arguments are the command line's."""
     resolved = read_recipe(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(resolved.out).absolute()
     known = {} if restart else read_run(folder)

@@ -29,13 +29,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import torch
-import typer
 
 from feature_store import Dataset, Store, failure_schema
 from pipelines.cluster.resources import Plan
@@ -44,95 +43,13 @@ from pipelines.engine import driver
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.atomic import replacing
-from pipelines.inference.translator import TooLong, Translator, prepare
+from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus, packing_of
 from pipelines.tracking.models import locate
-from pipelines.verbs.options import TrackingUri
 from rnncond import checkpoint
-
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
-
-EXAMPLES = """
-Examples:
-
-  rnncond translate test.en --model runs/encdec_bidirectional.small --out translated --text test.de
-
-  rnncond translate news.jsonl.gz --model models:/translator@champion --out translated --attention --nbest 3
-
-  rnncond translate test.en --model runs/first --ensemble runs/second --ensemble runs/third --out translated
-
-Run the same command again to go on after an interruption.
-"""
-
-
-@app.command(epilog=EXAMPLES)
-def command(
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet")
-    ],
-    model: Annotated[str, typer.Option(help="a run's folder, a model folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")],
-    out: Annotated[str, typer.Option(help="folder or uri of the translations' store; made if it is not there")],
-    ensemble: Annotated[
-        list[str] | None, typer.Option(help="a further model of the same vocabularies; may be given several times")
-    ] = None,
-    column: Annotated[str, typer.Option(help="of a table: the column that is translated")] = FIELDS[0],
-    lines: Annotated[
-        str | None,
-        typer.Option("--text", help="also write the translations as lines to this file, in the order of TEXT"),
-    ] = None,
-    beam: Annotated[int, typer.Option(min=1, help="hypotheses followed at once; 1 is greedy")] = 5,
-    nbest: Annotated[int, typer.Option(min=1, help="translations kept of each sentence, at most the beam")] = 1,
-    attention: Annotated[bool, typer.Option("--attention", help="keep where each word looked")] = False,
-    unk_replace: Annotated[
-        bool,
-        typer.Option("--unk-replace", help="let the model say UNK, and put the source word there that it looked at"),
-    ] = False,
-    max_source_length: Annotated[
-        int | None,
-        typer.Option(min=1, help="tokens read of a sentence; by default text.max_length of the recipe, or 200"),
-    ] = None,
-    too_long: Annotated[TooLong, typer.Option(help="what happens to longer sentences")] = "cut",
-    max_length: Annotated[
-        int | None, typer.Option(help="most words; by default these as in the model's recipe")
-    ] = None,
-    min_length: Annotated[int | None, typer.Option(help="fewest words")] = None,
-    length_penalty: Annotated[
-        Literal["none", "average", "gnmt"] | None,
-        typer.Option(help="what divides a translation's log-probability: 1, its length, or GNMT's"),
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="exponent of GNMT's length penalty")] = None,
-    coverage_penalty: Annotated[float | None, typer.Option(help="weight of GNMT's coverage penalty")] = None,
-    no_repeat_ngram: Annotated[int | None, typer.Option(help="no sequence of so many words twice; 0 for any")] = None,
-    rows_per_part: Annotated[
-        int | None, typer.Option(min=1, help="sentences a part; by default by size and number")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors; by default one a GPU, or one a CPU")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use, 0 for none; by default all")] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="try sentences again that failed before")
-    ] = False,
-    redo_changed: Annotated[
-        bool, typer.Option("--redo-changed", help="do sentences again that have changed under their ids")
-    ] = False,
-    takeover: Annotated[bool, typer.Option("--takeover", help="write although another writer seems to live")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster; by default RAY_ADDRESS, else Ray starts here")
-    ] = None,
-    tracking_uri: TrackingUri = None,
-) -> Outcome:
-    """Translate the sentences of TEXT that OUT has no translation of yet."""
-    options = driver.Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
-    asked = {"max_length": max_length, "min_length": min_length, "length_penalty": length_penalty, "alpha": alpha,
-             "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
-    asked = {name: value for name, value in asked.items() if value is not None}
-    return run(
-        text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=options, unk_replace=unk_replace,
-        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention,
-        tracking_uri=tracking_uri, **asked,
-    )  # fmt: skip
 
 
 def run(
@@ -150,7 +67,7 @@ def run(
     """The verb as a function.
 
     Args:
-        text, model, out, ensemble, column, lines, tracking_uri: see ``command``.
+        text, model, out, ensemble, column, lines, tracking_uri: see the command line.
         asked: what ``translation_search.prepare`` takes: fields of ``SearchOptions``, ``unk_replace``, and others.
 
     Raises:

@@ -21,9 +21,6 @@ import uuid
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import room
@@ -40,37 +37,6 @@ from pipelines.tuning.algorithms import left
 from pipelines.tuning.launch import refuse_differences, register_best, try_out
 from pipelines.tuning.trials import records
 from pipelines.tuning.watch import catch_up
-from pipelines.verbs.options import TrackingUri
-
-app = typer.Typer(add_completion=False)
-
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "rnncond tune show_tell.small data.store=features data.captions=captions.jsonl\n\n"
-    "rnncond tune show_tell.small data.store=features data.captions=captions.jsonl tune.trials=30 "
-    "'tune.space.model.dropout={uniform: [0.2, 0.7]}' tracking.registered_model=captioner\n\n"
-    "rnncond tune show_tell.small ... tune.algorithm=grid tune.trials=null 'tune.space={model.hidden: [128, 256]}'\n\n"
-    "rnncond tune show_tell.small ... tune.algorithm=pbt tune.asha=null "
-    "'tune.space={training.learning_rate: {log: [1e-4, 1e-2]}}'"
-)
-
-
-@app.command(epilog=EXAMPLES)
-def main(
-    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a recipe that comes with the project")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
-    out: Annotated[str | None, typer.Option(help="the search's folder; by default runs/RECIPE.search")] = None,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; by default Ray starts here")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="throw away what OUT has, and begin again")] = False,
-    tracking_uri: TrackingUri = None,
-) -> Outcome:
-    """Search for the values of a recipe that train the best model: what to vary, and how, is its section `tune`.
-
-    A search that was interrupted goes on when the same command is given again; with more tune.trials, one that is
-    finished does. OUT has trials/, each a run, trials.jsonl, the best trial's recipe.yaml, and its model in best/.
-    """
-    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
 
 
 def run(
@@ -82,7 +48,7 @@ def run(
     restart: bool = False,
     tracking_uri: str | None = None,
 ) -> Outcome:
-    """What the command does, for other verbs. See ``main``."""
+    """Search to the end, or resume the search. The arguments are the command line's."""
     search = read_search(recipe, tracked_at(tracking_uri, overrides), out)
     folder = Path(search.recipe.out)
     known = {} if restart else read_run(folder)

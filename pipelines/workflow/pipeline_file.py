@@ -25,7 +25,7 @@ at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,9 @@ from pipelines.config.sections import LocalFolder, Section, local
 from pipelines.config.spelling import near
 from pipelines.config.yaml_core import Written, dump_flow
 from pipelines.errors import UserError, is_usage_error
+from pipelines.workflow.commands import Commands, StageCommand
 
-LOCAL = ("train", "tune")
-"""Verbs that lock the folder they write, and so need one of this machine."""
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
-
-Commands = Callable[[str], Any]
-"""What gives the parsed command behind a verb; this floor does not know the verbs."""
 
 
 class StageSection(Section):
@@ -66,12 +62,19 @@ OWN_KEYS = tuple(PipelineSection.model_fields)
 
 @dataclass(frozen=True)
 class Stage:
-    """``words`` are ``args`` as the verb's command line has them, every reference resolved."""
+    """A stage with every reference resolved.
+
+    Attributes:
+        words: ``args`` as the verb's command line has them.
+        outputs: what they name that the verb writes.
+    """
 
     name: str
     verb: str
+    command: StageCommand | None
     args: dict[str, Any]
     words: list[str]
+    outputs: list[str]
     needs: list[str]
     inputs: list[str]
 
@@ -187,21 +190,37 @@ def resolve(
         for need in given.needs
         if need not in names
     ]
+    command: StageCommand | None = None
     words: list[str] = []
-    try:
-        if verb in LOCAL:
-            local(str(args.get("out", "")))
-    except ValueError as error:
-        wrong.append(f"args.out: {error}")
+    outputs: list[str] = []
     try:
         command = commands(verb)
-        words = words_of(verb, args, command)
+        outputs = outputs_of(args, command, wrong)
+        words = words_of(verb, args, command.parser)
         # References that are wrong would be told once more as wrong values.
         if not wrong:
-            check(verb, words, command)
+            check(verb, words, command.parser)
     except UserError as error:
         wrong.append(str(error))
-    return Stage(name, verb, args, words, given.needs, inputs), wrong
+    return Stage(name, verb, command, args, words, outputs, given.needs, inputs), wrong
+
+
+def outputs_of(args: Mapping[str, Any], command: StageCommand, wrong: list[str]) -> list[str]:
+    """What ``args`` name that the verb writes. Object storage where the verb cannot write there goes to ``wrong``."""
+    params = {key: param for param in reversed(command.parser.params) for key in spellings(param)}
+    outputs = []
+    for key, value in args.items():
+        param = params.get(key.replace("_", "-"))
+        mark = command.outputs.get(param.name) if param else None
+        if mark is None or not isinstance(value, str):
+            continue
+        outputs.append(value)
+        if mark.local:
+            try:
+                local(value)
+            except ValueError as error:
+                wrong.append(f"args.{key}: {error}")
+    return outputs
 
 
 def filled(value: Any, known: Mapping[str, Any], wrong: list[str]) -> Any:

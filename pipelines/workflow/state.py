@@ -15,29 +15,17 @@ from pipelines.training.run_folder import now
 from pipelines.workflow.fingerprints import digest, state_of
 from pipelines.workflow.pipeline_file import Stage
 
-PRODUCES = {
-    "features": ("store", "save_listing"),
-    "train": ("out",),
-    "tune": ("out",),
-    "caption": ("out", "save_listing", "keep_features"),
-    "translate": ("out", "lines"),
-    "evaluate": ("out",),
-    "report": ("to",),
-}
-"""Arguments that name what a verb writes; the others name what it reads, if there is something of that name."""
-
 
 def reads(stage: Stage) -> dict[str, Any]:
     """The states of what a stage reads, by name."""
-    produced = {stage.args.get(name) for name in PRODUCES.get(stage.verb, ())}
-    named = [value for name, value in leaves(stage.args) if value not in produced]
+    named = [value for name, value in leaves(stage.args) if value not in stage.outputs]
     states = {place: state_of(place) for place in (*named, *stage.inputs)}
     return {place: state for place, state in states.items() if state is not None}
 
 
 def writes(stage: Stage, summary: dict[str, Any]) -> dict[str, Any]:
     """The states of what a stage wrote: what its arguments say, and the files of its summary."""
-    named = [stage.args.get(name) for name in PRODUCES.get(stage.verb, ())] + list(summary.values())
+    named = [*stage.outputs, *summary.values()]
     states = {place: state_of(place) for place in named if isinstance(place, str) and place}
     return {place: state for place, state in states.items() if state is not None}
 

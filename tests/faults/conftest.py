@@ -39,7 +39,7 @@ def command(nodes):
             for name, value in os.environ.items()
             if name.startswith(("RAY_AUTH_", "RAY_TRAIN_")) or not name.startswith(("RAY_", "MLFLOW_"))
         }
-        call = [sys.executable, "-m", "pipelines.verbs.main", *words, "--address", nodes.address, "--json"]
+        call = [sys.executable, "-m", "pipelines.cli.main", *words, "--address", nodes.address, "--json"]
         environment |= {"OMP_NUM_THREADS": "1", **settings}
         process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun.append(process)

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from feature_store import Store, feature_schema, fingerprint
-from pipelines import console
 from pipelines.engine import driver
 from pipelines.errors import UserError
 from pipelines.features import backbones, sources
@@ -19,6 +18,7 @@ from pipelines.verbs import caption, features
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
 from tests.worlds.captioner import WORDS, model_reading
+from tests.worlds.command import rnncond
 
 BACKBONE = "timm/test_resnet"
 ONE = driver.Options(workers=1)
@@ -189,6 +189,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 
 def test_help_shows_examples(capsys):
-    assert console.run(caption.app, "rnncond caption", ["--help"]) == 0
+    assert rnncond("caption", "--help") == 0
     shown = capsys.readouterr().out
     assert "--attention" in shown and "rnncond caption --store" in shown

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from feature_store import Store
-from pipelines import console
 from pipelines.demo import world
 from pipelines.verbs import demo
 from pipelines.verbs.demo import Subject
+from tests.worlds.command import rnncond
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def drawn(tmp_path, monkeypatch):
 @pytest.mark.parametrize("half", [["--data", "captions.jsonl"], ["--weights", "cnn.safetensors"]])
 def test_half_of_your_photographs_is_refused(half, tmp_path, capsys):
     out = tmp_path / "demo"
-    assert console.run(demo.app, "rnncond demo", [*half, "--out", str(out)]) == 2
+    assert rnncond("demo", *half, "--out", str(out)) == 2
     assert "--data and --weights go together" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
 
@@ -76,7 +76,7 @@ def test_exactness_is_the_share_of_captions_with_nothing_wrong(drawn, tmp_path):
 @pytest.mark.ray
 def test_the_whole_path_and_again(tmp_path):
     def run() -> dict:
-        command = [sys.executable, "-m", "pipelines.verbs.main", "demo", "--out", str(tmp_path / "demo"), "--json"]
+        command = [sys.executable, "-m", "pipelines.cli.main", "demo", "--out", str(tmp_path / "demo"), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from feature_store import Store, feature_schema, to_numpy
-from pipelines import console
 from pipelines.engine.driver import Options
 from pipelines.engine.failures import Failures
 from pipelines.features import backbones, featurizer
 from pipelines.features.preprocess import Preprocess
 from pipelines.verbs import features
+from tests.worlds.command import rnncond
 
 NAME = "torchvision/squeezenet1_0"
 
@@ -24,7 +24,7 @@ def compute(folder, store, **options):
 
 
 def command(*arguments) -> int:
-    return console.run(features.app, "rnncond features", [str(argument) for argument in arguments])
+    return rnncond("features", *arguments)
 
 
 def the_set(store):
@@ -212,7 +212,7 @@ def test_help_has_examples(capsys):
 
 def test_the_installed_command_finds_the_verb(tmp_path):
     process = subprocess.run(
-        [sys.executable, "-m", "pipelines.verbs.main", "features", str(tmp_path), "--store", str(tmp_path / "s")],
+        [sys.executable, "-m", "pipelines.cli.main", "features", str(tmp_path), "--store", str(tmp_path / "s")],
         capture_output=True,
         text=True,
     )

@@ -123,7 +123,7 @@ def test_photographs_through_the_command(make_photos, tmp_path, bucket):
         # A Ray of its own, which knows of the bucket.
         environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.verbs.main", *words], env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "pipelines.cli.main", *words], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 3, done.stderr
         summary = json.loads(done.stdout.splitlines()[-1])

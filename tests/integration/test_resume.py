@@ -11,6 +11,7 @@ import mlflow
 import pytest
 import yaml
 
+from pipelines.cli.commands import stage_command
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.config.search_space import Search, read_search
 from pipelines.console import Outcome
@@ -127,7 +128,7 @@ def test_a_pipeline_begins_its_own_search_again_for_other_settings(world, monkey
     stage = {"verb": "tune", "args": {"recipe": "show_tell.small", "out": "found", "overrides": search_of(world)}}
     Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": {"search": stage}}))
     begin_search(search_of(world), "finished")
-    assert run.run("pipeline.yaml").summary["search"].startswith("done")
+    assert run.run(stage_command, "pipeline.yaml").summary["search"].startswith("done")
     restarted = []
     original = tune.run
 
@@ -140,7 +141,7 @@ def test_a_pipeline_begins_its_own_search_again_for_other_settings(world, monkey
     monkeypatch.setattr(tune, "run", once_more)
     stage["args"]["overrides"] = search_of(world, "seed=2")
     Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": {"search": stage}}))
-    assert run.run("pipeline.yaml").summary["search"].startswith("done")
+    assert run.run(stage_command, "pipeline.yaml").summary["search"].startswith("done")
     assert len(restarted) == 1
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import types
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,9 @@ import typer
 import yaml
 
 from feature_store import Store
-from pipelines import console
+from pipelines.cli import commands
+from pipelines.cli.commands import stage_command
+from pipelines.cli.options import Output
 from pipelines.config.recipe import read_recipe
 from pipelines.config.search_space import read_search
 from pipelines.console import Outcome
@@ -22,16 +25,17 @@ from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.tracking.client import client_at
 from pipelines.tracking.registry import MODEL_ID
 from pipelines.training.run_folder import read_run
-from pipelines.verbs import commands, run
-from pipelines.verbs.commands import stage_command
+from pipelines.verbs import run
 from pipelines.workflow import state
 from pipelines.workflow.fingerprints import state_of
 from pipelines.workflow.pipeline_file import read_pipeline
 from rnncond.checkpoint import load
+from tests.worlds.command import rnncond
 from tests.worlds.training import TINY, make_world
 from tests.worlds.translator import make_translator
 
 DONE: list[str] = []
+run_pipeline = partial(run.run, stage_command)
 
 
 def begin_run(out: str, text: str) -> None:
@@ -46,7 +50,7 @@ def shout_app() -> typer.Typer:
 
     @app.command()
     def main(
-        file: str, to: Annotated[str, typer.Option()], times: Annotated[int, typer.Option(min=1)] = 1,
+        file: str, to: Annotated[str, typer.Option(), Output()], times: Annotated[int, typer.Option(min=1)] = 1,
         lower: Annotated[bool, typer.Option("--lower/--upper")] = False, address: str | None = None,
         restart: Annotated[bool, typer.Option("--restart")] = False, out: str | None = None,
     ) -> Outcome:  # fmt: skip
@@ -75,8 +79,7 @@ def shout_app() -> typer.Typer:
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(commands.VERBS, "shout", "")
-    monkeypatch.setitem(state.PRODUCES, "shout", ("to",))
-    monkeypatch.setitem(__import__("sys").modules, "pipelines.verbs.shout", types.SimpleNamespace(app=shout_app()))
+    monkeypatch.setitem(__import__("sys").modules, "pipelines.cli.shout", types.SimpleNamespace(app=shout_app()))
     DONE.clear()
 
 
@@ -106,42 +109,42 @@ def done() -> list[str]:
 
 def test_what_is_up_to_date_is_not_done_again():
     pipeline = write()
-    first = run.run(pipeline)
+    first = run_pipeline(pipeline)
     assert done() == ["first", "second", "third"]
     assert (Path("second.txt").read_text(), list(first.summary)) == ("a", ["first", "second", "third"])
-    assert run.run(pipeline).summary == dict.fromkeys(("first", "second", "third"), "up to date")
+    assert run_pipeline(pipeline).summary == dict.fromkeys(("first", "second", "third"), "up to date")
     assert done() == []
     os.utime("text.txt")  # the same content at another time
-    run.run(pipeline)
+    run_pipeline(pipeline)
     assert done() == []
 
 
 def test_a_changed_input_does_again_what_depends_on_it():
-    run.run(write("a"))
+    run_pipeline(write("a"))
     done()
-    run.run(write("c"))
+    run_pipeline(write("c"))
     assert done() == ["first", "second", "third"]
     Path("other.txt").write_text("d")
-    run.run("pipeline.yaml")
+    run_pipeline("pipeline.yaml")
     assert done() == ["third"]
-    run.run(write("C"))  # what it makes is as it was: nothing behind it has anything to do
+    run_pipeline(write("C"))  # what it makes is as it was: nothing behind it has anything to do
     assert done() == ["first", "third"]
 
 
 def test_changed_arguments_and_outputs_that_are_gone_or_altered_do_a_stage_again():
     pipeline = write()
-    run.run(pipeline)
+    run_pipeline(pipeline)
     done()
-    run.run(pipeline, ["stages.second.args.lower=false"])
+    run_pipeline(pipeline, ["stages.second.args.lower=false"])
     assert done() == ["second", "third"]
     Path("first.txt").unlink()
-    run.run(pipeline, ["stages.second.args.lower=false"])
+    run_pipeline(pipeline, ["stages.second.args.lower=false"])
     assert done() == ["first"]
     Path("third.txt").write_text("edited")
-    run.run(pipeline, ["stages.second.args.lower=false"])
+    run_pipeline(pipeline, ["stages.second.args.lower=false"])
     assert done() == ["third"]
     Path("elsewhere.txt").write_text("z")
-    run.run(pipeline, ["text=elsewhere.txt", "stages.second.args.lower=false"])
+    run_pipeline(pipeline, ["text=elsewhere.txt", "stages.second.args.lower=false"])
     assert done() == ["first", "second", "third"]
 
 
@@ -149,43 +152,43 @@ def test_a_failure_stops_and_the_same_command_goes_on_there(capsys):
     pipeline = write()
     Path("other.txt").write_text("fail")
     with pytest.raises(UserError, match="Stage third: the text cannot be shouted"):
-        run.run(pipeline)
+        run_pipeline(pipeline)
     shown = capsys.readouterr().err
     assert "done in" in shown and "failed" in shown
     assert done() == ["first", "second"]
     Path("other.txt").write_text("b")
-    outcome = run.run(pipeline)
+    outcome = run_pipeline(pipeline)
     assert done() == ["third"]
     assert list(outcome.summary.values())[:2] == ["up to date"] * 2
 
     Path("text.txt").write_text("defect")
     with pytest.raises(RuntimeError):
-        run.run(pipeline)
+        run_pipeline(pipeline)
     assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "stopped"
     Path("text.txt").write_text("a")
-    run.run(pipeline)
+    run_pipeline(pipeline)
     assert done() == ["first"]
 
 
 def test_a_stage_that_a_fault_broke_off_is_one_for_a_scheduler_too():
     with pytest.raises(Fault, match="Stage first: the server has gone away"):
-        run.run(write("fault"))
+        run_pipeline(write("fault"))
 
 
 def test_a_damaged_pipeline_json_is_said():
     pipeline = write()
-    run.run(pipeline)
+    run_pipeline(pipeline)
     Path("done/pipeline.json").write_text('{"first": {"status"')
     with pytest.raises(UserError, match=r"pipeline\.json is damaged.*remove it"):
-        run.run(pipeline)
+        run_pipeline(pipeline)
 
 
 def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(capsys):
     pipeline = write("odd odd")
-    assert console.run(run.app, "rnncond run", [pipeline]) == 3
+    assert rnncond("run", pipeline) == 3
     assert "first: odd: it is odd" in capsys.readouterr().err
     done()
-    assert console.run(run.app, "rnncond run", [pipeline, "--json"]) == 3
+    assert rnncond("run", pipeline, "--json") == 3
     assert json.loads(capsys.readouterr().out) == {
         "first": "up to date", "second": "up to date", "third": "up to date", "failed": 2
     }  # fmt: skip
@@ -194,12 +197,12 @@ def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(c
 
 def test_from_a_stage_on():
     pipeline = write()
-    run.run(pipeline)
+    run_pipeline(pipeline)
     done()
-    run.run(pipeline, start="second")
+    run_pipeline(pipeline, start="second")
     assert done() == ["second", "third"]
     with pytest.raises(UserError, match=r"--from nothing: .* there are first, second, third"):
-        run.run(pipeline, start="nothing")
+        run_pipeline(pipeline, start="nothing")
 
 
 def test_a_run_that_this_pipeline_began_may_be_thrown_away_and_no_other():
@@ -212,12 +215,12 @@ def test_a_run_that_this_pipeline_began_may_be_thrown_away_and_no_other():
     Path("pipeline.yaml").write_text(yaml.safe_dump(one))
     for _ in range(2):
         with pytest.raises(UserError, match="holds a run of another recipe"):
-            run.run(pipeline)
+            run_pipeline(pipeline)
     assert Path("first.txt").read_text() == "OTHER people's"
     Path("first.txt").unlink()
-    run.run(pipeline)
+    run_pipeline(pipeline)
     Path("text.txt").write_text("the other")
-    run.run(pipeline)
+    run_pipeline(pipeline)
     assert Path("first.txt").read_text() == "THE OTHER"
 
 
@@ -237,7 +240,7 @@ def killed(monkeypatch, when: str) -> None:
         patch.setattr(run, "call", call)
         for end in ("keep", "forget"):
             patch.setattr(state.PipelineState, end, lambda *_, **__: None)
-        run.run("pipeline.yaml")
+        run_pipeline("pipeline.yaml")
     assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "begun"
 
 
@@ -246,7 +249,7 @@ def test_a_killed_first_attempt_is_gone_on_with_also_where_the_data_have_changed
     pipeline = write("a", ONE)
     killed(monkeypatch, when)
     Path("text.txt").write_text("b")
-    run.run(pipeline)
+    run_pipeline(pipeline)
     assert (Path("t").read_text(), read_run("run")) == ("B", {"of": "b"})
 
 
@@ -256,10 +259,10 @@ def test_no_attempt_makes_other_peoples_run_the_pipelines(monkeypatch):
     killed(monkeypatch, "before")
     Path("text.txt").write_text("fail")
     with pytest.raises(UserError, match="cannot be shouted"):
-        run.run(pipeline)
+        run_pipeline(pipeline)
     Path("text.txt").write_text("a")
     with pytest.raises(UserError, match="holds a run of another text"):
-        run.run(pipeline)
+        run_pipeline(pipeline)
     assert read_run("run") == {"of": "theirs"}
 
 
@@ -282,8 +285,8 @@ def test_two_at_once_are_refused():
     with open("done/.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="is being run already"):
-            run.run(pipeline)
-    run.run(pipeline)
+            run_pipeline(pipeline)
+    run_pipeline(pipeline)
 
 
 def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
@@ -298,7 +301,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
         "eighth": {"verb": "store", "args": {"directory": "x"}},
     }
     with pytest.raises(UserError) as caught:
-        run.run(write(pipeline={"variables": {"text": "t"}, "stages": stages}))
+        run_pipeline(write(pipeline={"variables": {"text": "t"}, "stages": stages}))
     lines = str(caught.value).splitlines()
     expected = [
         "has 9 mistakes",
@@ -307,7 +310,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
         "stages.third: args.tow: shout has no such argument",
         "stages.fourth: args: Invalid value for '--times'", "say it to `rnncond run`",
         "stages.sixth: args: Missing", "stages.seventh: args.lower: found 'yes', expected true or false",
-        "stages.eighth: verb: expected store with one of",
+        "stages.eighth: Expected store with one of",
     ]  # fmt: skip
     for line, part in zip(lines, expected, strict=True):
         assert part in line
@@ -374,9 +377,9 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
         "report": {"args": {"out": "${train.out}"}, "needs": ["evaluate"]},
     }  # fmt: skip
     Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": captioner}, sort_keys=False))
-    outcome = run.run("pipeline.yaml")
+    outcome = run_pipeline("pipeline.yaml")
     assert outcome.failed == 0 and all(said.startswith("done") for said in outcome.summary.values())
-    assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
+    assert set(run_pipeline("pipeline.yaml").summary.values()) == {"up to date"}
 
 
 @pytest.mark.slow
@@ -385,12 +388,12 @@ def test_other_captions_are_learnt_and_what_hangs_on_them_is_redone(ray_cluster,
     test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_photos, monkeypatch)
     first = load("run/best").model_id
     write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square is drawn")
-    again = run.run("pipeline.yaml").summary
+    again = run_pipeline("pipeline.yaml").summary
     assert again["train"].startswith("done") and again["evaluate"].startswith("done")
     second = load("run/best").model_id
     assert second != first
     assert Store("store").open().snapshot().rows == 12
-    assert set(run.run("pipeline.yaml").summary.values()) == {"up to date"}
+    assert set(run_pipeline("pipeline.yaml").summary.values()) == {"up to date"}
 
 
 def write_captions(say) -> None:

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pytest
 
 from feature_store import Store, failure_schema
-from pipelines import console
 from pipelines.cluster import jobs
 from pipelines.verbs import submit
+from tests.worlds.command import rnncond
 
 pytestmark = pytest.mark.ray
 DEADLINE = 300
@@ -108,7 +108,7 @@ def rnncond_submit(head, capsys, monkeypatch):
     def run(*words: str) -> tuple[int, dict, str]:
         known = words[0] in submit.ACTIONS
         words = (*words, "--address", head, "--json") if known else ("--address", head, "--json", *words)
-        code = console.run(submit.app, "rnncond submit", list(words))
+        code = rnncond("submit", *words)
         shown = capsys.readouterr()
         return code, json.loads(shown.out), shown.err
 

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store import Store
-from pipelines import console
 from pipelines.cluster.resources import Plan
 from pipelines.engine import driver
 from pipelines.errors import UserError
@@ -21,6 +20,7 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.verbs import caption, translate
 from rnncond import checkpoint
 from tests.worlds import translator as world
+from tests.worlds.command import rnncond
 
 SENTENCES = [f"{sentence} {other}" for sentence in world.PAIRS for other in ("dog", "red cat", "two birds", "", "book")]
 SENTENCES[7] = ""
@@ -171,6 +171,6 @@ def test_caption_refuses_a_translator(model, tmp_path):
 
 
 def test_help_shows_examples(capsys):
-    assert console.run(translate.app, "rnncond translate", ["--help"]) == 0
+    assert rnncond("translate", "--help") == 0
     shown = capsys.readouterr().out
     assert "--unk-replace" in shown and "rnncond translate test.en" in shown

@@ -4,20 +4,21 @@ import json
 
 import pytest
 
-from pipelines import console, errors
+from pipelines import errors
 from pipelines.evaluation import output
 from pipelines.evaluation.caption_metrics import caption_scores, shuffled_cider
 from pipelines.evaluation.caption_results import read_hypotheses
 from pipelines.files.jsonl import read_lines
 from pipelines.verbs import evaluate
 from tests.worlds import captioner
+from tests.worlds.command import rnncond
 
 IDS = [name[0] for name in captioner.CAPTIONS]
 REFERENCES = {name[0]: said for name, said in captioner.CAPTIONS.items()}
 
 
 def run(*arguments):
-    return console.run(evaluate.app, "rnncond evaluate", [*map(str, arguments), "--json"])
+    return rnncond("evaluate", *map(str, arguments), "--json")
 
 
 def last_line(capsys):

@@ -9,20 +9,20 @@ import pytest
 import sacrebleu
 
 from feature_store import Store, failure_schema
-from pipelines import console
 from pipelines.files.jsonl import read_lines
 from pipelines.inference.translator import prepare
 from pipelines.inputs.corpus import Corpus
-from pipelines.verbs import evaluate, translate
+from pipelines.verbs import translate
 from rnncond import checkpoint
 from tests.worlds import captioner
 from tests.worlds import translator as world
+from tests.worlds.command import rnncond
 
 SOURCES, TARGETS = list(world.PAIRS), list(world.PAIRS.values())
 
 
 def run(*arguments):
-    return console.run(evaluate.app, "rnncond evaluate", [*map(str, arguments), "--json"])
+    return rnncond("evaluate", *map(str, arguments), "--json")
 
 
 def last_line(capsys):

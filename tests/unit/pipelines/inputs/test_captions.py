@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from pipelines import console
 from pipelines.errors import UserError
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import hold_out, read_captions
 from pipelines.tracking.lineage import sha256_of
-from pipelines.verbs import evaluate
+from tests.worlds.command import rnncond
 
 
 def write(path, *lines):
@@ -161,7 +160,7 @@ def test_json_that_cannot_be_used_is_one_message_of_the_command(tmp_path, capsys
     (tmp_path / "c").write_text(content)
     (tmp_path / "said").write_text("a\tA dog")
     files = ["--hypotheses", str(tmp_path / "said"), "--references", str(tmp_path / "c")]
-    assert console.run(evaluate.app, "rnncond evaluate", [*files, "--kind", "captions", "--json"]) == 2
+    assert rnncond("evaluate", *files, "--kind", "captions", "--json") == 2
     told = capsys.readouterr()
     assert expected in json.loads(told.out)["error"]
     assert "Traceback" not in told.err

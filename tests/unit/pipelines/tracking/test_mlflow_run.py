@@ -324,7 +324,7 @@ def test_a_terminated_training_is_killed_in_mlflow(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     overrides = [*make_world(tmp_path), *TINY, "cluster.threads=1", f"tracking.uri={uri}"]
-    command = [sys.executable, "-m", "pipelines.verbs.main", "train", "show_tell.small", *overrides, "--out", "run"]
+    command = [sys.executable, "-m", "pipelines.cli.main", "train", "show_tell.small", *overrides, "--out", "run"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     driver = subprocess.Popen([*command, "training.epochs=100000"], env=environment, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 300

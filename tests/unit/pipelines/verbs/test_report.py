@@ -7,9 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pipelines import console
-from pipelines.verbs import report
 from tests.worlds import captioner
+from tests.worlds.command import rnncond
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 EVIL = "a <script>alert(1)</script> & \"dog\" 'x' </style>"
@@ -52,7 +51,7 @@ class Page(HTMLParser):
 
 
 def run(*arguments):
-    return console.run(report.app, "rnncond report", [*map(str, arguments), "--json"])
+    return rnncond("report", *map(str, arguments), "--json")
 
 
 def page_of(out) -> Page:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from feature_store import Store, failure_schema
+from pipelines.cli import main
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import Totals
 from pipelines.inputs.listing_formats import SCHEMA as LISTING
-from pipelines.verbs import main
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 

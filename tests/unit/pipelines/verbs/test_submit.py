@@ -11,11 +11,12 @@ from contextlib import contextmanager
 import pytest
 from ray.exceptions import AuthenticationError
 
-from pipelines import console
+from pipelines.cli import job_outputs
 from pipelines.cluster import connection, jobs
 from pipelines.cluster.jobs import Server, dashboard, exit_code
 from pipelines.errors import UserError
 from pipelines.verbs import submit
+from tests.worlds.command import rnncond
 
 
 class Job:
@@ -57,7 +58,7 @@ def at_once(monkeypatch):
 
 
 def rnncond_submit(*words: str) -> int:
-    return console.run(submit.app, "rnncond submit", list(words))
+    return rnncond("submit", *words)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,16 @@ def rnncond_submit(*words: str) -> int:
         (["--working-dir", ".", "--", "train", "r.yaml", "--out=s3://b/run"], "found s3://b/run.*an absolute path\\."),
         (["--working-dir", ".", "--", "run", "p.yaml", "--out", "s3://b/p"], "--out: found s3://b/p.*absolute path\\."),
         (["--working-dir", ".", "--", "features", "p", "--store", "store"], "--store: found store"),
-        (["--working-dir", ".", "--", "caption", "p", "--keep-features=kept"], "--keep-features: found kept"),
+        (
+            ["--working-dir", ".", "--", "caption", "p", "--model=m", "--out=/o", "--keep-features=kept"],
+            "--keep-features: found kept",
+        ),
         (["--working-dir", ".", "--", "report", "/run", "--to=s3://b/p.html"], "--to: found s3://b.*absolute path\\."),
         (["--working-dir", ".", "--", "evaluate", "--model=runs/a"], "--model: found runs/a.*--out with an absolute"),
         (["--working-dir", ".", "--", "evaluate", "--translations", "said"], "--translations: found said.*--out"),
+        (["--working-dir", ".", "--", "report", "runs/a"], "out: found runs/a.*--to with an absolute"),
+        (["--working-dir", ".", "--", "demo"], "--out: found demo, which would lie"),
+        (["--", "train"], "Missing argument"),
         (["--address", "ray://h:10001", "--", "store", "info", "s"], "found ray://h:10001; expected.*dashboard"),
         (["--address", "127.0.0.1:1", "--", "store", "info", "s"], "no Ray dashboard answers at http://127.0.0.1:1"),
         (["status"], "Missing argument"),
@@ -90,15 +97,15 @@ def test_what_is_wrong_is_told_before_anything_is_sent(words, message, capsys):
 
 
 def test_only_what_a_job_writes_must_outlive_its_folder():
-    submit.refuse_lost(["caption", "--store", "features", "--model", "runs/a", "--out", "/shared/captions"])
-    submit.refuse_lost(["train", "recipe.yaml", "--out=/shared/run", "data.store=features"])
-    submit.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
-    submit.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
-    submit.refuse_lost(["store", "verify", "features"])
-    submit.refuse_lost(["evaluate", "--model", "runs/a", "--out=/shared/scores"])
-    submit.refuse_lost(["evaluate", "--model", "/shared/run"])
-    submit.refuse_lost(["evaluate", "--model", "models:/m@champion", "--data", "captions.jsonl"])
-    submit.refuse_lost(["evaluate", "--hypotheses", "said.txt", "--references", "test.de"])
+    job_outputs.refuse_lost(["caption", "--store", "features", "--model", "runs/a", "--out", "/shared/captions"])
+    job_outputs.refuse_lost(["train", "recipe.yaml", "--out=/shared/run", "data.store=features"])
+    job_outputs.refuse_lost(["features", "photos.csv", "--store", "s3://bucket/store"])
+    job_outputs.refuse_lost(["caption", "photos", "--model", "runs/a", "--out", "s3://bucket/captions"])
+    job_outputs.refuse_lost(["store", "verify", "features"])
+    job_outputs.refuse_lost(["evaluate", "--model", "runs/a", "--out=/shared/scores"])
+    job_outputs.refuse_lost(["evaluate", "--model", "/shared/run"])
+    job_outputs.refuse_lost(["evaluate", "--model", "models:/m@champion", "--data", "captions.jsonl"])
+    job_outputs.refuse_lost(["evaluate", "--hypotheses", "said.txt", "--references", "test.de"])
 
 
 PIPELINE = """
@@ -148,7 +155,7 @@ def test_a_pipeline_without_a_folder_or_that_is_not_sent_is_refused(tmp_path, ca
 @pytest.mark.parametrize("told", ["tracking.uri=http://h", "--tracking-uri=http://h", ""])
 def test_training_that_is_tracked_nowhere_is_told_of(told, capsys):
     stage = ["train", "--out=/shared/run", *([told] if told else []), "show_tell.small"]
-    submit.warn_of_tracking([["run", "p.yaml"], stage], [])
+    job_outputs.warn_of_tracking([["run", "p.yaml"], stage], [])
     assert ("is tracked in a file that is lost" in capsys.readouterr().err) == (not told)
 
 
@@ -273,8 +280,8 @@ def test_a_dashboard_that_does_not_come_back(monkeypatch):
 
 
 def test_requirements_are_the_projects_pinned_and_another_installation_for_other_pins(tmp_path):
-    (tmp_path / "pipelines" / "verbs").mkdir(parents=True)
-    (tmp_path / "pipelines" / "verbs" / "main.py").touch()
+    (tmp_path / "pipelines" / "cli").mkdir(parents=True)
+    (tmp_path / "pipelines" / "cli" / "main.py").touch()
     (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["ray[data]>=2", "torch>=2", "rayon"]\n')
     (tmp_path / "constraints.txt").write_text("torch==2.1\n")
     first = submit.runtime_environment(str(tmp_path), True, ["A=b=c"])

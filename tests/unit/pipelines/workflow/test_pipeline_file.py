@@ -7,9 +7,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipelines.cli.commands import stage_command
 from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
-from pipelines.verbs.commands import stage_command
 from pipelines.workflow.pipeline_file import read_pipeline, words_of
 
 SCORE = """
@@ -38,7 +38,7 @@ def refusal(text: str, *overrides: str) -> str:
 def params_of(text: str, *overrides: str) -> dict:
     """What the verb of the first stage is called with, its words parsed as those of a command line."""
     stage = read(text, *overrides).stages[0]
-    return stage_command(stage.verb).make_context(stage.verb, list(stage.words)).params
+    return stage_command(stage.verb).parser.make_context(stage.verb, list(stage.words)).params
 
 
 def test_a_variable_in_the_file_is_the_text_that_stands_there():
@@ -59,7 +59,7 @@ def test_a_variable_in_the_file_is_the_text_that_stands_there():
 def test_any_text_given_as_a_variable_reaches_the_verb(text):
     Path("p.yaml").write_text(SCORE, encoding="utf-8")
     stage = read_pipeline("p.yaml", stage_command, [f"day={text}", "word=simple"]).stages[0]
-    params = stage_command("evaluate").make_context("evaluate", list(stage.words)).params
+    params = stage_command("evaluate").parser.make_context("evaluate", list(stage.words)).params
     assert (params["out"], params["hypotheses"]) == (text, f"h/{text}.txt")
 
 
@@ -154,7 +154,7 @@ def test_no_such_file():
 
 
 def words(verb: str, args: dict) -> list[str]:
-    return words_of(verb, args, stage_command(verb))
+    return words_of(verb, args, stage_command(verb).parser)
 
 
 def test_arguments_become_the_words_of_a_command_line():

@@ -13,13 +13,14 @@ import pytest
 import typer
 
 from pipelines import console, errors
+from pipelines.cli import main
+from pipelines.cli.commands import VERBS, app_of
 from pipelines.console import Outcome
 from pipelines.errors import Fault, UserError
-from pipelines.verbs.commands import VERBS, app_of
 
 
 def rnncond(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "pipelines.verbs.main", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "pipelines.cli.main", *arguments], capture_output=True, text=True)
 
 
 def app_that(outcome) -> typer.Typer:
@@ -37,7 +38,7 @@ def app_that(outcome) -> typer.Typer:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_with_examples(verb, capsys):
     app = app_of(verb)
-    assert console.run(app, f"rnncond {verb}", ["--help"]) == 0
+    assert main.run(app, f"rnncond {verb}", ["--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"rnncond {verb}") >= 2, "a usage line and at least one example"
     assert "--json" in shown
@@ -45,7 +46,7 @@ def test_every_verb_explains_itself_with_examples(verb, capsys):
 
 def test_the_verbs_are_listed_without_importing_any():
     shown = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "pipelines.verbs.main"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "pipelines.cli.main"], capture_output=True, text=True, check=True
     )
     assert all(verb in shown.stdout for verb in VERBS)
     imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
@@ -69,7 +70,7 @@ def test_a_misspelt_verb_is_told_the_nearest():
     [(Outcome({"images": 3}), 0), (Outcome({"images": 3}, failed=1, failures=["a.jpg: decode: empty"]), 3)],
 )
 def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
-    assert console.run(app_that(outcome), "rnncond x", ["--json"]) == code
+    assert main.run(app_that(outcome), "rnncond x", ["--json"]) == code
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1]) == {"images": 3, "failed": outcome.failed}
     assert all(failure in shown.err for failure in outcome.failures)
@@ -83,7 +84,7 @@ def test_standard_output_has_the_line_of_json_alone_whatever_a_library_prints(ca
         print("(raylet) Task x failed.")
         return Outcome({"images": 3})
 
-    assert console.run(app, "rnncond x", ["--json"]) == 0
+    assert main.run(app, "rnncond x", ["--json"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"images": 3, "failed": 0}
     assert "(raylet) Task x failed." in shown.err
@@ -103,14 +104,14 @@ def test_values_of_a_summary_are_read_easily(value, shown, capsys):
 
 
 def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
-    assert console.run(app_that(UserError("found 3, expected 2")), "rnncond x", ["--json"]) == 2
+    assert main.run(app_that(UserError("found 3, expected 2")), "rnncond x", ["--json"]) == 2
     shown = capsys.readouterr()
     assert "found 3, expected 2" in shown.err
     assert json.loads(shown.out) == {"error": "found 3, expected 2"}
-    assert console.run(app_that(None), "rnncond x", ["--number", "many"]) == 2
+    assert main.run(app_that(None), "rnncond x", ["--number", "many"]) == 2
     assert "'--number'" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
-        console.run(app_that(ZeroDivisionError()), "rnncond x", [])
+        main.run(app_that(ZeroDivisionError()), "rnncond x", [])
 
 
 def test_a_fault_has_an_exit_code_that_tells_a_scheduler_to_try_again(capsys):
@@ -118,7 +119,7 @@ def test_a_fault_has_an_exit_code_that_tells_a_scheduler_to_try_again(capsys):
         cause = Fault("a process has died")  # where Ray keeps it
 
     for error in (Fault("a process has died"), TaskError()):
-        assert console.run(app_that(error), "rnncond x", []) == 4
+        assert main.run(app_that(error), "rnncond x", []) == 4
         assert "a process has died" in capsys.readouterr().err
 
 
@@ -159,14 +160,14 @@ def test_what_goes_wrong_while_a_mistake_is_handled_is_a_defect():
 
 WAITING = """
 import sys, time, types, typer
-from pipelines.verbs import main as cli
+from pipelines.cli import commands, main as cli
 app = typer.Typer()
 @app.command()
 def main():
     print("waiting", file=sys.stderr, flush=True)
     time.sleep(300)
-sys.modules["pipelines.verbs.wait"] = types.SimpleNamespace(app=app)
-cli.VERBS["wait"] = ""
+sys.modules["pipelines.cli.wait"] = types.SimpleNamespace(app=app)
+commands.VERBS["wait"] = ""
 cli.main()
 """
 
@@ -183,6 +184,6 @@ def test_ctrl_c_ends_with_a_message_and_130(arguments, tmp_path):
     said, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in told
-    assert json.loads(said) == {"error": console.INTERRUPTED}
+    assert json.loads(said) == {"error": main.INTERRUPTED}
     if arguments[0] == "run":
         assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"

@@ -1,0 +1,93 @@
+"""The command line of ``rnncond caption``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pipelines.cli import options
+from pipelines.cli.options import SEARCH, Output
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond caption photos/ --model runs/show_tell --out captioned --weights squeezenet1_0.safetensors
+
+  rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
+
+  rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
+
+  rnncond caption --store store --model runs/first --ensemble runs/second --ensemble runs/third --out captioned
+
+  rnncond caption 's3://bucket/photos/' --model models:/captioner@champion --out s3://bucket/captions --address auto
+
+Run the same command again to resume after an interruption, or to add images that are new.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def caption(
+    model: options.Model,
+    out: Annotated[str, Option(help="the captions' store, a folder or uri; made if it is not there"), Output()],
+    images: Annotated[
+        str | None,
+        Argument(
+            help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, or a "
+            "listing: .txt, .csv, .jsonl, .parquet"
+        ),
+    ] = None,
+    store: Annotated[str | None, Option(help="in place of IMAGES: a store with their features")] = None,
+    weights: Annotated[
+        str | None,
+        Option(
+            help="weights of the backbone that reads IMAGES: a file, `pretrained` or `random` (default: those that "
+            "came with the model, or fit it)"
+        ),
+    ] = None,
+    ensemble: Annotated[
+        list[str] | None, Option(help="a further model of the same vocabulary and features; repeatable")
+    ] = None,
+    keep_features: Annotated[
+        str | None,
+        Option(help="also keep the features of IMAGES in this store; those that it has are not computed again"),
+        Output(),
+    ] = None,
+    retry_failed: options.RetryFailed = False,
+    redo_changed: options.RedoChanged = False,
+    save_listing: options.SaveListing = None,
+    takeover: options.Takeover = False,
+    tracking_uri: options.TrackingUri = None,
+    beam: options.Beam = 5,
+    nbest: Annotated[
+        int, Option(min=1, help="captions kept of each image, at most the beam size", rich_help_panel=SEARCH)
+    ] = 1,
+    attention: options.Attention = False,
+    max_length: options.MaxLength = None,
+    min_length: options.MinLength = None,
+    length_penalty: options.LengthPenalty = None,
+    alpha: options.Alpha = None,
+    coverage_penalty: options.CoveragePenalty = None,
+    no_repeat_ngram: options.NoRepeatNgram = None,
+    rows_per_part: options.RowsPerPart = None,
+    workers: options.Workers = None,
+    gpus: options.Gpus = None,
+    address: options.Address = None,
+) -> Outcome:
+    """Caption images, or the features in a store, that OUT has no caption of yet."""
+    from pipelines.engine.driver import Options
+    from pipelines.verbs.caption import run
+
+    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    asked = options.search_options(
+        max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
+        coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,
+    )  # fmt: skip
+    return run(
+        model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,
+        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, beam=beam, nbest=nbest,
+        attention=attention, **asked,
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""The verbs, and the parsed command behind each.
+
+Only the module of the verb asked for is imported, so that ``rnncond --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.config.spelling import near
+from pipelines.errors import UserError, is_usage_error
+from pipelines.workflow.commands import Output, StageCommand
+
+VERBS = {
+    "demo": "the whole path on a small generated world, or on your photographs",
+    "features": "compute CNN features of images into a store",
+    "train": "train a captioner or a translator from a recipe",
+    "tune": "search for the values of a recipe that train the best model",
+    "caption": "caption images, or the features in a store",
+    "translate": "translate a corpus of text",
+    "evaluate": "score captions or translations against references",
+    "promote": "register a model in MLflow, as champion if it is the best",
+    "run": "run a pipeline of verbs from a file, each only where something has changed",
+    "report": "write a self-contained page of captions or translations, attention, curves and scores",
+    "store": "info, verify, compact, vacuum: look after a store",
+    "submit": "run a verb as a job on a Ray cluster: start, status, logs, stop, list",
+}
+NO_STAGE = ("demo", "run", "submit")
+"""Verbs that make no stage of a pipeline."""
+
+
+def app_of(verb: str) -> typer.Typer:
+    """The Typer application of one of ``VERBS``; its module is imported here."""
+    app: typer.Typer = importlib.import_module(f"pipelines.cli.{verb}").app
+    return app
+
+
+def parser_of(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The parsed command that a command line begins with, such as `train` or `store compact`, and the words behind it.
+
+    Raises:
+        UserError: there is no such command.
+    """
+    verb, *rest = words
+    if verb not in VERBS:
+        raise UserError(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{near(verb, list(VERBS))}")
+    parser = typer.main.get_command(app_of(verb))
+    if below := getattr(parser, "commands", {}):
+        word = rest[0] if rest else "nothing"
+        if word not in below:
+            raise UserError(f"Expected {verb} with one of {', '.join(below)} behind it, found {word}.")
+        return below[word], rest[1:]
+    return parser, rest
+
+
+def outputs_of(parser: Any) -> dict[str, Output]:
+    """The parameters of a command that are marked as naming what it writes, by name."""
+    hints = typing.get_type_hints(parser.callback, include_extras=True)
+    marks = {name: [mark for mark in typing.get_args(hint) if isinstance(mark, Output)] for name, hint in hints.items()}
+    return {name: mark for name, found in marks.items() for mark in found}
+
+
+def stage_command(verb: str) -> StageCommand:
+    """The command of a stage's verb.
+
+    Raises:
+        UserError: there is no such verb, or it makes no stage.
+    """
+    stages = [known for known in VERBS if known not in NO_STAGE]
+    name, *rest = verb.split() or [""]
+    if name not in stages:
+        raise UserError(f"verb: there is no {name!r}; there are {', '.join(stages)}.{near(name, stages)}")
+    parser, left = parser_of([name, *rest])
+    if left:
+        raise UserError(f"verb: expected {name} with nothing behind it, found {verb!r}.")
+    return StageCommand(parser, outputs_of(parser), lambda words: call(parser, verb, words))
+
+
+def call(parser: Any, name: str, arguments: Sequence[str]) -> Any:
+    """Run a command, and return what it returns, or the exit code where it only showed its help.
+
+    Not by the command's ``main``, which makes an exit code of Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        Exception: a wrong command line, and whatever the verb raises.
+    """
+    try:
+        with parser.make_context(name, list(arguments)) as context:
+            return parser.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+
+
+def values_of(words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The command that a command line begins with, and the values that its words give its parameters.
+
+    Raises:
+        UserError: the command line is wrong.
+    """
+    _, words = take_common(words)
+    parser, rest = parser_of(words)
+    try:
+        with parser.make_context(" ".join(words[: len(words) - len(rest)]), list(rest)) as context:
+            return parser, context.params
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        raise UserError(f"{' '.join(words)}: {error.format_message()}") from None  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every verb has, wherever they stand in its command line."""
+
+    json: bool = False
+
+
+def take_common(arguments: Sequence[str]) -> tuple[Common, list[str]]:
+    """The common options, and the command line without them. What stands behind ``--`` is not looked at."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own = [argument for argument in arguments[:end] if argument != "--json"]
+    return Common("--json" in arguments[:end]), [*own, *arguments[end:]]
+
+
+def add_common(parser: Any) -> None:
+    """Let the help of a command, and of those below it, show the common options."""
+    for command in (parser, *getattr(parser, "commands", {}).values()):
+        command.params += common_params()
+
+
+def common_params() -> list[Any]:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def verb(
+        as_json: Annotated[bool, typer.Option("--json", help="one line of JSON on standard output")] = False,
+    ) -> None: ...
+
+    params: list[Any] = typer.main.get_command(app).params
+    for param in params:
+        param.expose_value = False
+    return params

@@ -1,0 +1,114 @@
+"""The command line of ``rnncond evaluate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Option
+
+from pipelines.cli import options
+from pipelines.cli.options import Output
+from pipelines.config.choices import ScoredKind, Tokenizer
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond evaluate --model runs/show_attend_tell --shuffled
+
+  rnncond evaluate --captions captioned --data captions.jsonl
+
+  rnncond evaluate --hypotheses results.json --references captions_val2014.json
+
+  rnncond evaluate --model runs/encdec_bidirectional --source test.en --references test.de
+
+  rnncond evaluate --translations translated --references test.de
+
+  rnncond evaluate --hypotheses test.hyp --references test.de --lowercase
+"""
+WHAT, CAPTIONS, TRANSLATIONS = "What is scored: one of", "Captions", "Translations"
+
+
+@app.command(epilog=EXAMPLES)
+def evaluate(
+    model: Annotated[
+        str | None,
+        Option(help="a model that captions a split, or translates: a folder, runs:/ or models:/", rich_help_panel=WHAT),
+    ] = None,
+    captions: Annotated[str | None, Option(help="the output of `rnncond caption`", rich_help_panel=WHAT)] = None,
+    translations: Annotated[str | None, Option(help="the output of `rnncond translate`", rich_help_panel=WHAT)] = None,
+    hypotheses: Annotated[
+        str | None,
+        Option(help="a file: COCO results, JSON lines, ID<tab>caption, or lines of translations", rich_help_panel=WHAT),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            "--references",
+            help="reference captions (default: those of training), or translations; several references are repeated",
+        ),
+    ] = None,
+    kind: Annotated[
+        ScoredKind | None, Option(help="what --hypotheses holds (default: what the references look like)")
+    ] = None,
+    beam: options.Beam = 5,
+    out: Annotated[
+        str | None,
+        Option(help="folder of the results (default: the run, or the store that is scored)"),
+        Output(local=True, by_default="beside", beside=("model", "captions", "translations")),
+    ] = None,
+    tracking_uri: options.TrackingUri = None,
+    store: Annotated[str | None, Option(help="features (default: those of training)", rich_help_panel=CAPTIONS)] = None,
+    split: Annotated[
+        str | None,
+        Option(help="train, val or test (default: val, or all of --hypotheses)", rich_help_panel=CAPTIONS),
+    ] = None,
+    tokenizer: Annotated[
+        Tokenizer, Option(help="ptb, which published scores use, needs Java", rich_help_panel=CAPTIONS)
+    ] = "auto",
+    partial: Annotated[
+        bool,
+        Option(
+            "--partial",
+            help="with --hypotheses: score only the images that have both a caption and references",
+            rich_help_panel=CAPTIONS,
+        ),
+    ] = False,
+    shuffled: Annotated[
+        bool, Option("--shuffled", help="also score each image with the caption of another", rich_help_panel=CAPTIONS)
+    ] = False,
+    fingerprint: Annotated[
+        str | None,
+        Option(
+            "--set", metavar="FINGERPRINT", help="the set of --captions to read, of several", rich_help_panel=CAPTIONS
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        Option(
+            help="sentences that --model translates (default: the validation text of its recipe)",
+            rich_help_panel=TRANSLATIONS,
+        ),
+    ] = None,
+    lowercase: Annotated[
+        bool | None,
+        Option(
+            "--lowercase/--cased",
+            help="score without regard to case (default: as the model writes)",
+            rich_help_panel=TRANSLATIONS,
+        ),
+    ] = None,
+) -> Outcome:
+    """Score captions (BLEU, ROUGE-L, CIDEr; METEOR and SPICE where Java can run them) or translations (BLEU, chrF,
+    TER) against references."""
+    from pipelines.verbs.evaluate import run
+
+    return run(
+        model=model, captions=captions, translations=translations, hypotheses=hypotheses, data=data, source=source,
+        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam, tokenizer=tokenizer, partial=partial,
+        shuffled=shuffled,
+        fingerprint=fingerprint, out=out, tracking_uri=tracking_uri,
+    )  # fmt: skip

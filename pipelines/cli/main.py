@@ -1,0 +1,102 @@
+"""The command: ``rnncond VERB ...``. Behind each verb is a module of this package with a Typer ``app``.
+
+Only the module of the verb asked for is imported, and what it calls only when it is called, so that
+``rnncond --help`` and ``rnncond VERB --help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from importlib import metadata
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import console
+from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
+from pipelines.config.spelling import near
+from pipelines.console import Outcome
+from pipelines.errors import exit_code, user_message
+
+INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to resume."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some
+    inputs failed), 4 (broken off by a fault: the same command resumes) or 130 (Ctrl-C)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        show_verbs()
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(f"rnncond {version()}")
+        sys.exit(0)
+    verb, *rest = arguments
+    if verb not in VERBS:
+        console.tell_error(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{near(verb, VERBS)}")
+        sys.exit(2)
+    # Before torch is loaded, here and in the workers that Ray starts here. Threads that spin while they wait for one
+    # another are no faster on idle cores, and on busy ones they keep each other from the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run(app_of(verb), f"rnncond {verb}", rest))
+
+
+def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+    """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code.
+
+    Under ``--json`` standard output gets the one line of JSON and nothing else.
+    """
+    common, arguments = take_common(arguments)
+    parser = typer.main.get_command(app)
+    add_common(parser)
+    try:
+        # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
+        with redirect_stdout(sys.stderr) if common.json else nullcontext():
+            outcome = call(parser, name, arguments)
+    except KeyboardInterrupt:
+        return fail(INTERRUPTED, common.json, 130)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        return fail(message, common.json, exit_code(error))
+    if not isinstance(outcome, Outcome):
+        return int(outcome or 0)
+    console.show(outcome)
+    if common.json:
+        print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
+    return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
+
+
+def fail(message: str, as_json: bool, code: int = 2) -> int:
+    """Tell an error, under ``--json`` as JSON too, and return the exit code."""
+    console.tell_error(message)
+    if as_json:
+        print(json.dumps({"error": message}))
+    return code
+
+
+def version() -> str:
+    try:
+        return metadata.version("rnncond")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its folder)"
+
+
+def show_verbs() -> None:
+    out = Console()
+    out.print("[bold]rnncond[/] VERB ...   captions of pictures and translations by recurrent networks, on Ray\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for verb, purpose in VERBS.items():
+        table.add_row(f"[bold]{verb}[/]", purpose)
+    out.print(table)
+    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json: one line of JSON on standard output.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Options and arguments that several verbs have, each declared once, and what they have in common.
+
+An option that names what its verb writes carries the mark ``Output``: `submit` and `run` find out by it what a command
+line writes, and where.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from pipelines.config.choices import LengthPenalty as LengthPenalties
+from pipelines.workflow.commands import Output
+
+SEARCH, WORK = "Search", "Work on the cluster"
+"""Headings in the help of a verb."""
+
+
+def application(**settings: Any) -> typer.Typer:
+    """The Typer application of a verb."""
+    names = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(rich_markup_mode="rich", add_completion=False, context_settings=names, **settings)
+
+
+# What a verb reads
+Images = Annotated[
+    str,
+    Argument(
+        metavar="IMAGES",
+        help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, or a listing: "
+        ".txt, .csv, .jsonl, .parquet",
+    ),
+]
+Model = Annotated[str, Option(help="a run's folder, a model's folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")]
+Recipe = Annotated[str, Argument(help="a YAML file, or the name of a recipe that comes with the project")]
+Overrides = Annotated[list[str] | None, Argument(help="key.path=value ...", show_default=False)]
+Fingerprint = Annotated[str | None, Option("--set", metavar="FINGERPRINT", help="the set to read, of several")]
+
+# What a verb writes
+SaveListing = Annotated[
+    str | None,
+    Option(help="write what IMAGES lists to this .parquet file, to be given as IMAGES later"),
+    Output(),
+]
+
+# Beam search
+Beam = Annotated[int, Option(min=1, help="beam size; 1 is greedy search", rich_help_panel=SEARCH)]
+Attention = Annotated[
+    bool, Option("--attention", help="keep the attention weights of each word", rich_help_panel=SEARCH)
+]
+MaxLength = Annotated[
+    int | None,
+    Option(
+        help="maximum length in words; the defaults of this and the next five come from the model's recipe",
+        rich_help_panel=SEARCH,
+    ),
+]
+MinLength = Annotated[int | None, Option(help="minimum length in words", rich_help_panel=SEARCH)]
+LengthPenalty = Annotated[
+    LengthPenalties | None,
+    Option(help="divide a sentence's log-probability by 1, by its length, or as GNMT does", rich_help_panel=SEARCH),
+]
+Alpha = Annotated[float | None, Option(help="exponent of GNMT's length penalty", rich_help_panel=SEARCH)]
+CoveragePenalty = Annotated[float | None, Option(help="weight of GNMT's coverage penalty", rich_help_panel=SEARCH)]
+NoRepeatNgram = Annotated[
+    int | None, Option(help="repeat no sequence of this many words; 0 allows all", rich_help_panel=SEARCH)
+]
+
+# How the work is done
+Address = Annotated[
+    str | None,
+    Option(
+        help="address of a Ray cluster, HOST:PORT or auto (default: RAY_ADDRESS, else Ray starts on this machine)",
+        rich_help_panel=WORK,
+    ),
+]
+Workers = Annotated[
+    int | None, Option(min=1, help="number of workers (default: one a GPU, or one a CPU)", rich_help_panel=WORK)
+]
+Gpus = Annotated[int | None, Option(min=0, help="number of GPUs; 0 for none (default: all)", rich_help_panel=WORK)]
+RowsPerPart = Annotated[
+    int | None, Option(min=1, help="inputs in a part of the store (default: by their size)", rich_help_panel=WORK)
+]
+RetryFailed = Annotated[bool, Option("--retry-failed", help="try inputs again that failed before")]
+RedoChanged = Annotated[bool, Option("--redo-changed", help="do inputs again that have changed since they were done")]
+Takeover = Annotated[
+    bool, Option("--takeover", help="write although another writer seems to be at work; its work is then refused")
+]
+Restart = Annotated[bool, Option("--restart", help="throw away what OUT has, and begin again")]
+TrackingUri = Annotated[
+    str | None, Option(help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)")
+]
+
+
+def search_options(**values: Any) -> dict[str, Any]:
+    """The options of a search that were given; the model's recipe has the others."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,46 @@
+"""The command line of ``rnncond report``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pipelines.cli import options
+from pipelines.cli.options import Output
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond report runs/show_attend_tell
+
+  rnncond report runs/show_tell.small.search
+
+  rnncond report captioned --data captions.jsonl --to captioned.html --count 60
+
+  rnncond report translated --data test.de
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def report(
+    out: Annotated[
+        str, Argument(help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote")
+    ],
+    images: Annotated[str | None, Option(help="folder of the pictures, if they have moved")] = None,
+    data: Annotated[str | None, Option(help="reference captions or translations, to show beside the model's")] = None,
+    to: Annotated[
+        str | None,
+        Option(help="the page's file (default: OUT/report.html)"),
+        Output(local=True, by_default="beside", beside=("out",)),
+    ] = None,
+    count: Annotated[int, Option(help="number of pictures or sentences to show", min=1)] = 24,
+    fingerprint: options.Fingerprint = None,
+) -> Outcome:
+    """Write one self-contained HTML page: pictures or sentences with the model's text, attention, curves and scores."""
+    from pipelines.verbs.report import run
+
+    return run(out, images, data, to, count, fingerprint)

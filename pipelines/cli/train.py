@@ -1,0 +1,51 @@
+"""The command line of ``rnncond train``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Option
+
+from pipelines.cli import options
+from pipelines.cli.options import Output
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond train show_tell.small data.store=features data.captions=captions.jsonl
+
+  rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl --out runs/attend
+  training.epochs=20
+
+  rnncond train encdec_bidirectional.small data.source=train.en.gz data.target=train.de.gz
+  data.validation_source=val.en.gz data.validation_target=val.de.gz
+
+  rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)
+
+  rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5
+
+Run the same command again to resume after an interruption.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def train(
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    out: Annotated[
+        str | None, Option(help="the run's folder (default: runs/RECIPE)"), Output(local=True, by_default="here")
+    ] = None,
+    restart: options.Restart = False,
+    tracking_uri: options.TrackingUri = None,
+    address: options.Address = None,
+) -> Outcome:
+    """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
+
+    OUT gets best/ and last/ (models), the resolved recipe, metrics.jsonl and samples.jsonl.
+    """
+    from pipelines.verbs.train import run
+
+    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)

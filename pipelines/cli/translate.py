@@ -1,0 +1,88 @@
+"""The command line of ``rnncond translate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from pipelines.cli import options
+from pipelines.cli.options import SEARCH, Output
+from pipelines.config.choices import TooLong
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond translate test.en --model runs/encdec_bidirectional.small --out translated --text test.de
+
+  rnncond translate news.jsonl.gz --model models:/translator@champion --out translated --attention --nbest 3
+
+  rnncond translate test.en --model runs/first --ensemble runs/second --ensemble runs/third --out translated
+
+Run the same command again to resume after an interruption.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def translate(
+    text: Annotated[
+        str, Argument(metavar="TEXT", help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet")
+    ],
+    model: options.Model,
+    out: Annotated[str, Option(help="the translations' store, a folder or uri; made if it is not there"), Output()],
+    lines: Annotated[
+        str | None,
+        Option("--text", help="also write the translations as lines to this file, in the order of TEXT"),
+        Output(),
+    ] = None,
+    column: Annotated[str, Option(help="column to translate, where TEXT is a table")] = "source",
+    max_source_length: Annotated[
+        int | None, Option(min=1, help="tokens read of a sentence (default: text.max_length of the recipe, or 200)")
+    ] = None,
+    too_long: Annotated[TooLong, Option(help="what to do with longer sentences")] = "cut",
+    ensemble: Annotated[list[str] | None, Option(help="a further model of the same vocabularies; repeatable")] = None,
+    retry_failed: options.RetryFailed = False,
+    redo_changed: options.RedoChanged = False,
+    takeover: options.Takeover = False,
+    tracking_uri: options.TrackingUri = None,
+    beam: options.Beam = 5,
+    nbest: Annotated[
+        int, Option(min=1, help="translations kept of each sentence, at most the beam size", rich_help_panel=SEARCH)
+    ] = 1,
+    attention: options.Attention = False,
+    unk_replace: Annotated[
+        bool,
+        Option(
+            "--unk-replace",
+            help="let the model write UNK, and put in its place the source word with the largest attention",
+            rich_help_panel=SEARCH,
+        ),
+    ] = False,
+    max_length: options.MaxLength = None,
+    min_length: options.MinLength = None,
+    length_penalty: options.LengthPenalty = None,
+    alpha: options.Alpha = None,
+    coverage_penalty: options.CoveragePenalty = None,
+    no_repeat_ngram: options.NoRepeatNgram = None,
+    rows_per_part: options.RowsPerPart = None,
+    workers: options.Workers = None,
+    gpus: options.Gpus = None,
+    address: options.Address = None,
+) -> Outcome:
+    """Translate the sentences of TEXT that OUT has no translation of yet."""
+    from pipelines.engine.driver import Options
+    from pipelines.verbs.translate import run
+
+    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    asked = options.search_options(
+        max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
+        coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,
+    )  # fmt: skip
+    return run(
+        text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=work, unk_replace=unk_replace,
+        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention,
+        tracking_uri=tracking_uri, **asked,
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""The command line of ``rnncond tune``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Option
+
+from pipelines.cli import options
+from pipelines.cli.options import Output
+from pipelines.console import Outcome
+
+app = options.application()
+
+EXAMPLES = """
+Examples:
+
+  rnncond tune show_tell.small data.store=features data.captions=captions.jsonl
+
+  rnncond tune show_tell.small data.store=features data.captions=captions.jsonl tune.trials=30
+  'tune.space.model.dropout={uniform: \\[0.2, 0.7]}' tracking.registered_model=captioner
+
+  rnncond tune show_tell.small ... tune.algorithm=grid tune.trials=null 'tune.space={model.hidden: \\[128, 256]}'
+
+  rnncond tune show_tell.small ... tune.algorithm=pbt tune.asha=null
+  'tune.space={training.learning_rate: {log: \\[1e-4, 1e-2]}}'
+
+Run the same command again to resume after an interruption; with more tune.trials, a finished search goes on, too.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def tune(
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    out: Annotated[
+        str | None,
+        Option(help="the search's folder (default: runs/RECIPE.search)"),
+        Output(local=True, by_default="here"),
+    ] = None,
+    restart: options.Restart = False,
+    tracking_uri: options.TrackingUri = None,
+    address: options.Address = None,
+) -> Outcome:
+    """Search for the values of a recipe that train the best model: its section `tune` says what to vary, and how.
+
+    OUT gets trials/, each a run, trials.jsonl, the best trial's recipe.yaml, and its model in best/.
+    """
+    from pipelines.verbs.tune import run
+
+    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
