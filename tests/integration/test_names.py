@@ -80,7 +80,7 @@ def test_nothing_in_the_current_folder_is_imported(folder, make_photos):
     for name in ("pipelines/__init__", "pipelines/features", "pipelines/engine/__init__", *SHADOWS):
         (folder / f"{name}.py").write_text("raise SystemExit('somebody else was imported')\n")
     source = str(Path(pipelines.__file__).parents[1])
-    command = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from pipelines.verbs.main import main; main()"
+    command = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from pipelines.cli.main import main; main()"
     words = [
         "features",
         str(photos),
