@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import requests
-import typer
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -116,7 +115,7 @@ class Server:
                 skip = shown
                 async for text in self.client.tail_job_logs(job):
                     fresh, skip = text[skip:], max(skip - len(text), 0)
-                    typer.echo(fresh, nl=False)
+                    print(fresh, end="", flush=True)
                     shown, heard = shown + len(fresh), time.monotonic()
                 if self.client.get_job_info(job).status.is_terminal():
                     return
