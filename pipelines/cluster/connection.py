@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -21,6 +24,11 @@ from pipelines.errors import UserError
 ATTEMPTS = 3
 """To start Ray here."""
 CONNECT_SECONDS = 10
+SOCKET_BYTES = 107
+"""The longest address of a socket on Linux."""
+SOCKET = "/ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""What Ray puts behind its temporary folder, at the longest."""
+SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 NO_TOKEN = (
     "address: {what} wants a token, and was given none or another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
     "RAY_AUTH_TOKEN_PATH to the cluster's token, or write that to ~/.ray/auth_token."
@@ -43,7 +51,10 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     refuse_if_nobody_answers(address)
-    options = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {}
+    if address == "local":
+        options = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temporary_folder()}
+        keep_token_without_home()
     try:
         start(address, options)
     except AuthenticationError:
@@ -77,6 +88,39 @@ def start(address: str, options: dict) -> None:
             ray.shutdown()
             if attempt == ATTEMPTS:
                 raise UserError(f"Ray did not start: {error} The machine is too busy; try again later.") from None
+
+
+def temporary_folder() -> str | None:
+    """Where Ray that starts here keeps its sockets and logs, if that cannot be its default: schedulers give jobs a
+    TMPDIR whose path is longer than the address of a socket may be, or one that is not there.
+
+    Raises:
+        UserError: RAY_TMPDIR is too long; or there is no short folder to write to.
+    """
+    wanted = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(os.path.abspath(wanted))) + len(SOCKET) <= SOCKET_BYTES and os.access(wanted, os.W_OK):
+        return None
+    if wanted == os.environ.get("RAY_TMPDIR"):
+        raise UserError(
+            f"RAY_TMPDIR is {wanted}: expected a folder that can be written to, with a path of at most "
+            f"{SOCKET_BYTES - len(SOCKET)} bytes, because Ray keeps sockets there."
+        )
+    for folder in SHORT:
+        if os.access(folder, os.W_OK):
+            return tempfile.mkdtemp(prefix="ray", dir=folder)
+    raise UserError(
+        f"TMPDIR is {wanted}, where Ray cannot keep its sockets, nor in {', '.join(SHORT)}. Set RAY_TMPDIR."
+    )
+
+
+def keep_token_without_home() -> None:
+    """Give Ray its token in the environment where it cannot write it to ~/.ray, as it does otherwise."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    home = Path.home() / ".ray"
+    if named or (home / "auth_token").exists():
+        return
+    if not os.access(home if home.exists() else home.parent, os.W_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 class FixedPath(list):

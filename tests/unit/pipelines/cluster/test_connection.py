@@ -1,5 +1,9 @@
+import os
+
 import pytest
 
+import pipelines
+from pipelines.cluster import connection
 from pipelines.cluster.connection import connect, refuse_if_nobody_answers
 from pipelines.cluster.resources import Cluster, Node, Plan, plan
 from pipelines.errors import UserError
@@ -62,3 +66,51 @@ def test_a_running_ray_is_used_and_left_running(ray_cluster):
     with connect() as found:
         assert found == ray_cluster and found.cpus == 2
     assert ray.is_initialized()
+
+
+# The environment of a scheduler
+
+
+@pytest.fixture
+def no_folders(monkeypatch):
+    for name in ("RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_sockets_lie_where_their_addresses_are_short_enough(no_folders, monkeypatch, tmp_path):
+    assert connection.temporary_folder() is None
+    fits = tmp_path / "x"
+    fits.mkdir()
+    monkeypatch.setattr(connection, "SOCKET", "/" + "s" * (connection.SOCKET_BYTES - len(str(fits)) - 1))
+    monkeypatch.setenv("TMPDIR", str(fits))
+    assert connection.temporary_folder() is None
+    for other in (str(fits) + "y", str(tmp_path / "ü"), str(tmp_path / "-")):  # a byte too long, or not there
+        monkeypatch.setenv("TMPDIR", other)
+        found = connection.temporary_folder()
+        assert found is not None and found.startswith(connection.SHORT) and os.path.isdir(found)
+        os.rmdir(found)
+    monkeypatch.setenv("RAY_TMPDIR", str(fits) + "y")
+    with pytest.raises(UserError, match=r"RAY_TMPDIR is .*: expected a folder .* at most \d+ bytes"):
+        connection.temporary_folder()
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr(connection, "SHORT", ("/none",))
+    with pytest.raises(UserError, match="TMPDIR is .*Set RAY_TMPDIR"):
+        connection.temporary_folder()
+
+
+@pytest.mark.parametrize("home", ["there", "not there"])
+def test_the_token_needs_no_home(monkeypatch, tmp_path, home):
+    monkeypatch.setenv("HOME", str(tmp_path if home == "there" else tmp_path / "none"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    connection.keep_token_without_home()
+    assert bool(os.environ["RAY_AUTH_TOKEN"]) == (home == "not there")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of a cluster")
+    connection.keep_token_without_home()
+    assert os.environ["RAY_AUTH_TOKEN"] == "of a cluster"
+
+
+def test_workers_search_this_project_first_and_no_current_folder():
+    config = connection.job_config()
+    config._py_driver_sys_path.extend(["/current", "/script"])  # as ray.init does
+    assert config._py_driver_sys_path == [os.path.dirname(os.path.dirname(pipelines.__file__))]
