@@ -127,6 +127,17 @@ class System(nn.Module, ABC):
         """
         return log_probs.new_zeros(())
 
+    def running_sums(self) -> Tensor | None:
+        """What the training batches since the last call add to a moving average; None where the system has none.
+
+        A step of training may have several batches on several ranks. The average moves once a step: the sums of all
+        ranks, added up, go to ``update_running``. Until then every batch sees the same average.
+        """
+        return None
+
+    def update_running(self, sums: Tensor) -> None:
+        """Move the average by a step's sums; for systems whose ``running_sums`` are not None."""
+
 
 def per_row(values: Tensor, rows: int) -> Tensor:
     """Give each of N ``rows`` its example's line of ``values`` (B, ...), as (N, ...); ``values`` itself if N = B."""

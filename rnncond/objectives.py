@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rnncond.contract import BOS, PAD, UNK, Memory, Source, System, per_row
 from rnncond.losses import Sums, TeacherForcing, cross_entropy, teacher_force
 from rnncond.rewards import Reward
+from rnncond.sampling import draw
 from rnncond.search import SearchOptions, search
 
 DecayKind = Literal["linear", "exponential", "inverse_sigmoid"]
@@ -71,6 +72,10 @@ class Decay:
         return max(self.lowest, gold)
 
 
+class Diverged(ArithmeticError):
+    """Training has diverged: the system's probabilities are not a number."""
+
+
 class ScheduledSampling(TeacherForcing):
     """Scheduled sampling (Bengio et al. 2015): some of the words fed are the system's own.
 
@@ -94,7 +99,7 @@ class ScheduledSampling(TeacherForcing):
         state = {name: per_row(part, len(inputs)) for name, part in self.system.init_state(memory).items()}
         for t in range(inputs.shape[1] - 1):
             logits, state, _ = self.system.step(inputs[:, t], state, memory)
-            drawn = logits.float().softmax(-1).multinomial(1)[:, 0]
+            drawn = draw(logits.float().softmax(-1))
             inputs[:, t + 1] = torch.where(own[:, t + 1], drawn, inputs[:, t + 1])
         return inputs
 
@@ -179,9 +184,16 @@ class SelfCritical(nn.Module):
         return Rewarded(objective, loss, rewards.mean(1).sum(), baseline.mean(1).sum(), (there > 0).sum())
 
     def say(self, memory: Memory, **options: int) -> Tensor:
-        """Sentences (B, K, T) of the system: words, EOS, PAD."""
+        """Sentences (B, K, T) of the system: words, EOS, PAD.
+
+        Raises:
+            Diverged: no sentence has a probability.
+        """
         limits = SearchOptions(max_length=self.max_length, **options)
-        return search(self.system.step, memory, self.system.init_state(memory), limits).tokens
+        tokens = search(self.system.step, memory, self.system.init_state(memory), limits).tokens
+        if not tokens.shape[2]:
+            raise Diverged("no word has a probability that is a number")
+        return tokens
 
     def expected(self, memory: Memory, rewards: Tensor, references: Tensor) -> Tensor:
         """The baseline of each sample, (B, 1) or (B, K)."""

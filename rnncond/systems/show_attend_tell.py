@@ -15,7 +15,8 @@ EOS. Hard attention draws places in training only, and adds to the loss of a cap
 
     -lambda_r (log p(y | s) - b) d log p(s) - lambda_e d H[s]    (section 4.1)
 
-with the baseline b <- 0.9 b + 0.1 log p(y | s), averaged over the batch; for half of the captions the expectation takes
+with the baseline b <- 0.9 b + 0.1 log p(y | s), averaged over the captions of a step, however many batches and ranks
+share it; for half of the captions the expectation takes
 the place of the drawn places. Decoding and evaluation use the expectation, so that they are deterministic: it is the
 normalised weighted geometric mean that approximates the marginal over places (section 4.2).
 
@@ -37,6 +38,7 @@ from rnncond.attention import AdditiveAttention, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.output_layer import OutputLayer
+from rnncond.sampling import draw
 from rnncond.standardise import Standardise
 
 EXPECTED = 0.5
@@ -95,6 +97,7 @@ class Model(System):
         self.dropout = nn.Dropout(config.dropout)
         if config.attention_kind == "hard":
             self.register_buffer("baseline", torch.zeros(()))
+            self.sentence_sums: Tensor | None = None
 
     def encode(self, source: Source) -> Memory:
         """The annotations (B, L, D), their keys (B, L, A), h_0 and c_0 (B, H), and the mask (B, L) if there is one."""
@@ -184,10 +187,22 @@ class Model(System):
         gain = (sentence - self.baseline) * extras["drawn"]
         chosen = (gain * (extras["log_prob"] * mask).sum(1)).sum()
         entropy = (extras["entropy"] * mask).sum()
-        real = sentence[mask.any(1)]
-        if len(real):
-            self.baseline.lerp_(real.mean().to(self.baseline.dtype), 0.1)
+        sums = torch.stack([sentence.sum(), mask.any(1).sum()]).double()
+        self.sentence_sums = sums if self.sentence_sums is None else self.sentence_sums + sums
         return -self.config.reinforce * chosen - self.config.entropy * entropy
+
+    def running_sums(self) -> Tensor | None:
+        """The log p(y | s) of the captions since the last call, summed, and how many they are: (2,) float64."""
+        if self.config.attention_kind == "soft":
+            return None
+        sums, self.sentence_sums = self.sentence_sums, None
+        return self.baseline.new_zeros(2, dtype=torch.float64) if sums is None else sums
+
+    def update_running(self, sums: Tensor) -> None:
+        """Move hard attention's baseline towards the mean log p(y | s) of a step's captions."""
+        total, count = sums
+        mean = torch.where(count > 0, total / count.clamp_min(1), self.baseline.double())
+        self.baseline.lerp_(mean.to(self.baseline.dtype), 0.1)
 
 
 class Draws:
@@ -201,7 +216,7 @@ class Draws:
 
     def __call__(self, context: Tensor, weights: Tensor) -> Tensor:
         """The annotation of a place drawn from ``weights`` (N, L); ``context`` where the expectation is kept."""
-        place = torch.multinomial(weights.detach(), 1)[:, 0]
+        place = draw(weights.detach())
         self.places.append(place)
         return torch.where(self.drawn[:, None], self.values[self.examples, place], context)
 

@@ -13,7 +13,7 @@ from torch import nn
 from rnncond import systems
 from rnncond.contract import BOS, EOS, PAD, Source, Step, System, Unrolled, per_row
 from rnncond.losses import TeacherForcing
-from rnncond.objectives import Decay, ScheduledSampling, SelfCritical
+from rnncond.objectives import Decay, Diverged, ScheduledSampling, SelfCritical
 from rnncond.rewards import gleu
 
 VOCAB, LONGEST = 6, 2
@@ -317,3 +317,14 @@ def test_distributed_data_parallel_gives_the_same_gradients(tmp_path, weight):
         torch.distributed.destroy_process_group()
     assert again == found
     assert all(torch.equal(one, other) for one, other in zip(grads, expected, strict=True))
+
+
+def test_a_system_that_has_diverged_is_no_crash():
+    model = captioner().train()
+    for weight in model.parameters():
+        weight.data.fill_(math.nan)
+    tokens = torch.tensor([[BOS, 4, 5, EOS], [BOS, 5, EOS, PAD]])
+    assert ScheduledSampling(model)(pictures(), tokens, 0.5).objective.isnan()
+    for baseline in ("greedy", "others"):
+        with pytest.raises(Diverged):
+            SelfCritical(model, gleu, samples=2, baseline=baseline)(pictures(), tokens)

@@ -206,7 +206,7 @@ def test_every_sample_of_hard_attention_by_its_probability_gives_the_exact_gradi
     expected, estimated, total = 0.0, 0.0, 0.0
     for sample in itertools.product((0, 1), repeat=3):
         places = iter([*sample, 0])
-        monkeypatch.setattr(torch, "multinomial", lambda weights, count, places=places: torch.tensor([[next(places)]]))
+        monkeypatch.setattr(show_attend_tell, "draw", lambda weights, places=places: torch.tensor([next(places)]))
         unrolled = model.unroll(model.encode(source), inputs)
         words = model.project(unrolled.readout)[0, :3].log_softmax(-1)[range(3), labels]
         probability = unrolled.attention[0, range(3), sample].prod()
@@ -227,26 +227,34 @@ def test_every_sample_of_hard_attention_by_its_probability_gives_the_exact_gradi
         torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_rows_of_padding_leave_the_baseline_as_it_is():
-    model, source = hard_model()
-    unrolled = model.unroll(model.encode(source), WORDS)
-    log_probs = torch.tensor([[-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]]).double()
-    mask = log_probs < 0
-    model.regulariser(unrolled, log_probs, mask)
-    assert model.baseline.item() == pytest.approx(0.1 * -6)
-    model.regulariser(unrolled, torch.zeros_like(log_probs), torch.zeros_like(mask))
-    assert model.baseline.item() == pytest.approx(0.1 * -6)
+def seen(model, unrolled, *sentences):
+    """Let the estimator see sentences of these log-probabilities; a row of none is one of padding."""
+    log_probs = torch.zeros(len(sentences), 3).double()
+    for row, values in zip(log_probs, sentences, strict=True):
+        row[: len(values)] = torch.tensor(values)
+    model.regulariser(unrolled, log_probs, log_probs < 0)
 
 
-def test_the_baseline_moves_by_a_tenth():
+def test_the_baseline_moves_by_a_tenth_once_a_step():
+    """However many batches and ranks have the captions of the step, of which rows of padding are none."""
     model, source = hard_model()
     unrolled = model.unroll(model.encode(source), WORDS)
-    log_probs = torch.tensor([[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0]]).double()
-    mask = log_probs < 0
-    model.regulariser(unrolled, log_probs, mask)
-    assert model.baseline.item() == pytest.approx(0.1 * (-6 - 4) / 2)
-    model.regulariser(unrolled, log_probs, mask)
-    assert model.baseline.item() == pytest.approx(0.9 * -0.5 + 0.1 * -5)
+    seen(model, unrolled, [-1.0, -2.0, -3.0], [])
+    seen(model, unrolled, [-4.0], [-1.0, -1.0])
+    assert model.baseline == 0
+    of_another_rank = torch.tensor([-12.0, 1.0]).double()
+    model.update_running(model.running_sums() + of_another_rank)
+    assert model.baseline.item() == pytest.approx(0.1 * (-6 - 4 - 2 - 12) / 4)
+    model.update_running(model.running_sums())
+    assert model.baseline.item() == pytest.approx(0.1 * -6)
+    seen(model, unrolled, [-5.0], [-5.0])
+    model.update_running(model.running_sums())
+    assert model.baseline.item() == pytest.approx(0.9 * -0.6 + 0.1 * -5)
+
+
+def test_soft_attention_has_no_running_average():
+    model, _ = make("show_attend_tell", attention=3)
+    assert model.running_sums() is None
 
 
 def test_the_entropy_of_hard_attention():
