@@ -154,6 +154,16 @@ def select(tensors: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
     return {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
 
 
+def draw(probabilities: Tensor) -> Tensor:
+    """Draw an index (N,) from each row of ``probabilities`` (N, M), by torch's own generator.
+
+    Where a system has diverged, its probabilities are not a number. ``torch.multinomial`` raises at those, and on CUDA
+    ends the process; here such a row is drawn from evenly. The loss is not a number then, either, which tells whoever
+    trains in one message, and needs no look at the device at every word.
+    """
+    return probabilities.nan_to_num(nan=1.0, posinf=1.0).multinomial(1)[:, 0]
+
+
 def check_sizes(config) -> None:
     """Refuse a system's Config with a size below 1 or a dropout outside [0, 1).
 

@@ -15,10 +15,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from rnncond.contract import BOS, PAD, UNK, Memory, Source, System, per_row
+from rnncond.contract import BOS, PAD, UNK, Memory, Source, System, draw, per_row
 from rnncond.losses import Sums, TeacherForcing, cross_entropy, teacher_force
 from rnncond.rewards import Reward
-from rnncond.sampling import draw
 from rnncond.search import SearchOptions, search
 
 DecayKind = Literal["linear", "exponential", "inverse_sigmoid"]

@@ -13,7 +13,7 @@ from pipelines.config.metrics import value_of
 from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 from pipelines.reporting import charts
-from pipelines.training.run_folder import read_run
+from pipelines.training.run_info import read_run
 from pipelines.tuning.trials import Record, records
 
 CURVES = 40

@@ -1,186 +1,174 @@
-"""A training on Ray Train: what it is given, how it is begun, resumed and explained."""
+"""A training on Ray Train: what its workers are given, and how it is resumed when they are lost."""
 
 from __future__ import annotations
 
-import platform
 import shutil
 import uuid
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import ActorDiedError, WorkerCrashedError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 
-from pipelines.cluster.resources import Share
+from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
-from pipelines.config.recipe import PATHS, Recipe, read_recipe
-from pipelines.console import tell
-from pipelines.errors import Fault, OtherRun, UserError, exit_code, user_message
+from pipelines.config.metrics import VALIDATED
+from pipelines.config.recipe import Recipe, read_recipe
+from pipelines.console import Outcome, tell
+from pipelines.errors import Fault, UserError
+from pipelines.features.sources import check_backbone
+from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import distributed
 from pipelines.training.data.task import Task
+from pipelines.training.driver import MAY_CHANGE, NEXT, Job, differences
 from pipelines.training.learner import Learner
-from pipelines.training.run_actor import Remote
-from pipelines.training.run_folder import read_run
-from pipelines.training.watch import Watch
+from pipelines.training.monitor import TrainMonitor
+from pipelines.training.ray_errors import explain, user_errors, workers_lost
+from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.run_writer import RunClient
 from rnncond.checkpoint import read
 
-MOVABLE = tuple(f"data.{key}" for key in PATHS)
-"""Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` is of what is in them."""
+
+class TrainJob(Job[Share]):
+    """``rnncond train`` of a recipe."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        if recipe.out is None:
+            raise ValueError("a training needs a folder: recipe.out is None")
+        self.recipe, self.folder = recipe, Path(recipe.out).absolute()
+
+    def changed(self, info: RunInfo) -> list[str]:
+        if not info:
+            return []
+        if "search" in info:
+            raise UserError(f"{self.folder} holds a search of `rnncond tune`. Choose another --out.")
+        # Read as a recipe, which fills in what an earlier version did not write.
+        before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
+        after = dict(flat(self.recipe.model_dump()))
+        return differences(self.folder, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
+
+    def is_done(self, info: RunInfo, changed: list[str]) -> bool:
+        return info["status"] == "finished" and "training.epochs" not in changed
+
+    def hint_done(self, changed: list[str]) -> None:
+        name = self.recipe.tracking.registered_model
+        if name and "tracking.registered_model" in changed:
+            command = f"rnncond promote --model {self.folder} --name {name}"
+            tell(f"Its model is not registered as {name}: `{command}` does that.")
+
+    def check(self, task: Task) -> None:
+        if self.recipe.tracking.backbone_weights:
+            check_backbone(task.features, self.recipe.tracking.backbone_weights)
+
+    def share_out(self, cluster: Cluster) -> Share:
+        return place(self.recipe, cluster)
+
+    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Share) -> None:
+        run = RunClient(writer)
+        tell(f"{parts.describe()}; {task.describe()}")
+        with TrainMonitor(task, run, tracking, parts, self.folder):
+            fit(task, run, parts, self.folder)
+        hand_in(self.folder, run, tracking, self.recipe.training.early_stopping.metric)
+
+    def summary(self) -> Outcome:
+        info, lines = read_run(self.folder), read_lines(self.folder / "metrics.jsonl")
+        best, averaged = info["best"], info.get("averaged", {})
+        scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
+        scores |= {f"averaged_{key}": round(value, 3) for key, value in averaged.items() if key in VALIDATED}
+        model = self.folder / "best"
+        return Outcome(
+            {
+                "epochs": lines[-1]["epoch"],
+                "best_epoch": best["epoch"],
+                **scores,
+                "training_seconds": round(sum(line["seconds"] for line in lines), 1),
+                "model": str(model),
+                **({"averaged_model": str(self.folder / "averaged")} if averaged else {}),
+                "mlflow_run": info["mlflow_run_id"],
+            },
+            hint=f"Next: rnncond {NEXT['BLEU' in best]} --model {model} --out {self.folder.name}-output",
+        )
 
 
-MAY_CHANGE = ("cluster.", "tracking.", "training.epochs", *MOVABLE)
-"""What a run that goes on may have otherwise than when it began."""
+def hand_in(folder: Path, run: RunClient, tracking: Tracking, metric: str) -> None:
+    """Note the best epoch in run.json, and give the models to MLflow.
 
-
-LOCK_SECONDS = 10
-"""For which the last processes of a killed run may still hold its folder."""
-
-
-def train(task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
-    metric = task.recipe.training.early_stopping.metric
-    tell(f"{share.describe()}; {task.describe()}")
-    with Watch(task, journal, tracking, share, folder):
-        fit(task, journal, share, folder)
-    # What the model says of itself: an epoch that came again is written but once, and may have come out otherwise.
+    The best epoch is what the model says of itself: an epoch that was trained again after a failure is written once,
+    and may have come out otherwise.
+    """
     best = {key: value for key, value in read(folder / "best")[0]["info"].items() if key != "recipe"}
-    journal.say(best=best)
+    run.update(best=best)
     tracking.hand_in(folder, metric, best)
 
 
-def fit(task: Task, journal: Remote, share: Share, folder: Path) -> None:
-    """Ray Train, to the end; lost workers are replaced and go on from the journal's checkpoint.
+def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
+    """Train on Ray, to the end; lost workers are replaced, and resume from the last checkpoint.
+
+    Ray Train replaces them itself, but takes some losses, as of a worker that is killed for want of memory while it
+    starts, for a failure of its own and ends (``ControllerError``). Those are counted here.
 
     Raises:
-        UserError: the workers found something that only the user can put right.
-        Fault: too many of them were lost.
+        UserError: a worker met what only the user can put right.
+        Fault: more workers were lost than ``cluster.max_failures`` allows.
     """
+    allowed = task.recipe.cluster.max_failures
+    for failures in range(1, allowed + 2):
+        try:
+            trainer_of(task, run, share, folder).fit()
+            break
+        except (TrainingFailedError, RayError) as error:
+            reported = run.reported_error()
+            if reported or failures > allowed or not (isinstance(error, ControllerError) and workers_lost(error)):
+                raise explain(error, reported) from error
+            tell("Workers were lost; others take their place and resume from the last checkpoint.")
+        finally:
+            shutil.rmtree(folder / ".ray", ignore_errors=True)
+    if reported := run.reported_error():
+        raise UserError(reported)
+
+
+def trainer_of(task: Task, run: RunClient, share: Share, folder: Path) -> TorchTrainer:
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
-    trainer = TorchTrainer(
+    return TorchTrainer(
         work,
-        train_loop_config={"task": ray.put(task), "journal": journal.actor, "threads": share.threads},
+        train_loop_config={"task": ray.put(task), "run": run, "threads": share.threads},
         scaling_config=ScalingConfig(
             num_workers=share.workers if share.at_least == share.workers else (share.at_least, share.workers),
             use_gpu=share.gpus > 0,
             resources_per_worker=resources,
         ),
-        # Ray's own notes; under a name that was used before it would go on from them.
+        # Ray's own notes; under a name that was used before it would resume from them.
         run_config=RunConfig(
             name=uuid.uuid4().hex,
             storage_path=str(folder / ".ray"),
             failure_config=FailureConfig(max_failures=task.recipe.cluster.max_failures),
         ),
     )
-    try:
-        trainer.fit()
-    except (TrainingFailedError, ActorDiedError) as error:
-        raise explain(error, journal) from error
-    finally:
-        shutil.rmtree(folder / ".ray", ignore_errors=True)
-    problem = journal.problem()
-    if problem:
-        raise UserError(problem)
-
-
-def explain(error: TrainingFailedError | ActorDiedError, journal: Remote) -> UserError:
-    """What the user can do about a training that Ray has given up.
-
-    Raises:
-        TrainingFailedError: nothing; it is a defect.
-    """
-    if isinstance(error, ActorDiedError):
-        return Fault("Ray Train's own process has died. Run the same command again to go on from the last checkpoint.")
-    causes = [error, *getattr(error, "worker_failures", {}).values()]
-    causes += [cause.health_check_failure for cause in causes if hasattr(cause, "health_check_failure")]
-    if problem := journal.problem():
-        return UserError(problem)
-    for cause in causes:
-        if message := user_message(cause):
-            return (Fault if exit_code(cause) == Fault.code else UserError)(message)
-    if any(isinstance(cause, (ActorDiedError, WorkerCrashedError)) for cause in causes):
-        return Fault(
-            "More workers were lost than cluster.max_failures allows. Is there too little memory? Run the same command "
-            "again to go on from the last checkpoint."
-        )
-    raise error
 
 
 def work(config: dict[str, Any]) -> None:
-    """One worker."""
+    """Train as one rank, in a worker of Ray Train.
+
+    Args:
+        config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``threads``.
+    """
     torch.set_num_threads(config["threads"])
-    journal = Remote(config["journal"])
-    if journal.problem():  # told in the attempt before
+    run: RunClient = config["run"]
+    if run.reported_error():  # in the attempt before
         return
-    desk = journal.writer() if distributed.rank() == 0 else journal
+    sink = run.writer() if distributed.rank() == 0 else run
     try:
-        Learner(ray.get(config["task"]), desk, get_device()).run()
+        with user_errors():
+            Learner(ray.get(config["task"]), sink, get_device()).run()
     except Fault:
         raise
     except UserError as error:
-        journal.trouble(str(error))
+        run.report_error(str(error))
         # The other ranks may be waiting for what this one will not do. Ray ends them all and begins again; see above.
         if distributed.count() > 1:
             raise
-
-
-def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:
-    """The overrides, with that of MLflow's address."""
-    return [*overrides, *([f"tracking.uri={uri}"] if uri else [])]
-
-
-def differences(folder: Path, recipe: Recipe, known: dict[str, Any], data_id: str | None = None) -> list[str]:
-    """Keys in which ``recipe`` is not the one that the run in ``folder`` was begun with, and may be so.
-
-    Args:
-        known: its run.json; empty where there is none.
-        data_id: of the recipe's data; None where they are not prepared yet.
-
-    Raises:
-        OtherRun: others differ as well, or the data do.
-        UserError: it is a search of ``tune``.
-    """
-    if not known:
-        return []
-    if "search" in known:
-        raise UserError(f"{folder} holds a search of `rnncond tune`. Choose another --out.")
-    # Read as a recipe, which fills in what an earlier version did not write.
-    before = dict(flat(read_recipe(str(folder / "recipe.yaml")).model_dump()))
-    after = dict(flat(recipe.model_dump()))
-    changed = [key for key in after if before.get(key) != after[key] and key != "out"]
-    wrong = [key for key in changed if not key.startswith(MAY_CHANGE)]
-    if wrong:
-        lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after[key]!r}" for key in wrong)
-        raise OtherRun(
-            f"{folder} holds a run of another recipe:\n{lines}\nChoose another --out, or give --restart to begin again."
-        )
-    refuse_other_data(folder, known, data_id)
-    return changed
-
-
-def refuse_other_data(folder: Path, known: dict[str, Any], data_id: str | None) -> None:
-    """Raises OtherRun where the run of the run.json ``known`` in ``folder`` was begun with other data."""
-    if data_id is not None and known["data_id"] != data_id:
-        raise OtherRun(
-            f"{folder} was begun with other data: they have changed since {known['started']}, or the recipe names "
-            "others. Choose another --out, or give --restart to begin again."
-        )
-
-
-def thrown_away(folder: Path) -> dict[str, Any]:
-    """run.json of the run that is to be; empty where that is damaged."""
-    try:
-        return read_run(folder)
-    except UserError:
-        return {}
-
-
-NEXT = {False: "caption IMAGES", True: "translate TEXT"}
-
-
-def versions() -> dict[str, str]:
-    names = ("rnncond", "torch", "ray", "pyarrow", "mlflow", "tokenizers")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

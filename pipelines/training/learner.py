@@ -1,7 +1,7 @@
 """The training loop of one rank, with or without Ray.
 
 Nothing random is carried from step to step: the order of the data is a function of seed, epoch and rank, and dropout
-of seed, step and rank. A run that goes on from a checkpoint therefore equals the unbroken one, bit for bit.
+of seed, step and rank. A run that is resumed from a checkpoint therefore equals the unbroken one, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,47 +25,55 @@ from pipelines.errors import UserError
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.task import Task
-from pipelines.training.objectives import TALLY, at_step, make_objective, means, tally
-from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, factor, mean, swapped_weights
+from pipelines.training.objectives import TALLY, make_objective, means, step_arguments, tally
+from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
 from pipelines.training.run_folder import Folder
-from pipelines.training.state import NOTHING, Position, decide
+from pipelines.training.state import NO_SUMS, TrainState, decide
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.losses import Sums, TeacherForcing
-from rnncond.objectives import Rewarded
+from rnncond.objectives import Diverged, Rewarded
 from rnncond.search import SearchOptions, search
 from rnncond.standardise import Standardise
 from rnncond.text import Vocabulary
 
-WORDS = TALLY.index("words")
+OBJECTIVE, WORDS = TALLY.index("objective"), TALLY.index("words")
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
 
 
-class Desk(Protocol):
-    """Where a rank hands in its work: a ``RunFolder``, or the proxy of one on another machine."""
+class RunSink(Protocol):
+    """Where a rank hands in its work: a ``RunFolder``, or the ``RunClient`` of one on another machine."""
 
     def checkpoint(self) -> Folder | None: ...
-    def keep(
+    def save_checkpoint(
         self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
     ) -> None: ...
     def history(self) -> list[Folder]: ...
-    def keep_average(self, model: Folder, line: dict[str, Any]) -> None: ...
+    def save_average(self, model: Folder, line: dict[str, Any]) -> None: ...
     def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None: ...
     def progress(self, **values: Any) -> None: ...
 
 
 class Learner:
-    """One rank's model, optimizer and position. ``run`` trains to the end."""
+    """One rank's model, optimizer and training state. ``run`` trains to the end.
+
+    Args:
+        sink: is asked for the checkpoint to resume from, and given all that comes of the run.
+        report: called with each epoch's metrics, on every rank, after they were handed in.
+
+    Raises:
+        UserError: the device cannot train in ``training.precision``.
+    """
 
     def __init__(
         self,
         task: Task,
-        desk: Desk,
+        sink: RunSink,
         device: torch.device | str = "cpu",
         report: Callable[[dict[str, Any]], None] = lambda line: None,
     ) -> None:
-        self.task, self.desk, self.device, self.report = task, desk, torch.device(device), report
+        self.task, self.sink, self.device, self.report = task, sink, torch.device(device), report
         self.recipe, self.settings = task.recipe, task.recipe.training
         check_precision(self.settings, self.device.type)
         self.vocabulary = Vocabulary.from_json(task.vocabulary)
@@ -76,22 +84,30 @@ class Learner:
         sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
         self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)
         self.optimizer = Optimizer(self.model, self.settings, self.device)
-        self.position = Position(ranks=distributed.count())
-        self.restore(distributed.share(desk.checkpoint() if distributed.rank() == 0 else None))
+        self.train_state = TrainState(ranks=distributed.count())
+        self.restore(distributed.share(sink.checkpoint() if distributed.rank() == 0 else None))
         reward = task.reward(self.device) if self.settings.objective.kind == "self_critical" else None
         self.objective = distributed.wrap(make_objective(self.recipe, self.model, reward), self.device)
         self.noted = 0.0
 
-    def run(self) -> Position:
-        while self.position.epoch < self.settings.epochs and not self.position.finished:
-            self.train_epoch()
+    def run(self) -> TrainState:
+        """Train until the last epoch, or until early stopping.
+
+        Raises:
+            UserError: training has diverged, or what comes of it cannot be written.
+        """
+        while self.train_state.epoch < self.settings.epochs and not self.train_state.finished:
+            try:
+                self.train_epoch()
+            except Diverged:
+                self.refuse_divergence(math.nan, self.train_state.epoch + 1)
             self.end_epoch()
         if self.settings.average_last is not None:
             self.average_models()
-        return self.position
+        return self.train_state
 
     def train_epoch(self) -> None:
-        at = self.position
+        at = self.train_state
         self.objective.train()
         sums = self.tensor(at.sums)
         began = time.monotonic() - at.seconds
@@ -109,7 +125,7 @@ class Learner:
     def parts_of_steps(self) -> Iterator[list[Batch]]:
         """The batches of each step that is left of the epoch; the last may have fewer than the others."""
         count = self.accumulate
-        left = self.train.epoch(self.position.epoch + 1, self.position.step * count)
+        left = self.train.epoch(self.train_state.epoch + 1, self.train_state.step * count)
         while batches := list(islice(left, count)):
             yield batches
 
@@ -118,22 +134,25 @@ class Learner:
 
     def update(self, batches: Sequence[Batch]) -> Tensor:
         """One step; returns its ``TALLY`` on this rank."""
-        at = self.position
+        at = self.train_state
         torch.manual_seed(mixed(self.recipe.seed, at.steps, distributed.rank()))
         words = distributed.total(torch.tensor(float(sum(batch.words for batch in batches)), device=self.device))
-        sums = self.tensor(NOTHING)
+        sums = self.tensor(NO_SUMS)
         for number, batch in enumerate(batches, 1):
             with nullcontext() if number == len(batches) else distributed.no_sync(self.objective):
-                found = self.forward(batch)
+                result = self.forward(batch)
                 # DistributedDataParallel averages over ranks; with this the objective is divided by all words once.
-                self.optimizer.backward(found.objective * distributed.count() / words)
-            sums += tally(found, batch.words)
+                self.optimizer.backward(result.objective * distributed.count() / words)
+            sums += tally(result, batch.words)
         at.skipped += not self.optimizer.step(self.rate(), at.steps)
+        running = self.model.running_sums()
+        if running is not None:
+            self.model.update_running(distributed.total(running))
         return sums
 
     def rate(self) -> float:
         """The learning rate of the next step."""
-        return self.settings.learning_rate * factor(self.settings, self.position, self.steps)
+        return self.settings.learning_rate * lr_factor(self.settings, self.train_state, self.steps)
 
     def forward(self, batch: Batch) -> Sums | Rewarded:
         dtype = PRECISIONS[self.settings.precision]
@@ -141,20 +160,15 @@ class Learner:
             return self.objective(
                 batch.source.to(self.device),
                 batch.tokens.to(self.device),
-                *at_step(self.settings, self.position.steps),
+                *step_arguments(self.settings, self.train_state.steps),
             )
 
     def end_epoch(self) -> None:
         """Validate, decide, and hand in what the epoch brought."""
-        at = self.position
+        at = self.train_state
         at.epoch, at.step = at.epoch + 1, 0
         sums = distributed.total(self.tensor(at.sums))
-        objective, words = (sums[TALLY.index(name)].item() for name in ("objective", "words"))
-        if not math.isfinite(objective):
-            raise UserError(
-                f"The loss of epoch {at.epoch} is {objective}. Lower training.learning_rate (now "
-                f"{self.settings.learning_rate:g}) or set training.clip_norm."
-            )
+        self.refuse_divergence(sums[OBJECTIVE].item(), at.epoch)
         line = {"epoch": at.epoch, "step": at.steps, **means(self.settings, sums), "learning_rate": self.rate()}
         if self.settings.precision == "float16":
             line["skipped_steps"] = at.skipped
@@ -163,75 +177,88 @@ class Learner:
         with swapped_weights(self.model, self.optimizer.average):
             if at.epoch % self.settings.validate_every == 0 or at.epoch == self.settings.epochs:
                 scores, samples = self.validate()
+                self.refuse_divergence(scores["val_loss"], at.epoch)
                 line |= scores
                 improved = decide(at, self.settings, scores)
-            line |= {"seconds": at.seconds, "words_per_second": words / max(at.seconds, 1e-9)}
+            line |= {"seconds": at.seconds, "words_per_second": sums[WORDS].item() / max(at.seconds, 1e-9)}
             last = pack(self.trained(line)) if distributed.rank() == 0 else {}
-        at.sums, at.seconds = NOTHING, 0.0
+        at.sums, at.seconds = NO_SUMS, 0.0
         if distributed.rank() == 0:
-            self.desk.epoch(line, samples)
+            self.sink.epoch(line, samples)
             models = {"last": last, "best": last} if improved else {"last": last}
-            self.desk.keep(at.steps, self.state(), models, self.settings.average_last)
+            self.sink.save_checkpoint(at.steps, self.state(), models, self.settings.average_last)
         self.report(line)
+
+    def refuse_divergence(self, loss: float, epoch: int) -> None:
+        """Raises UserError where the loss is no number any more, on all ranks, as all are given the same."""
+        if not math.isfinite(loss):
+            clip = "" if self.settings.clip_norm else " or set training.clip_norm"
+            raise UserError(
+                f"Training has diverged: the loss of epoch {epoch} is {loss}. Lower training.learning_rate (now "
+                f"{self.settings.learning_rate:g}){clip}."
+            )
 
     def average_models(self) -> None:
         """Hand in the mean of the last epochs' models, with its scores."""
-        history = self.desk.history() if distributed.rank() == 0 else []
+        history = self.sink.history() if distributed.rank() == 0 else []
         models = [safetensors.torch.load(folder[WEIGHTS]) for folder in history]
         weights = distributed.share(mean(models) if models else None)
         with swapped_weights(self.model, weights):
             scores, _ = self.validate()
+            self.refuse_divergence(scores["val_loss"], self.train_state.epoch)
             if distributed.rank() == 0:
-                line = {"epoch": self.position.epoch, "averaged_epochs": len(models), **scores}
-                self.desk.keep_average(pack(self.trained(line)), line)
+                line = {"epoch": self.train_state.epoch, "averaged_epochs": len(models), **scores}
+                self.sink.save_average(pack(self.trained(line)), line)
 
     def validate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Loss and scores of the validation split, the same on every rank; and some of the sentences."""
+        """The loss and scores of the validation split, the same on every rank, and some of the decoded sentences."""
         self.objective.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        said: dict[int, str] = {}
+        hypotheses: dict[int, str] = {}
         with torch.no_grad():
             for batch in self.validation.epoch():
-                found = TeacherForcing(self.model)(batch.source.to(self.device), batch.tokens.to(self.device))
-                sums += torch.stack([found.loss.double(), found.words.double()])
-                said |= zip(batch.examples.tolist(), self.say(batch), strict=False)
+                forced = TeacherForcing(self.model)(batch.source.to(self.device), batch.tokens.to(self.device))
+                sums += torch.stack([forced.loss.double(), forced.words.double()])
+                hypotheses |= zip(batch.examples.tolist(), self.decode(batch), strict=False)
         loss, words = distributed.total(sums).tolist()
-        for others in distributed.gather(said):
-            said |= others
+        for others in distributed.gather(hypotheses):
+            hypotheses |= others
         scores: dict[str, float] = {}
         if distributed.rank() == 0:
-            found = self.task.scores(said)
-            scores = {"val_loss": loss / words} | {name: float(value) for name, value in found.items()}
+            scores = {"val_loss": loss / words}
+            scores |= {name: float(value) for name, value in self.task.scores(hypotheses).items()}
         count = self.task.count()
         chosen = np.linspace(0, count - 1, min(self.settings.samples, count), dtype=int).tolist()
-        return distributed.share(scores), [self.task.sample(example, said[example]) for example in chosen]
+        return distributed.share(scores), [self.task.sample(example, hypotheses[example]) for example in chosen]
 
-    def say(self, batch) -> list[str]:
+    def decode(self, batch: Batch) -> list[str]:
+        """The best sentence for each example of a batch, as the recipe searches."""
         memory = self.model.encode(batch.source.to(self.device))
-        found = search(self.model.step, memory, self.model.init_state(memory), SearchOptions(**self.recipe.search))
-        return [self.vocabulary.decode(words) for words in found.tokens[:, 0].tolist()]
+        options = SearchOptions(**self.recipe.search)
+        best = search(self.model.step, memory, self.model.init_state(memory), options).tokens[:, 0]
+        return [self.vocabulary.decode(words) for words in best.tolist()]
 
     def checkpoint(self, sums: Tensor) -> None:
-        """The state in the middle of an epoch. The epoch's sums so far are kept by rank 0 for all ranks."""
-        at = self.position
+        """Save the state in the middle of an epoch. Rank 0 keeps the epoch's sums so far for all ranks."""
+        at = self.train_state
         total = distributed.total(sums.clone()).tolist()
+        self.refuse_divergence(total[OBJECTIVE], at.epoch + 1)
         if distributed.rank() == 0:
-            self.desk.keep(at.steps, self.state(**dict(zip(TALLY, total, strict=True))))
+            self.sink.save_checkpoint(at.steps, self.state(**dict(zip(TALLY, total, strict=True))))
 
     def state(self, **changes: Any) -> Folder:
-        """Weights, optimizer and position as the files of a checkpoint."""
+        """Weights, optimizer and training state as the files of a checkpoint."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= self.optimizer.tensors()
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        numbers = {
-            "position.json": dataclasses.asdict(self.position) | changes,
-            "scaler.json": self.optimizer.scaler.state_dict(),
+        return {
+            "state.safetensors": safetensors.torch.save(tensors),
+            "position.json": dataclasses.replace(self.train_state, **changes).to_json(),
+            "scaler.json": json.dumps(self.optimizer.scaler.state_dict()).encode(),
         }
-        files = {name: json.dumps(values).encode() for name, values in numbers.items()}
-        return {"state.safetensors": safetensors.torch.save(tensors), **files}
 
     def restore(self, state: Folder | None) -> None:
-        """Go on from ``state``; without one begin."""
+        """Resume from ``state``; without one begin."""
         if state is None:
             self.begin()
             return
@@ -241,23 +268,24 @@ class Learner:
         )
         self.optimizer.restore(tensors)
         self.optimizer.scaler.load_state_dict(json.loads(state["scaler.json"]))
-        self.position = Position.read(state["position.json"])
-        if self.position.ranks != distributed.count():
+        self.train_state = TrainState.from_json(state["position.json"])
+        if self.train_state.ranks != distributed.count():
             # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
-            self.position = dataclasses.replace(self.position, ranks=distributed.count(), step=0)
-            self.position.sums = NOTHING
+            self.train_state = dataclasses.replace(self.train_state, ranks=distributed.count(), step=0)
+            self.train_state.sums = NO_SUMS
         if distributed.rank() > 0:
-            self.position.sums = NOTHING
+            self.train_state.sums = NO_SUMS
 
     def begin(self) -> None:
-        """Take the weights of ``training.start_from``, or the measure of the features."""
+        """Take the weights of ``training.start_from``, or fit what standardises the features."""
         if self.task.start is not None:
             self.model.load_state_dict(self.task.start)
         else:
             measures = [module for module in self.model.modules() if isinstance(module, Standardise)]
-            found = distributed.share(self.train.statistics() if distributed.rank() == 0 and measures else None)
+            first = distributed.rank() == 0
+            statistics = distributed.share(self.train.statistics() if first and measures else None)
             for module in measures:
-                module.fit(*(values.to(self.device) for values in found))
+                module.fit(*(values.to(self.device) for values in statistics))
         self.optimizer.begin()
 
     def trained(self, line: dict[str, Any]) -> Trained:
@@ -267,23 +295,23 @@ class Learner:
 
     def note(self, sums: Tensor) -> None:
         """Tell the terminal how far the epoch is, now and then."""
-        at = self.position
+        at = self.train_state
         if distributed.rank() == 0 and time.monotonic() - self.noted >= PROGRESS_SECONDS:
             self.noted = time.monotonic()
             words = sums[WORDS].item() * distributed.count()  # of the others as many, nearly
             pace = {"learning_rate": self.rate(), "words_per_second": words / max(at.seconds, 1e-9)}
             place = {"epoch": at.epoch + 1, "step": at.step, "of": self.steps, "steps": at.steps}
-            self.desk.progress(**place, **means(self.settings, sums), **pace)
+            self.sink.progress(**place, **means(self.settings, sums), **pace)
 
 
 def accumulated(recipe: Recipe) -> int:
-    """Batches of each rank that make a step. Where some workers of an elastic run are away, the others do their share,
+    """How many batches of each rank make a step. Where workers of an elastic run are away, the others do their share,
     as nearly as whole batches can."""
     asked = recipe.cluster
-    missing = asked.workers / distributed.count() if asked.min_workers else 1
-    return max(1, round(recipe.training.accumulate * missing))
+    share = asked.workers / distributed.count() if asked.min_workers else 1
+    return max(1, round(recipe.training.accumulate * share))
 
 
 def mixed(*numbers: int) -> int:
-    """A seed from several numbers, in which near ones have nothing in common."""
+    """A seed from several numbers; seeds from numbers that are near have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""What a recipe trains on: ``training.objective`` as a module, and ``training.start_from`` as a model that fits."""
+"""What a recipe trains on: its ``training.objective`` as a module, and the sums that become an epoch's metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rnncond.losses import Sums, TeacherForcing
 from rnncond.rewards import Reward
 
 TALLY = ("objective", "loss", "words", "reward", "baseline", "examples")
-"""What is summed up over the steps of an epoch."""
+"""The sums that are kept over the steps of an epoch."""
 
 
 def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.Module:
-    """``model`` with what it is to be trained on; ``reward`` is for self-critical training."""
+    """Wrap ``model`` in what it is to be trained on; only self-critical training has a ``reward``."""
     settings, smoothing = recipe.training.objective, recipe.training.label_smoothing
     if isinstance(settings, ScheduledSampling):
         return objectives.ScheduledSampling(model, smoothing)
@@ -29,28 +29,28 @@ def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.M
     return TeacherForcing(model, smoothing)
 
 
-def at_step(settings: Training, step: int) -> tuple[float, ...]:
+def step_arguments(settings: Training, step: int) -> tuple[float, ...]:
     """What the objective is given beside a batch: scheduled sampling's probability of a gold word."""
     if isinstance(settings.objective, ScheduledSampling):
         return (objectives.Decay(**settings.objective.decay.model_dump())(step),)
     return ()
 
 
-def tally(found: Sums | objectives.Rewarded, words: int) -> Tensor:
+def tally(result: Sums | objectives.Rewarded, words: int) -> Tensor:
     """``TALLY`` of one step, (6,); what the objective does not have is 0."""
-    values = {**found._asdict(), "words": words}
+    values = {**result._asdict(), "words": words}
     numbers = [0.0 if values.get(name) is None else values[name] for name in TALLY]
-    device = found.objective.device
+    device = result.objective.device
     return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=device) for n in numbers]).detach()
 
 
 def means(settings: Training, sums: Tensor) -> dict[str, float]:
     """Metrics from the sums (6,) of some steps: loss per reference word, reward and baseline per example."""
     total = dict(zip(TALLY, sums.tolist(), strict=True))
-    found = {}
+    metrics = {}
     if not isinstance(settings.objective, SelfCritical) or settings.objective.cross_entropy:
-        found["train_loss"] = total["loss"] / max(total["words"], 1)
+        metrics["train_loss"] = total["loss"] / max(total["words"], 1)
     if isinstance(settings.objective, SelfCritical):
         examples = max(total["examples"], 1)
-        found |= {"reward": total["reward"] / examples, "baseline": total["baseline"] / examples}
-    return found
+        metrics |= {"reward": total["reward"] / examples, "baseline": total["baseline"] / examples}
+    return metrics

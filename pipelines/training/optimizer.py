@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from pipelines.config.training_sections import Training
 from pipelines.errors import UserError
-from pipelines.training.state import Position
+from pipelines.training.state import TrainState
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in."""
+ADAM, ADAM_IN_0_1 = "optimizer", "optimiser"
+"""How the names of AdamW's tensors begin in a checkpoint, now and in those of rnncond 0.1.0."""
 
 
 class Optimizer:
@@ -33,7 +35,7 @@ class Optimizer:
         self.average: dict[str, Tensor] = {}
 
     def begin(self) -> None:
-        """Average from the weights as they are now, those that training begins with."""
+        """Start the moving average from the weights as they are now, those that training begins with."""
         if self.settings.ema is not None:
             self.average = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
 
@@ -70,20 +72,21 @@ class Optimizer:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, but for the scaler's."""
-        found = {f"average.{name}": tensor for name, tensor in self.average.items()}
+        state = {f"average.{name}": tensor for name, tensor in self.average.items()}
         for index, values in self.adam.state_dict()["state"].items():
-            found |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
-        return found
+            state |= {f"{ADAM}.{index}.{name}": tensor for name, tensor in values.items()}
+        return state
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what ``tensors`` gave; there may be others among them."""
+        """Resume from what ``tensors`` gave; there may be others among them."""
         self.begin()
         for name, tensor in self.average.items():
             tensor.copy_(tensors[f"average.{name}"])
         values: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
+            prefix, _, rest = name.partition(".")
+            if prefix in (ADAM, ADAM_IN_0_1):
+                index, _, key = rest.partition(".")
                 values.setdefault(int(index), {})[key] = tensor
         self.adam.load_state_dict({**self.adam.state_dict(), "state": values})
 
@@ -98,21 +101,21 @@ def make_adam(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
-def factor(settings: Training, at: Position, steps_per_epoch: int) -> float:
-    """What the schedule makes of the learning rate at the next step, as a factor."""
+def lr_factor(settings: Training, state: TrainState, steps_per_epoch: int) -> float:
+    """The factor by which the schedule multiplies ``training.learning_rate`` at the next step."""
     schedule = settings.schedule
     if schedule.kind == "inverse_sqrt":
-        step = at.steps + 1
+        step = state.steps + 1
         return min(step / schedule.warmup_steps, math.sqrt(schedule.warmup_steps / step))
-    warm = min(1.0, (at.steps + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    warm = min(1.0, (state.steps + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
     if schedule.kind == "cosine":
         total = settings.epochs * steps_per_epoch
-        after = max(0, at.steps - schedule.warmup_steps) / max(1, total - schedule.warmup_steps)
+        after = max(0, state.steps - schedule.warmup_steps) / max(1, total - schedule.warmup_steps)
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
     if schedule.kind == "gnmt":
-        late = at.steps - schedule.start_decay_steps
+        late = state.steps - schedule.start_decay_steps
         return warm * (0.5 ** (1 + late // schedule.decay_every) if late >= 0 else 1.0)
-    return warm * at.rate
+    return warm * state.lr_factor
 
 
 def check_precision(settings: Training, device: str) -> None:
@@ -127,7 +130,7 @@ def check_precision(settings: Training, device: str) -> None:
 
 @contextmanager
 def swapped_weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
-    """``model`` has ``weights``, all of its own or some, while the block runs."""
+    """Give ``model`` other ``weights``, all of its own or some, while the block runs."""
     own = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in weights}
     model.load_state_dict(weights, strict=False)
     try:

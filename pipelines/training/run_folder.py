@@ -1,19 +1,19 @@
-"""A run's folder, and its only writer.
+"""A run folder, and its only writer.
 
 ```
 OUT/
   recipe.yaml                  resolved: `rnncond train OUT/recipe.yaml --out ELSEWHERE` repeats the run
   run.json                     status, best epoch and scores, scores of averaged/, MLflow run, versions, what was left
-                               out of the data
+                               out of the data: see ``RunInfo``
   metrics.jsonl                an object an epoch
   samples.jsonl                captions of some validation images at every validation
   best/, last/, averaged/      models, as `rnncond caption --model` takes them; averaged/ with training.average_last
   history/step-00001200/       the models that averaged/ is the mean of
-  checkpoints/step-00001200/   the state to go on from, the two newest
+  checkpoints/step-00001200/   the state to resume from, the two newest
 ```
 
-Training workers, wherever they run, send what they have to this one object on the machine of the driver, so the cluster
-needs no shared file system. An epoch that is trained again after a failure is not written twice.
+Whatever counts is flushed to the disk before its name does: a kill costs the steps since the newest checkpoint, and so
+does a power cut. An epoch that is trained again after a failure is not written twice.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, sweep_unfinished, write_whole
 from pipelines.files.jsonl import append, read_lines
+from pipelines.training.run_info import SCHEMA, RunInfo, now, read_run
 from rnncond.atomic import replace_folder, sweep
 
 Folder = dict[str, bytes]
 """A folder's files by name."""
-STATES = 2
-"""States that are kept: should the newest be damaged, there is the one before it."""
+News = dict[str, Any]
+"""Something for the driver to show: ``kind`` is progress, epoch or note, the rest is what it says."""
+CHECKPOINTS = 2
+"""Checkpoints that are kept: should the newest be damaged, there is the one before it."""
 SUMS = "sha256.json"
-"""In a state: SHA-256 of each of its files."""
+"""In a checkpoint: SHA-256 of each of its files."""
 
 
 def writes(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +53,8 @@ def writes(method: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise UserError(
-                f"The run's folder {self.out} cannot be written: {'the disk is full' if full else error}. What it has "
-                "is kept. Put that right and run the same command again, to go on from the last checkpoint."
+                f"The run folder {self.out} cannot be written: {'the disk is full' if full else error}. What it has is "
+                "kept. Put that right and run the same command again, to resume from the last checkpoint."
             ) from None
 
     return explained
@@ -63,8 +65,8 @@ class RunFolder:
 
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
-        self.news: list[dict[str, Any]] = []
-        self.told: str | None = None
+        self.news: list[News] = []
+        self.error: str | None = None
         self.damaged: set[str] = set()
         self.lock: FolderLock | None = None
 
@@ -75,8 +77,8 @@ class RunFolder:
         about: dict[str, Any],
         restart: bool = False,
         patience: float = 0,
-        check: Callable[[dict[str, Any]], Any] | None = None,
-    ) -> dict[str, Any]:
+        check: Callable[[RunInfo], Any] | None = None,
+    ) -> RunInfo:
         """Take the folder for this run; returns its run.json.
 
         Args:
@@ -84,31 +86,41 @@ class RunFolder:
             about: what run.json is to say of a new run.
             restart: throw away the run that the folder has.
             patience: seconds to wait for another run to let go of the folder.
-            check: is given the run.json of the run that is to go on, which nobody else can change any more, and raises
-                UserError where it must not.
+            check: is given the run.json of the run that is to be resumed, which nobody else can change any more, and
+                raises UserError where it must not.
 
         Raises:
-            UserError: another run is writing here, the folder cannot be written, or no state in it is whole.
+            UserError: another run is writing here, the folder cannot be written, or no checkpoint in it is whole.
         """
         self.take_lock(patience)
+        try:
+            return self.take_over(recipe, about, restart, check)
+        except BaseException:
+            self.close()
+            raise
+
+    def take_over(
+        self, recipe: str, about: dict[str, Any], restart: bool, check: Callable[[RunInfo], Any] | None
+    ) -> RunInfo:
+        """``open``, once the folder is locked."""
         for name in REPLACED:
             sweep(self.out / name)
         sweep_unfinished(self.out)
         if (self.out / ".ray").exists():
             shutil.rmtree(self.out / ".ray")
-        if restart or ((self.out / "run.json").exists() and not self.run()):
+        if restart or ((self.out / "run.json").exists() and not self.info()):
             self.clear()
-        begun = self.run()
+        begun = self.info()
         if begun and check:
             check(begun)
         self.checkpoint()
-        # A kill between the two leaves no run, or one that goes on by the recipe of either.
+        # A kill between the two leaves no run, or one that can be resumed by the recipe of either.
         if begun:
-            self.say(status="running")
+            self.update(status="running")
         self.write("recipe.yaml", recipe)
         if not begun:
-            self.say(started=now(), **about, status="running")
-        return self.run()
+            self.update(started=now(), schema=SCHEMA, **about, status="running")
+        return self.info()
 
     def take_lock(self, patience: float) -> None:
         try:
@@ -134,38 +146,41 @@ class RunFolder:
                 path.unlink()
         run.unlink(missing_ok=True)
 
-    def run(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         return read_run(self.out)
 
     @writes
-    def say(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> None:
         """Change entries of run.json; None takes one out."""
-        entries = {key: value for key, value in {**self.run(), **changes}.items() if value is not None}
+        self.out.mkdir(parents=True, exist_ok=True)
+        entries = {key: value for key, value in {**self.info(), **changes}.items() if value is not None}
         self.write("run.json", json.dumps(entries, indent=1, ensure_ascii=False))
 
     def checkpoint(self) -> Folder | None:
-        """The newest whole state to go on from; None at the beginning.
+        """The newest whole state to resume from; None at the beginning.
 
         Raises:
-            UserError: there are states, and all are damaged.
+            UserError: there are checkpoints, and all are damaged.
         """
         folders = sorted((self.out / "checkpoints").glob("step-*"), reverse=True)
+        damage = ""
         for folder in folders:
-            state, trouble = read_state(folder)
-            if not trouble:
+            state, damage = read_checkpoint(folder)
+            if not damage:
                 return state
             if folder.name not in self.damaged:
                 self.damaged.add(folder.name)
-                self.note(f"The checkpoint {folder} is damaged ({trouble}); the run goes on from the one before it.")
+                self.note(f"The checkpoint {folder} is damaged ({damage}); the run resumes from the one before it.")
         if folders:
             raise UserError(
-                f"No checkpoint in {self.out / 'checkpoints'} can be gone on from: {folders[0].name}: {trouble}. Put "
-                "back a copy of it, or give --restart to begin again; best/ and last/ are models of their own."
+                f"The run cannot be resumed from any checkpoint in {self.out / 'checkpoints'}: {folders[-1].name}: "
+                f"{damage}. Put back a copy of one, or give --restart to begin again; best/ and last/ are models of "
+                "their own."
             )
         return None
 
     @writes
-    def keep(
+    def save_checkpoint(
         self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
     ) -> None:
         """Store the state after ``step`` steps, and the models (``best``, ``last``) that are new with it.
@@ -180,19 +195,19 @@ class RunFolder:
             replace_folder(self.out / name, files)
         if history and "last" in models:
             put(self.out / "history", step, models["last"], history)
-        sums = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
-        put(self.out / "checkpoints", step, {**state, SUMS: json.dumps(sums).encode()}, STATES)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
+        put(self.out / "checkpoints", step, {**state, SUMS: json.dumps(digests).encode()}, CHECKPOINTS)
 
     def history(self) -> list[Folder]:
-        """The models that ``keep`` was to remember, the newest last."""
+        """The models that ``save_checkpoint`` was to remember, the newest last."""
         folders = sorted((self.out / "history").glob("step-*"))
         return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
 
     @writes
-    def keep_average(self, model: Folder, line: dict[str, Any]) -> None:
+    def save_average(self, model: Folder, line: dict[str, Any]) -> None:
         """The mean of the models of ``history``, and its scores."""
         replace_folder(self.out / "averaged", model)
-        self.say(averaged=line)
+        self.update(averaged=line)
 
     @writes
     def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
@@ -203,6 +218,10 @@ class RunFolder:
             append(self.out / "metrics.jsonl", [line])
             self.news.append({"kind": "epoch", **line})
 
+    def epochs(self) -> list[dict[str, Any]]:
+        """The metrics of the epochs so far."""
+        return read_lines(self.out / "metrics.jsonl")
+
     def progress(self, **values: Any) -> None:
         """Something for the terminal only."""
         self.news.append({"kind": "progress", **values})
@@ -211,14 +230,14 @@ class RunFolder:
         """Something that the user is to know."""
         self.news.append({"kind": "note", "message": message})
 
-    def trouble(self, message: str) -> None:
-        """What only the user can put right."""
-        self.told = message
+    def report_error(self, message: str) -> None:
+        """A worker met what only the user can put right."""
+        self.error = message
 
-    def problem(self) -> str | None:
-        return self.told
+    def reported_error(self) -> str | None:
+        return self.error
 
-    def take(self) -> list[dict[str, Any]]:
+    def take_news(self) -> list[News]:
         """What is new since the last call."""
         news, self.news = self.news, []
         return news
@@ -240,8 +259,8 @@ def put(folder: Path, step: int, files: Folder, count: int) -> None:
         shutil.rmtree(old)
 
 
-def read_state(folder: Path) -> tuple[Folder, str]:
-    """The files of a state, and what is wrong with them; nothing is the empty string."""
+def read_checkpoint(folder: Path) -> tuple[Folder, str]:
+    """The files of a checkpoint, and what is wrong with them; nothing is the empty string."""
     state: Folder = {}
     try:
         sums = json.loads((folder / SUMS).read_bytes())
@@ -254,25 +273,6 @@ def read_state(folder: Path) -> tuple[Folder, str]:
     return state, ""
 
 
-def read_run(out: str | Path) -> dict[str, Any]:
-    """run.json; empty where there is none, or where clearing away the run was interrupted.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = Path(out) / "run.json"
-    try:
-        return json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged: {error}. Put back a copy of it, or give --restart to begin the run again."
-        ) from None
-
-
 def last_epoch(path: Path) -> int:
     lines = read_lines(path)
     return lines[-1]["epoch"] if lines else 0
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

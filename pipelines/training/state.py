@@ -1,7 +1,8 @@
-"""How far a training run has come, and what its validations decide."""
+"""How far a training has come, and what its validations decide."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -11,25 +12,34 @@ from pipelines.config.metrics import value_of
 from pipelines.config.training_sections import Training
 from pipelines.errors import UserError
 from pipelines.training.objectives import TALLY
+from pipelines.training.run_info import refuse_newer
 
-NOTHING = (0.0,) * len(TALLY)
+NO_SUMS = (0.0,) * len(TALLY)
+SCHEMA = 1
+"""Of position.json."""
+BEFORE_SCHEMA_1 = {"waited": "bad_epochs", "rate": "lr_factor", "lowest": "best_val_loss", "flat": "plateau_epochs"}
+"""What rnncond 0.1.0, whose files name no schema, called some attributes of ``TrainState``."""
 
 
 @dataclass
-class Position:
-    """How far a run has come, and what later decisions need to know of the way; plain numbers.
+class TrainState:
+    """How far a run has come, and what later decisions need to know of the way: plain numbers.
 
     Attributes:
-        epoch: finished epochs; ``step`` finished steps of the one under way, ``steps`` of all. A step changes the
-            weights once, by ``training.accumulate`` batches of each rank.
-        skipped: of ``steps``, those whose gradients float16 could not hold.
-        best, best_epoch: the best value of the early-stopping metric, and where.
-        waited: epochs validated since.
-        rate: what the plateau schedule has made of the learning rate, as a factor.
-        lowest, flat: lowest validation loss, and epochs since; for the plateau schedule.
+        epoch: finished epochs.
+        step: finished steps of the epoch under way. A step changes the weights once, by ``training.accumulate`` batches
+            of each rank.
+        steps: finished steps of all epochs.
+        skipped: those of ``steps`` whose gradients float16 could not hold.
+        ranks: workers that train the epoch under way.
+        best, best_epoch: the best value of the early-stopping metric, the higher the better, and where.
+        bad_epochs: epochs validated since the best one.
+        lr_factor: what the plateau schedule has made of the learning rate.
+        best_val_loss: the lowest validation loss, for the plateau schedule.
+        plateau_epochs: epochs validated since that one, or since the schedule last lowered the learning rate.
         objective, loss, words, reward, baseline, examples: ``TALLY`` over this rank's steps of the epoch under way.
         seconds: spent on the steps of the epoch under way, without checkpoints.
-        finished: stopped early.
+        finished: whether early stopping has ended the run.
     """
 
     epoch: int = 0
@@ -39,10 +49,10 @@ class Position:
     ranks: int = 1
     best: float | None = None
     best_epoch: int = 0
-    waited: int = 0
-    rate: float = 1.0
-    lowest: float = math.inf
-    flat: int = 0
+    bad_epochs: int = 0
+    lr_factor: float = 1.0
+    best_val_loss: float = math.inf
+    plateau_epochs: int = 0
     objective: float = 0.0
     loss: float = 0.0
     words: float = 0.0
@@ -53,19 +63,28 @@ class Position:
     finished: bool = False
 
     @classmethod
-    def read(cls, text: bytes) -> Position:
-        """Of a checkpoint.
+    def from_json(cls, content: bytes) -> TrainState:
+        """Read the position.json of a checkpoint.
 
         Raises:
-            UserError: another version of the project wrote it.
+            UserError: a newer version of rnncond wrote it, or it has or lacks what no version had or lacked.
         """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
+        values = json.loads(content)
+        schema = values.pop("schema", 0)
+        refuse_newer("The checkpoint's position.json", schema, SCHEMA)
+        if schema == 0:
+            values = {BEFORE_SCHEMA_1.get(name, name): value for name, value in values.items()}
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if unknown := values.keys() - expected:
             raise UserError(
-                f"The checkpoint is of another version of rnncond ({error}). Go on with the version that run.json "
-                "names, or give --restart to begin again."
-            ) from None
+                f"The checkpoint's position.json has {', '.join(sorted(unknown))}, which this version of rnncond does "
+                f"not know; it expects {', '.join(sorted(expected))}. Resume with the version that run.json names, or "
+                "give --restart to begin again."
+            )
+        return cls(**values)
+
+    def to_json(self) -> bytes:
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}).encode()
 
     @property
     def sums(self) -> list[float]:
@@ -77,20 +96,24 @@ class Position:
             setattr(self, name, number)
 
 
-def decide(at: Position, settings: Training, scores: dict[str, float]) -> bool:
-    """Take note of a validation: is it the best so far? Also lowers a plateau's rate and ends a run that waits."""
+def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> bool:
+    """Take note of a validation; returns whether it is the best so far.
+
+    Lowers the learning rate of the plateau schedule where its patience is at an end, and ends the run where that of
+    early stopping is.
+    """
     metric, schedule = settings.early_stopping.metric, settings.schedule
     value = value_of(scores, metric)
-    improved = at.best is None or value > at.best
+    improved = state.best is None or value > state.best
     if improved:
-        at.best, at.best_epoch, at.waited = value, at.epoch, 0
+        state.best, state.best_epoch, state.bad_epochs = value, state.epoch, 0
     else:
-        at.waited += 1
+        state.bad_epochs += 1
     if schedule.kind == "plateau":
-        at.flat = 0 if scores["val_loss"] < at.lowest else at.flat + 1
-        at.lowest = min(at.lowest, scores["val_loss"])
-        if at.flat >= schedule.patience:
-            at.rate, at.flat = at.rate * schedule.factor, 0
+        state.plateau_epochs = 0 if scores["val_loss"] < state.best_val_loss else state.plateau_epochs + 1
+        state.best_val_loss = min(state.best_val_loss, scores["val_loss"])
+        if state.plateau_epochs >= schedule.patience:
+            state.lr_factor, state.plateau_epochs = state.lr_factor * schedule.factor, 0
     patience = settings.early_stopping.patience
-    at.finished = patience is not None and at.waited >= patience
+    state.finished = patience is not None and state.bad_epochs >= patience
     return improved

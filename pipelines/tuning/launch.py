@@ -1,4 +1,4 @@
-"""A search on Ray Tune: how its trials are begun, resumed, and the best is kept."""
+"""A search on Ray Tune: how its trials are begun and resumed, and how the best of them is kept."""
 
 from __future__ import annotations
 
@@ -6,39 +6,106 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 
-from pipelines.cluster.resources import Room
-from pipelines.config.dotted import flat, read_yaml
-from pipelines.config.metrics import value_of
-from pipelines.config.search_space import Search
+from pipelines.cluster.resources import Cluster, Room, room
+from pipelines.config.dotted import flat
+from pipelines.config.metrics import VALIDATED, value_of
+from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
-from pipelines.console import Progress, tell
-from pipelines.errors import Fault, OtherRun, UserError
+from pipelines.console import Outcome, Progress, tell
+from pipelines.errors import Fault, UserError
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
-from pipelines.training.launch import MOVABLE, refuse_other_data
-from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.driver import MAY_CHANGE, NEXT, Job, differences
+from pipelines.training.ray_errors import explain
+from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.run_writer import RunClient
 from pipelines.tuning.algorithms import left, tune_config
+from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, end_child, write_table
 from pipelines.tuning.trials import Record, records, work
-from pipelines.tuning.watch import Watch, child_of, end_child, write_table
 from rnncond.atomic import replace_folder
 
-MAY_CHANGE = ("cluster.", "tracking.", "tune.trials", "tune.concurrent", "tune.storage", "out", *MOVABLE)
-"""What a search that goes on may have otherwise than when it began."""
+
+class TuneJob(Job[Room]):
+    """``rnncond tune`` of a search."""
+
+    def __init__(self, search: Search) -> None:
+        if search.recipe.out is None:
+            raise ValueError("a search needs a folder: recipe.out is None")
+        self.search, self.recipe, self.folder = search, search.recipe, Path(search.recipe.out)
+        self.tags = {"search": search.settings.algorithm}
+
+    def changed(self, info: RunInfo) -> list[str]:
+        if not info:
+            return []
+        if "search" not in info:
+            raise UserError(
+                f"{self.folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
+            )
+        path = self.folder / "search.yaml"
+        if not path.exists():  # the search was killed before it wrote what it is
+            return []
+        # Read as a search, which fills in what an earlier version did not write.
+        before, after = (keys_of(search) for search in (read_search(str(path)), self.search))
+        may_change = (*MAY_CHANGE, "tune.trials", "tune.concurrent", "tune.storage")
+        return differences(self.folder, before, after, may_change, "search of another recipe")
+
+    def is_done(self, info: RunInfo, changed: list[str]) -> bool:
+        return info["status"] == "finished" and not left(self.search, records(self.folder))
+
+    def share_out(self, cluster: Cluster) -> Room:
+        return room(self.search, cluster)
+
+    def about(self) -> dict[str, Any]:
+        return {"search": self.search.settings.algorithm}
+
+    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Room) -> None:
+        run = RunClient(writer)
+        run.write("search.yaml", self.search.to_yaml())
+        with needed(tracking.uri):
+            tracking.client.log_artifact(tracking.run_id, str(self.folder / "search.yaml"))
+        run_trials(self.search, task, self.folder, tracking, parts, writer)
+        catch_up(self.search, self.folder, tracking)
+        register_best(self.search, task, self.folder, run, tracking)
+
+    def summary(self) -> Outcome:
+        info, trials = read_run(self.folder), records(self.folder)
+        best = info["best"]
+        failed = [trial for trial in trials if trial.status == "failed"]
+        verb = NEXT["BLEU" in best]
+        return Outcome(
+            {
+                "trials": len(trials),
+                "stopped_early": sum(trial.status == "stopped" for trial in trials),
+                "epochs": sum(trial.epoch for trial in trials),
+                "best_trial": best["trial"],
+                **best["params"],
+                "best_epoch": best["epoch"],
+                **{key: round(best[key], 3) for key in VALIDATED if key in best},
+                "model": str(self.folder / "best"),
+                "mlflow_run": info["mlflow_run_id"],
+            },
+            failed=len(failed),
+            failures=[f"trial {trial.name}: {trial.run.get('reason')}" for trial in failed[:5]],
+            hint=f"Next: rnncond report {self.folder}\n"
+            f"      rnncond {verb} --model {self.folder} --out {self.folder.name}-output",
+        )
 
 
-def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share: Room) -> None:
+def keys_of(search: Search) -> dict[str, Any]:
+    """All keys of a search's recipe, and their values."""
+    return dict(flat(scalars(load_yaml(search.to_yaml(), "the search"))))
+
+
+def run_trials(search: Search, task: Task, folder: Path, tracking: Tracking, share: Room, writer: ActorHandle) -> None:
     """Run what is left of the trials.
 
     Raises:
@@ -48,32 +115,47 @@ def try_out(search: Search, task: Task, folder: Path, tracking: Tracking, share:
     trials = left(search, earlier)
     done = sum(record.done for record in earlier)
     tell(f"{len(trials)} trials of {done + len(trials)} to run, {share.describe()}; {task.describe()}")
-    with journals_of(folder) as actor, Progress("tune", "trials", done + len(trials)) as progress:
+    with Progress("tune", "trials", done + len(trials)) as progress:
         progress.advance(done)
-        watch = Watch(search, folder, actor, tracking, progress)
+        monitor = TuneMonitor(search, folder, writer, tracking, progress)
         status = "FAILED"
         try:
             if trials:
-                fit(search, task, folder, share, actor, watch, earlier)
+                fit(search, task, folder, share, writer, monitor, earlier)
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
         finally:
-            watch.end(status)
+            monitor.end(status)
     write_table(folder, search.metric)
-    if left(search, records(folder)):
-        raise Fault(f"The search ended before all of its trials did. Run the same command again to go on in {folder}.")
+    if unfinished := left(search, records(folder)):
+        names = ", ".join(name for name, _ in unfinished[:5])
+        lost = f" {monitor.lost}" if monitor.lost else ""
+        raise Fault(
+            f"The search ended before {len(unfinished)} of its trials did ({names}).{lost} Run the same command again "
+            f"to resume it in {folder}."
+        )
 
 
 def fit(
-    search: Search, task: Task, folder: Path, share: Room, actor: ActorHandle, watch: Watch, earlier: list[Record]
+    search: Search,
+    task: Task,
+    folder: Path,
+    share: Room,
+    writer: ActorHandle,
+    monitor: TuneMonitor,
+    earlier: list[Record],
 ) -> None:
-    """Ray Tune, to the end. Its own notes are thrown away: see ``trials``."""
+    """Run Ray Tune to the end. Its own notes are thrown away: see ``trials``.
+
+    Raises:
+        UserError: Ray Tune has given the search up, for a reason that can be told.
+    """
     quiet()
     space, config = tune_config(search, earlier, share.concurrent)
     trainable = tune.with_parameters(
-        work, search=search, task=task, trials=actor, threads=share.threads, device=share.device
+        work, search=search, task=task, writer=writer, threads=share.threads, device=share.device
     )
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     tuner = tune.Tuner(
@@ -85,52 +167,43 @@ def fit(
             storage_path=search.settings.storage or str(folder / ".ray"),
             failure_config=tune.FailureConfig(max_failures=search.recipe.cluster.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
-            callbacks=[watch],
+            callbacks=[monitor],
             verbose=0,
         ),
     )
     try:
         tuner.fit()
+    except (TuneError, RayError) as error:
+        raise explain(error) from error
     finally:
         shutil.rmtree(folder / ".ray", ignore_errors=True)
 
 
 def quiet() -> None:
-    """Ray Tune writes files for TensorBoard otherwise, takes Ctrl-C for itself, and talks of its own affairs."""
+    """Keep Ray Tune from writing files for TensorBoard, from taking Ctrl-C for itself, and from its own remarks."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the old one can be silent
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-@contextmanager
-def journals_of(folder: Path) -> Iterator[ActorHandle]:
-    """The actor that writes the trials' folders, on this machine, until the block ends."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(Trials).options(num_cpus=0, scheduling_strategy=here).remote(folder)
-    try:
-        yield actor
-    finally:
-        ray.kill(actor)
-
-
-def register_best(search: Search, task: Task, folder: Path, journal: RunFolder, tracking: Tracking) -> None:
+def register_best(search: Search, task: Task, folder: Path, run: RunClient, tracking: Tracking) -> None:
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:
         UserError: no trial has a model.
         Fault: MLflow does not take it.
     """
-    found = records(folder)
-    scored = [(record, line) for record in found if (line := record.best(search.metric))]
+    trials = records(folder)
+    scored = [(record, line) for record in trials if (line := record.best(search.metric))]
     if not scored:
-        reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in found[:3])
-        raise UserError(f"None of the {len(found)} trials came to a validation:\n{reasons}")
+        reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
+        raise UserError(f"None of the {len(trials)} trials came to a validation:\n{reasons}")
     best, line = max(scored, key=lambda one: value_of(one[1], search.metric))
     place = folder / "trials" / best.name
     replace_folder(folder / "best", {path.name: path.read_bytes() for path in (place / "best").iterdir()})
     recipe = search.recipe_of(best.params, str(place))
-    journal.write("recipe.yaml", recipe.to_yaml())
+    run.write("recipe.yaml", recipe.to_yaml())
     with needed(tracking.uri):
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")
         if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
@@ -142,33 +215,4 @@ def register_best(search: Search, task: Task, folder: Path, journal: RunFolder, 
         child.hand_in(place, search.metric, line)
     finally:
         end_child(child, best)
-    journal.say(best={"trial": best.name, "params": best.params, **line})
-
-
-def refuse_differences(folder: Path, search: Search, known: dict[str, Any], data_id: str | None = None) -> None:
-    """Refuse to go on with what ``folder`` has. The arguments are those of ``train.differences``.
-
-    Raises:
-        OtherRun: it is another search, or one of other data.
-        UserError: it is a run of ``train``.
-    """
-    if not known:
-        return
-    if "search" not in known:
-        raise UserError(
-            f"{folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
-        )
-    path = folder / "search.yaml"
-    before = dict(flat(scalars(read_yaml(path)))) if path.exists() else {}
-    after = dict(flat(scalars(load_yaml(search.to_yaml(), "the search"))))
-    wrong = [
-        key
-        for key in {**before, **after}
-        if before and before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE)
-    ]
-    if wrong:
-        lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after.get(key)!r}" for key in wrong)
-        raise OtherRun(
-            f"{folder} holds another search:\n{lines}\nChoose another --out, or give --restart to begin again."
-        )
-    refuse_other_data(folder, known, data_id)
+    run.update(best={"trial": best.name, "params": best.params, **line})

@@ -1,17 +1,16 @@
-"""The trials of a search: their run folders, which one actor beside the driver writes, and the process that trains one.
+"""The trials of a search: what their folders say, and the process that trains one.
 
 ```
 OUT/trials/003/                an ordinary run folder (training.run_folder); its run.json has the trial's params
 ```
 What is known of a trial is in its folder and nowhere else, so a search may be killed at any moment: the next driver
-reads which trials are done, and goes on with the others from their checkpoints. Ray Tune's own bookkeeping is left
-behind, because it keeps neither the schedulers' state nor what came after its last snapshot.
+reads which trials are done, and resumes the others from their checkpoints. Ray Tune's own bookkeeping is thrown away,
+because it keeps neither the schedulers' state nor what came after its last snapshot.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -29,12 +28,17 @@ from pipelines.errors import Fault, UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import Task
 from pipelines.training.learner import Learner
-from pipelines.training.run_actor import Desk
-from pipelines.training.run_folder import Folder, read_run
+from pipelines.training.ray_errors import user_errors
+from pipelines.training.run_folder import Folder
+from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.run_writer import RunClient
+from pipelines.training.state import TrainState
 
+LOCK_SECONDS = 30
+"""For which the last processes of a killed search may still hold a trial's folder."""
 DONE = ("finished", "stopped", "failed")
 ORIGIN = "origin.txt"
-"""In a state that one trial leaves for another: whose it is."""
+"""The file, in a checkpoint that one trial leaves for another, that says whose it is."""
 
 
 @dataclass
@@ -49,7 +53,7 @@ class Record:
     name: str
     params: Params
     status: str
-    run: dict[str, Any]
+    run: RunInfo
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -66,12 +70,12 @@ class Record:
 
     def reports(self, metric: str) -> list[dict[str, float]]:
         """What schedulers were told: at each validated epoch, the best value so far."""
-        found: list[dict[str, float]] = []
+        reports: list[dict[str, float]] = []
         for line in self.lines:
             if "val_loss" in line:
                 score = value_of(line, metric)
-                found.append({"epoch": line["epoch"], "score": max([score, *(one["score"] for one in found[-1:])])})
-        return found
+                reports.append({"epoch": line["epoch"], "score": max([score, *(one["score"] for one in reports[-1:])])})
+        return reports
 
     def row(self, metric: str) -> dict[str, Any]:
         """A line of trials.jsonl."""
@@ -89,41 +93,56 @@ class Record:
 
 
 def records(folder: Path) -> list[Record]:
-    """Of the trials in a search's folder, by name."""
-    found = []
+    """Read what is known of the trials in a search's folder, by name."""
+    trials = []
     for path in sorted((folder / "trials").glob("*/run.json")):
         run, lines = read_run(path.parent), read_lines(path.parent / "metrics.jsonl")
         if run:
-            found.append(Record(path.parent.name, run["params"], run["status"], run, lines))
-    return found
+            trials.append(Record(path.parent.name, run["params"], run["status"], run, lines))
+    return trials
 
 
-def work(config: dict[str, Any], search: Search, task: Task, trials: ActorHandle, threads: int, device: str) -> None:
-    """Train one trial in this process, until it is done or Ray Tune ends it at a report."""
+def work(config: dict[str, Any], search: Search, task: Task, writer: ActorHandle, threads: int, device: str) -> None:
+    """Train one trial in this process, until it is done or Ray Tune ends it at a report.
+
+    Args:
+        config: what Ray Tune has chosen: ``params``.
+    """
     torch.set_num_threads(threads)
     name = tune.get_context().get_trial_name()
     params = search.settled(config["params"])
     recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
-    desk = Desk(trials, name, recipe.to_yaml(), params)
+    run = open_trial(writer, name, recipe.to_yaml(), params)
+    reports = Reports(search, name)
     try:
-        take_over(desk, tune.get_checkpoint(), params)
-        reports = Reports(search, name)
-        task = dataclasses.replace(task, recipe=recipe)
-        learner = Learner(task, desk, device, report=lambda line: reports.tell(line, learner.state))
-        for line in desk.lines()[-1 if reports.population else 0 :]:
-            reports.tell(line, learner.state)
-        learner.run()
-        desk.say(ending="finished")
+        with user_errors():
+            take_over(run, tune.get_checkpoint(), params)
+            task = dataclasses.replace(task, recipe=recipe)
+            learner = Learner(task, run, device, report=lambda line: reports.tell(line, learner.state))
+            for line in run.epochs()[-1 if reports.population else 0 :]:
+                reports.tell(line, learner.state)
+            learner.run()
+            run.update(ending="finished")
     except Fault:
         raise
     except UserError as error:
-        desk.say(ending="failed", reason=str(error))
+        run.update(ending="failed", reason=str(error))
         return
     reports.end()
 
 
+def open_trial(writer: ActorHandle, name: str, recipe: str, params: Params) -> RunClient:
+    """Take the folder of a trial, new or begun, also from the process that trained it before."""
+    driver = RunClient(writer, f"trials/{name}")
+    driver.open(recipe, {"params": params}, patience=LOCK_SECONDS)
+    run = driver.writer()
+    # How it ended when no driver was left to hear of it; now it may end otherwise.
+    run.update(ending=None, reason=None)
+    return run
+
+
 class Reports:
-    """What a trial tells Ray Tune, which may end it there: of each epoch that was validated the best score so far."""
+    """What a trial tells Ray Tune at each validated epoch: the best score so far. Ray Tune may end it there."""
 
     def __init__(self, search: Search, name: str) -> None:
         self.search, self.name = search, name
@@ -143,7 +162,7 @@ class Reports:
             self.compare(score, state())
 
     def compare(self, score: float, state: Folder) -> None:
-        """Of a population: how good the weights are now, and the state, for a worse trial to go on from."""
+        """Tell a population how good the weights are now, and leave the state for a worse trial to take over."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in (state | {ORIGIN: self.name.encode()}).items():
                 (Path(folder) / name).write_bytes(content)
@@ -151,25 +170,26 @@ class Reports:
             tune.report({"epoch": self.epoch, "score": score}, checkpoint=checkpoint)
 
     def end(self) -> None:
-        """When all is written; after its last epoch a trial is not to be ended before."""
+        """The last report, when all is written: Ray Tune may end a trial at any report."""
         if not self.population:
             tune.report({"epoch": self.epoch, "score": self.best})
 
 
-def take_over(desk: Desk, checkpoint: tune.Checkpoint | None, params: Params) -> None:
-    """Go on from the state that another trial of the population left, if that is what Ray Tune gives."""
+def take_over(run: RunClient, checkpoint: tune.Checkpoint | None, params: Params) -> None:
+    """Resume from the state that another trial of the population left, if that is what Ray Tune gives."""
     if checkpoint is None:
         return
     with checkpoint.as_directory() as folder:
         state = {path.name: path.read_bytes() for path in Path(folder).iterdir() if not path.name.startswith(".")}
     origin = state.pop(ORIGIN).decode()
-    position = json.loads(state["position.json"])
-    step = {"epoch": position["epoch"], "of": origin, "params": params}
-    before = desk.run().get("exploited", [])
-    if origin == desk.name or step in before:
+    taken = TrainState.from_json(state["position.json"])
+    step = {"epoch": taken.epoch, "of": origin, "params": params}
+    before = run.info().get("exploited", [])
+    if run.name == f"trials/{origin}" or step in before:
         return
-    own = desk.checkpoint()
+    own = run.checkpoint()
     if own:  # best/ stays what it is until the new weights do better
-        position |= {key: json.loads(own["position.json"])[key] for key in ("best", "best_epoch", "waited")}
-    desk.keep(position["steps"], state | {"position.json": json.dumps(position).encode()})
-    desk.say(params=params, exploited=[*before, step])
+        mine = TrainState.from_json(own["position.json"])
+        taken.best, taken.best_epoch, taken.bad_epochs = mine.best, mine.best_epoch, mine.bad_epochs
+    run.save_checkpoint(taken.steps, state | {"position.json": taken.to_json()})
+    run.update(params=params, exploited=[*before, step])

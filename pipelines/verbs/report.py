@@ -17,7 +17,7 @@ from pipelines.reporting import pictures, search, sentences
 from pipelines.reporting.load import read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
-from pipelines.training.run_folder import read_run
+from pipelines.training.run_info import read_run
 
 
 def run(

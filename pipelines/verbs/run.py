@@ -15,7 +15,7 @@ from pipelines import console, errors
 from pipelines.cluster.connection import connect
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
-from pipelines.training.run_folder import now, read_run
+from pipelines.training.run_info import now, read_run
 from pipelines.workflow.commands import Commands
 from pipelines.workflow.pipeline_file import Stage, read_pipeline
 from pipelines.workflow.state import PipelineState, locked, reads, writes

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
-from pipelines.training.run_folder import now
+from pipelines.training.run_info import now
 from pipelines.workflow.fingerprints import digest, state_of
 from pipelines.workflow.pipeline_file import Stage
 

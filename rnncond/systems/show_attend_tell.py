@@ -35,10 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, mean_place
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, draw, per_row
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.output_layer import OutputLayer
-from rnncond.sampling import draw
 from rnncond.standardise import Standardise
 
 EXPECTED = 0.5

@@ -14,7 +14,8 @@ import torch
 
 from pipelines.config.recipe import Recipe
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import read_run, read_state
+from pipelines.training.run_folder import read_checkpoint
+from pipelines.training.run_info import read_run
 from rnncond.checkpoint import load
 from tests.worlds.nodes import TRAINER, Nodes, await_
 from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe
@@ -69,7 +70,7 @@ def check_equals_unbroken(world: list[str], *overrides: str) -> None:
 
 def ranks() -> int:
     """That the last checkpoint is of."""
-    state, _ = read_state(max(Path("run/checkpoints").iterdir()))
+    state, _ = read_checkpoint(max(Path("run/checkpoints").iterdir()))
     return json.loads(state["position.json"])["ranks"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -17,11 +17,16 @@ from pipelines.config.search_space import Search, read_search
 from pipelines.console import Outcome
 from pipelines.errors import OtherRun, UserError
 from pipelines.tracking.mlflow_run import Tracking
+from pipelines.training import driver
 from pipelines.training.data.task import prepare
-from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import RunFolder, read_run
+from pipelines.training.launch import TrainJob
+from pipelines.training.run_folder import RunFolder
+from pipelines.training.run_info import read_run
+from pipelines.tuning.launch import TuneJob
+from pipelines.tuning.trials import open_trial
 from pipelines.verbs import run, train, tune
 from tests.worlds.training import TINY, features_of, make_world, tiny_recipe
+from tests.worlds.writer import local_writer
 
 QUIET = "tracking.system_metrics=false"
 GRID = 'tune={"algorithm": "grid", "asha": null, "space": {"training.learning_rate": [0.01]}}'
@@ -45,12 +50,12 @@ def begin_search(arguments: list[str], status: str) -> Search:
     trial = RunFolder("found/trials/000")
     trial.open("", {"params": {"training.learning_rate": 0.01}})
     trial.epoch(line, [])
-    trial.say(status=status)
+    trial.update(status=status)
     trial.close()
     journal = RunFolder("found")
     journal.open(search.recipe.to_yaml(), {"search": "grid", "data_id": prepare(search.recipe)[0].data_id})
     journal.write("search.yaml", search.to_yaml())
-    journal.say(status=status, mlflow_run_id="x", best={"trial": "000", "params": {}, **line})
+    journal.update(status=status, mlflow_run_id="x", best={"trial": "000", "params": {}, **line})
     journal.close()
     return search
 
@@ -60,7 +65,7 @@ def begin_train(arguments: list[str], status: str) -> None:
     recipe = train.read_recipe("show_tell.small", arguments, "found")
     journal = RunFolder("found")
     journal.open(recipe.to_yaml(), {"data_id": prepare(recipe)[0].data_id})
-    journal.say(status=status)
+    journal.update(status=status)
     journal.close()
 
 
@@ -81,12 +86,6 @@ def other_captions() -> None:
     change_captions(lambda line: line | {"captions": ["something else"]})
 
 
-@contextmanager
-def local_journal(folder: Path):
-    with closing(RunFolder(folder)) as journal:
-        yield journal
-
-
 def without_ray(monkeypatch, verb, meanwhile=lambda: None) -> None:
     """No Ray, and no training; ``meanwhile`` happens while Ray would start."""
 
@@ -94,12 +93,11 @@ def without_ray(monkeypatch, verb, meanwhile=lambda: None) -> None:
         meanwhile()
         return nullcontext(Cluster((Node(2, 0),)))
 
-    monkeypatch.setattr(verb, "connect", connect)
-    monkeypatch.setattr(train, "journal_of", local_journal)
-    monkeypatch.setattr(train, "train", lambda *_: None)
-    for name in ("try_out", "catch_up", "register_best"):
-        monkeypatch.setattr(tune, name, lambda *_: None)
-    monkeypatch.setattr(verb, "summary", lambda *_: Outcome({}))
+    monkeypatch.setattr(driver, "connect", connect)
+    monkeypatch.setattr(driver, "run_writer", local_writer)
+    job = {train: TrainJob, tune: TuneJob}[verb]
+    monkeypatch.setattr(job, "run", lambda *_: None)
+    monkeypatch.setattr(job, "summary", lambda _: Outcome({}))
 
 
 def test_a_finished_search_is_not_finished_for_other_data(world, capsys):
@@ -114,7 +112,7 @@ def test_a_finished_search_is_not_finished_for_other_data(world, capsys):
 
 def test_a_search_with_other_settings_is_another_and_a_run_of_train_is_none(world):
     begin_search(search_of(world), "running")
-    with pytest.raises(OtherRun, match=r"holds another search:\n  seed: was 1, is 2"):
+    with pytest.raises(OtherRun, match=r"holds a search of another recipe:\n  seed: was 1, is 2"):
         tune.run("show_tell.small", search_of(world, "seed=2"), out="found")
     shutil.rmtree("found")
     begin_train(arguments_of(train, world), "running")
@@ -161,7 +159,7 @@ def test_the_same_command_goes_on_in_another_working_folder(world, monkeypatch, 
     def reached(address):
         raise Reached
 
-    monkeypatch.setattr(verb, "connect", reached)
+    monkeypatch.setattr(driver, "connect", reached)
     with pytest.raises(Reached):
         verb.run("show_tell.small", arguments, out=str(tmp_path / "found"))
     other_captions()
@@ -201,7 +199,7 @@ def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeyp
         if what == "data":
             with closing(RunFolder("found")) as journal:
                 journal.take_lock(0)
-                journal.say(data_id="of other captions")
+                journal.update(data_id="of other captions")
 
     without_ray(monkeypatch, verb, another)
     with pytest.raises(OtherRun):
@@ -224,7 +222,7 @@ def test_a_run_that_is_thrown_away_does_not_stay_open_in_mlflow(world, monkeypat
     stranger = Tracking(recipe, "stranger")
     with closing(RunFolder("found")) as journal:
         journal.take_lock(0)
-        journal.say(mlflow_run_id=old.run_id, mlflow_uri=old.uri)
+        journal.update(mlflow_run_id=old.run_id, mlflow_uri=old.uri)
     without_ray(monkeypatch, verb)
     verb.run("show_tell.small", arguments, out="found", restart=True)
     client = mlflow.MlflowClient(old.uri)
@@ -250,10 +248,9 @@ def test_a_restart_does_not_need_what_the_old_run_says_of_mlflow(world, monkeypa
 
 
 def test_how_a_trial_ended_for_a_driver_that_died_is_not_how_it_ends_now(tmp_path):
-    trials = Trials(tmp_path)
-    turn = trials.open("000", "", {"seed": 1})
-    trials.call("000", turn, "say", ending="failed", reason="the disk is full", exploited=[])
-    trials.open("000", "", {"seed": 1})
+    with local_writer(tmp_path) as writer:
+        open_trial(writer, "000", "", {"seed": 1}).update(ending="failed", reason="the disk is full", exploited=[])
+        open_trial(writer, "000", "", {"seed": 1})
     run = read_run(tmp_path / "trials" / "000")
     assert (run["status"], run["params"], run["exploited"]) == ("running", {"seed": 1}, [])
     assert not run.keys() & {"ending", "reason"}

@@ -24,7 +24,7 @@ from pipelines.console import Outcome
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.tracking.client import client_at
 from pipelines.tracking.registry import MODEL_ID
-from pipelines.training.run_folder import read_run
+from pipelines.training.run_info import read_run
 from pipelines.verbs import run
 from pipelines.workflow import state
 from pipelines.workflow.fingerprints import state_of

@@ -6,7 +6,6 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import psutil
@@ -15,8 +14,6 @@ import ray
 import yaml
 from mlflow.exceptions import MlflowException
 
-from pipelines.cluster import resources
-from pipelines.cluster.resources import Cluster, Node
 from pipelines.config.search_space import read_search
 from pipelines.console import Progress
 from pipelines.errors import Fault, UserError
@@ -24,15 +21,17 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
-from pipelines.training.run_actor import Trials
-from pipelines.training.run_folder import RunFolder, read_run
+from pipelines.training.run_folder import RunFolder
+from pipelines.training.run_info import read_run
+from pipelines.training.run_writer import RunClient
 from pipelines.tuning import launch
-from pipelines.tuning import watch as tune_watch
+from pipelines.tuning import monitor as tune_monitor
 from pipelines.tuning.trials import records
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.training import TINY, make_world
 from tests.worlds.translator import make_translator
+from tests.worlds.writer import local_writer
 
 RATE = "training.learning_rate"
 PATIENCE = 120
@@ -126,7 +125,7 @@ def test_a_search_with_asha_keeps_the_best_and_frees_what_bad_trials_had(nothing
     assert recipe["training"]["learning_rate"] == best["params"][RATE] and "tune" not in recipe
     assert tune_tiny(world, section, "tracking.registered_model=teller").summary == outcome.summary
     assert len(client.search_model_versions("name='teller'")) == 1
-    with pytest.raises(UserError, match=r"holds another search:\n  tune.space.training.learning_rate.choices"):
+    with pytest.raises(UserError, match=r"of another recipe:\n  tune.space.training.learning_rate.choices"):
         tune_tiny(world, section | {"space": {RATE: [0.02]}})
     with pytest.raises(UserError, match="holds a search"):
         train.run("show_tell.small", [*world, *TINY], out="found")
@@ -183,14 +182,16 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     for line in lines:
         journal.epoch(line, [])
     journal.close()
-    trials = SimpleNamespace(take_notes=Method(list), settle=Method(Trials(Path("found")).settle))
-    monkeypatch.setattr(tune_watch, "answer", lambda value: value)
 
     def away(*_, **__):
         raise MlflowException("refused")
 
-    with Tracking(search.recipe, "found") as parent, Progress("tune", "trials", 1) as progress:
-        watch = tune_watch.Watch(search, Path("found"), trials, parent, progress)
+    with (
+        local_writer(Path("found")) as writer,
+        Tracking(search.recipe, "found") as parent,
+        Progress("tune", "trials", 1) as progress,
+    ):
+        watch = tune_monitor.TuneMonitor(search, Path("found"), writer, parent, progress)
         child = watch.child("000", {RATE: 0.1})
         with monkeypatch.context() as patch:
             patch.setattr(child.client, "log_batch", away)
@@ -201,8 +202,8 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
         assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
         with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
             patch.setattr(mlflow.MlflowClient, "log_batch", away)
-            tune_watch.catch_up(search, Path("found"), parent)
-        tune_watch.catch_up(search, Path("found"), parent)
+            tune_monitor.catch_up(search, Path("found"), parent)
+        tune_monitor.catch_up(search, Path("found"), parent)
     client, found, _ = runs()
     assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
     assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
@@ -214,61 +215,12 @@ def crowned_twice(search, parent):
     make_translator(Path("found/trials/000/best"), seed=1)
     Path("found/trials/000/samples.jsonl").write_text("{}\n")
     task, _ = prepare(search.recipe)
-    journal = RunFolder("found")
-    for _ in range(2):
-        launch.register_best(search, task, Path("found"), journal, parent)
+    with local_writer(Path("found")) as writer:
+        run = RunClient(writer)
+        run.open("", {})
+        for _ in range(2):
+            launch.register_best(search, task, Path("found"), run, parent)
     client, found, run = runs()
     assert found["000"].info.status == "FINISHED"
     assert found["000"].inputs.dataset_inputs
     return epochs_of(client, run)
-
-
-class Method:
-    """Of an actor that is none: called at once."""
-
-    def __init__(self, function):
-        self.remote = function
-
-
-@pytest.mark.parametrize(
-    ("nodes", "overrides", "expected"),
-    [
-        ([(2, 0)], (), (2, 1, 0)),
-        ([(2, 0)], ("tune.concurrent=1",), (1, 2, 0)),
-        ([(2, 0)], ("tune.concurrent=4",), (4, 0.5, 0)),
-        ([(2, 0)], ("cluster.cpus_per_worker=0.5",), (4, 0.5, 0)),
-        ([(16, 4), (16, 4)], (), (8, 4, 1)),
-        ([(16, 1)], ("cluster.gpus_per_worker=0.25",), (4, 4, 0.25)),
-        ([(64, 0)], (), (9, 7, 0)),
-    ],
-)
-def test_trials_share_the_cluster_out(nodes, overrides, expected):
-    share = resources.room(search_of(*overrides), Cluster(tuple(Node(*node) for node in nodes)))
-    assert (share.concurrent, share.cpus, share.gpus) == expected
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("tune.concurrent=9",), r"9 trials at a time \(tune.concurrent\), with 0.25 CPU.*2 CPUs.*room for 8"),
-        (("cluster.cpus_per_worker=3",), r"1 trial at a time .* with 3 CPU each.*2 CPUs and 0 GPUs, room for 0"),
-        (("cluster.gpus_per_worker=1",), r"with 0.25 CPU and 1 GPU each.*0 GPUs, room for 0"),
-        (("cluster.workers=2",), r"cluster.workers is 2, but a trial is trained by one worker"),
-    ],
-)
-def test_more_than_there_is_is_refused(overrides, message):
-    with pytest.raises(UserError, match=message):
-        resources.room(search_of(*overrides), Cluster((Node(2, 0),)))
-
-
-def test_a_population_on_several_nodes_needs_a_place_for_its_weights():
-    population = ("tune.algorithm=pbt", f"tune.space={{{RATE}: [0.1, 0.2]}}")
-    two = Cluster((Node(2, 0), Node(2, 0)))
-    with pytest.raises(UserError, match="Name a place that all of them see"):
-        resources.room(search_of(*population), two)
-    assert resources.room(search_of(*population, "tune.storage=s3://bucket"), two).concurrent == 4
-
-
-def search_of(*overrides):
-    section = f"tune={{trials: 9, space: {{{RATE}: {{log: [1e-4, 1e-2]}}}}}}"
-    return read_search("show_tell.small", ["data.store=s", "data.captions=c", section, *overrides])

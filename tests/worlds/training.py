@@ -111,8 +111,8 @@ class Mortal(RunFolder):
 
     lives = math.inf
 
-    def keep(self, *args, **kwargs):
-        super().keep(*args, **kwargs)
+    def save_checkpoint(self, *args, **kwargs):
+        super().save_checkpoint(*args, **kwargs)
         self.lives -= 1
         if self.lives == 0:
             raise Killed
@@ -147,14 +147,14 @@ def resumed_equals_unbroken(
     whole = make(folder / "whole")
     whole.run()
     broken = make(folder / "broken")
-    broken.desk.lives = lives
+    broken.sink.lives = lives
     with pytest.raises(Killed):
         broken.run()
-    broken.desk.close()
+    broken.sink.close()
     resumed = make(folder / "broken")
-    assert resumed.position.steps > 0
+    assert resumed.train_state.steps > 0
     resumed.run()
-    assert resumed.desk.checkpoint()["state.safetensors"] == whole.desk.checkpoint()["state.safetensors"]
+    assert resumed.sink.checkpoint()["state.safetensors"] == whole.sink.checkpoint()["state.safetensors"]
     for name in ("samples.jsonl", "metrics.jsonl"):
         lines, expected = (read_lines(folder / run / name) for run in ("broken", "whole"))
         assert without_clock(lines) == without_clock(expected)

@@ -18,7 +18,7 @@ from pipelines.tracking import mlflow_run as module
 from pipelines.tracking.mlflow_run import Tracking, log_page
 from pipelines.tracking.models import locate
 from pipelines.training.data.task import prepare
-from pipelines.training.run_folder import read_run
+from pipelines.training.run_info import read_run
 from rnncond.checkpoint import load
 from tests.worlds.training import TINY, make_world, tiny_recipe
 from tests.worlds.translator import make_translator

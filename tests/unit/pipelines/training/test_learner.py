@@ -5,15 +5,12 @@ import pytest
 import torch
 
 from pipelines.config.metrics import best_of
-from pipelines.config.training_sections import EarlyStopping, Training
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
 from pipelines.training import learner as learn
 from pipelines.training.learner import accumulated
-from pipelines.training.optimizer import factor
-from pipelines.training.run_folder import read_run
-from pipelines.training.state import Position, decide
+from pipelines.training.run_info import read_run
 from rnncond.checkpoint import load, tensors_of
 from rnncond.search import SearchOptions, search
 from tests.worlds.training import Killed, learner, make_world, resumed_equals_unbroken, tiny_recipe, without_clock
@@ -66,13 +63,13 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):
     whole.run()
     broken = learner(world, tmp_path / "broken", *DROPOUT)
     broken.run()
-    broken.desk.close()
+    broken.sink.close()
     newest = max((tmp_path / "broken" / "checkpoints").iterdir()) / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     resumed = learner(world, tmp_path / "broken", *DROPOUT)
-    assert 0 < resumed.position.steps < whole.position.steps
+    assert 0 < resumed.train_state.steps < whole.train_state.steps
     resumed.run()
-    assert resumed.desk.checkpoint() | {"position.json": b""} == whole.desk.checkpoint() | {"position.json": b""}
+    assert resumed.sink.checkpoint() | {"position.json": b""} == whole.sink.checkpoint() | {"position.json": b""}
     lines, expected = (read_lines(tmp_path / folder / "metrics.jsonl") for folder in ("broken", "whole"))
     assert without_clock(lines) == without_clock(expected)
 
@@ -91,7 +88,7 @@ def test_an_epochs_seconds_are_those_of_its_steps_and_not_of_checkpoints(world, 
         return slow
 
     made.update = taking(1, made.update)
-    made.desk.keep = taking(1000, made.desk.keep)
+    made.sink.save_checkpoint = taking(1000, made.sink.save_checkpoint)
     made.run()
     assert [line["seconds"] for line in read_lines(tmp_path / "metrics.jsonl")] == [made.steps] * 3
 
@@ -113,7 +110,7 @@ def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left(world, tmp_pa
     made = learner(world, tmp_path, "training.images_per_batch=4", "training.accumulate=4", "training.epochs=1")
     assert made.train.steps == 6
     assert [len(batches) for batches in made.parts_of_steps()] == [4, 2]
-    made.position.step = 1
+    made.train_state.step = 1
     (left,) = made.parts_of_steps()
     expected = list(made.train.epoch(1))[4:]
     assert [batch.examples.tolist() for batch in left] == [batch.examples.tolist() for batch in expected]
@@ -143,7 +140,7 @@ def test_the_moving_average_is_what_is_validated_and_saved(world, tmp_path):
     plain.objective.train()
     for steps, batches in enumerate(plain.parts_of_steps()):
         plain.update(batches)
-        plain.position.steps += 1
+        plain.train_state.steps += 1
         decay = min(0.3, (1 + steps) / (10 + steps))
         for name, weight in plain.model.named_parameters():
             expected[name] = decay * expected[name] + (1 - decay) * weight.detach()
@@ -166,11 +163,11 @@ def test_float16_is_refused_without_a_gpu(world, tmp_path):
 def test_a_finished_run_does_nothing_more(world, tmp_path):
     first = learner(world, tmp_path)
     first.run()
-    first.desk.close()
-    before = first.desk.checkpoint()
+    first.sink.close()
+    before = first.sink.checkpoint()
     again = learner(world, tmp_path)
     again.run()
-    assert again.desk.checkpoint() == before
+    assert again.sink.checkpoint() == before
 
 
 def test_it_learns_and_says_so(world, tmp_path):
@@ -182,7 +179,7 @@ def test_it_learns_and_says_so(world, tmp_path):
     best = best_of(lines, "CIDEr")
     assert best["CIDEr"] == max(line["CIDEr"] for line in lines) > lines[0]["CIDEr"]
     trained = load(tmp_path / "best")
-    assert trained.info["epoch"] == best["epoch"] == made.position.best_epoch
+    assert trained.info["epoch"] == best["epoch"] == made.train_state.best_epoch
     assert trained.features == {
         "fingerprint": made.task.features["fingerprint"],
         "recipe": {"backbone": "drawn", "outputs": ["pooled", "grid"]},
@@ -224,7 +221,7 @@ def test_beam_search_is_what_the_recipe_says(world, tmp_path):
         tokens = search(made.model.step, memory, made.model.init_state(memory), options).tokens
         return [made.vocabulary.decode(words) for words in tokens[:, 0].tolist()]
 
-    assert made.say(batch) == found(3) != found(1)
+    assert made.decode(batch) == found(3) != found(1)
 
 
 def test_a_loss_that_is_no_number_ends_with_advice(world, tmp_path):
@@ -247,65 +244,19 @@ def test_validation_can_be_rarer_than_epochs(world, tmp_path):
     assert ["val_loss" in line for line in lines] == [False, True, True]
 
 
-def settings(**changes) -> Training:
-    return Training(epochs=10, **changes)
-
-
-def rates_of(steps, **schedule):
-    return [factor(settings(schedule=schedule), Position(steps=step), 5) for step in steps]
-
-
-def test_constant_rate_after_a_linear_warm_up():
-    assert rates_of(range(6), warmup_steps=4) == [0.25, 0.5, 0.75, 1, 1, 1]
-
-
-def test_cosine_falls_from_one_to_nothing():
-    assert rates_of((0, 25, 50), kind="cosine") == pytest.approx([1, 0.5, 0], abs=1e-12)
-
-
-def test_gnmt_halves_from_a_step_on():
-    rates = rates_of(range(9), kind="gnmt", warmup_steps=2, start_decay_steps=4, decay_every=2)
-    assert rates == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
-
-
-def test_inverse_square_root_after_a_linear_warm_up():
-    assert rates_of((0, 1, 3, 15, 63), kind="inverse_sqrt", warmup_steps=4) == [0.25, 0.5, 1, 0.5, 0.25]
-
-
-def test_plateau_lowers_the_rate_when_the_loss_does_not_fall():
-    plateau = settings(schedule={"kind": "plateau", "patience": 2, "factor": 0.1})
-    at, rates = Position(), []
-    for loss in (5, 4, 4, 4.5, 3, 3, 3):
-        decide(at, plateau, {"val_loss": loss, "CIDEr": 0})
-        rates.append(factor(plateau, at, 5))
-    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
-
-
-@pytest.mark.parametrize(
-    ("metric", "improved"), [("CIDEr", [True, True, False, False]), ("loss", [True, False, True, False])]
-)
-def test_the_best_is_the_first_with_the_highest_value(metric, improved):
-    training = settings(early_stopping=EarlyStopping(metric=metric, patience=2))
-    values = [{"val_loss": 5, "CIDEr": 1.0}, {"val_loss": 6, "CIDEr": 2.0}, {"val_loss": 4, "CIDEr": 2.0}]
-    values.append({"val_loss": 4, "CIDEr": 1.5})
-    at, found = Position(), []
-    for epoch, scores in enumerate(values, 1):
-        at.epoch = epoch
-        found.append(decide(at, training, scores))
-    assert found == improved
-    assert at.finished == (metric == "CIDEr")
-    lines = [{"epoch": epoch, **scores} for epoch, scores in enumerate(values, 1)]
-    assert best_of(lines, metric)["epoch"] == at.best_epoch
-
-
 def test_another_number_of_ranks_begins_the_epoch_again(world, tmp_path):
     made = learner(world, tmp_path, *DROPOUT)
-    made.desk.lives = 1
+    made.sink.lives = 1
     with pytest.raises(Killed):
         made.run()
     state = made.state()
-    assert made.position.step == 2
-    two = dataclasses.replace(made.position, ranks=2)
+    assert made.train_state.step == 2
+    two = dataclasses.replace(made.train_state, ranks=2)
     state = made.state(**dataclasses.asdict(two))
     made.restore(state)
-    assert (made.position.step, made.position.steps, made.position.ranks, made.position.words) == (0, 2, 1, 0)
+    assert (made.train_state.step, made.train_state.steps, made.train_state.ranks, made.train_state.words) == (
+        0,
+        2,
+        1,
+        0,
+    )

@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.start_model import start_of
 from pipelines.training.data.task import prepare
-from pipelines.training.objectives import at_step
+from pipelines.training.objectives import step_arguments
 from rnncond.checkpoint import ModelError, load, save
 from rnncond.contract import PAD
 from rnncond.objectives import ScheduledSampling, SelfCritical
@@ -42,7 +42,7 @@ def begun(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("begun") / "run"
     made = learner(world, folder, "model.dropout=0.5")
     made.run()
-    made.desk.close()
+    made.sink.close()
     return folder
 
 
@@ -99,7 +99,7 @@ def test_self_critical_training_raises_the_reward(world, begun, tmp_path):
 def test_gold_words_become_rarer_with_the_steps(world, tmp_path):
     made = learner(world, tmp_path, *SAMPLING, "training.objective.decay.lowest=0.25")
     assert isinstance(made.objective, ScheduledSampling)
-    found = [at_step(made.settings, step) for step in (0, 1, 5, 50)]
+    found = [step_arguments(made.settings, step) for step in (0, 1, 5, 50)]
     assert found == [(1.0,), pytest.approx((0.9,)), (0.5,), (0.25,)]
 
 

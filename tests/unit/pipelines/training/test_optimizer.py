@@ -1,11 +1,12 @@
-"""Loss scaling, which a training on a CPU never needs, on the CPU's own scaler."""
+"""The schedules of the learning rate; and loss scaling, which a training on a CPU never needs, on the CPU's scaler."""
 
 import pytest
 import torch
 from torch import nn
 
 from pipelines.config.training_sections import Training
-from pipelines.training.optimizer import Optimizer, mean, swapped_weights
+from pipelines.training.optimizer import Optimizer, lr_factor, mean, swapped_weights
+from pipelines.training.state import TrainState
 
 CPU = torch.device("cpu")
 
@@ -73,3 +74,28 @@ def test_the_mean_of_equal_weights_is_what_they_are():
     weights = {"a": torch.rand(99)}
     assert torch.equal(mean([weights] * 7)["a"], weights["a"])
     assert mean([{"a": torch.tensor([1.0])}, {"a": torch.tensor([4.0])}])["a"].item() == 2.5
+
+
+def settings(**changes) -> Training:
+    return Training(epochs=10, **changes)
+
+
+def rates_of(steps, **schedule):
+    return [lr_factor(settings(schedule=schedule), TrainState(steps=step), 5) for step in steps]
+
+
+def test_constant_rate_after_a_linear_warm_up():
+    assert rates_of(range(6), warmup_steps=4) == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_cosine_falls_from_one_to_nothing():
+    assert rates_of((0, 25, 50), kind="cosine") == pytest.approx([1, 0.5, 0], abs=1e-12)
+
+
+def test_gnmt_halves_from_a_step_on():
+    rates = rates_of(range(9), kind="gnmt", warmup_steps=2, start_decay_steps=4, decay_every=2)
+    assert rates == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_inverse_square_root_after_a_linear_warm_up():
+    assert rates_of((0, 1, 3, 15, 63), kind="inverse_sqrt", warmup_steps=4) == [0.25, 0.5, 1, 0.5, 0.25]

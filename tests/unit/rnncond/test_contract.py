@@ -1,6 +1,6 @@
 import torch
 
-from rnncond.sampling import draw
+from rnncond.contract import draw
 
 
 def test_draws_are_as_probable_as_said():

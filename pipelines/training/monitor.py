@@ -1,4 +1,4 @@
-"""What ``rnncond train`` shows while the workers train: the journal's news to the terminal, Prometheus and MLflow."""
+"""What ``rnncond train`` shows while the workers train: the run's news, to the terminal, Prometheus and MLflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from ray.exceptions import RayError
 
@@ -18,27 +17,28 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
-from pipelines.training.run_actor import Remote
+from pipelines.training.run_folder import News
+from pipelines.training.run_writer import RunClient
 
 POLL_SECONDS, QUIET_SECONDS = 0.5, 60
 
 
-class Watch(threading.Thread):
-    """Reads the journal's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
+class TrainMonitor(threading.Thread):
+    """Reads the run's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
 
-    def __init__(self, task: Task, journal: Remote, tracking: Tracking, share: Share, folder: Path) -> None:
+    def __init__(self, task: Task, run: RunClient, tracking: Tracking, share: Share, folder: Path) -> None:
         super().__init__(daemon=True)
         self.share = share
-        self.training, self.journal, self.tracking = task.recipe.training, journal, tracking
+        self.training, self.client, self.tracking = task.recipe.training, run, tracking
         self.metrics = folder / "metrics.jsonl"
         self.meter = TrainingMeter(task.recipe.system, str(folder))
         self.ended = threading.Event()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> TrainMonitor:
         self.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.ended.set()
         self.join()
 
@@ -48,7 +48,7 @@ class Watch(threading.Thread):
             while not last:
                 last = self.ended.wait(POLL_SECONDS)
                 try:
-                    news = self.journal.take()
+                    news = self.client.take_news()
                 except (RayError, UserError):  # the driver's own call raises it
                     return
                 if not news and time.monotonic() - heard > QUIET_SECONDS:
@@ -58,7 +58,7 @@ class Watch(threading.Thread):
                 for entry in news:
                     self.show(entry, progress)
 
-    def show(self, entry: dict[str, Any], progress: Progress) -> None:
+    def show(self, entry: News, progress: Progress) -> None:
         say = progress.bar.console.print if progress.bar else tell
         kind = entry.pop("kind")
         if kind == "note":
@@ -78,13 +78,13 @@ class Watch(threading.Thread):
         self.tracking.log(read_lines(self.metrics))
 
 
-def want_of_room(cluster: Cluster, share: Share) -> list[dict[str, Any]]:
+def want_of_room(cluster: Cluster, share: Share) -> list[News]:
     """A note for the user where so many nodes are lost that Ray waits for others."""
     if places(cluster, share.cpus, share.gpus) >= share.at_least:
         return []
     message = (
         f"Waiting for nodes: there is no longer room for {share.describe()}; the cluster has {cluster.describe()}. "
-        "Training goes on when there is; or stop it, and run the same command with other cluster. settings."
+        "Training is resumed when there is; or stop it, and run the same command with other cluster. settings."
     )
     return [{"kind": "note", "message": message}]
 

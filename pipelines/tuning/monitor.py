@@ -18,25 +18,31 @@ from pipelines.files.atomic import write_whole
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
-from pipelines.training.run_actor import answer
-from pipelines.training.run_folder import RunFolder, read_run
+from pipelines.training.ray_errors import explain, workers_lost
+from pipelines.training.run_folder import RunFolder
+from pipelines.training.run_info import read_run
+from pipelines.training.run_writer import RunClient, answer
 from pipelines.tuning.trials import Record, records
 
 TABLE = "trials.jsonl"
 
 
-class Watch(tune.Callback):
-    """Follows the trials. Each is a child of the search's run in MLflow, found again by its tag when a search goes on.
+class TuneMonitor(tune.Callback):
+    """Follows the trials. Each is a child of the search's run in MLflow, found again by its tag on resume.
 
     Args:
         folder: of the search.
-        trials: the actor ``Trials``.
+        writer: the actor ``RunWriter``.
         parent: the search's run in MLflow.
         progress: counts trials.
+
+    Attributes:
+        lost: why the last trial was given up whose process was lost too often; the search can be resumed.
     """
 
-    def __init__(self, search: Search, folder: Path, trials: ActorHandle, parent: Tracking, progress: Progress) -> None:
-        self.search, self.folder, self.trials, self.parent, self.progress = search, folder, trials, parent, progress
+    def __init__(self, search: Search, folder: Path, writer: ActorHandle, parent: Tracking, progress: Progress) -> None:
+        self.search, self.folder, self.writer, self.parent, self.progress = search, folder, writer, parent, progress
+        self.lost = ""
         self.children: dict[str, Tracking] = {}
         self.running: set[str] = set()
         self.known = children_of(parent)
@@ -66,10 +72,21 @@ class Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         error = trial.get_pickled_error() or trial.get_error()
-        reason = user_message(error) if error else None
         record = self.record(trial)
+        if isinstance(error, BaseException) and workers_lost(error) and not user_message(error):
+            self.lose(record, str(explain(error)))
+            return
+        reason = user_message(error) if isinstance(error, BaseException) else None
         record.run["reason"] = reason or str(error).strip().split("\n")[-1][:500]
         self.settle(record, "failed")
+
+    def lose(self, record: Record, why: str) -> None:
+        """Give a trial up whose process was lost too often. Nobody's mistake: it is resumed with the search."""
+        self.lost = why
+        self.follow(record)
+        self.running.discard(record.name)
+        self.say(f"trial {record.name}  lost      {record.epoch:>3} epochs; it is resumed with the search")
+        self.show(1, failed=True)
 
     def record(self, trial: Trial) -> Record:
         name = str(trial)
@@ -94,12 +111,14 @@ class Watch(tune.Callback):
         child = self.child(record.name, record.params)
         if child and not child.log(record.lines):
             child = None
-        for note in answer(self.trials.take_notes.remote()):
-            self.say(note)
+        for name, news in answer(self.writer.take_news.remote()).items():
+            for entry in news:
+                if entry["kind"] == "note":
+                    self.say(f"Trial {name.removeprefix('trials/')}: {entry['message']}")
         return child
 
     def settle(self, record: Record, status: str) -> None:
-        """A trial is over. Its folder says so last: what was not done before is done when the search goes on."""
+        """A trial is over. Its folder says so last: what was not done before is done when the search is resumed."""
         record.status = status
         child = self.follow(record)
         changes = {"params": record.params, "best": record.best(self.search.metric)}
@@ -107,7 +126,7 @@ class Watch(tune.Callback):
             changes["mlflow_run_id"] = child.run_id
         if "reason" in record.run:
             changes["reason"] = record.run["reason"]
-        answer(self.trials.settle.remote(record.name, status=status, **changes))
+        RunClient(self.writer, f"trials/{record.name}").end(status=status, **changes)
         write_table(self.folder, self.search.metric)
         self.running.discard(record.name)
         self.children.pop(record.name, None)
@@ -123,8 +142,8 @@ class Watch(tune.Callback):
     def take_best(self, record: Record) -> None:
         line = record.best(self.search.metric)
         if line:
-            found = (value_of(line, self.search.metric), record.name)
-            self.best = max(self.best, found) if self.best else found
+            scored = (value_of(line, self.search.metric), record.name)
+            self.best = max(self.best, scored) if self.best else scored
 
     def show(self, done: int, failed: bool = False) -> None:
         best = f", best {self.search.metric} {abs(self.best[0]):.3f} by {self.best[1]}" if self.best else ""
@@ -140,7 +159,7 @@ class Watch(tune.Callback):
 
 
 def end_child(child: Tracking, record: Record) -> bool:
-    """Tell MLflow how a trial ended: does it know? Trouble is told and does not end the search."""
+    """Tell MLflow how a trial ended; returns whether it took that. Trouble is told and does not end the search."""
     try:
         if record.status == "stopped":
             child.client.set_tag(child.run_id, "stopped", "asha")
@@ -166,34 +185,35 @@ def catch_up(search: Search, folder: Path, parent: Tracking) -> None:
         with needed(parent.uri):
             if not (child.log(record.lines) and end_child(child, record)):
                 raise ConnectionError(f"it does not take trial {record.name}")
-        RunFolder(folder / "trials" / record.name).say(mlflow_run_id=child.run_id)
+        RunFolder(folder / "trials" / record.name).update(mlflow_run_id=child.run_id)
 
 
 def child_of(search: Search, folder: Path, name: str, params: Params, parent: Tracking, run_id: str | None) -> Tracking:
-    """A trial's run in MLflow, there already or new."""
+    """The run of a trial in MLflow: ``run_id``, or a new one."""
     recipe = search.recipe_of(params, str(folder / "trials" / name))
     return Tracking(recipe, name, run_id, parent=parent.run_id, tags={"trial": name})
 
 
 def children_of(parent: Tracking) -> dict[str, str]:
-    """Ids of the trials' runs, by trial.
+    """The ids of the trials' runs in MLflow, by trial.
 
     Raises:
         Fault: MLflow is away.
     """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"
-    found, token = {}, None
+    ids: dict[str, str] = {}
+    token = None
     with needed(parent.uri):
         experiment = parent.client.get_run(parent.run_id).info.experiment_id
         while True:
             page = parent.client.search_runs([experiment], query, page_token=token)
-            found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
+            ids |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
             token = page.token
             if not token:
-                return found
+                return ids
 
 
 def write_table(folder: Path, metric: str) -> None:
-    """trials.jsonl of the trials so far."""
+    """Write trials.jsonl: a line for each trial so far."""
     lines = "".join(json.dumps(record.row(metric), ensure_ascii=False) + "\n" for record in records(folder))
     write_whole(folder / TABLE, lines)

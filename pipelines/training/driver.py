@@ -1,0 +1,205 @@
+"""What the driver of ``rnncond train`` and of ``rnncond tune`` does alike, from the recipe to the summary.
+
+The driver checks everything first. Then it starts Ray, a ``RunWriter`` on its own machine, and the work, wherever there
+is room; it alone talks to MLflow. Whatever dies, the same command resumes from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ray.actor import ActorHandle
+
+from pipelines.cluster.connection import connect
+from pipelines.cluster.resources import Cluster, Room, Share
+from pipelines.config.recipe import PATHS, Recipe
+from pipelines.console import Outcome, tell
+from pipelines.errors import OtherRun, UserError
+from pipelines.tracking.client import check_reachable, import_mlflow, uri_of
+from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
+from pipelines.training.data.task import Task, prepare
+from pipelines.training.optimizer import check_precision
+from pipelines.training.run_info import RunInfo, now, read_run, written_by
+from pipelines.training.run_writer import RunClient, run_writer
+
+MOVABLE = tuple(f"data.{key}" for key in PATHS)
+"""Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` tells what is in them."""
+MAY_CHANGE = ("cluster.", "tracking.", *MOVABLE, "out")
+"""Beginnings of keys in which a run that is resumed may differ from how it began."""
+LOCK_SECONDS = 10
+"""For which the last processes of a killed run may still hold its folder."""
+NEXT = {False: "caption IMAGES", True: "translate TEXT"}
+"""What to do with a model next, by whether it is a translator."""
+
+Parts = TypeVar("Parts", Share, Room)
+
+
+class Job(ABC, Generic[Parts]):
+    """What sets a training apart from a search.
+
+    Attributes:
+        recipe: of the training; of a search the one that is varied.
+        folder: the run folder.
+        tags: of a new run in MLflow.
+    """
+
+    recipe: Recipe
+    folder: Path
+    tags: Mapping[str, str] = {}
+
+    @abstractmethod
+    def changed(self, info: RunInfo) -> list[str]:
+        """The keys in which the run of a run.json differs from this job, and may; none where there is no run.
+
+        Raises:
+            OtherRun: it differs in others as well.
+            UserError: it is of the other verb.
+        """
+
+    @abstractmethod
+    def is_done(self, info: RunInfo, changed: list[str]) -> bool:
+        """Whether nothing is left to do."""
+
+    @abstractmethod
+    def share_out(self, cluster: Cluster) -> Parts:
+        """What of the cluster is used.
+
+        Raises:
+            UserError: the cluster will never hold what is asked for.
+        """
+
+    @abstractmethod
+    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Parts) -> None:
+        """Do all that is left."""
+
+    @abstractmethod
+    def summary(self) -> Outcome: ...
+
+    def about(self) -> dict[str, Any]:
+        """What run.json says of a new run, beside what it says of all."""
+        return {}
+
+    def check(self, task: Task) -> None:
+        """Raises UserError where the task cannot be worked on, before Ray starts."""
+
+    def hint_done(self, changed: list[str]) -> None:
+        """Tell what can still be done about a run that is finished."""
+
+
+def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
+    """Do what is left of a job; all of it where its folder has no run, or with ``restart``.
+
+    Raises:
+        UserError: the folder has another run, or what the job needs is not there.
+        Fault: workers, storage or MLflow were lost; the same command resumes.
+    """
+    folder, uri = job.folder, uri_of(job.recipe)
+    info = RunInfo() if restart else read_run(folder)
+    changed = job.changed(info)
+    done = bool(info) and job.is_done(info, changed)
+    if not done:
+        check_reachable(uri)  # before the data are prepared
+    task, about = prepare(job.recipe, address)
+    data_id = task.data_id
+
+    def check(info: RunInfo) -> None:
+        job.changed(info)
+        refuse_other_data(folder, info, data_id)
+
+    check(info)
+    if done:
+        tell(f"The run in {folder} is finished; --restart would begin it again.")
+        job.hint_done(changed)
+        return job.summary()
+    job.check(task)
+    if "unmatched" in about:
+        tell(f"Left out: {about['unmatched']}.")
+    threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
+    with connect(address) as cluster:
+        parts = job.share_out(cluster)
+        check_precision(job.recipe.training, "cuda" if parts.gpus else "cpu")
+        about |= job.about() | {"data_id": data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
+        if restart:
+            check_reachable(uri)  # still, before the old run is thrown away
+        old = thrown_away(folder) if restart else RunInfo()
+        with run_writer(folder) as writer:
+            run = RunClient(writer)
+            info = run.open(job.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
+            status = "failed"
+            try:
+                run_id, key = info.get("mlflow_run_id"), info.get("mlflow_key")
+                with Tracking(job.recipe, folder.name, run_id, key=key, tags=job.tags) as tracking:
+                    run.update(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
+                    end_thrown_away(old)
+                    tracking.describe(task)
+                    job.run(task, writer, tracking, parts)
+                status = "finished"
+            except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
+                status = "interrupted"
+                raise
+            finally:
+                run.update(status=status, ended=now())
+    return job.summary()
+
+
+def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:
+    """The overrides, with that of MLflow's address."""
+    return [*overrides, *([f"tracking.uri={uri}"] if uri else [])]
+
+
+def differences(
+    folder: Path, before: Mapping[str, Any], after: Mapping[str, Any], may_change: Iterable[str], kind: str
+) -> list[str]:
+    """The keys in which a recipe differs from that of the run in ``folder``, and may.
+
+    Args:
+        before, after: all keys and their values.
+        may_change: beginnings of the keys that may differ.
+        kind: of what ``folder`` holds, for the message: "run of another recipe".
+
+    Raises:
+        OtherRun: others differ as well.
+    """
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    wrong = [key for key in changed if not key.startswith(tuple(may_change))]
+    if wrong:
+        lines = "\n".join(f"  {key}: was {before.get(key)!r}, is {after.get(key)!r}" for key in wrong)
+        raise OtherRun(f"{folder} holds a {kind}:\n{lines}\nChoose another --out, or give --restart to begin again.")
+    return changed
+
+
+def refuse_other_data(folder: Path, info: RunInfo, data_id: str) -> None:
+    """Raises OtherRun where the run of a run.json was begun with other data."""
+    if not info or info["data_id"] == data_id:
+        return
+    present = metadata.version("rnncond")
+    if info.get("versions", {}).get("rnncond", present) != present:
+        raise OtherRun(
+            f"{folder} was begun by {written_by(info)}, and its data are others to rnncond {present}: the files have "
+            "changed, the recipe names others, or the versions read them differently. Finish the run with the version "
+            "that began it, choose another --out, or give --restart to begin again."
+        )
+    raise OtherRun(
+        f"{folder} was begun with other data: they have changed since {info.get('started')}, or the recipe names "
+        "others. Choose another --out, or give --restart to begin again."
+    )
+
+
+def thrown_away(folder: Path) -> RunInfo:
+    """run.json of the run that --restart throws away; empty where it is damaged or of a newer version."""
+    try:
+        return read_run(folder)
+    except UserError:
+        return RunInfo()
+
+
+def versions() -> dict[str, str]:
+    names = ("rnncond", "torch", "ray", "pyarrow", "mlflow", "tokenizers")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

@@ -1,0 +1,171 @@
+"""The one writer of run folders: an actor on the driver's machine, to which the workers of any node send.
+
+The cluster needs no shared file system for it. A worker that Ray has given up may come back to life while another does
+its work; each process that trains is therefore a writer with a term of its own (a fencing token, as in Raft), and the
+actor listens to the newest term of a run alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines.errors import Fault, UserError
+from pipelines.training.run_folder import Folder, News, RunFolder
+from pipelines.training.run_info import RunInfo, now
+
+
+class RunWriter:
+    """Run folders under ``root`` by their names: "" is ``root`` itself, the others are the trials of a search."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs: dict[str, RunFolder] = {}
+        self.terms: Counter[str] = Counter()
+
+    def open(self, name: str, recipe: str, about: dict[str, Any], **options: Any) -> RunInfo:
+        """Take a folder, also from a process of this search that has it: see ``RunFolder.open``."""
+        self.close(name)
+        run = RunFolder(self.root / name)
+        info = run.open(recipe, about, **options)
+        self.runs[name] = run
+        return info
+
+    def begin(self, name: str) -> int:
+        """A new writer of a run: the term to give with its calls."""
+        self.terms[name] += 1
+        return self.terms[name]
+
+    def call(self, name: str, term: int | None, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A method of an open run folder, for the writer of that term; None is the driver, which has none."""
+        if name not in self.runs or term not in (None, self.terms[name]):
+            raise RuntimeError(f"The run {self.root / name} is over, or another process trains it by now.")
+        return getattr(self.runs[name], method)(*args, **kwargs)
+
+    def end(self, name: str, **changes: Any) -> None:
+        """The driver's word on how a run ended, also on one that never opened its folder."""
+        run = self.runs.get(name) or RunFolder(self.root / name)
+        run.update(**changes, ended=now())
+        self.close(name)
+
+    def close(self, name: str) -> None:
+        if name in self.runs:
+            self.runs.pop(name).close()
+
+    def take_news(self) -> dict[str, list[News]]:
+        """What is new since the last call, by run."""
+        return {name: run.take_news() for name, run in self.runs.items()}
+
+
+class RunClient:
+    """A run folder in a ``RunWriter``, for any process of the cluster.
+
+    Args:
+        name: of the run; see ``RunWriter``.
+        term: of a process that trains; None for the driver.
+    """
+
+    def __init__(self, actor: ActorHandle, name: str = "", term: int | None = None) -> None:
+        self.actor, self.name, self.term = actor, name, term
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return answer(self.actor.call.remote(self.name, self.term, method, *args, **kwargs))
+
+    def writer(self) -> RunClient:
+        """For the process that trains from now on: whoever did before is no longer listened to."""
+        return RunClient(self.actor, self.name, answer(self.actor.begin.remote(self.name)))
+
+    def open(
+        self,
+        recipe: str,
+        about: dict[str, Any],
+        restart: bool = False,
+        patience: float = 0,
+        check: Callable[[RunInfo], Any] | None = None,
+    ) -> RunInfo:
+        options = {"restart": restart, "patience": patience, "check": check}
+        return answer(self.actor.open.remote(self.name, recipe, about, **options))
+
+    def info(self) -> RunInfo:
+        return self.call("info")
+
+    def update(self, **changes: Any) -> None:
+        self.call("update", **changes)
+
+    def end(self, **changes: Any) -> None:
+        """As ``update``; the folder may be taken by others from then on."""
+        answer(self.actor.end.remote(self.name, **changes))
+
+    def write(self, name: str, text: str) -> None:
+        self.call("write", name, text)
+
+    def checkpoint(self) -> Folder | None:
+        return self.call("checkpoint")
+
+    def save_checkpoint(
+        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
+    ) -> None:
+        self.call("save_checkpoint", step, state, models, history)
+
+    def history(self) -> list[Folder]:
+        return self.call("history")
+
+    def save_average(self, model: Folder, line: dict[str, Any]) -> None:
+        self.call("save_average", model, line)
+
+    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+        self.call("epoch", line, samples)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        return self.call("epochs")
+
+    def progress(self, **values: Any) -> None:
+        self.call("progress", **values)
+
+    def report_error(self, message: str) -> None:
+        self.call("report_error", message)
+
+    def reported_error(self) -> str | None:
+        return self.call("reported_error")
+
+    def take_news(self) -> list[News]:
+        return self.call("take_news")
+
+
+def answer(promise: ray.ObjectRef) -> Any:
+    """What an actor that writes folders returns.
+
+    Raises:
+        UserError: the one that it raised.
+        Fault: it has died, or cannot be reached.
+    """
+    try:
+        return ray.get(promise)
+    except RayTaskError as error:
+        raise error.cause if isinstance(error.cause, UserError) else error from None
+    except RayActorError:
+        raise Fault("The process that writes the run folder has died. Run the same command again to resume.") from None
+    except RayError as error:
+        raise Fault(
+            f"The process that writes the run folder cannot be reached ({type(error).__name__}). Run the same command "
+            "again to resume."
+        ) from None
+
+
+@contextmanager
+def run_writer(root: Path) -> Iterator[ActorHandle]:
+    """A ``RunWriter`` on this machine, where the folder is, wherever the workers are; until the block ends."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(RunWriter).options(num_cpus=0, scheduling_strategy=here).remote(root)
+    try:
+        yield actor
+    finally:
+        ray.kill(actor)

@@ -1,0 +1,112 @@
+"""What each worker, and each trial, gets of a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.cluster import resources
+from pipelines.cluster.resources import Cluster, Node
+from pipelines.config.search_space import read_search
+from pipelines.config.sections import Cluster as Asked
+from pipelines.errors import UserError
+
+RATE = "training.learning_rate"
+TWO_CPUS = Cluster((Node(2, 0),))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cluster", "share"),
+    [
+        ({}, TWO_CPUS, (1, 2, 0, 2)),
+        ({"workers": 2}, TWO_CPUS, (2, 1, 0, 1)),
+        ({"workers": 4}, TWO_CPUS, (4, 0.5, 0, 1)),
+        ({"workers": 2, "cpus_per_worker": 0.5}, TWO_CPUS, (2, 0.5, 0, 1)),
+        ({"workers": 20, "cpus_per_worker": 0.1}, TWO_CPUS, (20, 0.1, 0, 1)),
+        ({"threads": 3}, TWO_CPUS, (1, 2, 0, 3)),
+        ({}, Cluster((Node(64, 0),)), (1, 8, 0, 8)),
+        ({"workers": 2}, Cluster((Node(16, 0), Node(32, 4))), (2, 8, 1, 8)),
+        ({"workers": 8}, Cluster((Node(16, 0), Node(32, 4))), (8, 5, 0, 5)),
+        ({"workers": 4, "gpus_per_worker": 1}, Cluster((Node(32, 4),)), (4, 8, 1, 8)),
+        ({"gpus_per_worker": 0.5}, Cluster((Node(32, 4),)), (1, 8, 0.5, 8)),
+        ({"workers": 4, "gpus_per_worker": 0}, Cluster((Node(32, 4),)), (4, 8, 0, 8)),
+        ({"workers": 4, "min_workers": 2}, TWO_CPUS, (4, 0.5, 0, 1)),
+        ({"workers": 4, "min_workers": 2, "cpus_per_worker": 1}, TWO_CPUS, (4, 1, 0, 1)),
+        ({"workers": 4, "min_workers": 2}, Cluster((Node(8, 2),)), (4, 4, 1, 4)),
+    ],
+)
+def test_what_each_worker_gets(asked, cluster, share):
+    found = place(asked, cluster)
+    assert (found.workers, found.cpus, found.gpus, found.threads) == share
+
+
+def place(asked, cluster):
+    class Wanted:
+        cluster = Asked(**asked)
+
+    return resources.place(Wanted, cluster)
+
+
+@pytest.mark.parametrize(
+    ("asked", "room"),
+    [
+        ({"workers": 3, "cpus_per_worker": 1}, 2),
+        ({"cpus_per_worker": 3}, 0),
+        ({"gpus_per_worker": 1}, 0),
+        ({"workers": 9}, 8),
+        ({"workers": 9, "min_workers": 3, "cpus_per_worker": 1}, 2),
+    ],
+)
+def test_a_request_that_cannot_be_placed(asked, room):
+    with pytest.raises(UserError, match=f"room for {room}"):
+        place(asked, TWO_CPUS)
+
+
+@pytest.mark.parametrize("asked", [{"workers": 2}, {"workers": 2, "min_workers": 1}])
+def test_workers_of_a_training_do_not_share_a_gpu(asked):
+    told = r"gpus_per_worker is 0.5 and cluster.workers 2.*cluster.gpus_per_worker=1\).*training.accumulate"
+    with pytest.raises(UserError, match=told):
+        place({**asked, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "overrides", "expected"),
+    [
+        ([(2, 0)], (), (2, 1, 0)),
+        ([(2, 0)], ("tune.concurrent=1",), (1, 2, 0)),
+        ([(2, 0)], ("tune.concurrent=4",), (4, 0.5, 0)),
+        ([(2, 0)], ("cluster.cpus_per_worker=0.5",), (4, 0.5, 0)),
+        ([(16, 4), (16, 4)], (), (8, 4, 1)),
+        ([(16, 1)], ("cluster.gpus_per_worker=0.25",), (4, 4, 0.25)),
+        ([(64, 0)], (), (9, 7, 0)),
+    ],
+)
+def test_trials_share_the_cluster_out(nodes, overrides, expected):
+    share = resources.room(search_of(*overrides), Cluster(tuple(Node(*node) for node in nodes)))
+    assert (share.concurrent, share.cpus, share.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("tune.concurrent=9",), r"9 trials at a time \(tune.concurrent\), with 0.25 CPU.*2 CPUs.*room for 8"),
+        (("cluster.cpus_per_worker=3",), r"1 trial at a time .* with 3 CPU each.*2 CPUs and 0 GPUs, room for 0"),
+        (("cluster.gpus_per_worker=1",), r"with 0.25 CPU and 1 GPU each.*0 GPUs, room for 0"),
+        (("cluster.workers=2",), r"cluster.workers is 2, but a trial is trained by one worker"),
+    ],
+)
+def test_more_than_there_is_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        resources.room(search_of(*overrides), Cluster((Node(2, 0),)))
+
+
+def test_a_population_on_several_nodes_needs_a_place_for_its_weights():
+    population = ("tune.algorithm=pbt", f"tune.space={{{RATE}: [0.1, 0.2]}}")
+    two = Cluster((Node(2, 0), Node(2, 0)))
+    with pytest.raises(UserError, match="Name a place that all of them see"):
+        resources.room(search_of(*population), two)
+    assert resources.room(search_of(*population, "tune.storage=s3://bucket"), two).concurrent == 4
+
+
+def search_of(*overrides):
+    section = f"tune={{trials: 9, space: {{{RATE}: {{log: [1e-4, 1e-2]}}}}}}"
+    return read_search("show_tell.small", ["data.store=s", "data.captions=c", section, *overrides])

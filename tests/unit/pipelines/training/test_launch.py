@@ -1,0 +1,80 @@
+"""A training's fits, without Ray: how often lost workers are replaced, and what a run says of its best epoch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train import ControllerError
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from pipelines.errors import Fault, UserError
+from pipelines.training import launch
+from rnncond.checkpoint import save
+from tests.worlds.translator import make_translator
+
+KILLED = ControllerError(OutOfMemoryError("killed"))
+
+
+def fit(monkeypatch, tmp_path, outcomes, reported=None, max_failures=2) -> int:
+    """Fit with trainers of which each comes to the next of ``outcomes``; returns how many there were."""
+    begun = []
+
+    def trainer(*_):
+        def fit():
+            begun.append(None)
+            if outcome := outcomes[len(begun) - 1]:
+                raise outcome
+
+        return SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(launch, "trainer_of", trainer)
+    task = SimpleNamespace(recipe=SimpleNamespace(cluster=SimpleNamespace(max_failures=max_failures)))
+    try:
+        launch.fit(task, SimpleNamespace(reported_error=lambda: reported), None, tmp_path)
+    finally:
+        monkeypatch.undo()
+        fit.begun = len(begun)
+    return len(begun)
+
+
+def test_workers_that_ray_train_does_not_replace_are_replaced_as_often_as_allowed(monkeypatch, tmp_path):
+    assert fit(monkeypatch, tmp_path, [KILLED, KILLED, None]) == 3
+    with pytest.raises(Fault, match="no memory left"):
+        fit(monkeypatch, tmp_path, [KILLED] * 9)
+    assert fit.begun == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "reported", "expected"),
+    [
+        (WorkerGroupError("", {0: ActorDiedError()}), None, Fault),  # Ray Train has tried often enough
+        (KILLED, "the disk is full", UserError),
+        (ControllerError(UserError("no such file")), None, UserError),
+        (ControllerError(KeyError("x")), None, ControllerError),
+    ],
+)
+def test_what_another_attempt_cannot_mend_is_not_tried_again(monkeypatch, tmp_path, error, reported, expected):
+    with pytest.raises(expected) as caught:
+        fit(monkeypatch, tmp_path, [error] * 9, reported)
+    assert fit.begun == 1
+    assert type(caught.value) is expected
+
+
+def test_what_a_worker_reported_is_told_also_where_ray_train_is_content(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="the disk is full"):
+        fit(monkeypatch, tmp_path, [None], "the disk is full")
+
+
+def test_what_a_run_says_of_its_best_epoch_is_what_its_model_says(tmp_path):
+    """An epoch that came again, with other workers, is written but once; the model is of the second time."""
+    trained = make_translator(None, seed=1)
+    trained.info = {"recipe": {}, "epoch": 2, "val_loss": 0.5}
+    save(trained, tmp_path / "best")
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 2, "val_loss": 0.7}\n')
+    told = []
+    run = SimpleNamespace(update=lambda best: told.append(best))
+    tracking = SimpleNamespace(hand_in=lambda folder, metric, best: told.append(best))
+    launch.hand_in(tmp_path, run, tracking, "loss")
+    assert told == [{"epoch": 2, "val_loss": 0.5}] * 2
