@@ -8,6 +8,8 @@ A layer's state is a dict of ``h`` and, for an LSTM, ``c``: (N, H) of one layer,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,22 +18,24 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
-from rnncond.fused import gru_gates, lstm_gates
+from rnncond.fused import StepProducts, gru_gates, lstm_gates
 from rnncond.output_layer import LSTM
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}
 GATES = {"lstm": 4, "gru": 3}
+Product = Callable[[Tensor], Tensor]
+"""What a weight makes of a step's input: (N, I) to (N, G)."""
 
 
-def check_cell(config) -> None:
-    """Refuse a Config whose ``cell`` is neither kind.
+def check_cell(cell: str) -> None:
+    """Refuse a ``cell`` of neither kind.
 
     Raises:
         ValueError: says what was found and what there is.
     """
-    if config.cell not in PARTS:
-        raise ValueError(f"cell is {config.cell!r}; it must be one of {', '.join(PARTS)}")
+    if cell not in PARTS:
+        raise ValueError(f"cell is {cell!r}; it must be one of {', '.join(PARTS)}")
 
 
 def make_layer(cell: Cell, inputs: int, hidden: int, bidirectional: bool = False) -> nn.LSTM | nn.GRU:
@@ -121,16 +125,35 @@ class Stack(nn.Module):
 
     def step(self, x: Tensor, state: State, context_gates: Tensor | None = None) -> tuple[Tensor, State]:
         """One step: ``x`` (N, inputs) to the output (N, H) and the next state; ``context_gates`` as below."""
+        products = [partial(functional.linear, weight=weight, bias=bias) for weight, bias in self.weights()]
+        return self._step(products, x, state, context_gates)
+
+    def steps(self, rows: int, steps: int) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+        """``step`` as a function of ``x`` and the state that training calls ``steps`` times, for N = ``rows``."""
+        products = [StepProducts(weight, bias.expand(rows, steps, -1)) for weight, bias in self.weights()]
+        return lambda x, state: self._step(products, x, state, None)
+
+    def weights(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each layer's product with its input, without the context's part, and with its state."""
+        pairs = []
+        for layer, width in zip(self.layers, self.widths, strict=True):
+            # A part of a parameter would be cast at every step under autocast, which keeps the cast of a whole one.
+            weight = layer.weight_ih_l0 if width == layer.input_size else layer.weight_ih_l0[:, :width]
+            pairs += [(weight, layer.bias_ih_l0), (layer.weight_hh_l0, layer.bias_hh_l0)]
+        return pairs
+
+    def _step(
+        self, products: Sequence[Product], x: Tensor, state: State, context: Tensor | None
+    ) -> tuple[Tensor, State]:
         if not self.layers:
             return x, state
         states = []
-        for index, layer in enumerate(self.layers):
+        for index, (read, recur) in enumerate(zip(products[::2], products[1::2], strict=True)):
             before = layer_state(state, index)
-            weight = layer.weight_ih_l0[:, : self.widths[index]]
-            gates = functional.linear(self.dropout(x), weight, layer.bias_ih_l0)
-            if context_gates is not None:
-                gates = gates + context_gates[:, index]
-            after = advance(gates, functional.linear(before["h"], layer.weight_hh_l0, layer.bias_hh_l0), before)
+            gates = read(self.dropout(x))
+            if context is not None:
+                gates = gates + context[:, index]
+            after = advance(gates, recur(before["h"]), before)
             x = after["h"] + x if index >= self.residual_from else after["h"]
             states.append(after)
         return x, stack_states(states)

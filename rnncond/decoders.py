@@ -1,4 +1,4 @@
-"""The two decoders with attention that translators of one attention share.
+"""What the translators of one attention share: their Config, their steps, and two decoders to choose from.
 
 ``ContextDecoder`` (Bahdanau, Cho and Bengio 2015) looks before it moves: the context enters the cell.
 ``AttentionalDecoder`` (Luong, Pham and Manning 2015) looks after: the context meets the state in the readout, and
@@ -13,43 +13,113 @@ State is that of ``rnncond.cells.Stack``, (N, layers, H), and ``readout`` (N, R)
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, mix
-from rnncond.cells import FeedbackCell, Stack, advance, layer_state, prepend_layer, upper_state
-from rnncond.contract import Memory, State, per_row
+from rnncond.cells import (
+    Cell,
+    FeedbackCell,
+    Stack,
+    advance,
+    check_cell,
+    layer_state,
+    prepend_layer,
+    upper_state,
+)
+from rnncond.contract import Memory, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.embeddings import Words, check_words
 from rnncond.fused import StepProducts
 
 Score = Literal["additive", "dot", "general", "concat"]
-SCORES = ("additive", "dot", "general", "concat")
 
 
-def check_decoder(config, annotation_size: int) -> None:
-    """Refuse a Config whose ``score`` is unknown or does not suit the rest.
+@dataclass(frozen=True, kw_only=True)
+class AttentiveConfig:
+    """What the translators of one attention have in common; the defaults are RNNsearch's (Bahdanau et al. 2015).
 
-    Raises:
-        ValueError: says what was found and what to change.
+    Attributes:
+        source_vocab_size, vocab_size: of the source, and V.
+        embedding, hidden: E, and H of the decoder and of each direction of the encoder.
+        attention: A, of the scores additive and concat.
+        readout: R, what the output layer reads.
+        cell: lstm or gru.
+        score: additive (Bahdanau's decoder); dot, general or concat (Luong's). dot needs annotations as wide as H.
+        input_feeding: Luong's decoder reads its last readout; additive always feeds the context.
+        maxout: the readout is the larger of pairs; else tanh.
+        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
+        share_embeddings: one embedding for source and target (a joint vocabulary).
+        tie_embeddings: the output layer scores words by their embedding; E = R.
+        scale_embeddings: what is read of a word is its embedding times sqrt(E).
     """
-    if config.score not in SCORES:
-        raise ValueError(f"score is {config.score!r}; it must be one of {', '.join(SCORES)}")
-    if config.score == "dot" and annotation_size != config.hidden:
-        raise ValueError(
-            f"score 'dot' compares a state of {config.hidden} values with annotations of {annotation_size}; "
-            "use 'general', which has a matrix between them"
-        )
-    if config.score == "additive" and not config.input_feeding:
-        raise ValueError(
-            "score 'additive' always feeds its context to the cell; leave input_feeding on or use 'concat'"
-        )
+
+    source_vocab_size: int
+    vocab_size: int
+    embedding: int = 620
+    hidden: int = 1000
+    attention: int = 1000
+    readout: int = 500
+    cell: Cell = "gru"
+    score: Score = "additive"
+    input_feeding: bool = True
+    maxout: bool = True
+    dropout: float = 0.0
+    share_embeddings: bool = False
+    tie_embeddings: bool = False
+    scale_embeddings: bool = False
+
+    directions: ClassVar[int] = 2
+    """In which the encoder reads: the annotations have ``directions`` H values."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the value found and what it may be."""
+        check_sizes(self)
+        check_cell(self.cell)
+        if self.score not in get_args(Score):
+            raise ValueError(f"score is {self.score!r}; it must be one of {', '.join(get_args(Score))}")
+        if self.score == "dot" and self.directions > 1:
+            raise ValueError(
+                f"score 'dot' compares a state of {self.hidden} values with annotations of "
+                f"{self.directions * self.hidden}; use 'general', which has a matrix between them"
+            )
+        if self.score == "additive" and not self.input_feeding:
+            raise ValueError(
+                "score 'additive' always feeds its context to the cell; leave input_feeding on or use 'concat'"
+            )
+        check_words(self, self.readout)
 
 
-def make_decoder(config, annotation_size: int, layers: int = 1) -> ContextDecoder | AttentionalDecoder:
+class AttentiveModel(System):
+    """A translator of one attention but for its encoder: ``words``, and a ``decoder`` that the subclass makes last."""
+
+    takes = ("tokens",)
+    decoder: ContextDecoder | AttentionalDecoder
+
+    def __init__(self, config: AttentiveConfig) -> None:
+        super().__init__(config)
+        self.words = Words(config, config.readout)
+
+    def init_state(self, memory: Memory) -> State:
+        return self.decoder.start(memory)
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
+        readout, state, weights = self.decoder.step(self.words.target(tokens), state, memory)
+        return Step(self.project(readout), state, weights)
+
+    def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
+        return Unrolled(*self.decoder.unroll(self.words.target(inputs), memory))
+
+    def project(self, readout: Tensor) -> Tensor:
+        return self.words.project(readout)
+
+
+def make_decoder(config: AttentiveConfig, layers: int = 1) -> ContextDecoder | AttentionalDecoder:
     """The decoder that ``config.score`` asks for: ``additive`` is Bahdanau's, the other scores are Luong's."""
     kind = ContextDecoder if config.score == "additive" else AttentionalDecoder
-    return kind(config, annotation_size, layers)
+    return kind(config, config.directions * config.hidden, layers)
 
 
 class Readout(nn.Module):
@@ -245,10 +315,11 @@ class AttentionalDecoder(Decoder):
         asks = [self.attention.query] if isinstance(self.attention, AdditiveAttention) else []
         reads = products([self.readout.state, *asks], shape)
         look = self.attention.over(memory["keys"], memory["readouts"], memory.get("mask"))
+        upper_step = self.upper.steps(*shape)
         readouts, looks = [], []
         for _ in range(shape[1]):
             bottom = advance(gates(readout), recurrent(bottom["h"]), bottom)
-            top, upper = self.upper.step(bottom["h"], upper)
+            top, upper = upper_step(bottom["h"], upper)
             part, query = reads(top).tensor_split([self.readout.width], 1)
             context, weights = look(query if asks else top)
             readout = self.readout(part, None, context)

@@ -29,6 +29,9 @@ class StepProducts:
         for t in range(T):
             ... products(x_t)
 
+    Under autocast the weight is cast once, not at every step: autocast itself keeps the casts of parameters alone, and
+    of what is joined from them or cut out of them each step would make, and keep, a copy of its own.
+
     Args:
         weight: W (G, Q).
         offsets: (N, T, G); a bias may be expanded to that.
@@ -37,13 +40,22 @@ class StepProducts:
     def __init__(self, weight: Tensor, offsets: Tensor) -> None:
         self.inputs: list[Tensor] = []
         self.offsets = _CollectedProducts.apply(offsets, weight, self.inputs).unbind(1)
-        self.weight = weight.detach()
+        self.weight = as_autocast(weight.detach())
 
     def __call__(self, x: Tensor) -> Tensor:
         """The next step's product: x (N, Q) to (N, G)."""
         offset = self.offsets[len(self.inputs)]
+        x = x.to(self.weight.dtype)
         self.inputs.append(x.detach())
         return functional.linear(x, self.weight) + offset
+
+
+def as_autocast(x: Tensor) -> Tensor:
+    """``x`` as a product under autocast reads it: in half precision where float32 is cast to that, else as it is."""
+    device = x.device.type
+    if x.dtype is torch.float32 and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 class _CollectedProducts(Function):

@@ -17,8 +17,10 @@ RNN encoder-decoder (Cho et al. 2014, appendix A), ``feed_context=True``, ``cell
     p(y_t) = softmax(W maxout(O_h s_t + O_y E y_{t-1} + O_c c))      pairs: R = H / 2
 
 Departures: with several layers, c is fed to each, and an LSTM's c_0 has a V' of its own. Cho's output matrix is a
-product of two, of rank 100; here it is one. Torch's GRU applies the reset gate after the recurrent product. Reversal
-includes the source's EOS, which is then read first.
+product of two, of rank 100; here it is one. Cho's reset gate acts on all that the new state has from before,
+tanh(W x + r * (U s_{t-1} + C c)); torch's GRU applies it after the recurrent product and to that alone,
+tanh(W x + C c + r * (U s_{t-1} + b)), so that c enters the new state ungated. Reversal includes the source's EOS, which
+is then read first.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        check_cell(self)
+        check_cell(self.cell)
         if self.feed_context and self.hidden % 2:
             raise ValueError(f"hidden is {self.hidden}; feed_context takes the larger of pairs, so it must be even")
         check_words(self, self.readout)

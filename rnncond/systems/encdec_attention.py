@@ -28,78 +28,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from rnncond.cells import Cell, Stack, check_cell, real_lengths
-from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes
-from rnncond.decoders import Score, check_decoder, make_decoder
-from rnncond.embeddings import Words, check_words
+from rnncond.cells import Stack, real_lengths
+from rnncond.contract import Memory, Source
+from rnncond.decoders import AttentiveConfig, AttentiveModel, make_decoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sizes; the defaults are Bahdanau's. Luong's: lstm, layers 4, embedding, hidden and readout 1000, no maxout.
+class Config(AttentiveConfig):
+    """Sizes and kinds as in AttentiveConfig, whose defaults are Bahdanau's, and the depth.
+
+    Luong's: cell lstm, layers 4, embedding, hidden and readout 1000, score dot, general or concat, no maxout.
 
     Attributes:
-        source_vocab_size, vocab_size: of the source, and V.
-        embedding, hidden, layers: E, H and the depth of encoder and decoder.
-        attention: A, of the scores additive and concat.
-        readout: R, what the output layer reads.
-        cell: lstm or gru.
-        score: additive (Bahdanau's decoder); dot, general or concat (Luong's).
-        input_feeding: Luong's decoder reads its last readout; additive always feeds the context.
-        maxout: the readout is the larger of pairs; else tanh.
-        dropout: on the words and the layers below that each layer reads, and on the readout, in training.
-        share_embeddings: one embedding for source and target (a joint vocabulary).
-        tie_embeddings: the output layer scores words by their embedding; E = R.
-        scale_embeddings: what is read of a word is its embedding times sqrt(E).
+        layers: the depth of encoder and decoder.
     """
 
-    source_vocab_size: int
-    vocab_size: int
-    embedding: int = 620
-    hidden: int = 1000
     layers: int = 1
-    attention: int = 1000
-    readout: int = 500
-    cell: Cell = "gru"
-    score: Score = "additive"
-    input_feeding: bool = True
-    maxout: bool = True
-    dropout: float = 0.0
-    share_embeddings: bool = False
-    tie_embeddings: bool = False
-    scale_embeddings: bool = False
 
-    def __post_init__(self) -> None:
-        check_sizes(self)
-        check_cell(self)
-        check_decoder(self, annotation_size=self.hidden)
-        check_words(self, self.readout)
+    directions = 1
 
 
-class Model(System):
-    takes = ("tokens",)
-
+class Model(AttentiveModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.words = Words(config, config.readout)
         self.encoder = Stack(config.cell, config.embedding, config.hidden, config.layers, dropout=config.dropout)
-        self.decoder = make_decoder(config, config.hidden, config.layers)
+        self.decoder = make_decoder(config, config.layers)
 
     def encode(self, source: Source) -> Memory:
         outputs, final = self.encoder.run(self.words.source(source.values), lengths=real_lengths(source.mask))
         return self.decoder.precompute(outputs, source.mask, final)
-
-    def init_state(self, memory: Memory) -> State:
-        return self.decoder.start(memory)
-
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> Step:
-        readout, state, weights = self.decoder.step(self.words.target(tokens), state, memory)
-        return Step(self.project(readout), state, weights)
-
-    def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
-        return Unrolled(*self.decoder.unroll(self.words.target(inputs), memory))
-
-    def project(self, readout: Tensor) -> Tensor:
-        return self.words.project(readout)

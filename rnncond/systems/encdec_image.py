@@ -47,7 +47,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        check_cell(self)
+        check_cell(self.cell)
 
 
 class Model(System):

@@ -71,7 +71,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        check_cell(self)
+        check_cell(self.cell)
         if self.layers < 2:
             raise ValueError(f"layers is {self.layers}; gnmt has at least 2, the first of them bidirectional")
         check_words(self, self.hidden)

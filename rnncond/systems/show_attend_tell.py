@@ -20,9 +20,15 @@ share it; for half of the captions the expectation takes
 the place of the drawn places. Decoding and evaluation use the expectation, so that they are deterministic: it is the
 normalised weighted geometric mean that approximates the marginal over places (section 4.2).
 
+The scale of lambda_r and lambda_e: here both weigh against the cross-entropy of the same caption, summed over its
+words, and all three are divided by the words of the batch. The authors' code (``capgen.py``) divides otherwise: the
+cross-entropy by the B captions of a batch, and the terms of the places by nothing, where log p(y | s) and b are means
+over the T words of a caption, and are divided by 10. A caption of theirs so has lambda_r = B / (10 T) of the scale here
+(0.6 for 64 captions of 11 words), and its lambda_e of 0.002 is 0.002 B here (0.13). The defaults here are 1 and 0.002.
+
 Departures: h_0 and c_0 come from one layer each; the gate is there for hard attention too. Dropout is on h_t, where the
-deep output reads it, and on the deep output's sum, as in the authors' code, which also gives what the paper leaves out:
-the sizes, lambda_r and lambda_e. Features are standardised (``rnncond.standardise``).
+deep output reads it, and on the deep output's sum, as in the authors' code, which also gives the sizes that the paper
+leaves out. Features are standardised (``rnncond.standardise``).
 """
 
 from __future__ import annotations
@@ -55,7 +61,7 @@ class Config:
         dropout: rate on h_t and on the deep output, in training.
         attention_kind: ``soft`` or ``hard``.
         doubly_stochastic: lambda of soft attention.
-        reinforce, entropy: lambda_r and lambda_e of hard attention.
+        reinforce, entropy: lambda_r and lambda_e of hard attention, on the scale that is told above.
     """
 
     vocab_size: int

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 from rnncond import systems
 from tests.contract import caption_cases, laws, translation_cases
@@ -20,3 +23,15 @@ def test_every_system_has_a_case():
 @pytest.mark.parametrize(("law", "case"), PAIRS)
 def test_law(law, case, device):
     law(case, device)
+
+
+def test_cudnns_rule_is_kept_here_too():
+    """Otherwise the laws would not show what they do on a machine with a GPU."""
+    for layer, x in ((nn.GRU(2, 3), torch.randn(4, 1, 2)), (nn.LSTM(2, 3), pack_sequence([torch.randn(4, 2)]))):
+        outputs, _ = layer.eval()(x)
+        outputs = outputs if isinstance(outputs, torch.Tensor) else outputs.data
+        with pytest.raises(RuntimeError, match="only be called in training mode"):
+            outputs.sum().backward()
+        outputs, _ = layer.train()(x)
+        outputs = outputs if isinstance(outputs, torch.Tensor) else outputs.data
+        outputs.sum().backward()
