@@ -67,8 +67,13 @@ def evaluate(
         Option(help="train, val or test (default: val, or all of --hypotheses)", rich_help_panel=CAPTIONS),
     ] = None,
     tokenizer: Annotated[
-        Tokenizer, Option(help="ptb, which published scores use, needs Java", rich_help_panel=CAPTIONS)
-    ] = "auto",
+        Tokenizer | None,
+        Option(
+            help="what cuts text into words: for captions ptb, which published scores use and which needs Java, or "
+            "simple; for translations 13a; for either one of sacrebleu's, where no blanks part words (default: as "
+            "data.target_language of the recipe needs)"
+        ),
+    ] = None,
     partial: Annotated[
         bool,
         Option(

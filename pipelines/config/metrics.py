@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
+from pipelines.config.choices import Tokenizer
+
+BLEU_TOKENIZERS: tuple[str, ...] = get_args(Tokenizer)[3:]
+"""Those of sacrebleu."""
+BY_LANGUAGE = {
+    "zh": "zh", "yue": "zh", "ja": "ja-mecab", "ko": "ko-mecab", "th": "char", "lo": "char", "km": "char", "my": "char",
+    "bo": "char",
+}  # fmt: skip
+"""Languages that 13a, which parts words at blanks, does not fit; those of zh, ja and ko are sacrebleu's own choice."""
+
+
+def language(tag: str) -> str:
+    """``tag``, if it is the tag of a language, as ``de`` or ``zh-Hant``. Raises ValueError."""
+    if not re.fullmatch(r"[a-z]{2,3}([-_][A-Za-z0-9]+)*", tag):
+        raise ValueError(f"found {tag!r}, expected a language's tag, as en, de, zh or pt-BR")
+    return tag
+
+
+def tokenizer_of(language: str | None) -> str:
+    """The tokenizer that scores of a language are computed with unless the user says."""
+    return BY_LANGUAGE.get(re.split("[-_]", language)[0], "13a") if language else "13a"
+
 
 def value_of(line: dict[str, float], metric: str) -> float:
     """The early-stopping metric of an epoch, the higher the better."""

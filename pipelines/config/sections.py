@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from pipelines.config.by_type import read_as
+from pipelines.config.metrics import language
 from pipelines.config.yaml_core import Written, scalar, scalars, structure
 from rnncond.text import Level, Normalise, Punctuation
 
@@ -34,6 +35,7 @@ def local(folder: str) -> str:
     return folder
 
 
+Language = Annotated[str, AfterValidator(language)]
 LocalFolder = Annotated[str, AfterValidator(local)]
 Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
 Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]
@@ -76,6 +78,9 @@ class Pictures(Section):
     validation: Split = "val"
     validation_images: Count | None = None
     """Validate on the first so many images only."""
+    target_language: Language | None = None
+    """The language of the captions, as ``zh``, where it is one whose words no blanks part: scores of the validation
+    count its words by sacrebleu's tokenizer of it."""
     memory_gb: NotNegative = 2.0
     """Features that need no more than this, per worker, are kept in memory; others stream at every epoch."""
 
@@ -96,6 +101,9 @@ class Pairs(Section):
     several machines it has to be a place that all see."""
     validation_lines: Count | None = None
     """Validate on the first so many pairs only."""
+    target_language: Language | None = None
+    """The language of the translations, as ``ja``, by which BLEU's tokenizer is chosen; null: 13a, for languages whose
+    words are parted by blanks."""
     memory_gb: NotNegative = 2.0
     """Tokens that need no more than this, per worker, are kept in memory; others stream at every epoch."""
 

@@ -1,62 +1,126 @@
-"""What an evaluation writes: evaluation.json and evaluated.jsonl, and which of its rows keep their attention."""
+"""What an evaluation writes and tells: evaluation.json, evaluated.jsonl, and the summary of the command."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_results import Captions
-from pipelines.evaluation.translation_results import Translations
+from pipelines.evaluation.results import CAPTIONS, Kind, Results, Row
 from pipelines.files.atomic import replacing, write_whole
+from pipelines.inputs.entries import SHOWN
 
 SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
-
-
 ATTENDED = 60
 """Images, or sentences, whose attention is kept: the best, middle and worst, as a report shows them."""
 
 
-def keep(out: Path, evaluation: dict[str, Any], found: Captions | Translations, by: str, name: str) -> None:
-    """Write both files, with the attention of those rows that a report shows."""
-    if found.attend is not None:
-        shown = {row[name]: row for group in choose(found.rows, ATTENDED, by, name).values() for row in group}
-        for row in found.attend(list(shown)):
+class Evaluation(TypedDict, total=False):
+    """The keys of evaluation.json, which are there where they are known; version 0.1.0 wrote ``tokeniser``.
+
+    What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
+    ``references``, ``translations`` of translations, or ``hypotheses``. How: ``tokenizer``, ``lowercase``,
+    ``signatures``, ``comparability``. ``scores`` are of the whole set; ``without_brevity_penalty`` has BLEU before it
+    is multiplied by ``brevity_penalty``.
+    """
+
+    kind: str
+    model: dict[str, str]
+    search: dict[str, Any]
+    features: dict[str, Any]
+    data: str
+    split: str | None
+    captions: str
+    translations: str
+    hypotheses: str
+    source: str
+    references: list[str]
+    corpus: str
+    max_source_length: int
+    too_long: str
+    unk_replace: bool
+    images: int
+    sentences: int
+    cut: int
+    missing: list[str]
+    not_scored: dict[str, int]
+    scores: dict[str, float]
+    brevity_penalty: float
+    without_brevity_penalty: dict[str, float]
+    bleu: str
+    signatures: dict[str, str]
+    tokenizer: str
+    tokeniser: str
+    lowercase: bool
+    comparability: str
+    left_out: dict[str, str]
+    shuffled: dict[str, float | None]
+
+
+def write(out: Path, evaluation: Evaluation, results: Results) -> None:
+    """Write both files, with the attention of those rows that a report shows.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    if results.attend is not None:
+        kind = results.kind
+        shown = {row[kind.id_key]: row for rows in choose(results.rows, ATTENDED, kind).values() for row in rows}
+        for row in results.attend(list(shown)):
             if "attention" in row:
-                shown[row[name]]["attention"] = row["attention"]
-    write(out, evaluation, found.rows)
-
-
-def write(out: Path, evaluation: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+                shown[row[kind.id_key]]["attention"] = row["attention"]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / ROWS) as fresh, open(fresh, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows)
         write_whole(out / SUMMARY, json.dumps(evaluation, indent=1, ensure_ascii=False))
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None
 
 
-def choose(rows: Sequence[dict], count: int, by: str = "CIDEr", name: str = "image_id") -> dict[str, list[dict]]:
-    """About ``count`` rows, so that nothing is hidden: the best, those around the median, and the worst by a score.
-
-    Without scores: spread evenly over all rows, in their order.
+def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
+    """What the command tells.
 
     Args:
-        name: key of the rows' ids.
+        written: evaluation.json; None where nothing was.
     """
+    summary: dict[str, Any] = {kind.unit: evaluation[kind.unit], **evaluation["scores"]}
+    # BLEU's own, of captions up to four words.
+    name, bleu = list(evaluation["without_brevity_penalty"].items())[-1]
+    summary["brevity penalty"] = f"{evaluation['brevity_penalty']:.3f} in BLEU; without it {name} is {bleu:.4g}"
+    if evaluation.get("cut"):
+        summary["cut"] = evaluation["cut"]
+    if "shuffled" in evaluation:
+        summary["CIDEr of shuffled pictures"] = evaluation["shuffled"]["CIDEr"]
+        summary["ratio"] = evaluation["shuffled"]["ratio"] or "none: shuffled pictures score nothing"
+    summary |= {f"{name} signature": signature for name, signature in evaluation.get("signatures", {}).items()}
+    if "bleu" in evaluation:
+        summary["BLEU's parts"] = evaluation["bleu"]
+    summary |= {"tokenizer": evaluation["tokenizer"], "comparability": evaluation["comparability"]}
+    summary |= {f"no {name}": reason for name, reason in evaluation.get("left_out", {}).items()}
+    summary |= {key.replace("_", " "): count for key, count in evaluation.get("not_scored", {}).items()}
+    if written:
+        summary["written"] = written
+    hint = f"To see the {kind.name}:  rnncond report {Path(written).parent}" if written else None
+    missing = evaluation["missing"]
+    return Outcome(summary, len(missing), missing[:SHOWN], hint)
+
+
+def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, list[Row]]:
+    """About ``count`` rows, so that nothing is hidden: the best, those around the median, and the worst, by the score
+    that ranks the kind. Without scores: spread evenly over all rows, in their order."""
     count = min(count, len(rows))
     if not count:
         return {}
-    scored = [row for row in rows if by in row.get("scores", {})]
-    if len(scored) < len(rows):
+    if not all_scored(rows, kind.ranked_by):
         places = np.linspace(0, len(rows) - 1, count).round().astype(int)
         return {"Examples": [rows[place] for place in places]}
-    ranked = sorted(rows, key=lambda row: (-row["scores"][by], row[name]))
+    ranked = sorted(rows, key=lambda row: (-row["scores"][kind.ranked_by], row[kind.id_key]))
     end = count // 3
     between = ranked[end : len(ranked) - end]
     start = (len(between) - (count - 2 * end)) // 2
@@ -66,3 +130,7 @@ def choose(rows: Sequence[dict], count: int, by: str = "CIDEr", name: str = "ima
         "Worst": ranked[len(ranked) - end :],
     }
     return {name: group for name, group in groups.items() if group}
+
+
+def all_scored(rows: Iterable[Row], score: str) -> bool:
+    return all(score in row.get("scores", {}) for row in rows)

@@ -1,99 +1,91 @@
-"""Translations that are scored or shown: made here by a model, those of ``rnncond translate``, or those of a file.
-
-Wherever they come from, a translation is a row, an object of evaluated.jsonl: id, translation and references; source,
-log_prob and others (the next best) where they are known; scores; and for some sentences attention: the pieces of the
-translation, those of the source, and the weights (pieces x source pieces).
-"""
+"""Translations to be scored: made here by a model, written by ``rnncond translate``, or those of a file."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from feature_store import Snapshot
 from pipelines import console
+from pipelines.config.metrics import tokenizer_of
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_results import open_output
-from pipelines.inference.decoder import unusual
-from pipelines.inference.translator import Translator, prepare
+from pipelines.evaluation.output import Evaluation
+from pipelines.evaluation.results import (
+    TRANSLATIONS,
+    Results,
+    Row,
+    about_output,
+    failures_of,
+    ids_of,
+    open_output,
+    rounded,
+)
+from pipelines.evaluation.translation_metrics import translation_scores
 from pipelines.inputs.corpus import FIELDS, Corpus, kind_of
 from pipelines.inputs.entries import naming
 from rnncond.checkpoint import Trained
 
+if TYPE_CHECKING:
+    from pipelines.inference.translator import Translator
+
 BATCH = 512
 """Sentences between two signs of progress."""
 DECIMALS = 4
-PLAIN = ("id", "source", "translation", "log_prob", "nbest")
-"""Columns of translations but for the large ones."""
+COLUMNS = ("id", "source", "translation", "log_prob", "nbest")
+"""Of a set of translations, all but the large ones."""
+NO_REFERENCES = "Say --references FILE: the translations of people to score against."
 
 
-@dataclass
-class Translations:
-    """What is to be scored.
-
-    Attributes:
-        rows: one a reference, in the references' order; what has no translation has an empty one.
-        lowercase: whether the model writes lower case; None where that is not known.
-        missing: sentences without a translation, with the reason.
-        about: where all this came from; goes into evaluation.json.
-        attend: rows of some ids again, with attention.
-    """
-
-    rows: list[dict[str, Any]]
-    lowercase: bool | None = None
-    missing: list[str] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
-    attend: Callable[[Sequence[str]], Iterable[dict[str, Any]]] | None = None
-
-
-def from_model(trained: Trained, model: str, source: str | None, references: Sequence[str], beam: int) -> Translations:
+def from_model(trained: Trained, model: str, source: str | None, references: Sequence[str], beam: int) -> Results:
     """Translate a source in this process; by default the text that the model was validated on.
 
     Raises:
         UserError: the model does not say what that was, or source and references are not line by line each other's.
     """
+    from pipelines.inference.decoder import unusual
+    from pipelines.inference.translator import prepare
+
     source, references, columns, most = what_to_translate(trained, model, source, references)
     corpus = Corpus.open(source, columns=columns)
-    given = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
-    meant = read_references(references or [source], columns, most)
-    check_lengths(len(given), source, len(meant), references or [source])
+    inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
+    targets = read_references(references or [source], columns, most)
+    check_lengths(len(inputs), source, len(targets), references or [source])
     translator = prepare([trained], [model], beam=beam, nbest=min(3, beam))
 
-    found = Translations([], translator.vocabulary.text.lowercase)
-    sentences = {row["id"]: row["source"] for row in given}
-    said: list[dict[str, Any] | str] = []
-    with console.Progress("translations", "sentences", len(given)) as progress:
-        for start in range(0, len(given), BATCH):
-            said += translator([row["source"] for row in given[start : start + BATCH]])
-            progress.advance(min(BATCH, len(given) - start))
-    for row, one, (_, lines) in zip(given, said, meant, strict=True):
-        if isinstance(one, str):
-            found.missing.append(f"{row['id']}: {one}")
-            one = nothing()
-        found.rows.append(as_row({"id": row["id"], "source": row["source"]} | one) | {"references": lines})
-    found.about = {
+    data = trained.info.get("recipe", {}).get("data", {})
+    results = Results(TRANSLATIONS, [], lowercase=translator.vocabulary.text.lowercase)
+    results.target_language = data.get("target_language")
+    sentences = {row["id"]: row["source"] for row in inputs}
+    translations: list[dict[str, Any] | str] = []
+    with console.Progress("translations", "sentences", len(inputs)) as progress:
+        for start in range(0, len(inputs), BATCH):
+            translations += translator([row["source"] for row in inputs[start : start + BATCH]])
+            progress.advance(min(BATCH, len(inputs) - start))
+    for row, translation, (_, lines) in zip(inputs, translations, targets, strict=True):
+        if isinstance(translation, str):
+            results.missing.append(f"{row['id']}: {translation}")
+            translation = NOTHING
+        results.rows.append(with_references({"id": row["id"], "source": row["source"], **translation}, lines))
+    results.about = {
         "model": {"id": trained.model_id, "system": trained.system, "folder": model},
         "search": unusual(dataclasses.asdict(translator.options)),
         "source": source,
         "references": list(references) or [source],
-        "cut": sum(not isinstance(one, str) and one["cut"] for one in said),
+        "cut": sum(not isinstance(one, str) and one["cut"] for one in translations),
     }
     if translator.attends():
         translator.options = dataclasses.replace(translator.options, attention=True)
-        found.attend = partial(attend, translator, sentences)
-    return found
+        results.attend = partial(translate_sentences, translator, sentences)
+    return results
 
 
-def attend(translator: Translator, sentences: Mapping[str, str], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+def translate_sentences(translator: Translator, sentences: Mapping[str, str], ids: Sequence[str]) -> Iterator[Row]:
     """Rows of some ids with the attention that the translator keeps."""
-    for name, one in zip(ids, translator([sentences[name] for name in ids]), strict=True):
-        if not isinstance(one, str):
-            yield as_row({"id": name, "source": sentences[name]} | one)
+    for name, translation in zip(ids, translator([sentences[name] for name in ids]), strict=True):
+        if not isinstance(translation, str):
+            yield as_row({"id": name, "source": sentences[name], **translation})
 
 
 def what_to_translate(
@@ -102,7 +94,7 @@ def what_to_translate(
     """Source, references, names of a table's columns, and how many sentences: those asked for, or of validation."""
     if source is not None:
         if not references and not is_table(source):
-            raise UserError("Say --references FILE: the translations of people to score against.")
+            raise UserError(NO_REFERENCES)
         return source, list(references), FIELDS, None
     data = trained.info.get("recipe", {}).get("data", {})
     if references:
@@ -114,50 +106,94 @@ def what_to_translate(
     return data["validation_source"], [target] if target else [], columns, data.get("validation_lines")
 
 
-def from_output(out: str, references: Sequence[str], fingerprint: str | None) -> Translations:
-    """What ``rnncond translate`` wrote, met with references by id: the number of the line, or the corpus's own."""
+def from_output(out: str, references: Sequence[str], fingerprint: str | None) -> Results:
+    """What ``rnncond translate`` wrote, matched with references by id: the number of the line, or the corpus's own.
+
+    Raises:
+        UserError: there are no translations in ``out``, or the references are of other sentences.
+    """
     if not references:
-        raise UserError("Say --references FILE: the translations of people to score against.")
-    dataset = open_output(out, fingerprint, kind="translations")
+        raise UserError(NO_REFERENCES)
+    dataset = open_output(out, TRANSLATIONS, fingerprint)
     snapshot = dataset.snapshot()
-    failed = {row["id"]: row["reason"] for row in snapshot.failures().to_pylist()}
-    meant = read_references(references)
-    check_lengths(snapshot.rows + len(failed), out, len(meant), references)
-    rows = {row["id"]: row for batch in snapshot.scan(PLAIN) for row in batch.to_pylist()}
-    unknown = [name for name, _ in meant if name not in rows and name not in failed]
+    failures = failures_of(snapshot, TRANSLATIONS)
+    targets = read_references(references)
+    check_lengths(snapshot.rows + len(failures), out, len(targets), references)
+    translations = {row["id"]: row for batch in snapshot.scan(COLUMNS) for row in batch.to_pylist()}
+    unknown = [name for name, _ in targets if name not in translations and name not in failures]
     if unknown:
         raise UserError(
             f"{out} has no sentence {unknown[0]!r}, which {references[0]} has; its own are called like "
-            f"{min(rows, default='nothing')!r}. Give references with the corpus's ids: .jsonl, .tsv or .parquet with "
-            "id and target."
+            f"{min(translations, default='nothing')!r}. Give references with the corpus's ids: .jsonl, .tsv or "
+            ".parquet with id and target."
         )
-    return Translations(
+    return Results(
+        TRANSLATIONS,
         [
-            as_row(rows.get(name) or {"id": name, "source": "", **nothing()}) | {"references": lines}
-            for name, lines in meant
+            with_references(translations.get(name) or {"id": name, "source": "", **NOTHING}, lines)
+            for name, lines in targets
         ],
-        dataset.recipe["lowercase"],
-        [f"{name}: {reason}" for name, reason in sorted(failed.items())],
+        [f"{name}: {reason}" for name, reason in sorted(failures.items())],
         about_output(dataset.recipe) | {"translations": out, "references": list(references)},
         (lambda ids: take(snapshot, ids)) if "attention" in snapshot.schema.names else None,
+        dataset.recipe["lowercase"],
     )
 
 
-def from_lines(hypotheses: str, references: Sequence[str], source: str | None) -> Translations:
+def from_file(hypotheses: str, references: Sequence[str], source: str | None) -> Results:
     """A file of translations, line by line those of the references; ``source`` is only shown."""
-    meant = read_references(references)
-    said = read_references([hypotheses])
-    check_lengths(len(said), hypotheses, len(meant), references)
-    given = [""] * len(said)
+    targets = read_references(references)
+    translations = read_references([hypotheses])
+    check_lengths(len(translations), hypotheses, len(targets), references)
+    sources = [""] * len(translations)
     if source is not None:
-        given = [row for chunk in Corpus.open(source).chunks() for row in chunk["source"].to_pylist()]
-        check_lengths(len(given), source, len(meant), references)
-    rows = [
-        {"id": name, "translation": line[0], "references": lines} | ({"source": one} if one else {})
-        for (name, lines), (_, line), one in zip(meant, said, given, strict=True)
+        sources = [row for chunk in Corpus.open(source).chunks() for row in chunk["source"].to_pylist()]
+        check_lengths(len(sources), source, len(targets), references)
+    rows: list[Row] = [
+        {"id": name, "translation": line[0], "references": lines} | ({"source": text} if text else {})
+        for (name, lines), (_, line), text in zip(targets, translations, sources, strict=True)
     ]
     about = {"hypotheses": hypotheses, "references": list(references), "source": source}
-    return Translations(rows, about={name: value for name, value in about.items() if value})
+    return Results(TRANSLATIONS, rows, about={name: value for name, value in about.items() if value})
+
+
+def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) -> Evaluation:
+    """Score translations; rows get their own scores.
+
+    A sentence without a translation counts as an empty one: leaving it out would reward giving up.
+
+    Args:
+        tokenizer: None for that of the model's target language.
+        lowercase: score without regard to case; None: as the model writes.
+    """
+    folded = lowercase if lowercase is not None else bool(results.lowercase)
+    tokenizer = tokenizer or tokenizer_of(results.target_language)
+    hypotheses = [row["translation"] for row in results.rows]
+    scores = translation_scores(hypotheses, [row["references"] for row in results.rows], folded, tokenizer)
+    for row, own in zip(results.rows, scores.per_sentence, strict=True):
+        row["scores"] = {name: round(value, 2) for name, value in own.items()}
+    return {
+        **results.about,
+        "kind": "translations",
+        "sentences": len(results.rows),
+        "missing": results.missing,
+        "scores": scores.corpus,
+        "brevity_penalty": scores.brevity_penalty,
+        "without_brevity_penalty": scores.without_brevity_penalty,
+        "signatures": scores.signatures,
+        "bleu": scores.bleu,
+        "lowercase": folded,
+        "tokenizer": tokenizer,
+        "comparability": comparability(folded, asked=lowercase is not None, model=results.lowercase),
+    }
+
+
+def comparability(folded: bool, asked: bool, model: bool | None) -> str:
+    """What scores these can be compared with, in words."""
+    if not folded:
+        return "cased, by sacrebleu" + (", although the model writes lower case" if model else "")
+    why = " as the model writes" if model and not asked else ""
+    return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
 
 
 def read_references(
@@ -183,39 +219,36 @@ def is_table(path: str) -> bool:
     return kind_of(path) != "lines"
 
 
-def check_lengths(found: int, where: str, expected: int, references: Sequence[str]) -> None:
-    if found != expected:
+def check_lengths(count: int, where: str, expected: int, references: Sequence[str]) -> None:
+    if count != expected:
         raise UserError(
-            f"{where} has {found:,} sentences and {references[0]} has {expected:,}; line by line they should be of the "
+            f"{where} has {count:,} sentences and {references[0]} has {expected:,}; line by line they should be of the "
             "same sentences."
         )
 
 
-def about_output(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What a set's recipe says of its translations."""
-    about = {"model": {"id": recipe["model"], "system": recipe["system"]}, "search": unusual(recipe["search"])}
-    return about | {name: recipe[name] for name in ("corpus", "max_source_length", "too_long", "unk_replace")}
+NOTHING: dict[str, Any] = {"translation": "", "log_prob": None, "nbest": []}
+"""The columns of a sentence that has no translation."""
 
 
-def nothing() -> dict[str, Any]:
-    return {"translation": "", "log_prob": None, "nbest": []}
-
-
-def take(snapshot: Snapshot, ids: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """Rows with all that they have."""
-    there = set(snapshot.ids(include_failures=False).to_pylist())
+def take(snapshot: Snapshot, ids: Sequence[str]) -> Iterable[Row]:
+    """Rows of those ids that there are, with all that they have."""
+    there = set(ids_of(snapshot))
     return (as_row(row) for row in snapshot.take([name for name in ids if name in there]).to_pylist())
 
 
-def as_row(said: Mapping[str, Any]) -> dict[str, Any]:
+def with_references(values: Mapping[str, Any], references: list[str]) -> Row:
+    return {**as_row(values), "references": references}
+
+
+def as_row(values: Mapping[str, Any]) -> Row:
     """A row from the columns of ``rnncond translate``."""
-    row = {name: said[name] for name in ("id", "source", "translation", "log_prob")}
-    row["others"] = [other["translation"] for other in said["nbest"][1:]]
-    if said.get("attention") is not None and len(said["attention"]):
-        weights = np.asarray([np.asarray(one, np.float64) for one in said["attention"]])
+    row: Row = {name: values[name] for name in ("id", "source", "translation", "log_prob")}
+    row["others"] = [other["translation"] for other in values["nbest"][1:]]
+    if values.get("attention") is not None and len(values["attention"]):
         row["attention"] = {
-            "pieces": said["pieces"],
-            "source_pieces": said["source_pieces"],
-            "weights": weights.round(DECIMALS).tolist(),
+            "pieces": values["pieces"],
+            "source_pieces": values["source_pieces"],
+            "weights": rounded(values["attention"], DECIMALS),
         }
     return row

@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_store import Store
 from pipelines.errors import UserError
-from pipelines.evaluation import caption_results, translation_results
+from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
 from pipelines.files.jsonl import read_lines
 
@@ -71,18 +71,18 @@ def read(out: str, count: int, fingerprint: str | None = None) -> Found:
 
 def read_output(found: Found, count: int, fingerprint: str | None) -> None:
     """Rows of a store with captions or translations, if OUT is one."""
-    kinds = caption_results.output_kinds(found.out)
+    kinds = results.output_kinds(found.out)
     if not kinds:
         return
-    dataset = Store(found.out).open(fingerprint, kind=kinds[0] if len(kinds) == 1 else None)
+    dataset = Store(found.out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None)
     snapshot = dataset.snapshot()
-    rows = caption_results.spread(dataset, count)
-    if dataset.kind == "translations":
+    rows = results.spread(dataset, count)
+    if dataset.kind == results.TRANSLATIONS.name:
         found.rows = [translation_results.as_row(row) for row in rows]
-        found.evaluation = translation_results.about_output(dataset.recipe) | {"sentences": snapshot.rows}
     else:
         found.rows = [caption_results.as_row(row, dataset.recipe["places"]) for row in rows]
-        found.evaluation = caption_results.about_output(dataset) | {"images": snapshot.rows}
+    unit = results.TRANSLATIONS.unit if dataset.kind == results.TRANSLATIONS.name else results.CAPTIONS.unit
+    found.evaluation = results.about_output(dataset.recipe) | {unit: snapshot.rows}
     found.total = snapshot.rows
     failures = snapshot.failures().to_pylist()
     found.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]

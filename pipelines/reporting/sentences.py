@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from pipelines.errors import UserError
 from pipelines.evaluation.output import choose
+from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_results import read_references
 from pipelines.reporting import charts
 from pipelines.reporting.load import Found, by_epoch
@@ -66,7 +67,7 @@ def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict
     """The sentences shown, by group."""
     if images:
         raise UserError(f"--images is where pictures are, and {found.out} has translations; leave it out.")
-    chosen = choose(found.rows, count, RANK, "id")
+    chosen = choose(found.rows, count, TRANSLATIONS)
     return {name: [sentence_of(row, known) for row in rows] for name, rows in chosen.items()}
 
 

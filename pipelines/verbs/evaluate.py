@@ -3,11 +3,10 @@
 Writes two files, which ``rnncond report`` shows:
 
 evaluation.json   scores of the whole set, how they were made, the model and its search, what was missing
-evaluated.jsonl   an object an image, or a sentence: what was said, references, its own scores, and for some the
-                  attention of each word
+evaluated.jsonl   an object for each image or sentence: its caption or translation, references, its own scores, and for
+                  some the attention of each word
 
-What is scored is told by the model, or by the references: captions of images, or lines of text. Of translations see
-``pipelines.evaluation.evaluate_translations``.
+The model, or the look of the references, tells what is scored: captions of images, or lines of text.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from pipelines.config.choices import ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
-from pipelines.evaluation import evaluate_captions, evaluate_translations
-from pipelines.evaluation.output import SUMMARY, keep
+from pipelines.evaluation import caption_results, translation_results
+from pipelines.evaluation.output import SUMMARY, outcome, write
+from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.text import encoding_of
 from pipelines.tracking.models import locate
@@ -45,7 +45,7 @@ def run(
     store: str | None = None,
     split: str | None = None,
     beam: int = 5,
-    tokenizer: Tokenizer = "auto",
+    tokenizer: Tokenizer | None = None,
     partial: bool = False,
     shuffled: bool = False,
     fingerprint: str | None = None,
@@ -79,23 +79,42 @@ def run(
     else:
         text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
     only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None, "--partial": partial or None,
-                     "--tokenizer": None if tokenizer == "auto" else tokenizer}  # fmt: skip
+                     "--tokenizer": tokenizer if tokenizer in ("ptb", "simple") else None}  # fmt: skip
     refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
     out = out or folder or captions or translations
     if out and "://" in out:
         raise UserError(f"The results are written to a local folder, not to {out}; say --out FOLDER.")
 
-    given = {"trained": trained, "model": model, "hypotheses": hypotheses, "references": references, "beam": beam,
-             "output": captions or translations, "fingerprint": fingerprint}  # fmt: skip
+    results: Results
     if text:
-        half, found = evaluate_translations, evaluate_translations.find(**given, source=source)
-        evaluation = evaluate_translations.evaluate(found, lowercase)
+        if trained is not None:
+            results = translation_results.from_model(trained, str(model), source, references, beam)
+        elif translations is not None:
+            results = translation_results.from_output(translations, references, fingerprint)
+        else:
+            results = translation_results.from_file(str(hypotheses), references, source)
+        evaluation = translation_results.evaluate(results, None if tokenizer == "auto" else tokenizer, lowercase)
     else:
-        half, found = evaluate_captions, evaluate_captions.find(**given, store=store, split=split, partial=partial)
-        evaluation = evaluate_captions.evaluate(found, tokenizer, shuffled)
+        people = captions_of_people(references)
+        if trained is not None:
+            results = caption_results.from_model(trained, str(model), people, store, split or "val", beam)
+        elif captions is not None:
+            results = caption_results.from_output(captions, people, split or "val", fingerprint)
+        else:
+            results = caption_results.from_file(str(hypotheses), people, split, partial)
+        evaluation = caption_results.evaluate(results, tokenizer, shuffled)
     if out:
-        keep(Path(out), evaluation, found, half.RANK, half.NAME)
-    return half.outcome(evaluation, found.missing, str(Path(out) / SUMMARY) if out else None)
+        write(Path(out), evaluation, results)
+    return outcome(evaluation, results.kind, str(Path(out) / SUMMARY) if out else None)
+
+
+def captions_of_people(references: list[str]) -> str | None:
+    """The one file of references that captions have. Raises UserError of several."""
+    if len(references) > 1:
+        raise UserError(
+            f"Captions of people are one file, which has all of an image; found {' and '.join(references)}."
+        )
+    return references[0] if references else None
 
 
 def run_of(model: str, folder: Path) -> str | None:

@@ -16,6 +16,8 @@ from feature_store import Snapshot, Store, shape_of
 from pipelines.config.recipe import CaptionRecipe
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import caption_scores
+from pipelines.evaluation.caption_results import tokenizer_for
+from pipelines.evaluation.caption_tokenizers import chosen, tokenizer_named
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 from pipelines.inputs.matching import match_captions
@@ -85,7 +87,9 @@ class CaptionTask:
     def scores(self, captions: dict[int, str]) -> dict[str, float]:
         ids = self.validation.image_ids
         hypotheses = {ids[image]: captions[image] for image in range(len(ids))}
-        return caption_scores(hypotheses, dict(zip(ids, self.validation.references, strict=True)))
+        references = dict(zip(ids, self.validation.references, strict=True))
+        fitting = tokenizer_for(self.recipe.data.target_language)
+        return caption_scores(hypotheses, references, "simple" if fitting == "auto" else fitting)
 
     def sample(self, image: int, caption: str) -> dict[str, Any]:
         return {
@@ -105,6 +109,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
         UserError, StoreError: the store or the captions are not there or not what the recipe says; a split is empty.
     """
     data = recipe.data
+    tokenizer_named(chosen(tokenizer_for(data.target_language)))  # what is not installed is told before hours of work
     examples = read_captions(data.captions)
     dataset = Store(data.store).open(data.fingerprint, kind="features")
     snapshot = dataset.snapshot()

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from feature_store import Snapshot, Store
+from pipelines.config.metrics import tokenizer_of
 from pipelines.config.recipe import TranslationRecipe
 from pipelines.errors import UserError
+from pipelines.evaluation.sacrebleu_tokenizers import bleu_of
 from pipelines.inputs.corpus import Corpus
 from pipelines.training.data.start_model import REWARDS, start_of
 from pipelines.training.data.token_batches import Pairs, TokenBatches, pairs_of
@@ -61,12 +63,13 @@ class TranslationTask:
 
     def scores(self, said: dict[int, str]) -> dict[str, float]:
         """BLEU and chrF by sacrebleu, without regard to case where the vocabulary has none."""
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics import CHRF
 
         lowercase = self.recipe.text.lowercase
+        bleu = bleu_of(tokenizer_of(self.recipe.data.target_language), lowercase)
         translations = [said[pair] for pair in range(self.count())]
         return {
-            "BLEU": BLEU(lowercase=lowercase).corpus_score(translations, [self.references]).score,
+            "BLEU": bleu.corpus_score(translations, [self.references]).score,
             "chrF": CHRF(lowercase=lowercase).corpus_score(translations, [self.references]).score,
         }
 
@@ -89,6 +92,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         UserError, StoreError: the text is not there or not what the recipe says, or the store cannot be written.
     """
     data = recipe.data
+    bleu_of(tokenizer_of(data.target_language))  # what is not installed is told before hours of work
     train = Corpus.open(data.source, data.target, data.columns)
     validation = Corpus.open(data.validation_source, data.validation_target, data.columns)
     store = Store(data.store)

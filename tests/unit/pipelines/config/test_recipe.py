@@ -28,6 +28,7 @@ DATA = ("data.store=features", "data.captions=captions.jsonl")
 TEXT = ("data.source=train.en", "data.target=train.de", "data.validation_source=val.en")
 OF_NONE = {
     "data.fingerprint": "0123456789abcdef",
+    "data.target_language": "ja",
     "data.validation_images": 9,
     "data.validation_lines": 9,
     "data.validation_target": "val.de",
@@ -91,7 +92,7 @@ def other(name: str, key: str, value: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     if isinstance(value, list | tuple):
-        return list(value[::-1])
+        return list(value[::-1]) or ["s3://bucket/"]
     return value / 2 + 0.01 if isinstance(value, float) else f"{value}2"
 
 

@@ -8,8 +8,8 @@ import pytest
 import sacrebleu
 
 from pipelines.errors import UserError
-from pipelines.evaluation import caption_metrics
-from pipelines.evaluation.caption_metrics import caption_scores, ptb_tokenise, score, simple_tokenise, simple_words
+from pipelines.evaluation import caption_tokenizers
+from pipelines.evaluation.caption_metrics import caption_scores, score, shuffled_cider
 
 needs_java = pytest.mark.skipif(not shutil.which("java"), reason="Java is not installed")
 
@@ -74,9 +74,12 @@ def test_rouge_by_hand():
 
 
 def test_perfect_captions_have_perfect_scores():
-    said, meant = {i: lines[0] for i, lines in REFERENCES.items()}, {i: lines[:1] for i, lines in REFERENCES.items()}
+    hypotheses, references = (
+        {i: lines[0] for i, lines in REFERENCES.items()},
+        {i: lines[:1] for i, lines in REFERENCES.items()},
+    )
     hundred = dict.fromkeys(["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE_L"], 100)
-    assert caption_scores(said, meant) == pytest.approx({**hundred, "CIDEr": 1000})
+    assert caption_scores(hypotheses, references) == pytest.approx({**hundred, "CIDEr": 1000})
 
 
 def test_nothing_said_scores_nothing_and_harms_no_other():
@@ -101,29 +104,6 @@ def test_captions_of_other_images_are_refused_with_counts():
         caption_scores({}, {})
 
 
-WORDS = {
-    "A man's dog isn't here; it's well-known .": "a man 's dog is n't here it 's well-known",
-    '"Stop!" says a 4-year-old (a girl) at 5,000 feet...': "stop says a 4-year-old -lrb- a girl -rrb- at 5,000 feet",
-    "Q&amp;A on a t-shirt, $3.50 -- they've we'll I'd": "q&a on a t-shirt $ 3.50 they 've we 'll i 'd",
-    "un café": "un café",
-    "": "",
-    " . ": "",
-}
-
-
-@pytest.mark.parametrize("sentence", WORDS)
-def test_simple_tokeniser(sentence):
-    assert " ".join(simple_words(sentence)) == WORDS[sentence]
-
-
-@needs_java
-def test_both_tokenisers_agree_and_blank_lines_stay_in_place():
-    lines = {"x": list(WORDS), "y": ["\n", "two\nlines", "and\u2028three"], "z": [""]}
-    assert ptb_tokenise(lines) == simple_tokenise(lines)
-    assert ptb_tokenise(lines)["x"] == list(WORDS.values())
-    assert ptb_tokenise({"x": [""]}) == {"x": [""]}
-
-
 @needs_java
 def test_java_scores_are_made_or_their_absence_is_explained():
     found = score({name: lines[0] for name, lines in REFERENCES.items()} | {"cat": ""}, REFERENCES)
@@ -134,7 +114,7 @@ def test_java_scores_are_made_or_their_absence_is_explained():
 
 
 def test_without_java(monkeypatch):
-    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
+    monkeypatch.setattr(caption_tokenizers.shutil, "which", lambda name: None)
     found = score(HYPOTHESES, REFERENCES)
     assert found.tokenizer == "simple"
     assert found.comparability.startswith("nearly")
@@ -145,6 +125,51 @@ def test_without_java(monkeypatch):
 
 
 def test_quiet_and_without_a_process(capfd, monkeypatch):
-    monkeypatch.setattr(caption_metrics.subprocess, "run", None)
+    monkeypatch.setattr(caption_tokenizers.subprocess, "run", None)
     caption_scores(HYPOTHESES, REFERENCES)
     assert capfd.readouterr() == ("", "")
+
+
+def test_shuffling_gives_every_image_anothers_caption():
+    ids = list(REFERENCES)
+    hypotheses = {name: lines[0] for name, lines in REFERENCES.items()}
+    rounds = []
+    for shift in (1, 2):
+        others = {name: hypotheses[ids[(ids.index(name) + shift) % 3]] for name in ids}
+        rounds.append(caption_scores(others, REFERENCES)["CIDEr"])
+    # Two shuffles of three images are all the cyclic ones, in whatever order the images stand.
+    assert shuffled_cider(hypotheses, REFERENCES, "simple", rounds=2) == pytest.approx(sum(rounds) / 2)
+    assert shuffled_cider(dict.fromkeys(ids, "a dog"), REFERENCES, "simple") == pytest.approx(
+        caption_scores(dict.fromkeys(ids, "a dog"), REFERENCES)["CIDEr"]
+    )
+    with pytest.raises(UserError, match="two images"):
+        shuffled_cider({"a": "a dog"}, {"a": ["a dog"]})
+
+
+def test_the_brevity_penalty_is_the_papers_and_is_taken_out():
+    """Papineni et al. 2002, section 2.3: exp(1 - r / c), r adding up the reference lengths nearest to a caption's."""
+    short = {"dog": "a brown dog runs", "cat": "a black cat sleeps", "man": "a man rides a horse"}
+    lengths = [len(line.split()) for line in short.values()]  # 4, 4, 5
+    nearest = [3, 4, 3]
+    assert sum(nearest) < sum(lengths)
+    assert score(short, REFERENCES, "simple", java_scores=False).brevity_penalty == 1
+    one = {name: lines[:1] for name, lines in REFERENCES.items()}  # of 7, 8 and 11 words
+    found = score(short, one, "simple", java_scores=False)
+    assert found.brevity_penalty == pytest.approx(math.exp(1 - 26 / 13))
+    assert found.without_brevity_penalty["BLEU-1"] == pytest.approx(100)
+    assert found.corpus["BLEU-1"] == pytest.approx(100 * math.exp(1 - 26 / 13))
+    assert list(found.without_brevity_penalty) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+
+
+def test_captions_of_a_language_without_blanks():
+    """By sacrebleu's own functions: of Chinese each character is a word."""
+    references = {"a": ["一只棕色的狗在草地上奔跑。", "狗在跑"], "b": ["两只鸟在天上飞"]}
+    hypotheses = {"a": "一只狗在草地上跑", "b": "两只鸟飞"}
+    found = score(hypotheses, references, "zh", java_scores=False)
+    streams = [["一只棕色的狗在草地上奔跑", "两只鸟在天上飞"], ["狗在跑", None]]
+    bleu = sacrebleu.metrics.BLEU(tokenize="zh", smooth_method="none", max_ngram_order=2, force=True)
+    assert found.corpus["BLEU-2"] == pytest.approx(
+        bleu.corpus_score(list(hypotheses.values()), streams).score, rel=1e-6
+    )
+    assert "zh of sacrebleu" in found.comparability
+    assert score(hypotheses, references, "simple", java_scores=False).corpus["BLEU-2"] == pytest.approx(0, abs=1e-3)

@@ -7,8 +7,8 @@ import torch
 
 from feature_store import Store
 from pipelines.errors import UserError
-from pipelines.evaluation import caption_results
-from pipelines.evaluation.caption_results import as_row, describe, from_output, spread
+from pipelines.evaluation import caption_results, results
+from pipelines.evaluation.caption_results import as_row, caption_images, from_output
 from pipelines.features.sources import FromStore
 from pipelines.inference.captioner import Captioner
 from pipelines.verbs import caption
@@ -29,9 +29,9 @@ def test_rows_come_in_the_order_asked_and_do_not_depend_on_the_batch(made, monke
     trained, source = made
     options = SearchOptions(beam=3, nbest=2, max_length=5, attention=True)
     ids = ["d.png", "a.png", "c.png"]
-    together = dict(describe(trained, source, options, ids))
+    together = dict(caption_images(trained, source, options, ids))
     monkeypatch.setattr(caption_results, "BATCH", 1)
-    alone = dict(describe(trained, source, options, ids))
+    alone = dict(caption_images(trained, source, options, ids))
     assert list(together) == list(alone) == ids
     for name, row in together.items():
         assert row["caption"] == alone[name]["caption"]
@@ -44,7 +44,7 @@ def test_rows_come_in_the_order_asked_and_do_not_depend_on_the_batch(made, monke
 def test_a_row_is_the_search_on_the_grid_read_row_by_row(made):
     trained, source = made
     options = SearchOptions(beam=2, max_length=5, attention=True)
-    ((_, row),) = describe(trained, source, options, ["b.png"])
+    ((_, row),) = caption_images(trained, source, options, ["b.png"])
     grid = source.snapshot.take(["b.png"], ["grid"])["grid"].combine_chunks().to_numpy_ndarray()[0].astype(np.float32)
     places = torch.from_numpy(np.stack([grid[r, c] for r in range(2) for c in range(3)]))[None]
     memory = trained.model.encode(Source(places))
@@ -61,7 +61,7 @@ def test_a_row_is_the_search_on_the_grid_read_row_by_row(made):
 
 def test_attention_only_where_asked_and_where_there_is_a_grid(made):
     trained, source = made
-    ((_, row),) = describe(trained, source, SearchOptions(max_length=5), ["b.png"])
+    ((_, row),) = caption_images(trained, source, SearchOptions(max_length=5), ["b.png"])
     assert "attention" not in row
     said = {
         "image_id": "a",
@@ -95,23 +95,38 @@ def output(made, tmp_path):
 def test_what_caption_wrote(output, tmp_path):
     out, said = output
     data = str(captioner.make_captions(tmp_path / "captions.jsonl"))
-    found = from_output(out, data, "val", None)
-    assert [row["image_id"] for row in found.rows] == ["a.png", "b.png", "c.png"]
-    assert [row["caption"] for row in found.rows] == [row["caption"] for row in said]
-    assert found.rows[0]["others"] == [said[0]["nbest"][1]["caption"]]
-    assert "attention" not in found.rows[0]
-    assert (found.rows[1]["file"], found.rows[1]["references"]) == ("images/b.png", captioner.CAPTIONS["b.png"])
-    assert found.missing == ["d.png: broken"]
-    assert found.about["search"] == {"beam": 2, "nbest": 2, "max_length": 5}
-    (row,) = found.attend(["c.png"])
+    scored = from_output(out, data, "val", None)
+    assert [row["image_id"] for row in scored.rows] == ["a.png", "b.png", "c.png"]
+    assert [row["caption"] for row in scored.rows] == [row["caption"] for row in said]
+    assert scored.rows[0]["others"] == [said[0]["nbest"][1]["caption"]]
+    assert "attention" not in scored.rows[0]
+    assert (scored.rows[1]["file"], scored.rows[1]["references"]) == ("images/b.png", captioner.CAPTIONS["b.png"])
+    assert scored.missing == ["d.png: broken"]
+    assert scored.about["search"] == {"beam": 2, "nbest": 2, "max_length": 5}
+    (row,) = scored.attend(["c.png"])
     np.testing.assert_allclose(row["attention"]["weights"], np.array(said[2]["attention"]), atol=1e-5)
     with pytest.raises(UserError, match="--data FILE"):
         from_output(out, None, "val", None)
 
 
 def test_a_spread_over_all_rows(output):
-    dataset = caption_results.open_output(output[0])
-    assert [row["image_id"] for row in spread(dataset, 10)] == ["a.png", "b.png", "c.png"]
-    assert [row["image_id"] for row in spread(dataset, 2)] == ["a.png", "c.png"]
-    with pytest.raises(UserError, match="no output of `rnncond caption`"):
-        caption_results.open_output(output[0] + "-not")
+    """Of ``pipelines.evaluation.results``; here is a set of several parts."""
+    dataset = results.open_output(output[0], results.CAPTIONS)
+    assert [row["image_id"] for row in results.spread(dataset, 10)] == ["a.png", "b.png", "c.png"]
+    assert [row["image_id"] for row in results.spread(dataset, 2)] == ["a.png", "c.png"]
+
+
+LANGUAGES = {
+    None: "auto",
+    "de": "auto",
+    "zh": "zh",
+    "zh-Hant": "zh",
+    "ja": "ja-mecab",
+    "ko_KR": "ko-mecab",
+    "th": "char",
+}
+
+
+@pytest.mark.parametrize(("language", "tokenizer"), LANGUAGES.items())
+def test_the_tokenizer_of_a_language(language, tokenizer):
+    assert caption_results.tokenizer_for(language) == tokenizer

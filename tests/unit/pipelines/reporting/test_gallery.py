@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.evaluation.output import choose
 from pipelines.features.preprocess import Preprocess
 from pipelines.reporting.gallery import Attention, Card, crop_box, heat_png, show
 
@@ -67,27 +66,6 @@ def test_only_what_is_above_an_even_share_is_shown():
     assert sharp.opacity[1].tolist() == pytest.approx([0, 0, (0.55 / 1.05 - even) / (0.85 - even), 0])
     spread = Attention(1, 4, ["a"], np.array([[0.30, 0.25, 0.25, 0.20]]))
     assert spread.opacity[0].tolist() == pytest.approx([0.05 / even, 0, 0, 0])
-
-
-def rows(*ciders):
-    return [{"image_id": str(number), "scores": {"CIDEr": cider}} for number, cider in enumerate(ciders)]
-
-
-def test_the_best_the_middle_and_the_worst_are_shown():
-    chosen = choose(rows(*range(30)), 6)
-    found = {name: [row["scores"]["CIDEr"] for row in group] for name, group in chosen.items()}
-    assert found == {"Best": [29, 28], "Middle": [15, 14], "Worst": [1, 0]}
-
-
-@pytest.mark.parametrize(("images", "count"), [(1, 24), (2, 24), (5, 24), (7, 7), (8, 5), (24, 24), (9, 1), (9, 2)])
-def test_no_picture_is_shown_twice_and_none_is_left_out_without_need(images, count):
-    chosen = [row["image_id"] for group in choose(rows(*range(images)), count).values() for row in group]
-    assert len(chosen) == len(set(chosen)) == min(images, count)
-    assert choose([], 3) == {}
-
-
-def test_without_scores_the_pictures_are_spread_evenly():
-    assert [row["image_id"] for row in choose([{"image_id": n} for n in range(9)], 3)["Examples"]] == [0, 4, 8]
 
 
 def test_a_picture_is_made_small_and_one_that_is_gone_is_told(tmp_path):

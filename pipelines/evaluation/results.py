@@ -1,0 +1,142 @@
+"""What is scored or shown, wherever it comes from: made here by a model, by a verb that decodes, or by another program.
+
+A caption or a translation is a row, an object of evaluated.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from feature_store import Dataset, Snapshot, Store
+from pipelines.errors import UserError
+
+
+class RowAttention(TypedDict, total=False):
+    """Where each piece of a text looked: over the ``rows`` and ``columns`` of a grid, the ``boxes`` of regions (x1, y1,
+    x2, y2 in pixels) or the ``source_pieces`` of a sentence.
+
+    ``weights`` are pieces x places, row-major of a grid.
+    """
+
+    pieces: list[str]
+    weights: list[list[float]]
+    rows: int
+    columns: int
+    boxes: list[list[float]]
+    source_pieces: list[str]
+
+
+class Row(TypedDict, total=False):
+    """A caption has ``image_id`` and ``caption``, a translation ``id`` and ``translation``; the rest where it is known.
+
+    ``others`` are the next best, ``file`` is the picture as the captions of people name it.
+    """
+
+    image_id: str
+    caption: str
+    uri: str
+    file: str
+    id: str
+    translation: str
+    source: str
+    log_prob: float | None
+    others: list[str]
+    references: list[str]
+    scores: dict[str, float]
+    attention: RowAttention
+
+
+class Kind(NamedTuple):
+    """``name`` of the sets that ``verb`` writes, the keys of a row's id and text, what is counted, and the score that
+    rows are ranked by."""
+
+    name: str
+    verb: str
+    id_key: str
+    text_key: str
+    unit: str
+    ranked_by: str
+
+
+CAPTIONS = Kind("captions", "caption", "image_id", "caption", "images", "CIDEr")
+TRANSLATIONS = Kind("translations", "translate", "id", "translation", "sentences", "chrF")
+"""Of single sentences BLEU is often 0, so chrF ranks them."""
+
+
+@dataclass
+class Results:
+    """Captions or translations to be scored.
+
+    Attributes:
+        rows: with references; a sentence that has no translation has an empty one.
+        missing: what has references and no text, with the reason.
+        about: where all this came from; goes into evaluation.json.
+        attend: gives rows of some ids again, with attention; None where there is none.
+        lowercase: whether the model writes lower case; None where that is not known.
+        target_language: as the model's recipe has it.
+    """
+
+    kind: Kind
+    rows: list[Row]
+    missing: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    attend: Callable[[Sequence[str]], Iterable[Row]] | None = None
+    lowercase: bool | None = None
+    target_language: str | None = None
+
+
+def output_kinds(out: str) -> list[Kind]:
+    """What verbs that decode wrote to this folder: captions, translations, both, or none."""
+    names = {dataset.kind for dataset in Store(out).datasets()}
+    return [kind for kind in (CAPTIONS, TRANSLATIONS) if kind.name in names]
+
+
+def open_output(out: str, kind: Kind, fingerprint: str | None = None) -> Dataset:
+    """The set that ``rnncond caption`` or ``rnncond translate`` wrote.
+
+    Raises:
+        UserError: there is none in ``out``.
+    """
+    if kind not in output_kinds(out):
+        raise UserError(f"{out} is no output of `rnncond {kind.verb}`: a store with {kind.name} was expected there.")
+    return Store(out).open(fingerprint, kind=kind.name)
+
+
+def about_output(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe of a set says of its captions or translations."""
+    from pipelines.inference.decoder import unusual
+
+    about = {"model": {"id": recipe["model"], "system": recipe["system"]}, "search": unusual(recipe["search"])}
+    known = ("features", "corpus", "max_source_length", "too_long", "unk_replace")
+    return about | {name: recipe[name] for name in known if name in recipe}
+
+
+def failures_of(snapshot: Snapshot, kind: Kind) -> dict[str, str]:
+    """The reason of each failure by id."""
+    return {row[kind.id_key]: row["reason"] for row in snapshot.failures().to_pylist()}
+
+
+def ids_of(snapshot: Snapshot) -> list[str]:
+    return snapshot.ids(include_failures=False).to_pylist()
+
+
+def spread(dataset: Dataset, count: int) -> Iterator[dict[str, Any]]:
+    """About ``count`` rows as they are in the set, evenly over all; reads no more row groups, however large it is."""
+    snapshot = dataset.snapshot()
+    groups = snapshot.row_groups()
+    ends = np.cumsum([0] + [group.rows for group in groups])
+    places = np.unique(np.linspace(0, ends[-1] - 1, min(count, ends[-1])).round().astype(int))
+    owners = np.searchsorted(ends, places, side="right") - 1
+    for owner in np.unique(owners):
+        batch = snapshot.read_row_group(groups[owner].part, groups[owner].index)
+        yield from batch.take((places[owners == owner] - ends[owner]).tolist()).to_pylist()
+
+
+def rounded(attention: Any, decimals: int) -> list[list[float]]:
+    """Weights as they are written: pieces x places."""
+    rows = [np.asarray(row, np.float64).ravel() for row in attention]
+    return np.asarray(rows).round(decimals).tolist()

@@ -1,0 +1,59 @@
+"""What an evaluation leaves behind, and which rows a report shows."""
+
+import json
+
+import pytest
+
+from pipelines.evaluation import output
+from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Results
+
+
+def results_of(*rows):
+    return Results(CAPTIONS, list(rows))
+
+
+def test_results_are_written_whole_or_stay_as_they_were(tmp_path):
+    output.write(tmp_path, {"scores": {"CIDEr": 1.0}}, results_of({"image_id": "a"}))
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("evaluat*")}
+    with pytest.raises(TypeError):  # as a kill would, in the midst of it
+        output.write(tmp_path, {"scores": {"CIDEr": 2.0}}, results_of({"image_id": "b"}, {"image_id": object()}))
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("evaluat*")} == kept
+    output.write(tmp_path, {"scores": {"CIDEr": 3.0}}, results_of({"image_id": "c"}))
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"scores": {"CIDEr": 3.0}}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("kind", "score"), [(CAPTIONS, "CIDEr"), (TRANSLATIONS, "chrF")])
+def test_the_best_the_middle_and_the_worst_are_shown(kind, score):
+    rows = [{kind.id_key: str(n), "scores": {score: n}} for n in range(30)]
+    chosen = output.choose(rows, 6, kind)
+    assert {name: [row["scores"][score] for row in group] for name, group in chosen.items()} == {
+        "Best": [29, 28],
+        "Middle": [15, 14],
+        "Worst": [1, 0],
+    }
+
+
+def test_the_summary_says_whether_bleu_was_reduced_for_brevity():
+    evaluation = {
+        "images": 3, "scores": {"BLEU-4": 20.0}, "brevity_penalty": 0.8, "missing": ["x: gone"],
+        "without_brevity_penalty": {"BLEU-1": 50.0, "BLEU-4": 25.0}, "tokenizer": "simple", "comparability": "nearly",
+    }  # fmt: skip
+    told = output.outcome(evaluation, CAPTIONS, None)
+    assert told.summary["brevity penalty"] == "0.800 in BLEU; without it BLEU-4 is 25"
+    assert (told.failed, told.failures) == (1, ["x: gone"])
+
+
+def rows(*ciders):
+    return [{"image_id": str(number), "scores": {"CIDEr": cider}} for number, cider in enumerate(ciders)]
+
+
+@pytest.mark.parametrize(("images", "count"), [(1, 24), (2, 24), (5, 24), (7, 7), (8, 5), (24, 24), (9, 1), (9, 2)])
+def test_no_picture_is_shown_twice_and_none_is_left_out_without_need(images, count):
+    chosen = [row["image_id"] for group in output.choose(rows(*range(images)), count).values() for row in group]
+    assert len(chosen) == len(set(chosen)) == min(images, count)
+    assert output.choose([], 3) == {}
+
+
+def test_without_scores_the_pictures_are_spread_evenly():
+    assert [row["image_id"] for row in output.choose([{"image_id": n} for n in range(9)], 3)["Examples"]] == [0, 4, 8]

@@ -1,0 +1,341 @@
+"""``rnncond evaluate`` from the command line inwards, of captions and of translations."""
+
+import gzip
+import json
+import re
+
+import pyarrow as pa
+import pytest
+import sacrebleu
+
+from feature_store import Store, failure_schema
+from pipelines.evaluation.caption_metrics import caption_scores
+from pipelines.files.jsonl import read_lines
+from pipelines.inference.translator import prepare
+from pipelines.inputs.corpus import Corpus
+from pipelines.verbs import evaluate, translate
+from rnncond import checkpoint
+from tests.worlds import captioner, translator
+from tests.worlds.command import rnncond
+
+IDS = [name[0] for name in captioner.CAPTIONS]
+REFERENCES = {name[0]: said for name, said in captioner.CAPTIONS.items()}
+
+
+def run(*arguments):
+    return rnncond("evaluate", *map(str, arguments), "--json")
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A run's folder with a model, its store, and captions of four pictures."""
+    captioner.make_pictures(tmp_path / "images")
+    data = captioner.make_captions(tmp_path / "captions.jsonl")
+    fingerprint = captioner.make_store(tmp_path / "store", tmp_path / "images")
+    captioner.make_model(tmp_path / "run" / "best", fingerprint, store=str(tmp_path / "store"), captions=str(data))
+    return tmp_path
+
+
+def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):
+    assert run("--model", world / "run", "--tokenizer", "simple", "--shuffled", "--beam", 2) == 0
+    said = last_line(capsys)
+    evaluation = json.loads((world / "run" / "evaluation.json").read_text())
+    rows = read_lines(world / "run" / "evaluated.jsonl")
+    assert {row["image_id"] for row in rows} == set(captioner.CAPTIONS)
+    hypotheses = {row["image_id"]: row["caption"] for row in rows}
+    expected = caption_scores(hypotheses, captioner.CAPTIONS)
+    assert said["CIDEr"] == pytest.approx(expected["CIDEr"])
+    assert evaluation["scores"]["BLEU-1"] == pytest.approx(expected["BLEU-1"])
+    assert (evaluation["split"], evaluation["images"], evaluation["search"]["beam"]) == ("val", 4, 2)
+    assert evaluation["model"]["system"] == "show_attend_tell"
+    assert evaluation["features"]["recipe"] == captioner.RECIPE
+    assert "shuffled" in evaluation
+    assert "our own tokenizer" in evaluation["comparability"]
+    for row in rows:
+        assert row["references"] == captioner.CAPTIONS[row["image_id"]]
+        assert len(row["attention"]["pieces"]) == len(row["attention"]["weights"])
+
+
+@pytest.mark.parametrize("model", ["", "best", "last", "averaged", "history/step-00001200"])
+def test_results_lie_in_the_run_whichever_of_its_models_is_scored(tmp_path, model):
+    """Not in a folder that the next training replaces."""
+    found_at = tmp_path / "run" / (model or "best")
+    assert evaluate.run_of(str(tmp_path / "run" / model), found_at) == str(tmp_path / "run")
+    assert evaluate.run_of("models:/m@champion", found_at) is None
+    assert evaluate.run_of(str(tmp_path / "mine"), tmp_path / "mine") == str(tmp_path / "mine")
+
+
+def test_a_system_without_attention_and_another_folder(world, capsys):
+    fingerprint = json.loads((world / "run" / "best" / "model.json").read_text())["features"]["fingerprint"]
+    captioner.make_model(world / "plain", fingerprint, "show_tell")
+    arguments = ["--model", world / "plain", "--tokenizer", "simple", "--out", world / "out"]
+    assert run(*arguments) == 2
+    assert "say --store and --data" in last_line(capsys)["error"]
+    assert run(*arguments, "--store", world / "store", "--data", world / "captions.jsonl") == 0
+    assert not any("attention" in row for row in read_lines(world / "out" / "evaluated.jsonl"))
+
+
+def test_an_image_without_features_is_a_failure_that_is_named(world, capsys):
+    fingerprint = captioner.make_store(world / "less", world / "images", without="b.png")
+    captioner.make_model(world / "run" / "best", fingerprint)
+    arguments = ["--store", world / "less", "--data", world / "captions.jsonl", "--tokenizer", "simple"]
+    assert run("--model", world / "run", *arguments) == 3
+    said = last_line(capsys)
+    assert (said["images"], said["failed"]) == (3, 1)
+    assert json.loads((world / "run" / "evaluation.json").read_text())["missing"] == [
+        f"b.png: no features in {world / 'less'}"
+    ]
+
+
+def test_a_file_of_captions(world, capsys, tmp_path):
+    lines = [json.dumps({"image_id": i, "caption": REFERENCES[i][0]}) for i in IDS]
+    (tmp_path / "said.jsonl").write_text("\n".join(lines))
+    arguments = ["--hypotheses", tmp_path / "said.jsonl", "--references", world / "captions.jsonl"]
+    assert run(*arguments, "--tokenizer", "simple") == 0
+    assert last_line(capsys)["BLEU-4"] == pytest.approx(
+        caption_scores({i: REFERENCES[i][0] for i in IDS}, REFERENCES)["BLEU-4"]
+    )
+    assert sorted(path.name for path in tmp_path.glob("evaluat*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "Say one of --model, --captions, --translations, --hypotheses; found none"),
+        (["--model", "x", "--captions", "y"], "found --model and --captions"),
+        (["--model", "nowhere"], "There is no model nowhere"),
+        (["--hypotheses", "said"], "Say --references FILE"),
+        (["--hypotheses", "nothing", "--data", "captions.jsonl"], "nothing cannot be read"),
+        (["--hypotheses", "said", "--data", "captions.jsonl"], "1 image (d) of 4 with references"),
+        (["--hypotheses", "more", "--data", "captions.jsonl"], "1 caption (z) of 5"),
+        (["--hypotheses", "more", "--data", "captions.jsonl", "--split", "test"], "it has val (4)"),
+        (["--hypotheses", "twice", "--data", "captions.jsonl"], "line 2 is a second caption of the image 'a'"),
+        (["--model", "run", "--split", "train"], "no images of the split 'train'; it has val (4)"),
+        (["--captions", "images", "--data", "captions.jsonl"], "no output of `rnncond caption`"),
+        (["--tokenizer", "spacy"], "'spacy' is not one of"),
+    ],
+)
+def test_mistakes(world, capsys, monkeypatch, arguments, expected):
+    monkeypatch.chdir(world)
+    (world / "said").write_text("\n".join(f"{i}\tA dog" for i in "abc"))
+    (world / "more").write_text("\n".join(f"{i}\tA dog" for i in "abcdz"))
+    (world / "twice").write_text("a\tA dog\na\tA cat")
+    assert run(*arguments) == 2
+    assert expected in last_line(capsys)["error"]
+
+
+def test_a_part_of_the_pictures_is_scored_when_asked_and_the_others_are_counted(tmp_path, capsys):
+    """Of four images with references two have a caption; one caption is of no image."""
+    data = captioner.make_captions(tmp_path / "captions.jsonl")
+    hypotheses = tmp_path / "results.json"
+    said = {IDS[0]: "a dog", IDS[2]: "a cat", "nobody": "a bird"}
+    hypotheses.write_text(json.dumps([{"image_id": name, "caption": text} for name, text in said.items()]))
+    arguments = ["--hypotheses", hypotheses, "--references", data, "--tokenizer", "simple"]
+    assert run(*arguments) == 2
+    error = last_line(capsys)["error"]
+    assert "2 images" in error and "--partial" in error
+    assert run(*arguments, "--partial", "--out", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out.strip().splitlines()[-1])
+    assert (summary["images"], summary["references without caption"], summary["captions without references"]) == (
+        2,
+        2,
+        1,
+    )
+    assert IDS[1] in captured.err and "nobody" in captured.err
+    expected = caption_scores({name: said[name] for name in (IDS[0], IDS[2])},
+                              {name: REFERENCES[name] for name in (IDS[0], IDS[2])})  # fmt: skip
+    assert summary["CIDEr"] == pytest.approx(expected["CIDEr"])
+    evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert evaluation["not_scored"] == {"references_without_caption": 2, "captions_without_references": 1}
+
+
+def test_results_with_cocos_ids_are_scored_on_karpathys_split(tmp_path, capsys):
+    texts = {391895: "a man rides a motorcycle", 522418: "a woman cuts a cake"}
+    images = [{"filepath": "val2014", "filename": f"COCO_val2014_{number:012d}.jpg", "cocoid": number, "split": "test",
+               "sentences": [{"raw": text}]} for number, text in texts.items()]  # fmt: skip
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    results = [{"image_id": number, "caption": text} for number, text in texts.items()]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    arguments = ["--hypotheses", tmp_path / "results.json", "--references", tmp_path / "dataset_coco.json"]
+    assert run(*arguments, "--split", "test", "--tokenizer", "simple") == 0
+    summary = last_line(capsys)
+    assert (summary["images"], summary["BLEU-4"]) == (2, pytest.approx(100))
+
+
+SOURCES, TARGETS = list(translator.PAIRS), list(translator.PAIRS.values())
+
+
+def bleu(said, lowercase=True):
+    return sacrebleu.corpus_bleu(said, [TARGETS], lowercase=lowercase).score
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run with a model, and its validation text."""
+    source, target = (
+        translator.write_text(tmp_path / "val.en", SOURCES),
+        translator.write_text(tmp_path / "val.de", TARGETS),
+    )
+    data = {"validation_source": str(source), "validation_target": str(target)}
+    translator.make_translator(tmp_path / "run" / "best", **data)
+    return tmp_path
+
+
+def translations_of(folder, **asked):
+    return prepare([checkpoint.load(folder / "run" / "best")], ["m"], **asked)(SOURCES)
+
+
+def test_a_translator_is_scored_on_the_text_it_was_validated_on(folder, capsys):
+    assert run("--model", folder / "run", "--beam", 2) == 0
+    summary = last_line(capsys)
+    evaluation = json.loads((folder / "run" / "evaluation.json").read_text())
+    rows = read_lines(folder / "run" / "evaluated.jsonl")
+    expected = translations_of(folder, beam=2, attention=True)
+    assert [row["translation"] for row in rows] == [row["translation"] for row in expected]
+    assert summary["BLEU"] == evaluation["scores"]["BLEU"] == bleu([row["translation"] for row in rows])
+    assert "case:lc" in summary["BLEU signature"] and "lowercased as the model writes" in summary["comparability"]
+    assert (evaluation["sentences"], evaluation["search"]["beam"], evaluation["lowercase"]) == (5, 2, True)
+    assert evaluation["model"]["system"] == "encdec_bidirectional" and evaluation["kind"] == "translations"
+    for row, sentence, target, one in zip(rows, SOURCES, TARGETS, expected, strict=True):
+        assert (row["source"], row["references"]) == (sentence, [target])
+        assert row["attention"]["pieces"] == one["pieces"]
+        assert row["attention"]["source_pieces"] == one["source_pieces"]
+        assert row["attention"]["weights"][0] == pytest.approx(one["attention"][0].tolist(), abs=1e-3)
+        single = sacrebleu.sentence_chrf(row["translation"].lower(), [target.lower()])
+        assert row["scores"]["chrF"] == pytest.approx(single.score, abs=0.01)
+
+
+def test_other_text_another_case_and_a_table(folder, capsys):
+    pairs = "".join(f"{source}\t{target}\n" for source, target in translator.PAIRS.items())
+    (folder / "pairs.tsv").write_text("source\ttarget\n" + pairs)
+    said = [row["translation"] for row in translations_of(folder, beam=5)]
+    for arguments in (
+        ["--references", folder / "val.de", "--source", folder / "val.en"],
+        ["--source", folder / "pairs.tsv"],
+    ):
+        assert run("--model", folder / "run", *arguments, "--cased", "--out", folder / "out") == 0
+        found = last_line(capsys)
+        assert found["BLEU"] == bleu(said, lowercase=False)
+        assert (
+            "case:mixed" in found["BLEU signature"] and "although the model writes lower case" in found["comparability"]
+        )
+    assert len(read_lines(folder / "out" / "evaluated.jsonl")) == 5
+
+
+def test_a_translator_without_attention(folder, capsys):
+    translator.make_translator(folder / "plain", "encdec")
+    arguments = ["--source", folder / "val.en", "--references", folder / "val.de"]
+    assert run("--model", folder / "plain", *arguments) == 0
+    assert not any("attention" in row for row in read_lines(folder / "plain" / "evaluated.jsonl"))
+    assert run("--model", folder / "plain") == 2
+    assert "say --source and --references" in last_line(capsys)["error"]
+
+
+@pytest.fixture
+def translated(folder):
+    """An output of ``rnncond translate`` in two parts, the fourth sentence refused; no Ray is needed to write one."""
+    translator = prepare([checkpoint.load(folder / "run" / "best")], ["m"], attention=True)
+    recipe = translate.recipe_of(translator, Corpus.open(str(folder / "val.en")))
+    dataset = Store(folder / "out").dataset("translations", recipe, translate.schema_of(True), id_column="id")
+    given = [{"id": f"{number:09d}", "source": sentence, "version": ""} for number, sentence in enumerate(SOURCES)]
+    rows = [row | said for row, said in zip(given, translator(SOURCES), strict=True)]
+    failed = {
+        "id": rows.pop(3)["id"],
+        "uri": "val.en",
+        "version": None,
+        "stage": "compute",
+        "reason": "long",
+        "tries": 1,
+    }
+    with dataset.begin() as term:
+        for name, some in (("b", rows[2:]), ("a", rows[:2])):
+            term.handle.commit(name, pa.Table.from_pylist(some, schema=dataset.schema))
+        term.handle.commit("failed", None, pa.Table.from_pylist([failed], schema=failure_schema("id")))
+    return [row["translation"] for row in rows]
+
+
+def test_what_translate_wrote_with_what_failed_as_empty(folder, translated, capsys):
+    assert run("--translations", folder / "out", "--references", folder / "val.de") == 3
+    found = last_line(capsys)
+    said = [*translated[:3], "", translated[3]]
+    assert found["BLEU"] == bleu(said) and (found["sentences"], found["failed"]) == (5, 1)
+    rows = read_lines(folder / "out" / "evaluated.jsonl")
+    assert [row["translation"] for row in rows] == said
+    assert [row["references"][0] for row in rows] == TARGETS
+    assert ["attention" in row for row in rows] == [True, True, True, False, True]
+    assert json.loads((folder / "out" / "evaluation.json").read_text())["missing"] == ["000000003: long"]
+
+
+def test_references_of_another_corpus_are_refused(folder, translated, capsys):
+    translator.write_text(folder / "less.de", TARGETS[:4])
+    assert run("--translations", folder / "out", "--references", folder / "less.de") == 2
+    assert f"{folder / 'out'} has 5 sentences and {folder / 'less.de'} has 4" in last_line(capsys)["error"]
+    lines = [
+        json.dumps({"id": name, "source": "", "target": line}) for name, line in zip("abcde", TARGETS, strict=True)
+    ]
+    translator.write_text(folder / "named.jsonl", lines)
+    assert run("--translations", folder / "out", "--references", folder / "named.jsonl") == 2
+    assert "has no sentence 'a'" in last_line(capsys)["error"]
+
+
+def test_files_of_lines(folder, capsys):
+    said = [line.upper() for line in TARGETS[:4]] + ["ein Mann"]
+    with gzip.open(folder / "said.de.gz", "wt") as file:
+        file.writelines(f"{line}\n" for line in said)
+    arguments = ["--hypotheses", folder / "said.de.gz", "--references", folder / "val.de"]
+    assert run(*arguments) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out.splitlines()[-1])
+    assert f"Scoring translations, line by line: so {folder / 'val.de'} looks" in shown.err
+    assert found["BLEU"] == bleu(said, lowercase=False) and "case:mixed" in found["BLEU signature"]
+    assert run(*arguments, "--lowercase", "--source", folder / "val.en", "--out", folder / "scored") == 0
+    assert last_line(capsys)["BLEU"] == bleu(said)
+    rows = read_lines(folder / "scored" / "evaluated.jsonl")
+    assert [row["source"] for row in rows] == SOURCES and rows[0]["scores"]["chrF"] == 100
+    other = translator.write_text(folder / "second.de", [*TARGETS[:4], "ein Mann"])
+    assert run(*arguments, "--references", other, "--lowercase") == 0
+    both = last_line(capsys)
+    assert both["BLEU"] == pytest.approx(100) and "nrefs:2" in both["BLEU signature"]
+
+
+def test_what_the_references_look_like_can_be_overruled(folder, capsys):
+    data = captioner.make_captions(folder / "captions.jsonl")
+    translator.write_text(folder / "said", [f"{name[0]}\ta dog" for name in captioner.CAPTIONS])
+    arguments = ["--hypotheses", folder / "said", "--tokenizer", "simple", "--references"]
+    assert run(*arguments, data) == 0
+    assert "Scoring captions of images" in capsys.readouterr().err
+    assert run("--hypotheses", folder / "val.de", "--references", folder / "val.de", "--kind", "captions") == 2
+    assert "Expected COCO results" in last_line(capsys)["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--hypotheses", "less.de", "--references", "val.de"], "less.de has 4 sentences and .*val.de has 5"),
+        (["--hypotheses", "val.de", "--references", "nowhere"], "nowhere cannot be read"),
+        (["--hypotheses", "val.de", "--references", "pairs.jsonl"], "has no 'target', the translation, of 5 rows"),
+        (["--hypotheses", "val.de", "--references", "val.de", "--split", "val"], "--split is of captions"),
+        (["--model", "run", "--shuffled", "--store", "x"], "--store and --shuffled is of captions"),
+        (["--model", "run", "--kind", "text"], "--kind is of --hypotheses"),
+        (["--model", "run", "--source", "val.en"], "Say --references FILE"),
+        (["--model", "run", "--references", "val.de"], "Say --source FILE, too"),
+        (["--model", "run", "--source", "val.en", "--references", "less.de"], "5 sentences and .*less.de has 4"),
+        (["--translations", "out"], "Say --references FILE"),
+        (["--translations", "run", "--references", "val.de"], "no output of `rnncond translate`"),
+        (["--captions", "out", "--references", "val.de", "--lowercase"], "--lowercase is of translations"),
+        (["--translations", "s3://bucket/out", "--references", "val.de"], "say --out FOLDER"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_with_translations(folder, capsys, monkeypatch, arguments, expected):
+    monkeypatch.chdir(folder)
+    translator.write_text(folder / "less.de", TARGETS[:4])
+    translator.write_text(folder / "pairs.jsonl", [json.dumps({"source": line}) for line in SOURCES])
+    assert run(*arguments) == 2
+    found = last_line(capsys)["error"]
+    assert re.search(expected, found), found
