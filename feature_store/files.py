@@ -11,22 +11,38 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
 from feature_store.errors import explained
+from feature_store.retry import retried
 from feature_store.uris import as_arrow, locate
 
 TEMPORARY = ".tmp-"
 """In the name of every local file that is still being written."""
 
 UPLOAD_BYTES = 8 << 20
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def again(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A method whose request may be made twice, and is while storage is away or overloaded."""
+
+    @wraps(method)
+    def call(*given: Arguments.args, **named: Arguments.kwargs) -> Result:
+        return retried(lambda: method(*given, **named))
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class Files:
     def show(self, path: str) -> str:
         return f"{self.shown.rstrip('/')}/{path}" if path else self.shown
 
+    @again
     def list(self, folder: str) -> list[fs.FileInfo]:
         """What lies directly in ``folder``; nothing if there is no such folder."""
         # fsspec remembers listings; the ledger's safety rests on seeing what others have just written.
@@ -73,15 +90,18 @@ class Files:
         """Sorted names in ``folder``, without files that are still being written."""
         return sorted(info.base_name for info in self.list(folder) if TEMPORARY not in info.base_name)
 
+    @again
     def exists(self, path: str) -> bool:
         with explained(f"Looking for {self.show(path)}"):
             return self.filesystem.get_file_info(self.full(path)).type != fs.FileType.NotFound
 
+    @again
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is not there."""
         with explained(f"Looking for {self.show(path)}"):
             return self.filesystem.get_file_info(self.full(path)).size
 
+    @again
     def read(self, path: str) -> bytes | None:
         """A small file's contents; None if it is not there."""
         try:
@@ -90,6 +110,7 @@ class Files:
         except FileNotFoundError:
             return None
 
+    @again
     def open(self, path: str):
         """A random-access file.
 
@@ -99,6 +120,7 @@ class Files:
         with explained(f"Opening {self.show(path)}"):
             return self.filesystem.open_input_file(self.full(path))
 
+    @again
     def sha256(self, path: str) -> str:
         digest = hashlib.sha256()
         with explained(f"Reading {self.show(path)}"), self.filesystem.open_input_stream(self.full(path)) as stream:
@@ -106,6 +128,7 @@ class Files:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    @again
     def write(self, path: str, content: bytes) -> None:
         """Put a small file in place. One of that name is replaced, and stays if this fails."""
         if self.local:
@@ -177,6 +200,7 @@ class Files:
             self.filesystem.create_dir(full.rpartition("/")[0], recursive=True)
             return self.filesystem.open_output_stream(full)
 
+    @again
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
         try:
@@ -185,6 +209,7 @@ class Files:
         except FileNotFoundError:
             pass
 
+    @again
     def delete_folder(self, path: str) -> None:
         try:
             with explained(f"Deleting {self.show(path)}"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.errors import StoreError
+from feature_store.errors import StorageFault, StoreError
 from feature_store.ledger import Heartbeat, TermName
 from feature_store.parts import Part
 from feature_store.schema import differences, failure_schema
@@ -102,6 +102,8 @@ def file_problems(
             yield f"{path} has changed since it was committed (checksum)"
         else:
             yield from content_problems(files.open(full), path, schema, snapshot.id_column, expected)
+    except StorageFault:  # tells nothing of the file
+        raise
     except (StoreError, pa.ArrowInvalid, OSError) as error:
         yield f"{path} cannot be read: {error}"
 

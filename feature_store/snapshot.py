@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,13 @@ from feature_store.errors import StoreError, explained
 from feature_store.files import Files
 from feature_store.ledger import READ_THREADS
 from feature_store.parts import Part
+from feature_store.retry import retried
 from feature_store.schema import failure_schema
 
 KEPT_FOOTERS = 2000
 """Footers of parts kept in memory, some 10 kB each, so that reading row group by row group fetches none twice."""
+
+Result = TypeVar("Result")
 
 
 class RowGroup(NamedTuple):
@@ -73,8 +76,8 @@ class Snapshot:
 
     def read_row_group(self, part: Part, index: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
         """One row group; ``to_numpy`` views its tensor columns without copies."""
-        with self._open(part) as file:
-            return as_batch(file.read_row_group(index, columns=self._columns(columns)))
+        names = self._columns(columns)
+        return self._read(part, lambda file: as_batch(file.read_row_group(index, columns=names)))
 
     def scan(
         self, columns: Sequence[str] | None = None, parts: Iterable[Part] | None = None
@@ -82,10 +85,8 @@ class Snapshot:
         """All rows, one batch per row group; ids ascend within a part. Holds one row group at a time."""
         columns = self._columns(columns)
         for part in self.parts if parts is None else parts:
-            if part.rows:
-                with self._open(part) as file:
-                    for index in range(len(part.row_groups)):
-                        yield as_batch(file.read_row_group(index, columns=columns))
+            for index in range(len(part.row_groups)):
+                yield self.read_row_group(part, index, columns)
 
     def take(self, ids: Sequence[str] | pa.Array, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows by id, in the order asked, each as often as asked. Opens only parts whose range can hold an id.
@@ -156,17 +157,22 @@ class Snapshot:
 
     def read_failures(self, part: Part) -> pa.Table:
         """The failures committed with ``part``, also those that have been overcome since."""
-        with explained_damage(self.files.show(f"{self.folder}/{part.failure_path}")):
-            return pq.read_table(self._source(part.failure_path))
+
+        def read() -> pa.Table:
+            with explained_damage(self.files.show(f"{self.folder}/{part.failure_path}")):
+                return pq.read_table(self._source(part.failure_path))
+
+        return retried(read)
 
     def _part_columns(self, part: Part, columns: Sequence[str]) -> pa.Table:
-        with self._open(part) as file:
-            return file.read(columns=list(columns)).select(columns)
+        return self._read(part, lambda file: file.read(columns=list(columns)).select(columns))
 
-    def _matching(self, part: Part, ids: pa.Array, bounds: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
+    def _matching(self, part: Part, ids: pa.Array, bounds: np.ndarray, columns: list[str]) -> list[pa.Table]:
+        """Rows of a part with one of ``ids``, by row group; nothing is read where none lies between its ends."""
         if not may_hold(bounds, part.first_id, part.last_id):
-            return
-        with self._open(part) as file:
+            return []
+
+        def matching(file: pq.ParquetFile) -> Iterator[pa.Table]:
             own = file.read(columns=[self.id_column])[self.id_column].combine_chunks()
             hits = np.flatnonzero(pc.is_in(own, value_set=ids).to_numpy(zero_copy_only=False))
             starts = np.cumsum((0, *part.row_groups))
@@ -174,6 +180,8 @@ class Snapshot:
             for group in np.unique(groups):
                 rows = file.read_row_group(int(group), columns=columns)
                 yield rows.take(hits[groups == group] - starts[group])
+
+        return self._read(part, lambda file: list(matching(file)))
 
     def _missing(self, ids: pa.Array) -> str:
         names = ids.unique().to_pylist()
@@ -189,6 +197,15 @@ class Snapshot:
             there = ", ".join(self.schema.names)
             raise StoreError(f"{self.files.show(self.folder)} has no column {', '.join(unknown)}; it has {there}")
         return list(self.schema.names if columns is None else columns)
+
+    def _read(self, part: Part, read: Callable[[pq.ParquetFile], Result]) -> Result:
+        """What ``read`` makes of a part's file; again from the start where storage fails for a while."""
+
+        def whole() -> Result:
+            with self._open(part) as file:
+                return read(file)
+
+        return retried(whole)
 
     @contextmanager
     def _open(self, part: Part) -> Iterator[pq.ParquetFile]:

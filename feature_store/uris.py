@@ -21,8 +21,14 @@ OPTIONS = re.compile(
 LOCAL = ("file", "local")
 BUCKETS = ("s3", "gs", "gcs")
 
-RETRY_SECONDS = 30
-"""For which Google Cloud Storage is asked again after an error."""
+DEFAULTS = (
+    # For which Google's client asks again by itself: otherwise a quarter of an hour, also where there are no
+    # credentials and so no answer.
+    (("gs://", "gcs://"), "retry_limit_seconds", "30"),
+    # A small file is one request, and not an upload in parts, which takes three and is left behind by a kill.
+    (("s3://",), "allow_delayed_open", "true"),
+)
+"""Options of pyarrow's file systems where the uri has none."""
 
 
 def split(uri: str) -> tuple[str, str, str]:
@@ -41,9 +47,9 @@ def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     Raises:
         StoreError: there is none, or it does not take such an address.
     """
-    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
-        # Otherwise a quarter of an hour, also where there are no credentials and so no answer.
-        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
+    for schemes, option, value in DEFAULTS:
+        if uri.startswith(schemes) and f"{option}=" not in uri:
+            uri += f"{'&' if '?' in uri else '?'}{option}={value}"
     try:
         return fs.FileSystem.from_uri(uri)
     except ValueError as error:

@@ -17,6 +17,7 @@ from feature_store.errors import StoreError
 from feature_store.files import Files, Sink
 from feature_store.ledger import Ledger, TermName
 from feature_store.parts import Part
+from feature_store.retry import retried
 from feature_store.schema import differences, failure_schema
 from feature_store.snapshot import Snapshot
 
@@ -80,13 +81,19 @@ class Handle:
         self.refuse_if_taken_over()
         if committed:
             return committed
-        file = f"{name}-{secrets.token_hex(3)}"
-        try:
-            written = self._write_rows(f"{self.folder}/parts/{file}.parquet", rows)
-            failed = self._write_failures(f"{self.folder}/failures/{file}.parquet", failures)
-        except BaseException:
-            self._remove(file)
-            raise
+
+        def write() -> tuple[str, Written, Written]:
+            file = f"{name}-{secrets.token_hex(3)}"
+            try:
+                written = self._write_rows(f"{self.folder}/parts/{file}.parquet", rows)
+                failed = self._write_failures(f"{self.folder}/failures/{file}.parquet", failures)
+            except BaseException:
+                self._remove(file)
+                raise
+            return file, written, failed
+
+        # A reader gives its rows once.
+        file, written, failed = write() if isinstance(rows, pa.RecordBatchReader) else retried(write)
         part = Part(
             name=name, term=self.term.number, file=file, rows=written.rows, failures=failed.rows,
             bytes=written.bytes, sha256=written.sha256, failure_bytes=failed.bytes, failure_sha256=failed.sha256,

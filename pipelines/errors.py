@@ -55,5 +55,5 @@ def told(error: BaseException) -> BaseException | None:
     return None
 
 
-USER_ERRORS = {"UserError", "StoreError", "ModelError"}
+USER_ERRORS = {"UserError", "Fault", "StoreError", "StorageFault", "ModelError"}
 """By name, because Ray may rebuild an exception as another class of the same name."""

@@ -73,6 +73,7 @@ def caption(
     coverage_penalty: options.CoveragePenalty = None,
     no_repeat_ngram: options.NoRepeatNgram = None,
     rows_per_part: options.RowsPerPart = None,
+    retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
     gpus: options.Gpus = None,
     address: options.Address = None,
@@ -81,7 +82,7 @@ def caption(
     from pipelines.engine.driver import Options
     from pipelines.verbs.caption import run
 
-    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
     asked = options.search_options(
         max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
         coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,

@@ -75,6 +75,7 @@ def features(
         ),
     ] = None,
     rows_per_part: options.RowsPerPart = None,
+    retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
     gpus: options.Gpus = None,
     address: options.Address = None,
@@ -83,7 +84,7 @@ def features(
     from pipelines.engine.driver import Options
     from pipelines.verbs.features import run
 
-    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
     wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
     regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
     regions = {name: value for name, value in regions.items() if value is not None}

@@ -85,6 +85,14 @@ RowsPerPart = Annotated[
 ]
 RetryFailed = Annotated[bool, Option("--retry-failed", help="try inputs again that failed before")]
 RedoChanged = Annotated[bool, Option("--redo-changed", help="do inputs again that have changed since they were done")]
+RetrySeconds = Annotated[
+    float,
+    Option(
+        min=0,
+        help="seconds for which storage is asked again that is overloaded or away, before the run goes on or ends",
+        rich_help_panel=WORK,
+    ),
+]
 Takeover = Annotated[
     bool, Option("--takeover", help="write although another writer seems to be at work; its work is then refused")
 ]

@@ -68,6 +68,7 @@ def translate(
     coverage_penalty: options.CoveragePenalty = None,
     no_repeat_ngram: options.NoRepeatNgram = None,
     rows_per_part: options.RowsPerPart = None,
+    retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
     gpus: options.Gpus = None,
     address: options.Address = None,
@@ -76,7 +77,7 @@ def translate(
     from pipelines.engine.driver import Options
     from pipelines.verbs.translate import run
 
-    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed)
+    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
     asked = options.search_options(
         max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
         coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,

@@ -26,19 +26,21 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from feature_store import Dataset, Handle, Part, StoreError, failure_schema
+from feature_store import Dataset, Handle, Part, StoreError, failure_schema, retry
+from feature_store.errors import RESUME_LATER, StorageFault
 from pipelines.cluster import connection, resources
 from pipelines.cluster.prometheus import BatchMeter
 from pipelines.cluster.resources import Plan
 from pipelines.cluster.shared_storage import refuse_hidden
 from pipelines.console import Progress
 from pipelines.engine import isolation
+from pipelines.engine.failures import DEFERRED
 from pipelines.engine.feed import Feed
 from pipelines.engine.isolation import Attempts, Worker
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import Totals, describe_failures
 from pipelines.engine.work import Unit, count
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 
 PART_BYTES = 128 << 20
 MAX_ROWS = 4096
@@ -59,6 +61,7 @@ class Options:
         takeover: write although another writer seems to live.
         address: of a Ray cluster, see ``cluster.connect``.
         redo_changed: compute inputs again whose version has changed; their rows are replaced.
+        retry_seconds: for which storage is asked again while it is overloaded or away.
     """
 
     workers: int | None = None
@@ -68,6 +71,7 @@ class Options:
     takeover: bool = False
     address: str | None = None
     redo_changed: bool = False
+    retry_seconds: float = retry.SECONDS
 
 
 DEFAULTS = Options()
@@ -116,7 +120,7 @@ def run(
             meter = BatchMeter(dataset.kind, dataset.store.files.shown)
             with Feed(inputs, rows) as feed, progress:
                 attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
-                parts = (make_worker(plan), term.handle, attempts)
+                parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
                 progress.total = left_of(totals, feed, listed)
                 for summary in stream(feed, parts, plan, min(plan.workers, units)):
                     if feed.finish(summary["number"]):
@@ -126,7 +130,18 @@ def run(
                         took = summary["ended"] - summary["begun"]
                         progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"], took=took)
                 ray.kill(attempts)  # a Ray that was there before would keep it
+    refuse_deferred(totals)
     return totals
+
+
+def refuse_deferred(totals: Totals) -> None:
+    """Raise Fault where inputs are left that storage did not give."""
+    if totals.deferred:
+        shown = "\n  ".join(totals.deferred_shown)
+        raise Fault(
+            f"{totals.deferred:,} inputs could not be read through no fault of their own, so they are neither done nor "
+            f"noted as failed; {totals.rows:,} were done:\n  {shown}\n{RESUME_LATER}"
+        )
 
 
 def left_of(totals: Totals, feed: Feed, listed: int | None) -> int | None:
@@ -191,7 +206,7 @@ def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[
     for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
         for summary in batch.to_pylist():
             if summary["error"]:
-                raise (StoreError if summary["of_store"] else UserError)(summary["error"])
+                raise ERRORS[summary["of_store"], summary["code"]](summary["error"])
             yield summary
         if feed.error:
             return
@@ -200,16 +215,25 @@ def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[
 class Actor:
     """Computes and commits units."""
 
-    def __init__(self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any) -> None:
+    def __init__(
+        self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any, retry_seconds: float = retry.SECONDS
+    ) -> None:
+        retry.SECONDS = retry_seconds  # of this process, which serves this run alone
         self.worker, self.handle, self.attempts = make_worker(), handle, attempts
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
+        retries = retry.RETRIES.total
         try:
             summary = self.do(number, Unit.unpack(packed))
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
-            summary = {"error": str(error), "of_store": isinstance(error, StoreError)}
-        spent = {"cpu": time.process_time() - cpu, "begun": begun, "ended": time.time()}
+            summary = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
+        spent = {
+            "retries": retry.RETRIES.total - retries,
+            "cpu": time.process_time() - cpu,
+            "begun": begun,
+            "ended": time.time(),
+        }
         return pa.Table.from_pylist([{**summary, **spent, "number": number}], SUMMARY)
 
     def do(self, number: int, unit: Unit) -> dict[str, Any]:
@@ -219,33 +243,51 @@ class Actor:
             old = self.handle.snapshot([part])
             failures = old.read_failures(part) if part.failures else failure_schema(old.id_column).empty_table()
             failures = failures.filter(pc.is_in(failures[0], value_set=unit.inputs[0]))
+            waiting = []  # told by the attempt that committed
         else:
             rows, failures = isolation.compute(self.worker, self.attempts, number, unit.inputs)
-            part = self.commit(name, unit, rows, failures)
+            is_deferred = pc.equal(failures["stage"], DEFERRED)
+            deferred, failures = failures.filter(is_deferred), failures.filter(pc.invert(is_deferred))
+            part = self.commit(name, unit, rows, failures, deferred[0])
+            waiting = describe_failures(deferred)
+            waiting += [""] * (deferred.num_rows - len(waiting))
         ray.get(self.attempts.end.remote(number))  # it may be killed when the last unit has answered
         return {
-            "rows": unit.inputs.num_rows - failures.num_rows,
+            "rows": unit.inputs.num_rows - failures.num_rows - len(waiting),
+            "deferred": waiting,
             "failed": failures.num_rows,
             "bytes": part.bytes,
             "failures": describe_failures(failures),
             "stages": failures["stage"].to_pylist(),
         }
 
-    def commit(self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table) -> Part:
+    def commit(
+        self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table, deferred: pa.ChunkedArray
+    ) -> Part:
         if unit.replaces is None:
             return self.handle.commit(name, rows, failures)
         rows = self.handle.schema.empty_table() if rows is None else rows
-        return self.handle.commit(name, *self.with_others(unit, rows, failures), [unit.replaces.name])
+        return self.handle.commit(name, *self.with_others(unit, rows, failures, deferred), [unit.replaces.name])
 
-    def with_others(self, unit: Unit, rows: pa.Table, failures: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """With what the part that is replaced has of other inputs."""
+    def with_others(
+        self, unit: Unit, rows: pa.Table, failures: pa.Table, deferred: pa.ChunkedArray
+    ) -> tuple[pa.Table, pa.Table]:
+        """With what the part that is replaced has of other inputs, and of those that are deferred."""
         old = self.handle.snapshot([unit.replaces])
         others = pa.Table.from_batches(old.scan(), old.schema)
-        others = others.filter(pc.invert(pc.is_in(others[old.id_column], value_set=unit.inputs[0])))
+        others = others.filter(
+            pc.or_(
+                pc.invert(pc.is_in(others[old.id_column], value_set=unit.inputs[0])),
+                pc.is_in(others[old.id_column], value_set=deferred),
+            )
+        )
         kept = [] if unit.failures is None else [unit.failures]
         rows = pa.Table.from_arrays([rows[name] for name in old.schema.names], schema=old.schema)
         return pa.concat_tables([rows, others]), pa.concat_tables([failures, *kept])
 
+
+ERRORS = {(True, 2): StoreError, (True, 4): StorageFault, (False, 2): UserError, (False, 4): Fault}
+"""What a worker raised, by whether it is the store's and by its exit code."""
 
 SUMMARY = pa.schema(
     [
@@ -260,5 +302,8 @@ SUMMARY = pa.schema(
         ("number", pa.int64()),
         ("error", pa.string()),
         ("of_store", pa.bool_()),
+        ("code", pa.int64()),
+        ("retries", pa.int64()),
+        ("deferred", pa.list_(pa.string())),
     ]
 )

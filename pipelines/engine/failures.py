@@ -8,6 +8,10 @@ import pyarrow as pa
 
 from feature_store import failure_schema
 
+DEFERRED = "storage"
+"""The stage of an input that could not be read through no fault of its own. It is never committed, so that the input is
+done when the same command runs again."""
+
 
 def failure(one: pa.Table, stage: str, reason: str) -> pa.Table:
     """A row of failures for a table of one input."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Index, Snapshot
+from feature_store.errors import ErrorClass
 from pipelines.engine.summary import Totals, describe_failures
 from pipelines.engine.work import Unit
+from pipelines.files.storage import class_of
 
 
 class Pending:
@@ -26,6 +29,10 @@ class Pending:
         self.snapshot, self.totals = snapshot, totals
         self.retry_failed, self.redo_changed = retry_failed, redo_changed
         self.done, self.failures = Index.of(snapshot), snapshot.failures()
+        # Versions before 0.2.0 noted throttles and lost connections as failures of the input.
+        self.failures = self.failures.filter(
+            pa.array([not is_of_storage(row) for row in self.failures.to_pylist()], pa.bool_())
+        )
         self.failed_at = {id_: row for row, id_ in enumerate(self.failures[0].to_pylist())}
         self.changed: list[pa.Table] = []
         self.tried_again: list[pa.Array] = []
@@ -109,6 +116,12 @@ class Pending:
             if failures is not None:
                 failures = failures.filter(pc.invert(pc.is_in(failures[0], value_set=tried)))
             yield Unit(inputs.slice(start, end - start).drop_columns("part").combine_chunks(), part, failures)
+
+
+def is_of_storage(failure: Mapping[str, Any]) -> bool:
+    """Whether a failure says nothing of its input, because storage or the credentials were ill."""
+    kinds = (ErrorClass.STORAGE, ErrorClass.ACCOUNT)
+    return failure["stage"] in ("list", "read") and class_of(failure["reason"], failure["uri"]) in kinds
 
 
 def with_tries(inputs: pa.Table, tries: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:

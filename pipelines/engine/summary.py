@@ -26,6 +26,8 @@ class Totals:
         elsewhere: an input that lies elsewhere than the one whose row it counts as done by; "" if none was found, None
             where none was looked at.
         units, bytes: of the parts that this run committed.
+        retries: requests to storage that workers made again.
+        deferred: inputs that ill storage kept from being read; ``deferred_shown`` names some with the reason.
         failures: some inputs without a row, "id: stage: reason".
         cpu: seconds that the workers' processors were busy.
         begun, ended: when the first unit began and the last one ended, seconds since 1970.
@@ -39,6 +41,9 @@ class Totals:
     failed: int = 0
     units: int = 0
     bytes: int = 0
+    retries: int = 0
+    deferred: int = 0
+    deferred_shown: list[str] = field(default_factory=list)
     changed: int = 0
     elsewhere: str | None = None
     failures: list[str] = field(default_factory=list)
@@ -59,6 +64,9 @@ class Totals:
         self.units += 1
         self.bytes += summary["bytes"]
         self.cpu += summary["cpu"]
+        self.retries += summary["retries"]
+        self.deferred += len(summary["deferred"])
+        self.deferred_shown += list(filter(None, summary["deferred"]))[: EXAMPLES - len(self.deferred_shown)]
         self.show(summary["failures"])
         self.begun, self.ended = min(self.begun, summary["begun"]), max(self.ended, summary["ended"])
 
@@ -73,6 +81,8 @@ class Totals:
             shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
             shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
             shown |= {"parts": self.units, "megabytes": round(self.bytes / 1e6, 1)}
+        if self.retries:
+            shown["storage_asked_again"] = self.retries
         if self.plan:
             shown["workers"] = self.plan.describe()
         return shown

@@ -12,25 +12,18 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store import Dataset, Store, feature_schema
-from feature_store.errors import CONNECTION_SIGNS, CREDENTIAL_SIGNS, DENIED_SIGNS, shows
-from feature_store.uris import split
-from pipelines.engine.failures import Failures
+from pipelines.engine.failures import DEFERRED, Failures
 from pipelines.engine.memory import MemoryBackoff, is_device_lost
-from pipelines.errors import UserError
 from pipelines.features import decode
 from pipelines.features.backbones import Backbone
 from pipelines.features.columns import Values, as_column, joined
 from pipelines.features.detectors import Detector, Fit
-from pipelines.features.fetch import ReadError, read
+from pipelines.features.fetch import ReadError, UnreadStreak, read
 from pipelines.features.preprocess import Preprocess
-from pipelines.inputs import shards
 
 Network = Backbone | Detector
 Outputs = dict[str, Values]
 """Of a batch of images, by name."""
-
-LOST_READS = 8
-"""In a row that only a lost connection explains."""
 
 
 @dataclass(frozen=True)
@@ -44,67 +37,6 @@ class Loaded:
     width: int
     height: int
     pixels: np.ndarray | None
-
-
-class Lost:
-    """Whether the images of a unit of ``count`` fail because nothing can be read, which is no fault of theirs.
-
-    Attributes:
-        reasons: of the last reads in a row that credentials or the connection made fail, without the names of files.
-        said: the last of them, as it was.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.reasons: list[str] = []
-        self.said = ""
-
-    def reset(self) -> None:
-        """An image was read."""
-        self.reasons = []
-
-    def add(self, reason: str, uri: str) -> None:
-        """The image at ``uri`` could not be read.
-
-        Raises:
-            UserError: nothing can be; ``LOST_READS`` are enough, because each may take seconds.
-        """
-        self.said, reason = reason, without_names(reason, uri)
-        self.reasons = [*self.reasons, reason] if shows(reason, CREDENTIAL_SIGNS + CONNECTION_SIGNS) else []
-        if len(self.reasons) == LOST_READS and not self.denied:
-            self.tell()
-
-    def end(self) -> None:
-        """The unit is read.
-
-        Raises:
-            UserError: as for ``add``; some images alone may well be denied, but a whole unit of them is told, too.
-        """
-        if len(self.reasons) > 1 and (not self.denied or len(self.reasons) == self.count):
-            self.tell()
-
-    @property
-    def denied(self) -> bool:
-        return any(shows(reason, DENIED_SIGNS) for reason in self.reasons)
-
-    def tell(self) -> None:
-        raise UserError(
-            f"{len(self.reasons)} images in a row could not be read, for want of a connection or of credentials, so "
-            f"none of them is noted as failed. The last said: {self.said}. What was committed is kept: put this "
-            "right, run the same command again, and it goes on from there."
-        )
-
-
-def without_names(reason: str, uri: str) -> str:
-    """What is said of a file without what it is called, which may be anything: ``Expired``, say."""
-    _, place = shards.parse(uri) or ("", uri)
-    host, below = "", place
-    if "://" in place:
-        address, below, _ = split(place)
-        host = address.partition("://")[2].rpartition("@")[2].rstrip("/")
-    for name in (place, f"{host}/{below}", f"'{below}'", f"'{host}'"):
-        reason = reason.replace(name, "...")
-    return reason
 
 
 class Featurizer:
@@ -135,13 +67,13 @@ class Featurizer:
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
         """The images that can be read, in order, ``ahead`` of the caller."""
         waiting: deque[tuple[dict, Future | None]] = deque()
-        rows, lost = iter(unit.to_pylist()), Lost(unit.num_rows)
+        rows, unread = iter(unit.to_pylist()), UnreadStreak(unit.num_rows)
         while True:
             for row in islice(rows, self.ahead - len(waiting)):
                 future = None if row["problem"] else self.pool.submit(attempt, row, self.backbone.preprocess)
                 waiting.append((row, future))
             if not waiting:
-                return lost.end()
+                return unread.end()
             row, future = waiting.popleft()
             image_id, uri, version = row["image_id"], row["uri"], row["version"]
             if future is None:
@@ -151,14 +83,14 @@ class Featurizer:
                 case Loaded() as image:
                     yield image
                 case ReadError() as error:
-                    failures.add(image_id, uri, version, "read", str(error))
-                    lost.add(str(error), uri)
+                    failures.add(image_id, uri, version, DEFERRED if error.is_of_storage else "read", str(error))
+                    unread.add(error)
                     continue
                 case decode.DecodeError() as error:
                     failures.add(image_id, uri, version, "decode", str(error))
                 case error:  # whatever is wrong with this image, the others are not to blame
                     failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
-            lost.reset()
+            unread.reset()
 
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from pyarrow import fs
 
 from feature_store import uris
-from feature_store.errors import StoreError
+from feature_store.errors import ErrorClass, StoreError
+from feature_store.retry import retried
 from feature_store.uris import split
 from pipelines.errors import UserError
 from pipelines.files.buckets import objects
+from pipelines.files.storage import as_user_error, class_of
 
 SORTED_AT_ONCE = 65_536
 """Entries of a folder that are put in order; a larger one comes in so many stretches, and is never held whole."""
@@ -31,7 +33,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return uris.locate(uri, _file_system)
     except (StoreError, OSError) as error:
-        raise UserError(str(error)) from error
+        raise as_user_error(str(error), error, uri) from error
 
 
 @cache
@@ -60,9 +62,9 @@ def version_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
 
 def type_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
     try:
-        return filesystem.get_file_info(path).type
+        return retried(lambda: filesystem.get_file_info(path).type)
     except OSError as error:
-        raise UserError(f"Cannot look at {path}: {error}") from error
+        raise as_user_error(f"Cannot look at {path}: {error}", error, path) from error
     except ValueError as error:
         raise UserError(f"Cannot look at {path}: {error}; expected names between the slashes") from error
 
@@ -108,7 +110,7 @@ def walk(
     try:
         yield from _in_bucket(filesystem, root, begin) if bucket else _walk(filesystem, root, enter)
     except OSError as error:
-        raise UserError(f"Cannot list {root}: {error}") from error
+        raise as_user_error(f"Cannot list {root}: {error}", error, root) from error
 
 
 def _walk(filesystem: fs.FileSystem, root: str, enter: Callable[[str], bool]) -> Iterator[File]:
@@ -121,7 +123,7 @@ def _walk(filesystem: fs.FileSystem, root: str, enter: Callable[[str], bool]) ->
         try:
             child = next(children, None)
         except OSError as error:
-            if folder == root:
+            if folder == root or class_of(error, folder) is ErrorClass.STORAGE:
                 raise
             yield File(folder + "/", None, f"cannot list the folder: {error}")
             child = None

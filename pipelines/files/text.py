@@ -10,10 +10,13 @@ import codecs
 import io
 from collections.abc import Iterator
 
+import pyarrow as pa
 from pyarrow import fs
 
+from feature_store.retry import retried
 from pipelines.errors import UserError
 from pipelines.files.filesystems import locate
+from pipelines.files.storage import as_user_error, open_stream
 
 MAX_LINE = 16 << 20
 """Characters of a line. A compressed file of some kilobytes can hold a line that fills the memory."""
@@ -21,6 +24,7 @@ MAX_EXPANSION, ALWAYS_ALLOWED = 100, 256 << 20
 """A compressed file that is read whole may be so many times its size once unpacked, or so many bytes. Text becomes four
 to ten times smaller, JSON with many repetitions thirty."""
 BLOCK = 1 << 20
+PACKED = (".gz", ".bz2", ".zst", ".lz4")
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -99,8 +103,15 @@ def read_text(path: str) -> str:
     filesystem, inside = locate(path)
     try:
         return decode(read_bounded(filesystem, inside))
-    except (OSError, TextError) as error:
+    except TextError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise as_user_error(f"{path} cannot be read: {error}", error, path) from None
+
+
+def packing_of(path: str) -> str | None:
+    """How a file of that name is packed, as pyarrow calls it; None for not at all."""
+    return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
 
 
 def read_bounded(filesystem: fs.FileSystem, path: str) -> bytes:
@@ -109,9 +120,9 @@ def read_bounded(filesystem: fs.FileSystem, path: str) -> bytes:
     Raises:
         TextError: it is more than ``MAX_EXPANSION`` times as much as the file, and more than ``ALWAYS_ALLOWED`` bytes.
     """
-    bound = max(ALWAYS_ALLOWED, MAX_EXPANSION * (filesystem.get_file_info(path).size or 0))
+    bound = max(ALWAYS_ALLOWED, MAX_EXPANSION * (retried(lambda: filesystem.get_file_info(path)).size or 0))
     blocks, size = [], 0
-    with filesystem.open_input_stream(path) as stream:
+    with open_stream(filesystem, path, packing_of(path)) as stream:
         while block := stream.read(BLOCK):
             blocks.append(block)
             size += len(block)

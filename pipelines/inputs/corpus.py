@@ -32,14 +32,14 @@ from pyarrow import fs
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
-from pipelines.files.text import TextError, lines_in
+from pipelines.files.storage import as_user_error, open_file, open_stream
+from pipelines.files.text import PACKED, TextError, lines_in, packing_of
 from pipelines.inputs.unique_ids import Seen
 
 FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
 DIGITS = 9
 """Of a line's number as an id."""
-PACKED = (".gz", ".bz2", ".zst", ".lz4")
 OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
 """Suffixes of what is not read; as lines it would be no text."""
 IDS = "expected text or a whole number, or no ids at all"
@@ -79,7 +79,7 @@ class Corpus:
         corpus = cls(source, target, columns)
         for path in corpus.paths:
             filesystem, inside = filesystems.locate(path)
-            if filesystem.get_file_info(inside).type != fs.FileType.File:
+            if filesystems.type_of(filesystem, inside) != fs.FileType.File:
                 raise UserError(f"text: there is no file {path}")
             if kind_of(path) != "lines" and target is not None:
                 raise UserError(
@@ -98,7 +98,7 @@ class Corpus:
         digest = hashlib.sha256(json.dumps(self.columns).encode())
         for path in self.paths:
             filesystem, inside = filesystems.locate(path)
-            with filesystem.open_input_stream(inside, compression=None) as file:
+            with open_stream(filesystem, inside, None) as file:
                 content = hashlib.file_digest(file, "sha256")
             digest.update(content.digest())
         return digest.hexdigest()
@@ -180,24 +180,19 @@ def kind_of(path: str) -> str:
     return suffix if suffix in READERS else "lines"
 
 
-def packing_of(path: str) -> str | None:
-    """How a file of that name is packed, as pyarrow calls it; None for not at all."""
-    return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
-
-
 def lines_of(path: str) -> Iterator[str]:
     """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
     filesystem, inside = filesystems.locate(path)
     number = 1
     try:
-        with filesystem.open_input_stream(inside, compression=packing_of(path)) as unpacked:
+        with open_stream(filesystem, inside, packing_of(path)) as unpacked:
             for line in lines_in(unpacked):
                 yield line.removesuffix("\n").removesuffix("\r")
                 number += 1
     except TextError as error:
         raise UserError(f"text: {path}: {error}") from None
     except OSError as error:
-        raise UserError(f"text: {path} cannot be read at line {number:,}: {error}") from None
+        raise as_user_error(f"text: {path} cannot be read at line {number:,}: {error}", error, path) from None
 
 
 def from_lines(path: str, columns: tuple[str, str]) -> Iterator[Row]:
@@ -261,7 +256,7 @@ def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
 def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
     filesystem, inside = filesystems.locate(path)
     try:
-        with pq.ParquetFile(filesystem.open_input_file(inside)) as file:
+        with pq.ParquetFile(open_file(filesystem, inside)) as file:
             names = file.schema_arrow.names
             if columns[0] not in names:
                 raise UserError(f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}")
@@ -275,7 +270,7 @@ def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
                 start += len(batch)
                 yield from map(Row, read[0], ["" if source is None else source for source in read[1]], read[2])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"text: {path} cannot be read: {error}") from None
+        raise as_user_error(f"text: {path} cannot be read: {error}", error, path) from None
 
 
 READERS = {"lines": from_lines, "tsv": from_tsv, "jsonl": from_jsonl, "parquet": from_parquet}

@@ -29,9 +29,11 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 from pyarrow import fs
 
+from feature_store.errors import ErrorClass
 from feature_store.index import hash_texts
 from pipelines.errors import UserError
 from pipelines.files.filesystems import File, as_uri, locate, suffix_of, type_of, version_of, walk
+from pipelines.files.storage import as_user_error, class_of, open_file
 from pipelines.inputs import shards
 from pipelines.inputs.listing_formats import LISTINGS, READERS, SAVED, SCHEMA, Row, saving
 from pipelines.inputs.unique_ids import Seen
@@ -184,7 +186,7 @@ class Listing:
                 version = version_of(filesystem, filesystem.get_file_info(path))
                 yield from self._members(shards.tar_members(filesystem, path, version), filesystem, path, name)
                 return
-            with filesystem.open_input_file(path) as file:
+            with open_file(filesystem, path) as file:
                 parquet = pq.ParquetFile(file) if suffix_of(path) == ".parquet" else None
                 if parquet and (column := shards.bytes_column(parquet.schema_arrow)):
                     version = version_of(filesystem, filesystem.get_file_info(path))
@@ -203,10 +205,11 @@ class Listing:
                     uri = row.file if whole else as_uri(filesystem, f"{folder}/{row.file}", self.images)
                     yield row._replace(file=uri)
         except (ValueError, OSError, pa.ArrowException) as error:
-            if of_glob:
+            uri = as_uri(filesystem, path, self.images)
+            if of_glob and class_of(error, uri) is not ErrorClass.STORAGE:
                 yield of_glob._replace(problem=f"cannot be read, its pictures from here on are lost: {error}")
                 return
-            raise UserError(f"images: {as_uri(filesystem, path, self.images)}: {error}") from error
+            raise as_user_error(f"images: {uri}: {error}", error, uri) from error
 
     def _members(
         self, members: Iterator[shards.Member], filesystem: fs.FileSystem, path: str, shard: str

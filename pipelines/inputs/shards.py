@@ -26,7 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from feature_store.errors import ErrorClass
 from pipelines.files.filesystems import version_of
+from pipelines.files.storage import class_of, open_file
 
 TAR_BLOCK = 8 << 20
 """Bytes fetched at once from object storage while the headers of a tar are read. A request takes as long as 2 MB do, so
@@ -84,7 +86,7 @@ def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[
     names: set[str] = set()
     times: Counter[str] = Counter()
     try:
-        with filesystem.open_input_file(path) as file:
+        with open_file(filesystem, path) as file:
             size = file.size()
             local = isinstance(filesystem, fs.LocalFileSystem)
             buffered = io.BufferedReader(file, 4096 if local else TAR_BLOCK)
@@ -103,6 +105,8 @@ def tar_members(filesystem: fs.FileSystem, path: str, version: str) -> Iterator[
                     files[posixpath.normpath(info.name)] = member
                 yield member
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and class_of(error, path) is ErrorClass.STORAGE:
+            raise
         yield Member("", "", version, f"not a whole tar archive, its members from here on are lost: {error}")
 
 

@@ -181,7 +181,7 @@ def test_lost_credentials_are_told():
     said = "When writing to key 'x' in bucket 'b': AWS Error ACCESS_DENIED during PutObject operation: Access Denied"
     assert cause_of(OSError(said)).startswith("the credentials are missing")
     assert cause_of(OSError(errno.ENOSPC, "No space left on device")).startswith("the disk is full")
-    assert cause_of(OSError("Connection reset")) == "Connection reset"
+    assert cause_of(OSError("something else")) == "something else"
 
 
 @pytest.mark.parametrize("kind", ["uri", "memory", "object", "subtree", "mock"])

@@ -101,3 +101,24 @@ def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, fold
     (left,) = Pending(dataset.snapshot(), totals).chunks([listed])
     assert (left[0].to_pylist(), totals.done_before, totals.elsewhere) == (["0.jpg"], 2, expected)
     assert (f"read from elsewhere: {expected}." in (totals.hint(False) or "")) == bool(expected)
+
+
+def test_failures_of_ill_storage_that_older_versions_committed_are_tried_again_unasked(tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=ROWS)
+    failed = {
+        "slow": ("read", "AWS Error SLOW_DOWN during HeadObject operation: Please reduce your request rate."),
+        "away": ("read", "AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 7, Couldn't connect"),
+        "expired": ("read", "AWS Error UNKNOWN (HTTP status 400) during GetObject operation: ExpiredToken"),
+        "gone": ("read", "no such file"),
+        "broken": ("decode", "broken picture: timed out"),
+        "SlowDown": ("read", "[Errno 13] Failed to open local file 's3://b/SlowDown'"),
+    }
+    rows = [{"image_id": name, "uri": f"s3://b/{name}", "version": None, "stage": stage, "reason": reason, "tries": 1}
+            for name, (stage, reason) in failed.items()]  # fmt: skip
+    with dataset.begin() as term:
+        failures = pa.Table.from_pylist(rows, failure_schema())
+        term.handle.commit(term.handle.part_name(failed), None, failures)
+    totals = Totals()
+    (left,) = Pending(dataset.snapshot(), totals).chunks([chunk(*failed)])
+    assert left[0].to_pylist() == ["slow", "away", "expired"]
+    assert totals.failed_before == 3

@@ -14,8 +14,8 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.features import fetch
-from pipelines.features.featurizer import Lost
-from pipelines.features.fetch import ReadError
+from pipelines.features.fetch import ReadError, UnreadStreak
+from pipelines.files.storage import class_of
 from pipelines.inputs import listing, shards
 from pipelines.inputs.listing import SHARDS_AHEAD, Listing
 from tests.worlds import hostile
@@ -316,9 +316,9 @@ class Counted(io.BytesIO):
     def size(self) -> int:
         return len(self.getbuffer())
 
-    def readinto(self, buffer) -> int:
+    def read_at(self, size: int, position: int) -> bytes:
         self.reads += 1
-        return super().readinto(buffer)
+        return bytes(self.getbuffer()[position : position + size])
 
 
 @pytest.mark.parametrize(("member", "count"), [(10_000, 2_000), (100_000, 200), (1_000_000, 20)])
@@ -462,13 +462,13 @@ def test_an_error_that_stays_is_no_images_fault(flaky_row):
     """It is told again for each row, and so tells that the connection is lost."""
     flaky_row(0)
     Flaky.errors = [UNPLUGGED]
-    lost = Lost(100)
-    with pytest.raises(UserError, match="8 images in a row could not be read, for want of a connection"):
+    streak = UnreadStreak(100)
+    with pytest.raises(UserError, match="8 images in a row could not be read, for want of storage"):
         for row in range(50, 100):
             try:
                 flaky_row(row)
             except OSError as error:
-                lost.add(str(error), "s3://b/t.parquet")
+                streak.add(ReadError(str(error), class_of(error, "s3://b/t.parquet")))
 
 
 def test_a_glob_of_tables_with_uris(tmp_path):
