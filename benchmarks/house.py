@@ -141,7 +141,7 @@ def calls(root: Path) -> dict[str, dict]:
                      "--outputs", "pooled"],
         "train": ["show_tell.small", "data.store=store", "data.captions=captions.jsonl", "text.min_count=1", *worker],
         "caption": ["--store", "store", "--model", "runs/show_tell.small", "--out", "captioned"],
-        "train a translator": ["encdec.small", *text, "text.vocab_size=60", *worker],
+        "train a translator": ["encdec.small", *text, "text.size=60", *worker],
         "translate": ["text.en", "--model", "runs/encdec.small", "--out", "translated"],
     }  # fmt: skip
     entered = {}

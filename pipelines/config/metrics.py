@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import Literal, get_args
 
 from pipelines.config.choices import Tokenizer
+
+CaptionMetric = Literal["CIDEr", "BLEU-4", "loss"]
+PairMetric = Literal["BLEU", "chrF", "loss"]
+"""What may choose the best epoch and end a training early."""
 
 BLEU_TOKENIZERS: tuple[str, ...] = get_args(Tokenizer)[3:]
 """Those of sacrebleu."""
@@ -38,5 +42,5 @@ def best_of(lines: list[dict[str, float]], metric: str) -> dict[str, float]:
     return max((line for line in lines if "val_loss" in line), key=lambda line: value_of(line, metric))
 
 
-VALIDATED = ("val_loss", "CIDEr", "BLEU-4", "BLEU", "chrF")
+VALIDATED = ("val_loss", *(name for name in (*get_args(CaptionMetric), *get_args(PairMetric)) if name != "loss"))
 """What a run may have of a validation, of captions or translations, by the names in its metrics.jsonl."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from pipelines.config.metrics import CaptionMetric, PairMetric
 from pipelines.config.sections import Count, NotNegative, Positive, Section, Share, Whole, number
 from rnncond import objectives
 from rnncond.objectives import Baseline, DecayKind
@@ -64,13 +65,13 @@ SCHEDULES = {
 class EarlyStopping(Section):
     """When to end before ``epochs``, and which epoch is the best."""
 
-    metric: Literal["CIDEr", "BLEU-4", "loss"] = "CIDEr"
+    metric: CaptionMetric = "CIDEr"
     patience: Count | None = None
     """Validations without a better value before training ends; null: never."""
 
 
 class PairEarlyStopping(EarlyStopping):
-    metric: Literal["BLEU", "chrF", "loss"] = "BLEU"
+    metric: PairMetric = "BLEU"
 
 
 class CrossEntropy(Section):

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pipelines.config.metrics import CaptionMetric, PairMetric
 from pipelines.config.sections import Count, Positive, Section, number
 from pipelines.config.yaml_core import Written, scalars, structure
 
@@ -236,8 +237,8 @@ def dotted(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class CaptionTune(Tune):
-    metric: Literal["CIDEr", "BLEU-4", "loss"] | None = None
+    metric: CaptionMetric | None = None
 
 
 class PairTune(Tune):
-    metric: Literal["BLEU", "chrF", "loss"] | None = None
+    metric: PairMetric | None = None

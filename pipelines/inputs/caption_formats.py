@@ -15,6 +15,7 @@ Ids are compared as text, so that 5 is "5".
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import unicodedata
@@ -27,7 +28,7 @@ from pyarrow import fs
 from pipelines.console import tell
 from pipelines.errors import UserError
 from pipelines.files.filesystems import as_uri, locate
-from pipelines.files.jsonl import refuse_halves, shown
+from pipelines.files.jsonl import from_json, refuse_halves, shown
 from pipelines.files.text import read_text
 from pipelines.inputs.entries import naming, numbered_lines, parse_each, value_of
 
@@ -64,6 +65,35 @@ class Captioned:
     captions: tuple[str, ...]
     aliases: tuple[str, ...] = field(default=(), compare=False)
     id_from_name: bool = field(default=False, compare=False)
+
+
+def read_file(path: str) -> list[Captioned]:
+    """The captioned images of one file, with the splits that it names.
+
+    Raises:
+        UserError: it is of no format that is known here, or an entry is not as its format has it.
+    """
+    text = read_text(path)
+    start = text.lstrip()
+    if start.startswith("{"):
+        return from_objects(path, text)
+    if re.match(FLICKR_LINE, start):
+        return from_flickr(path, text)
+    first = start.split("\n", 1)[0][:80]
+    raise UserError(f"{path} is not a file of captions: it begins with {first!r}. {EXPECTED}")
+
+
+def from_objects(path: str, text: str) -> list[Captioned]:
+    """The formats in JSON: one object, or one a line."""
+    try:
+        whole = from_json(text)
+    except json.JSONDecodeError:
+        return parse_each(path, numbered_lines(text), lambda line: from_listing(from_json(line)), EXPECTED)
+    except ValueError as error:
+        raise UserError(f"{path}: the first JSON object cannot be read: {error}. {EXPECTED}") from None
+    if "images" not in whole:
+        return parse_each(path, [("line 1", whole)], from_listing, EXPECTED)
+    return from_coco(path, whole) if "annotations" in whole else from_karpathy(path, whole)
 
 
 def from_listing(entry: Any) -> Captioned:

@@ -9,7 +9,6 @@ Flickr's lines; see ``caption_formats``. A file that names no split at all has i
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,19 +19,8 @@ from pyarrow import fs
 
 from pipelines.errors import UserError
 from pipelines.files.filesystems import locate, type_of
-from pipelines.files.jsonl import from_json
-from pipelines.files.text import read_text
-from pipelines.inputs.caption_formats import (
-    EXPECTED,
-    FLICKR_LINE,
-    Captioned,
-    from_coco,
-    from_flickr,
-    from_karpathy,
-    from_listing,
-    names_in,
-)
-from pipelines.inputs.entries import naming, numbered_lines, parse_each
+from pipelines.inputs.caption_formats import EXPECTED, Captioned, names_in, read_file
+from pipelines.inputs.entries import naming
 
 
 def read_captions(path: str | Path) -> list[Captioned]:
@@ -70,35 +58,6 @@ def files_of(path: str) -> list[str]:
     if not names:
         raise UserError(f"The folder {path} has no file captions_*.json. Name the file of captions itself.")
     return [f"{path.rstrip('/')}/{name}" for name in names]
-
-
-def read_file(path: str) -> list[Captioned]:
-    """The captioned images of one file, with the splits that it names.
-
-    Raises:
-        UserError: see ``read_captions``.
-    """
-    text = read_text(path)
-    start = text.lstrip()
-    if start.startswith("{"):
-        return from_objects(path, text)
-    if re.match(FLICKR_LINE, start):
-        return from_flickr(path, text)
-    first = start.split("\n", 1)[0][:80]
-    raise UserError(f"{path} is not a file of captions: it begins with {first!r}. {EXPECTED}")
-
-
-def from_objects(path: str, text: str) -> list[Captioned]:
-    """The formats in JSON: one object, or one a line."""
-    try:
-        whole = from_json(text)
-    except json.JSONDecodeError:
-        return parse_each(path, numbered_lines(text), lambda line: from_listing(from_json(line)), EXPECTED)
-    except ValueError as error:
-        raise UserError(f"{path}: the first JSON object cannot be read: {error}. {EXPECTED}") from None
-    if "images" not in whole:
-        return parse_each(path, [("line 1", whole)], from_listing, EXPECTED)
-    return from_coco(path, whole) if "annotations" in whole else from_karpathy(path, whole)
 
 
 def distinct(examples: list[Captioned]) -> list[Captioned]:

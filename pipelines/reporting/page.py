@@ -14,6 +14,7 @@ from pipelines.reporting import charts, sentences
 from pipelines.reporting.load import Found
 
 TILES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE_L", "SPICE", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU", "chrF", "TER")
+"""Scores in the order in which they are shown; others follow."""
 
 
 CURVES = (
@@ -53,7 +54,7 @@ def render(half: ModuleType, found: Found, groups: Mapping[str, Sequence], grown
         model=model,
         unit=half.UNIT,
         rank=half.RANK,
-        tiles=[(name, scores[name]) for name in TILES if name in scores],
+        tiles=[(name, scores[name]) for name in dict.fromkeys([*TILES, *scores]) if name in scores],
         histogram=charts.histogram(each, across=half.RANK, unit=half.UNIT) if len(each) > 1 else None,
         curves=curves(found.metrics),
         groups=groups,
