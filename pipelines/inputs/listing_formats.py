@@ -17,7 +17,6 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import json_object, refuse_halves, shown
 from pipelines.files.text import lines_in
 
-LISTINGS = (".txt", ".csv", ".jsonl", ".parquet")
 FILE_COLUMNS = ("uri", "file", "path", "filename", "image")
 SAVED = {b"rnncond": b"listing"}
 """In the schema of a listing that was saved: its ids are unique, its uris whole."""
@@ -100,6 +99,7 @@ def read_parquet(file) -> Iterator[Row]:
 
 
 READERS = {".txt": read_lines, ".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+LISTINGS = tuple(READERS)
 
 
 def _file_column(columns) -> str:
