@@ -94,7 +94,7 @@ def test_sockets_lie_where_their_addresses_are_short_enough(no_folders, monkeypa
         connection.temporary_folder()
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setattr(connection, "SHORT", ("/none",))
-    with pytest.raises(UserError, match="TMPDIR is .*Set RAY_TMPDIR"):
+    with pytest.raises(UserError, match=r"TMPDIR is .*Set RAY_TMPDIR"):
         connection.temporary_folder()
 
 
