@@ -1,7 +1,9 @@
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 
 from pipelines.config.metrics import best_of
@@ -224,10 +226,109 @@ def test_beam_search_is_what_the_recipe_says(world, tmp_path):
     assert made.decode(batch) == found(3) != found(1)
 
 
-def test_a_loss_that_is_no_number_ends_with_advice(world, tmp_path):
-    made = learner(world, tmp_path, "training.learning_rate=3e38", "training.clip_norm=null")
-    with pytest.raises(UserError, match=r"loss of epoch \d is (nan|inf).*learning_rate"):
+SAMPLING = "training.objective={kind: scheduled_sampling, decay: {kind: linear, c: 0.1}}"
+DIVERGING = ("training.learning_rate=3e38", "training.clip_norm=null")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("show_tell.small", ()),
+        ("show_tell.small", (SAMPLING,)),
+        ("show_tell.small", ("training.objective.kind=self_critical",)),
+        ("show_tell.small", ("training.objective={kind: self_critical, baseline: others, cross_entropy: 0.1}",)),
+        ("show_attend_tell.small", ()),
+        ("show_attend_tell.small", ("model.attention_kind=hard",)),
+        ("show_attend_tell.small", ("model.attention_kind=hard", SAMPLING)),
+    ],
+)
+def test_training_that_diverges_ends_with_advice_whatever_it_minimises(world, tmp_path, recipe, settings):
+    if "self_critical" in str(settings):
+        start = learner(world, tmp_path / "start", "training.epochs=1")
+        start.run()
+        settings = (*settings, f"training.start_from={tmp_path / 'start'}")
+    made = learner(world, tmp_path / "run", *DIVERGING, *settings, recipe=recipe)
+    with pytest.raises(UserError, match=r"diverged: the loss of epoch \d is (nan|-?inf).*learning_rate.*clip_norm"):
         made.run()
+
+
+def test_a_state_that_has_diverged_is_not_saved(world, tmp_path):
+    """Also in the middle of an epoch: a run that is resumed from it could do nothing but diverge again."""
+    made = learner(world, tmp_path, *DIVERGING, "training.checkpoint_steps=2")
+    with pytest.raises(UserError, match="diverged"):
+        made.run()
+    assert made.sink.checkpoint() is None
+    weights = learner(world, tmp_path / "late", "training.epochs=1")
+    weights.train_epoch()
+    next(weights.model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(UserError, match="diverged: the loss of epoch 1 is nan"):
+        weights.end_epoch()
+    assert weights.sink.checkpoint() is None
+
+
+HARD = ("model.attention_kind=hard", "training.learning_rate=1e-12", "training.captions_per_image=3")
+
+
+def baseline_after_a_step(made) -> tuple[float, list[float]]:
+    """Hard attention's baseline after one step, and the log-probability of each caption that the step saw."""
+    seen: list[float] = []
+    regulariser = made.model.regulariser
+
+    def noting(unrolled, log_probs, mask):
+        assert made.model.baseline == 0
+        seen.extend(log_probs.sum(1)[mask.any(1)].tolist())
+        return regulariser(unrolled, log_probs, mask)
+
+    made.model.regulariser = noting
+    made.objective.train()
+    made.update(next(made.parts_of_steps()))
+    return made.model.baseline.item(), seen
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_hard_attentions_baseline_moves_once_a_step(world, tmp_path, accumulate):
+    made = learner(world, tmp_path, *HARD, f"training.accumulate={accumulate}", recipe="show_attend_tell.small")
+    baseline, seen = baseline_after_a_step(made)
+    assert len(seen) > 4 * accumulate
+    assert baseline == pytest.approx(0.1 * sum(seen) / len(seen), rel=1e-4)
+
+
+def test_hard_attentions_baseline_is_that_of_all_ranks(world, tmp_path, monkeypatch):
+    """Another rank that has 6 captions of log-probability -50 each, as the sums of all ranks show it."""
+    made = learner(world, tmp_path, *HARD, recipe="show_attend_tell.small")
+    monkeypatch.setattr(
+        distributed, "total", lambda values: values + torch.tensor([-300.0, 6.0]) if values.shape == (2,) else values
+    )
+    baseline, seen = baseline_after_a_step(made)
+    assert baseline == pytest.approx(0.1 * (sum(seen) - 300) / (len(seen) + 6), rel=1e-4)
+
+
+def test_a_run_of_0_1_0_is_resumed_bit_for_bit(world, tmp_path):
+    """What that version wrote otherwise: names of tensors and of counters, no schemas."""
+    old_names = {"bad_epochs": "waited", "lr_factor": "rate", "best_val_loss": "lowest", "plateau_epochs": "flat"}
+    whole = learner(world, tmp_path / "whole", *DROPOUT)
+    whole.run()
+    broken = learner(world, tmp_path / "broken", *DROPOUT)
+    broken.sink.lives = 4
+    with pytest.raises(Killed):
+        broken.run()
+    state = broken.sink.checkpoint()
+    tensors = safetensors.torch.load(state["state.safetensors"])
+    renamed = {name.replace("optimizer.", "optimiser.", 1): tensor for name, tensor in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    position = json.loads(state["position.json"])
+    del position["schema"]
+    position = {old_names.get(name, name): value for name, value in position.items()}
+    broken.sink.save_checkpoint(
+        position["steps"],
+        state | {"state.safetensors": safetensors.torch.save(renamed), "position.json": json.dumps(position).encode()},
+    )
+    broken.sink.update(schema=None)
+    broken.sink.close()
+    resumed = learner(world, tmp_path / "broken", *DROPOUT)
+    assert resumed.train_state.steps == position["steps"] > 0
+    resumed.run()
+    assert resumed.sink.checkpoint()["state.safetensors"] == whole.sink.checkpoint()["state.safetensors"]
 
 
 def test_early_stopping_ends_the_run(world, tmp_path):
