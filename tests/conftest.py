@@ -1,4 +1,4 @@
-"""What several test files share: one Ray for the session, and generated photographs."""
+"""Fixtures of several test files: one Ray for the session, generated photographs, a bucket, a tree of files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image
 
 
 def pytest_configure():
-    # Ray that starts here makes a token and asks for it from then on, also for the clusters of other tests, which were
-    # begun without one.
+    # A Ray that starts here would make a token and from then on ask every client for it, also those of clusters that
+    # other tests started without one.
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    # Before torch is loaded: threads of several processes wait for one another by spinning, on cores that others need.
+    # This must be set before torch is loaded: its threads wait for one another by spinning, on cores that others need.
     os.environ["OMP_NUM_THREADS"] = "1"
-    # Nobody reads what workers print; by default each Ray looks through its log files ten times a second.
+    # Nobody reads what workers print, and by default each Ray looks through its log files ten times a second.
     os.environ |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3600"}
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # that a training has ended is found out no sooner
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # the end of a training is noticed only then
 
 
 @pytest.fixture(scope="session")
 def ray_cluster():
-    """Ray on this machine with two CPUs, whatever RAY_ADDRESS says; verbs that are called use it."""
+    """Ray on this machine with two CPUs, whatever RAY_ADDRESS says. Verbs that a test calls use it."""
     from pipelines.cluster import connection
 
     with connection.connect("local", cpus=2) as found:
@@ -48,9 +48,9 @@ def make_photos(tmp_path):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """The uri of an empty bucket in a real S3 server on the loopback interface, and what puts an object in it.
+    """The uri of an empty bucket in a real S3 server on the loopback interface, and a function that fills it.
 
-    It is found by AWS_ENDPOINT_URL, as on any cluster; a Ray that runs already does not know it.
+    Clients find the server by AWS_ENDPOINT_URL, as on any cluster; a Ray that is running already does not know it.
     """
     server = pytest.importorskip("moto.server")
     import boto3
@@ -76,7 +76,7 @@ def bucket(monkeypatch):
 
 @pytest.fixture
 def cluster_that_knows_this_file(ray_cluster):
-    """Ray's workers cannot import the files of tests; what they need of these travels with what they are sent."""
+    """Ray's workers cannot import the files of tests, so code from these is sent along with each task."""
     import ray
 
     own = [module for name, module in sys.modules.items() if name.startswith("tests.") and "test_" in name]

@@ -54,9 +54,9 @@ def commit(root: Path, kind: str, rows: pa.Table, failures: pa.Table | None) -> 
 
 
 EXPECTED = {
-    "What was said of one picture": [("two dogs", -1.0, [{"caption": "two dogs", "score": -1.0}])],
+    "The caption of one picture": [("two dogs", -1.0, [{"caption": "two dogs", "score": -1.0}])],
     "Pictures by a word": [("dogs/1.jpg", "two dogs", -1.0)],
-    "The captions said most often": {("a cat", 1), ("two dogs", 1)},
+    "The most frequent captions": {("a cat", 1), ("two dogs", 1)},
     "How many pictures failed": [("decode", "truncated", 1, "bad.jpg")],
     "Pictures with features and without": [("wide.jpg", "wide.jpg")],
     "Captions beside": [("cat.jpg", 90, 10, "a cat")],
