@@ -1,4 +1,4 @@
-"""What ``rnncond report`` finds in OUT: of a run, of an evaluation, or of what a verb that decodes wrote."""
+"""The data of a report: what a run, an evaluation or a verb that decodes left in OUT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = 5
 
 
 @dataclass
-class Found:
+class ReportData:
     """What OUT has; anything may be missing. ``total`` counts the captions or translations of which ``rows`` are some
     or all."""
 
@@ -43,49 +43,54 @@ class Found:
         )
 
 
-def read(out: str, count: int, fingerprint: str | None = None) -> Found:
+def read(out: str, count: int, fingerprint: str | None = None) -> ReportData:
     """Everything in OUT that the page shows; of what was not scored, ``count`` rows spread over all.
 
     Raises:
         UserError: there is nothing to show, or a file is not as it was written.
     """
-    found = Found(out)
+    content = ReportData(out)
     folder = Path(out)
     try:
-        found.evaluation, found.run = read_object(folder / SUMMARY), read_object(folder / "run.json")
-        found.rows = read_objects(folder / ROWS)
-        found.metrics, found.samples = read_objects(folder / "metrics.jsonl"), read_objects(folder / "samples.jsonl")
-        found.recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
+        content.evaluation, content.run = read_object(folder / SUMMARY), read_object(folder / "run.json")
+        content.rows = read_objects(folder / ROWS)
+        content.metrics, content.samples = (
+            read_objects(folder / "metrics.jsonl"),
+            read_objects(folder / "samples.jsonl"),
+        )
+        content.recipe = (
+            (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
+        )
     except (ValueError, OSError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run the verb that wrote it again.") from None
-    found.failures, found.total = list(found.evaluation.get("missing", [])), len(found.rows)
-    if not found.rows:
-        read_output(found, count, fingerprint)
-    if not (found.rows or found.metrics):
+    content.failures, content.total = list(content.evaluation.get("missing", [])), len(content.rows)
+    if not content.rows:
+        read_output(content, count, fingerprint)
+    if not (content.rows or content.metrics):
         raise UserError(
             f"{out} has nothing to show: no run of `rnncond train`, no results of `rnncond evaluate`, and no output of "
             "`rnncond caption` or `rnncond translate`."
         )
-    return found
+    return content
 
 
-def read_output(found: Found, count: int, fingerprint: str | None) -> None:
+def read_output(content: ReportData, count: int, fingerprint: str | None) -> None:
     """Rows of a store with captions or translations, if OUT is one."""
-    kinds = results.output_kinds(found.out)
+    kinds = results.output_kinds(content.out)
     if not kinds:
         return
-    dataset = Store(found.out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None)
+    dataset = Store(content.out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None)
     snapshot = dataset.snapshot()
     rows = results.spread(dataset, count)
     if dataset.kind == results.TRANSLATIONS.name:
-        found.rows = [translation_results.as_row(row) for row in rows]
+        content.rows = [translation_results.as_row(row) for row in rows]
     else:
-        found.rows = [caption_results.as_row(row, dataset.recipe["places"]) for row in rows]
+        content.rows = [caption_results.as_row(row, dataset.recipe["places"]) for row in rows]
     unit = results.TRANSLATIONS.unit if dataset.kind == results.TRANSLATIONS.name else results.CAPTIONS.unit
-    found.evaluation = results.about_output(dataset.recipe) | {unit: snapshot.rows}
-    found.total = snapshot.rows
+    content.evaluation = results.about_output(dataset.recipe) | {unit: snapshot.rows}
+    content.total = snapshot.rows
     failures = snapshot.failures().to_pylist()
-    found.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
+    content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -96,19 +101,19 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     return of_objects(read_lines(path), path)
 
 
-def of_objects(found: list[Any], path: Path) -> list[dict[str, Any]]:
-    """``found`` itself; ValueError where anything in it is no JSON object."""
-    for value in found:
+def of_objects(values: list[Any], path: Path) -> list[dict[str, Any]]:
+    """``values`` themselves; ValueError where any of them is no JSON object."""
+    for value in values:
         if not isinstance(value, dict):
             raise ValueError(f"{path.name} has {json.dumps(value)[:60]}, expected a JSON object")
-    return found
+    return values
 
 
-def by_epoch(samples: Iterable[Mapping[str, Any]], name: str, said: str) -> dict[str, list[tuple[int, str]]]:
-    """What was said of each example at a few epochs, from the first to the last; nothing of a single epoch.
+def by_epoch(samples: Iterable[Mapping[str, Any]], id_key: str, text_key: str) -> dict[str, list[tuple[int, str]]]:
+    """The text of each example after a few epochs, from the first to the last; nothing where there is one epoch alone.
 
     Args:
-        name, said: keys of the example's id and of what was said of it.
+        id_key, text_key: keys of the example's id and of its caption or translation.
     """
     samples = list(samples)
     epochs = sorted({sample["epoch"] for sample in samples})
@@ -118,5 +123,5 @@ def by_epoch(samples: Iterable[Mapping[str, Any]], name: str, said: str) -> dict
     stages: dict[str, list[tuple[int, str]]] = {}
     for sample in samples:
         if sample["epoch"] in chosen:
-            stages.setdefault(sample[name], []).append((sample["epoch"], sample[said]))
+            stages.setdefault(sample[id_key], []).append((sample["epoch"], sample[text_key]))
     return stages

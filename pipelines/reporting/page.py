@@ -8,10 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jinja2
-
 from pipelines.reporting import charts, sentences
-from pipelines.reporting.load import Found
+from pipelines.reporting.load import ReportData
+from pipelines.reporting.templating import environment
 
 TILES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE_L", "SPICE", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU", "chrF", "TER")
 """Scores in the order in which they are shown; others follow."""
@@ -39,48 +38,49 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return drawn
 
 
-def render(half: ModuleType, found: Found, groups: Mapping[str, Sequence], grown: Sequence) -> str:
-    scores = found.evaluation.get("scores", {})
-    each = [row["scores"][half.RANK] for row in found.rows if half.RANK in row.get("scores", {})]
-    model = found.evaluation.get("model", {})
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipelines.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["whole_words"] = sentences.whole_words
-    return environment.get_template(half.TEMPLATE).render(
-        title=model.get("system") or Path(found.out).absolute().name,
-        found=found,
-        evaluation=found.evaluation,
+def render(part: ModuleType, content: ReportData, groups: Mapping[str, Sequence], grown: Sequence) -> str:
+    scores = content.evaluation.get("scores", {})
+    each = [row["scores"][part.RANK] for row in content.rows if part.RANK in row.get("scores", {})]
+    model = content.evaluation.get("model", {})
+    templates = environment()
+    templates.filters["whole_words"] = sentences.whole_words
+    return templates.get_template(part.TEMPLATE).render(
+        title=model.get("system") or Path(content.out).absolute().name,
+        content=content,
+        evaluation=content.evaluation,
         model=model,
-        unit=half.UNIT,
-        rank=half.RANK,
+        unit=part.UNIT,
+        rank=part.RANK,
         tiles=[(name, scores[name]) for name in dict.fromkeys([*TILES, *scores]) if name in scores],
-        histogram=charts.histogram(each, across=half.RANK, unit=half.UNIT) if len(each) > 1 else None,
-        curves=curves(found.metrics),
+        histogram=charts.histogram(each, across=part.RANK, unit=part.UNIT) if len(each) > 1 else None,
+        curves=curves(content.metrics),
         groups=groups,
-        notes=notes(found.total, half),
+        notes=notes(content.total, part),
         grown=grown,
-        settings=settings(found.evaluation, half),
+        settings=settings(content.evaluation, part),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
 
 
-def notes(count: int, half: ModuleType) -> dict[str, str]:
+def notes(count: int, part: ModuleType) -> dict[str, str]:
     return {
-        "Best": f"highest {half.RANK} of {count:,} {half.UNIT}",
-        "Middle": f"around the median of {count:,} {half.UNIT}",
-        "Worst": f"lowest {half.RANK} of {count:,} {half.UNIT}",
-        "Examples": f"spread evenly over {count:,} {half.UNIT}",
+        "Best": f"highest {part.RANK} of {count:,} {part.UNIT}",
+        "Middle": f"around the median of {count:,} {part.UNIT}",
+        "Worst": f"lowest {part.RANK} of {count:,} {part.UNIT}",
+        "Examples": f"spread evenly over {count:,} {part.UNIT}",
     }
 
 
-def settings(evaluation: Mapping[str, Any], half: ModuleType) -> dict[str, Any]:
+def settings(evaluation: Mapping[str, Any], part: ModuleType) -> dict[str, Any]:
     """How what is shown was made, as rows of a table."""
     rows = {
         "model": evaluation.get("model", {}).get("folder"),
         "model id": evaluation.get("model", {}).get("id"),
     }
-    rows |= half.about(evaluation)
+    rows |= part.about(evaluation)
+    if "brevity_penalty" in evaluation:
+        name, bleu = list(evaluation["without_brevity_penalty"].items())[-1]
+        rows["brevity penalty"] = f"{evaluation['brevity_penalty']:.3f} in BLEU; without it {name} is {bleu:.4g}"
     rows |= {f"search: {name.replace('_', ' ')}": value for name, value in evaluation.get("search", {}).items()}
     rows |= {f"no {name}": reason for name, reason in evaluation.get("left_out", {}).items()}
     return {name: value for name, value in rows.items() if value not in (None, "", [])}

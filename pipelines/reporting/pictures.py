@@ -14,7 +14,7 @@ from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 from pipelines.inputs.matching import match_captions
 from pipelines.reporting.gallery import Attention, Card, show
-from pipelines.reporting.load import Found, by_epoch
+from pipelines.reporting.load import ReportData, by_epoch
 
 TEMPLATE, RANK, UNIT = "pictures.html", "CIDEr", "pictures"
 GROWN = 6
@@ -23,19 +23,19 @@ GROWN = 6
 Known = Mapping[str, Captioned]
 
 
-def references(found: Found, data: str | None) -> Known:
+def references(content: ReportData, data: str | None) -> Known:
     """Examples of --data by the images' ids."""
-    ids = {row["image_id"] for row in [*found.rows, *found.samples]}
+    ids = {row["image_id"] for row in [*content.rows, *content.samples]}
     examples = read_captions(data) if data else []
     return {example.image_id: example for example in match_captions(examples, ids)} if examples and ids else {}
 
 
-def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict[str, list[Card]]:
+def cards_of(content: ReportData, known: Known, images: str | None, count: int) -> dict[str, list[Card]]:
     """The pictures shown, by group."""
-    preprocess = preprocess_of(found.evaluation)
+    preprocess = preprocess_of(content.evaluation)
     groups: dict[str, list[Card]] = {}
-    for name, rows in choose(found.rows, count).items():
-        groups[name] = [show(card_of(row, known), uris(row, found, known, images), preprocess) for row in rows]
+    for name, rows in choose(content.rows, count).items():
+        groups[name] = [show(card_of(row, known), uris(row, content, known, images), preprocess) for row in rows]
     return groups
 
 
@@ -62,14 +62,14 @@ def attention_of(seen: Mapping[str, Any] | None) -> Attention | None:
     return Attention(seen["rows"], seen["columns"], seen["pieces"], weights)
 
 
-def uris(row: Mapping[str, Any], found: Found, known: Known, images: str | None) -> list[str]:
+def uris(row: Mapping[str, Any], content: ReportData, known: Known, images: str | None) -> list[str]:
     """Where the picture may be, in the order to try."""
     image_id, uri = row["image_id"], row.get("uri") or ""
     file = known[image_id].file if image_id in known else row.get("file", "")
     if images:
         names = [image_id, file, Path(file).name, Path(uri).name]
         return [f"{images.rstrip('/')}/{name}" for name in dict.fromkeys(names) if name]
-    beside = Path(found.evaluation.get("data") or "").parent / file
+    beside = Path(content.evaluation.get("data") or "").parent / file
     return [place for place in (uri, str(beside) if file else "") if place]
 
 
@@ -81,13 +81,13 @@ def preprocess_of(evaluation: Mapping[str, Any]) -> Preprocess | None:
     return Preprocess(**values)
 
 
-def growth(found: Found, known: Known, images: str | None) -> list[tuple[Card, list[tuple[int, str]]]]:
+def growth(content: ReportData, known: Known, images: str | None) -> list[tuple[Card, list[tuple[int, str]]]]:
     """Some of the validation images with their captions at a few epochs."""
-    rows = {row["image_id"]: row for row in found.rows}
+    rows = {row["image_id"]: row for row in content.rows}
     grown = []
-    for image_id, stages in list(by_epoch(found.samples, "image_id", "caption").items())[:GROWN]:
+    for image_id, stages in list(by_epoch(content.samples, "image_id", "caption").items())[:GROWN]:
         row = rows.get(image_id, {"image_id": image_id})
-        grown.append((show(Card(image_id, stages[-1][1]), uris(row, found, known, images), None), stages))
+        grown.append((show(Card(image_id, stages[-1][1]), uris(row, content, known, images), None), stages))
     return grown
 
 

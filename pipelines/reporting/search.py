@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipelines.config.metrics import value_of
 from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 from pipelines.reporting import charts
+from pipelines.reporting.templating import environment
 from pipelines.training.run_info import read_run
 from pipelines.tuning.trials import Record, records
 
@@ -41,13 +40,11 @@ def page_of(out: str | Path) -> tuple[str, int]:
     shown = {record.name: record for record in found}
     rows = ranked([record.row(metric) for record in found], metric)
     name = "validation loss" if metric == "loss" else metric
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipelines.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["short"] = short
+    templates = environment()
+    templates.filters["short"] = short
     keys = list(rows[0]["params"]) if rows else []
     names = last_parts(keys)
-    page = environment.get_template("search.html").render(
+    page = templates.get_template("search.html").render(
         title=folder.absolute().name, out=out, run=run, metric=name, rows=rows, keys=keys, names=names,
         best=rows[0] if rows and rows[0]["score"] is not None else None,
         stopped=sum(row["status"] == "stopped" for row in rows),

@@ -14,7 +14,7 @@ from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_results import read_references
 from pipelines.reporting import charts
-from pipelines.reporting.load import Found, by_epoch
+from pipelines.reporting.load import ReportData, by_epoch
 
 TEMPLATE, RANK, UNIT = "sentences.html", "chrF", "sentences"
 GROWN = 6
@@ -58,16 +58,16 @@ class Sentence:
         return " · ".join([*known, self.id])
 
 
-def references(found: Found, data: str | None) -> Known:
+def references(content: ReportData, data: str | None) -> Known:
     """Translations of --data by the sentences' ids."""
     return dict(read_references([data])) if data else {}
 
 
-def cards_of(found: Found, known: Known, images: str | None, count: int) -> dict[str, list[Sentence]]:
+def cards_of(content: ReportData, known: Known, images: str | None, count: int) -> dict[str, list[Sentence]]:
     """The sentences shown, by group."""
     if images:
-        raise UserError(f"--images is where pictures are, and {found.out} has translations; leave it out.")
-    chosen = choose(found.rows, count, TRANSLATIONS)
+        raise UserError(f"--images is where pictures are, and {content.out} has translations; leave it out.")
+    chosen = choose(content.rows, count, TRANSLATIONS)
     return {name: [sentence_of(row, known) for row in rows] for name, rows in chosen.items()}
 
 
@@ -103,10 +103,10 @@ def labels(pieces: Sequence[str]) -> list[str]:
     return ["·" * goes_on + piece.strip() for goes_on, piece in zip(inside, pieces, strict=True)]
 
 
-def growth(found: Found, known: Known, images: str | None) -> list[tuple[Sentence, list[tuple[int, str]]]]:
+def growth(content: ReportData, known: Known, images: str | None) -> list[tuple[Sentence, list[tuple[int, str]]]]:
     """Some of the validation sentences with their translations at a few epochs."""
-    last = {sample["id"]: sample for sample in found.samples}
-    stages = list(by_epoch(found.samples, "id", "translation").items())[:GROWN]
+    last = {sample["id"]: sample for sample in content.samples}
+    stages = list(by_epoch(content.samples, "id", "translation").items())[:GROWN]
     return [(sentence_of(last[name], known), said) for name, said in stages]
 
 
@@ -122,6 +122,7 @@ def about(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "longer ones": evaluation.get("too_long"),
         "cut": evaluation.get("cut"),
         "UNK": "replaced by the source word attended most" if evaluation.get("unk_replace") else None,
+        "tokenizer": evaluation.get("tokenizer"),
         "BLEU's parts": evaluation.get("bleu"),
     }
     return rows | {f"{name} signature": signature for name, signature in evaluation.get("signatures", {}).items()}

@@ -1,9 +1,9 @@
 """``rnncond report``: one HTML page of a training run, or of captions or translations, which needs no other file and no
-network; or of a search (``report_search``).
+network; or of a search (``pipelines.reporting.search``).
 
 OUT is a run's folder (metrics.jsonl, samples.jsonl, recipe.yaml, and evaluation.json with evaluated.jsonl where
 ``rnncond evaluate`` was run) or what ``rnncond caption`` or ``rnncond translate`` wrote. Each part of the page is there
-where its data are. ``report_pictures`` has what is shown of captions, ``report_text`` of translations.
+where its data are. ``pipelines.reporting.pictures`` has what is shown of captions, ``sentences`` of translations.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def run(
         page, trials = search.page_of(out)
         path = keep(page, out, to)
         return Outcome({"page": str(path.absolute()), "megabytes": len(page) / 1e6, "trials": trials})
-    found = read(out, count, fingerprint)
-    half = sentences if found.is_text else pictures
-    known = half.references(found, data)
-    groups = half.cards_of(found, known, images, count)
-    page = render(half, found, groups, half.growth(found, known, images))
+    content = read(out, count, fingerprint)
+    part = sentences if content.is_text else pictures
+    known = part.references(content, data)
+    groups = part.cards_of(content, known, images, count)
+    page = render(part, content, groups, part.growth(content, known, images))
     path = keep(page, out, to)
     cards = [card for group in groups.values() for card in group]
-    missing = half.missing(cards)
-    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, half.UNIT: len(cards)}
+    missing = part.missing(cards)
+    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     hint = "If the pictures have moved, say --images FOLDER." if missing else None
     return Outcome(summary, len(missing), missing[:5], hint)
 

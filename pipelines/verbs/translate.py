@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -48,6 +49,7 @@ from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus, packing_of
 from pipelines.tracking.models import locate
 from rnncond import checkpoint
 
+BREAKS = re.compile(r"[\r\n]+")
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
 
@@ -181,7 +183,8 @@ def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
             filesystem, inside = filesystems.locate(str(place))
             with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
                 for some in translated(corpus, dataset):
-                    file.write("".join(f"{line}\n" for line in some).encode())
+                    # One line a sentence: a break within a translation would move all that follow.
+                    file.write("".join(f"{BREAKS.sub(' ', line)}\n" for line in some).encode())
     except OSError as error:
         raise UserError(
             f"The lines cannot be written to {path}: {error}. The translations are in {dataset.store.files.shown}; run "
