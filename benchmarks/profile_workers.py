@@ -45,11 +45,14 @@ WATCH = 0
 """In place of a process: the thread of this one that watches."""
 PY_SPY = str(Path(sys.executable).with_name("py-spy"))  # Ray's dashboard brings it
 PLACES = {
-    "decode": ("pipelines/images.py", "pipelines/fetch.py", "pathlib.py", "PIL/"),
-    "network": ("pipelines/backbones.py", "timm/", "torchvision/"),
+    "decode": (
+        *(f"pipelines/features/{name}.py" for name in ("decode", "fetch", "file_signs", "jpeg_scans", "pixels")),
+        *("pipelines/features/png_chunks.py", "pipelines/features/preprocess.py", "pathlib.py", "PIL/"),
+    ),
+    "network": ("pipelines/features/backbones.py", "timm/", "torchvision/"),
     "search": ("rnncond/",),
     "store": ("feature_store/",),
-    "text": ("pipelines/decode.py", "pipelines/caption.py"),
+    "text": ("pipelines/inference/", "pipelines/verbs/caption.py"),
 }
 """Files of a stack's frames; the first kind that has a frame in the stack takes the sample."""
 
@@ -178,7 +181,7 @@ class Watch:
 
 def kind_of(stack: str) -> str | None:
     """Of one sample; None where the worker is still being made, or the stack could not be read."""
-    if not stack or "importlib" in stack or ("__init__ (" in stack and "units.py" in stack) or "rebuild" in stack:
+    if not stack or "importlib" in stack or ("__init__ (" in stack and "driver.py" in stack) or "rebuild" in stack:
         return None
     return next((kind for kind, files in PLACES.items() if any(file in stack for file in files)), "engine")
 
