@@ -103,7 +103,6 @@ WITHOUT_TESTS: set[str] = {
     "pipelines.training.data.tokens",
     "pipelines.training.data.translation_task",
     "pipelines.training.distributed",
-    "pipelines.training.driver",
     "pipelines.tuning.launch",
     "pipelines.tuning.monitor",
     "pipelines.tuning.trials",

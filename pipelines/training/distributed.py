@@ -50,6 +50,6 @@ def wrap(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return torch.nn.parallel.DistributedDataParallel(module, device_ids=ids)
 
 
-def no_sync(module: torch.nn.Module) -> AbstractContextManager:
+def no_sync(module: torch.nn.Module) -> AbstractContextManager[None]:
     """While the block runs, gradients of a module that ``wrap`` gave stay on their rank and add up there."""
     return module.no_sync() if isinstance(module, torch.nn.parallel.DistributedDataParallel) else nullcontext()

@@ -27,7 +27,7 @@ from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
 from pipelines.training.run_info import RunInfo, now, read_run, written_by
-from pipelines.training.run_writer import RunClient, run_writer
+from pipelines.training.run_writer import RunClient, RunWriter, run_writer
 
 MOVABLE = tuple(f"data.{key}" for key in PATHS)
 """Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` tells what is in them."""
@@ -76,7 +76,7 @@ class Job(ABC, Generic[Parts]):
         """
 
     @abstractmethod
-    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Parts) -> None:
+    def run(self, task: Task, writer: ActorHandle[RunWriter], tracking: Tracking, parts: Parts) -> None:
         """Do all that is left."""
 
     @abstractmethod
@@ -180,7 +180,7 @@ def refuse_other_data(folder: Path, info: RunInfo, data_id: str) -> None:
     if not info or info["data_id"] == data_id:
         return
     present = metadata.version("rnncond")
-    if info.get("versions", {}).get("rnncond", present) != present:
+    if "schema" not in info or info.get("versions", {}).get("rnncond", present) != present:
         raise OtherRun(
             f"{folder} was begun by {written_by(info)}, and its data are others to rnncond {present}: the files have "
             "changed, the recipe names others, or the versions read them differently. Finish the run with the version "

@@ -30,7 +30,7 @@ from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
 from pipelines.training.run_info import RunInfo, read_run
-from pipelines.training.run_writer import RunClient
+from pipelines.training.run_writer import RunClient, RunWriter
 from rnncond.checkpoint import read
 
 
@@ -68,7 +68,7 @@ class TrainJob(Job[Share]):
     def share_out(self, cluster: Cluster) -> Share:
         return place(self.recipe, cluster)
 
-    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Share) -> None:
+    def run(self, task: Task, writer: ActorHandle[RunWriter], tracking: Tracking, parts: Share) -> None:
         run = RunClient(writer)
         tell(f"{parts.describe()}; {task.describe()}")
         with TrainMonitor(task, run, tracking, parts, self.folder):

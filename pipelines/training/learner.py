@@ -290,7 +290,7 @@ class Learner:
 
     def trained(self, line: dict[str, Any]) -> Trained:
         info = {"recipe": self.recipe.model_dump(), **line}
-        source = self.task.source_vocabulary and Vocabulary.from_json(self.task.source_vocabulary)
+        source = Vocabulary.from_json(self.task.source_vocabulary) if self.task.source_vocabulary else None
         return Trained(self.recipe.system, self.model, self.vocabulary, source, self.task.features, info)
 
     def note(self, sums: Tensor) -> None:

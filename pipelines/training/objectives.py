@@ -22,6 +22,8 @@ def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.M
     if isinstance(settings, ScheduledSampling):
         return objectives.ScheduledSampling(model, smoothing)
     if isinstance(settings, SelfCritical):
+        if reward is None:
+            raise ValueError("self-critical training needs a reward")
         how = settings.model_dump(exclude={"kind", "reward"})
         return objectives.SelfCritical(
             model, reward, max_length=recipe.search["max_length"], smoothing=smoothing, **how

@@ -66,7 +66,7 @@ class Optimizer:
     @torch.no_grad()
     def follow(self, steps: int) -> None:
         """average <- d average + (1 - d) weights. d rises with the steps to ``ema``, lest the first weights linger."""
-        decay = min(self.settings.ema, (1 + steps) / (10 + steps))
+        decay = min(self.settings.ema or 0.0, (1 + steps) / (10 + steps))
         for name, weight in self.model.named_parameters():
             self.average[name].lerp_(weight, 1 - decay)
 

@@ -68,7 +68,7 @@ def read_run(out: str | Path) -> RunInfo:
 
 def written_by(info: Mapping[str, Any]) -> str:
     """The version of rnncond that began the run of a run.json, as far as that says it."""
-    version = info.get("versions", {}).get("rnncond")
+    version: str | None = info.get("versions", {}).get("rnncond") if "schema" in info else "0.1.0"
     return f"rnncond {version}" if version else "another version of rnncond"
 
 

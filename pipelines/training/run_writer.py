@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -35,7 +35,7 @@ class RunWriter:
         """Take a folder, also from a process of this search that has it: see ``RunFolder.open``."""
         self.close(name)
         run = RunFolder(self.root / name)
-        info = run.open(recipe, about, **options)
+        info: RunInfo = run.open(recipe, about, **options)
         self.runs[name] = run
         return info
 
@@ -73,9 +73,10 @@ class RunClient:
         term: of a process that trains; None for the driver.
     """
 
-    def __init__(self, actor: ActorHandle, name: str = "", term: int | None = None) -> None:
+    def __init__(self, actor: ActorHandle[RunWriter], name: str = "", term: int | None = None) -> None:
         self.actor, self.name, self.term = actor, name, term
 
+    # Any is what an actor answers, which the methods below say the type of.
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return answer(self.actor.call.remote(self.name, self.term, method, *args, **kwargs))
 
@@ -92,10 +93,10 @@ class RunClient:
         check: Callable[[RunInfo], Any] | None = None,
     ) -> RunInfo:
         options = {"restart": restart, "patience": patience, "check": check}
-        return answer(self.actor.open.remote(self.name, recipe, about, **options))
+        return cast(RunInfo, answer(self.actor.open.remote(self.name, recipe, about, **options)))
 
     def info(self) -> RunInfo:
-        return self.call("info")
+        return cast("RunInfo", self.call("info"))
 
     def update(self, **changes: Any) -> None:
         self.call("update", **changes)
@@ -108,7 +109,7 @@ class RunClient:
         self.call("write", name, text)
 
     def checkpoint(self) -> Folder | None:
-        return self.call("checkpoint")
+        return cast("Folder | None", self.call("checkpoint"))
 
     def save_checkpoint(
         self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
@@ -116,7 +117,7 @@ class RunClient:
         self.call("save_checkpoint", step, state, models, history)
 
     def history(self) -> list[Folder]:
-        return self.call("history")
+        return cast("list[Folder]", self.call("history"))
 
     def save_average(self, model: Folder, line: dict[str, Any]) -> None:
         self.call("save_average", model, line)
@@ -125,7 +126,7 @@ class RunClient:
         self.call("epoch", line, samples)
 
     def epochs(self) -> list[dict[str, Any]]:
-        return self.call("epochs")
+        return cast("list[dict[str, Any]]", self.call("epochs"))
 
     def progress(self, **values: Any) -> None:
         self.call("progress", **values)
@@ -134,13 +135,13 @@ class RunClient:
         self.call("report_error", message)
 
     def reported_error(self) -> str | None:
-        return self.call("reported_error")
+        return cast("str | None", self.call("reported_error"))
 
     def take_news(self) -> list[News]:
-        return self.call("take_news")
+        return cast("list[News]", self.call("take_news"))
 
 
-def answer(promise: ray.ObjectRef) -> Any:
+def answer(promise: ray.ObjectRef[Any]) -> Any:
     """What an actor that writes folders returns.
 
     Raises:
@@ -161,10 +162,11 @@ def answer(promise: ray.ObjectRef) -> Any:
 
 
 @contextmanager
-def run_writer(root: Path) -> Iterator[ActorHandle]:
+def run_writer(root: Path) -> Iterator[ActorHandle[RunWriter]]:
     """A ``RunWriter`` on this machine, where the folder is, wherever the workers are; until the block ends."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(RunWriter).options(num_cpus=0, scheduling_strategy=here).remote(root)
+    make: Any = ray.remote(RunWriter)  # whose type is that of a function to Ray
+    actor: ActorHandle[RunWriter] = make.options(num_cpus=0, scheduling_strategy=here).remote(root)
     try:
         yield actor
     finally:

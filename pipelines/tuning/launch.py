@@ -27,7 +27,7 @@ from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, NEXT, Job, differences
 from pipelines.training.ray_errors import explain
 from pipelines.training.run_info import RunInfo, read_run
-from pipelines.training.run_writer import RunClient
+from pipelines.training.run_writer import RunClient, RunWriter
 from pipelines.tuning.algorithms import left, tune_config
 from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, end_child, write_table
 from pipelines.tuning.trials import Record, records, work
@@ -67,7 +67,7 @@ class TuneJob(Job[Room]):
     def about(self) -> dict[str, Any]:
         return {"search": self.search.settings.algorithm}
 
-    def run(self, task: Task, writer: ActorHandle, tracking: Tracking, parts: Room) -> None:
+    def run(self, task: Task, writer: ActorHandle[RunWriter], tracking: Tracking, parts: Room) -> None:
         run = RunClient(writer)
         run.write("search.yaml", self.search.to_yaml())
         with needed(tracking.uri):
@@ -105,7 +105,9 @@ def keys_of(search: Search) -> dict[str, Any]:
     return dict(flat(scalars(load_yaml(search.to_yaml(), "the search"))))
 
 
-def run_trials(search: Search, task: Task, folder: Path, tracking: Tracking, share: Room, writer: ActorHandle) -> None:
+def run_trials(
+    search: Search, task: Task, folder: Path, tracking: Tracking, share: Room, writer: ActorHandle[RunWriter]
+) -> None:
     """Run what is left of the trials.
 
     Raises:
@@ -143,7 +145,7 @@ def fit(
     task: Task,
     folder: Path,
     share: Room,
-    writer: ActorHandle,
+    writer: ActorHandle[RunWriter],
     monitor: TuneMonitor,
     earlier: list[Record],
 ) -> None:

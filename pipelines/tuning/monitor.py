@@ -21,7 +21,7 @@ from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
 from pipelines.training.ray_errors import explain, workers_lost
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import read_run
-from pipelines.training.run_writer import RunClient, answer
+from pipelines.training.run_writer import RunClient, RunWriter, answer
 from pipelines.tuning.trials import Record, records
 
 TABLE = "trials.jsonl"
@@ -40,7 +40,9 @@ class TuneMonitor(tune.Callback):
         lost: why the last trial was given up whose process was lost too often; the search can be resumed.
     """
 
-    def __init__(self, search: Search, folder: Path, writer: ActorHandle, parent: Tracking, progress: Progress) -> None:
+    def __init__(
+        self, search: Search, folder: Path, writer: ActorHandle[RunWriter], parent: Tracking, progress: Progress
+    ) -> None:
         self.search, self.folder, self.writer, self.parent, self.progress = search, folder, writer, parent, progress
         self.lost = ""
         self.children: dict[str, Tracking] = {}
@@ -121,7 +123,7 @@ class TuneMonitor(tune.Callback):
         """A trial is over. Its folder says so last: what was not done before is done when the search is resumed."""
         record.status = status
         child = self.follow(record)
-        changes = {"params": record.params, "best": record.best(self.search.metric)}
+        changes: dict[str, Any] = {"params": record.params, "best": record.best(self.search.metric)}
         if child and end_child(child, record):  # else ``catch_up`` does it
             changes["mlflow_run_id"] = child.run_id
         if "reason" in record.run:

@@ -31,7 +31,7 @@ from pipelines.training.learner import Learner
 from pipelines.training.ray_errors import user_errors
 from pipelines.training.run_folder import Folder
 from pipelines.training.run_info import RunInfo, read_run
-from pipelines.training.run_writer import RunClient
+from pipelines.training.run_writer import RunClient, RunWriter
 from pipelines.training.state import TrainState
 
 LOCK_SECONDS = 30
@@ -102,7 +102,9 @@ def records(folder: Path) -> list[Record]:
     return trials
 
 
-def work(config: dict[str, Any], search: Search, task: Task, writer: ActorHandle, threads: int, device: str) -> None:
+def work(
+    config: dict[str, Any], search: Search, task: Task, writer: ActorHandle[RunWriter], threads: int, device: str
+) -> None:
     """Train one trial in this process, until it is done or Ray Tune ends it at a report.
 
     Args:
@@ -131,7 +133,7 @@ def work(config: dict[str, Any], search: Search, task: Task, writer: ActorHandle
     reports.end()
 
 
-def open_trial(writer: ActorHandle, name: str, recipe: str, params: Params) -> RunClient:
+def open_trial(writer: ActorHandle[RunWriter], name: str, recipe: str, params: Params) -> RunClient:
     """Take the folder of a trial, new or begun, also from the process that trained it before."""
     driver = RunClient(writer, f"trials/{name}")
     driver.open(recipe, {"params": params}, patience=LOCK_SECONDS)

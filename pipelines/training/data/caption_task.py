@@ -22,7 +22,7 @@ from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 from pipelines.inputs.matching import match_captions
 from pipelines.training.data.feature_batches import Batches, Split, places, split_of
-from pipelines.training.data.start_model import REWARDS, start_of
+from pipelines.training.data.start_model import REWARDS, reward_of, start_of
 from rnncond.checkpoint import tensors_of
 from rnncond.rewards import CiderD, Reward
 from rnncond.text import Vocabulary
@@ -63,7 +63,7 @@ class CaptionTask:
 
     def batches(self, rank: int, ranks: int) -> tuple[Batches, Batches]:
         data, training = self.recipe.data, self.recipe.training
-        place = {"rank": rank, "ranks": ranks, "memory": data.memory_gb * 2**30}
+        place: dict[str, Any] = {"rank": rank, "ranks": ranks, "memory": data.memory_gb * 2**30}
         images = training.images_per_batch
         captions = None if training.objective.kind == "self_critical" else training.captions_per_image
         train = Batches(self.snapshot, self.train, data.output, images, captions, self.recipe.seed, **place)
@@ -74,7 +74,7 @@ class CaptionTask:
 
     def reward(self, device: torch.device) -> Reward:
         """CIDEr-D knows how many training images have each n-gram."""
-        name = self.recipe.training.objective.reward
+        name = reward_of(self.recipe)
         if name in REWARDS:
             return REWARDS[name]
         image = np.repeat(np.arange(len(self.train.image_ids)), np.diff(self.train.first))
@@ -135,7 +135,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
         validation=split_of(there, validation, vocabulary, recipe.text.max_length),
         vocabulary=vocabulary.to_json(),
         features=features,
-        start=start and tensors_of(start.model),
+        start=tensors_of(start.model) if start else None,
     )
     about = {
         "images": len(train),

@@ -17,7 +17,7 @@ Regions, of which each picture has its own number, are kept as a list of arrays,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -171,7 +171,7 @@ class Batches:
         """The batches of an epoch from step ``start`` on, made ahead by a thread."""
         return ahead(self.make(number, start), AHEAD)
 
-    def make(self, number: int, start: int) -> Iterator[Batch]:
+    def make(self, number: int, start: int) -> Generator[Batch, None, None]:
         windows = self.order(number)
         items = np.concatenate(windows)
         window = np.repeat(np.arange(len(windows)), list(map(len, windows)))
@@ -190,7 +190,8 @@ class Batches:
 
     def order(self, number: int) -> list[np.ndarray]:
         """The items of an epoch, all ranks' together, by window."""
-        groups, shuffle = np.unique(self.split.group), lambda items: items
+        groups = np.unique(self.split.group)
+        shuffle: Callable[[np.ndarray], np.ndarray] = lambda items: items  # noqa: E731
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, number])
             groups, shuffle = generator.permutation(groups), generator.permutation
@@ -243,7 +244,7 @@ class Batches:
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation (D,) of each channel, over some ``SAMPLE`` pictures of whole row groups."""
         chosen = np.random.default_rng(self.seed or 0).permutation(np.unique(self.split.group))
-        sums, squares, count = 0.0, 0.0, 0
+        sums, squares, count = torch.zeros(()), torch.zeros(()), 0
         for group in chosen:
             values = self.features(np.flatnonzero(self.split.group == group)).vectors().float()
             sums, squares = sums + values.sum(0).double(), squares + values.square().sum(0).double()
@@ -289,7 +290,7 @@ class Windows:
     def __enter__(self) -> Windows:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.reader.shutdown(cancel_futures=True)
 
     def of(self, items: np.ndarray, window: np.ndarray) -> Kept:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from pipelines.config.recipe import FILLED, Recipe
+from pipelines.config.training_sections import SelfCritical
 from pipelines.errors import UserError
 from pipelines.tracking.models import locate
 from rnncond.checkpoint import Trained, load
@@ -13,6 +14,14 @@ from rnncond.rewards import bleu, gleu
 
 REWARDS = {"BLEU": bleu, "GLEU": gleu}
 """Those that need to know nothing but the sentences."""
+
+
+def reward_of(recipe: Recipe) -> str:
+    """The name of the reward that a self-critical recipe trains on."""
+    objective = recipe.training.objective
+    if not isinstance(objective, SelfCritical):
+        raise ValueError(f"training.objective.kind is {objective.kind}, which has no reward")
+    return objective.reward
 
 
 def start_of(recipe: Recipe, features: dict[str, Any] | None = None) -> Trained | None:

@@ -13,7 +13,7 @@ sorted pairs elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -106,7 +106,7 @@ class TokenBatches:
         """The batches of an epoch from step ``start`` on, made ahead by a thread."""
         return ahead(self.make(number, start), AHEAD)
 
-    def make(self, number: int, start: int = 0) -> Iterator[Batch]:
+    def make(self, number: int, start: int = 0) -> Generator[Batch, None, None]:
         """As ``epoch``, when asked for."""
         step = 0
         for turn, (window, members) in enumerate(self.order(number)):
@@ -178,7 +178,8 @@ def by_length(source: np.ndarray, target: np.ndarray, ties: np.ndarray) -> np.nd
 
 def cut(source: np.ndarray, target: np.ndarray, tokens: int) -> np.ndarray:
     """Where batches of sorted pairs begin: as many pairs as have room in ``tokens`` on the longer side."""
-    starts, widest = [], 0
+    starts: list[int] = []
+    widest = 0
     for place, width in enumerate(np.maximum(source, target + 1).tolist()):
         widest = max(widest, width)
         if not starts or (place - starts[-1] + 1) * widest > tokens:

@@ -117,11 +117,11 @@ ROW_BYTES = 200
 class Tokenizer:
     """Tokenises a unit of pairs; lives in an actor."""
 
-    def __init__(self, vocabularies: ray.ObjectRef) -> None:
+    def __init__(self, vocabularies: ray.ObjectRef[Iterable[str]]) -> None:
         self.source, self.target = map(Vocabulary.from_json, ray.get(vocabularies))
 
     @classmethod
-    def on(cls, source: Vocabulary, target: Vocabulary, plan: Plan):
+    def on(cls, source: Vocabulary, target: Vocabulary, plan: Plan) -> partial[Tokenizer]:
         """What makes a worker in an actor."""
         return partial(cls, ray.put((source.to_json(), target.to_json())))
 

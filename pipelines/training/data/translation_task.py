@@ -16,7 +16,7 @@ from pipelines.config.recipe import TranslationRecipe
 from pipelines.errors import UserError
 from pipelines.evaluation.sacrebleu_tokenizers import bleu_of
 from pipelines.inputs.corpus import Corpus
-from pipelines.training.data.start_model import REWARDS, start_of
+from pipelines.training.data.start_model import REWARDS, reward_of, start_of
 from pipelines.training.data.token_batches import Pairs, TokenBatches, pairs_of
 from pipelines.training.data.tokens import tokenise, vocabularies
 from rnncond.checkpoint import tensors_of
@@ -48,7 +48,7 @@ class TranslationTask:
 
     def batches(self, rank: int, ranks: int) -> tuple[TokenBatches, TokenBatches]:
         tokens = self.recipe.training.tokens_per_batch
-        place = {"rank": rank, "ranks": ranks, "memory": self.recipe.data.memory_gb * 2**30}
+        place: dict[str, Any] = {"rank": rank, "ranks": ranks, "memory": self.recipe.data.memory_gb * 2**30}
         train = TokenBatches(self.train_set, self.train, tokens, self.recipe.seed, **place)
         return train, TokenBatches(self.validation_set, self.validation, tokens, **place)
 
@@ -56,7 +56,7 @@ class TranslationTask:
         return {"source_vocab_size": len(Vocabulary.from_json(self.source_vocabulary))}
 
     def reward(self, device: torch.device) -> Reward:
-        return REWARDS[self.recipe.training.objective.reward]
+        return REWARDS[reward_of(self.recipe)]
 
     def count(self) -> int:
         return len(self.references)
@@ -97,7 +97,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
     validation = Corpus.open(data.validation_source, data.validation_target, data.columns)
     store = Store(data.store)
     start = start_of(recipe)
-    if start:
+    if start and start.source_vocabulary:
         source, target = start.source_vocabulary, start.vocabulary
     else:
         source, target = vocabularies(store, train, recipe.text)
@@ -125,7 +125,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         references=shown["reference"].to_pylist(),
         vocabulary=target.to_json(),
         source_vocabulary=source.to_json(),
-        start=start and tensors_of(start.model),
+        start=tensors_of(start.model) if start else None,
         data_id=digest.hexdigest()[:16],
     )
     about = {

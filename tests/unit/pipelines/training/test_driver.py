@@ -1,0 +1,55 @@
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import OtherRun
+from pipelines.training.driver import MAY_CHANGE, differences, refuse_other_data, thrown_away, tracked_at, versions
+
+FOLDER = Path("runs/one")
+BEFORE = {"seed": 1, "cluster.workers": 1, "data.store": "/a", "model.hidden": 8, "out": "/here"}
+
+
+def test_a_run_may_be_resumed_elsewhere_and_with_other_workers():
+    after = BEFORE | {"cluster.workers": 2, "data.store": "/b", "out": "/there"}
+    changed = differences(FOLDER, BEFORE, after, MAY_CHANGE, "run of another recipe")
+    assert sorted(changed) == ["cluster.workers", "data.store", "out"]
+    assert differences(FOLDER, BEFORE, BEFORE, MAY_CHANGE, "run of another recipe") == []
+
+
+def test_every_key_is_told_in_which_another_recipe_differs():
+    after = BEFORE | {"seed": 2, "cluster.workers": 2, "model.layers": 3}
+    del after["model.hidden"]
+    with pytest.raises(OtherRun) as caught:
+        differences(FOLDER, BEFORE, after, MAY_CHANGE, "search of another recipe")
+    assert str(caught.value) == (
+        "runs/one holds a search of another recipe:\n  seed: was 1, is 2\n  model.hidden: was 8, is None\n"
+        "  model.layers: was None, is 3\nChoose another --out, or give --restart to begin again."
+    )
+
+
+def test_other_data_are_refused_with_the_version_where_another_began_the_run():
+    info = {"schema": 1, "data_id": "x", "started": "yesterday", "versions": versions()}
+    refuse_other_data(FOLDER, {}, "y")
+    refuse_other_data(FOLDER, info, "x")
+    with pytest.raises(OtherRun, match="begun with other data: they have changed since yesterday"):
+        refuse_other_data(FOLDER, info, "y")
+    present = metadata.version("rnncond")
+    for other, version in (({"versions": {"rnncond": "7.0"}}, "7.0"), ({"schema": None}, "0.1.0")):
+        old = {key: value for key, value in (info | other).items() if value is not None}
+        with pytest.raises(
+            OtherRun, match=rf"begun by rnncond {version}, and its data are others to rnncond {present}"
+        ):
+            refuse_other_data(FOLDER, old, "y")
+
+
+def test_a_damaged_run_may_be_thrown_away(tmp_path):
+    assert thrown_away(tmp_path) == {}
+    for content in ('{"status": "fini', '{"schema": 99}'):
+        (tmp_path / "run.json").write_text(content)
+        assert thrown_away(tmp_path) == {}
+
+
+def test_mlflows_address_is_an_override():
+    assert tracked_at(None, ("seed=2",)) == ["seed=2"]
+    assert tracked_at("sqlite:///a=b.db", ()) == ["tracking.uri=sqlite:///a=b.db"]
