@@ -60,7 +60,8 @@ class GeneralAttention(DotAttention):
 
     def keys(self, values: Tensor) -> Tensor:
         """W h_i for every place: (B, L, D) to (B, L, Q)."""
-        return self.key(values)
+        keys: Tensor = self.key(values)
+        return keys
 
 
 class AdditiveAttention(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def run_layer(
 ) -> tuple[Tensor, State]:
     """All steps of a layer: ``x`` (N, T, I) to outputs (N, T, H or 2H) and the final state.
 
-    Of a bidirectional layer the state is the backward direction's: it has read the whole sentence, first word last.
+    The state of a bidirectional layer is the backward direction's: it has read the whole sentence, first word last.
     ``lengths`` (N,) on the CPU are the real steps of each row (None: all); outputs behind them are zero.
     """
     lstm = isinstance(layer, nn.LSTM)
@@ -111,9 +111,9 @@ class Stack(nn.Module):
         ``state`` is None for zeros; ``context`` is (N, T, context).
         """
         if not self.layers:
-            return x, state
+            return x, state or {}
         finals = []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(recurrent(self.layers)):
             inputs = self.dropout(x)
             if context is not None:
                 inputs = torch.cat([inputs, context], -1)
@@ -135,8 +135,8 @@ class Stack(nn.Module):
 
     def weights(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer's product with its input, without the context's part, and with its state."""
-        pairs = []
-        for layer, width in zip(self.layers, self.widths, strict=True):
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for layer, width in zip(recurrent(self.layers), self.widths, strict=True):
             # A part of a parameter would be cast at every step under autocast, which keeps the cast of a whole one.
             weight = layer.weight_ih_l0 if width == layer.input_size else layer.weight_ih_l0[:, :width]
             pairs += [(weight, layer.bias_ih_l0), (layer.weight_hh_l0, layer.bias_hh_l0)]
@@ -160,7 +160,7 @@ class Stack(nn.Module):
 
     def context_gates(self, context: Tensor) -> Tensor:
         """What ``context`` (N, C) adds to the gates of each layer, (N, layers, G)."""
-        parts = zip(self.layers, self.widths, strict=True)
+        parts = zip(recurrent(self.layers), self.widths, strict=True)
         return torch.stack([functional.linear(context, layer.weight_ih_l0[:, width:]) for layer, width in parts], 1)
 
 
@@ -183,7 +183,13 @@ class FeedbackCell(nn.Module):
 
     def read(self, words: Tensor) -> Tensor:
         """The words' part of the gates: (..., E) to (..., G)."""
-        return self.words(self.dropout(words))
+        gates: Tensor = self.words(self.dropout(words))
+        return gates
+
+
+def recurrent(layers: nn.ModuleList) -> list[nn.LSTM | nn.GRU]:
+    """``layers`` of ``make_layer``, by their type."""
+    return cast("list[nn.LSTM | nn.GRU]", list(layers))
 
 
 def layer_state(state: State, index: int) -> State:

@@ -55,7 +55,7 @@ class Trained:
         return model_id(hashlib.sha256(weights).hexdigest(), self.system, asdict(self.model.config))
 
 
-def model_id(weights_hash: str, system: str, config: dict) -> str:
+def model_id(weights_hash: str, system: str, config: dict[str, Any]) -> str:
     """The id of a model by the SHA-256 of its weights, as hexadecimal digits, its system and its config."""
     identity = json.dumps([weights_hash, system, config], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -80,12 +80,12 @@ def pack(trained: Trained) -> dict[str, bytes]:
     return {WEIGHTS: weights, DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1).encode()}
 
 
-def as_json(vocabulary: Vocabulary | None) -> dict | None:
+def as_json(vocabulary: Vocabulary | None) -> dict[str, Any] | None:
     """A vocabulary as a value of ``model.json``."""
     return None if vocabulary is None else json.loads(vocabulary.to_json())
 
 
-def from_json(description: dict | None) -> Vocabulary | None:
+def from_json(description: dict[str, Any] | None) -> Vocabulary | None:
     """The vocabulary that ``as_json`` gave as ``description``.
 
     Raises:
@@ -111,21 +111,23 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Trained:
     try:
         model = systems.build(name, {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()})
         model.load_state_dict(safetensors.torch.load(weights))
-        vocabularies = [from_json(description[key]) for key in ("vocabulary", "source_vocabulary")]
+        vocabulary = Vocabulary.from_json(json.dumps(description["vocabulary"]))
+        source_vocabulary = from_json(description["source_vocabulary"])
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ModelError(f"{folder} holds a model of {name!r} that this version cannot build: {error}") from None
-    return Trained(name, model.to(device).eval(), *vocabularies, description["features"], description["info"])
+    model = model.to(device).eval()
+    return Trained(name, model, vocabulary, source_vocabulary, description["features"], description["info"])
 
 
 KINDS = {
     "system": str, "config": dict, "weights_sha256": str, "features": dict | None, "info": dict, "vocabulary": dict,
     "source_vocabulary": dict | None,
 }  # fmt: skip
-"""Of what type each value of ``model.json`` is."""
+"""The type of each value of ``model.json``."""
 OF_FEATURES = {"fingerprint": str, "recipe": dict, "output": str}
 
 
-def read(folder: Path) -> tuple[dict, bytes]:
+def read(folder: Path) -> tuple[dict[str, Any], bytes]:
     """A folder's description and weights, found to be whole and to belong together."""
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}. `rnncond train` writes OUT/best and OUT/last.")
@@ -152,7 +154,7 @@ def read(folder: Path) -> tuple[dict, bytes]:
     return description, weights
 
 
-def check(found: dict, kinds: dict[str, Any], folder: Path, where: str = "") -> None:
+def check(found: dict[str, Any], kinds: dict[str, Any], folder: Path, where: str = "") -> None:
     """Raises ModelError where ``found`` lacks a key, or a value is not of its type."""
     wrong = [f"lacks {where}{key}" for key in kinds if key not in found] or [
         f"has {json.dumps(found[key])[:40]} as {where}{key}"

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class System(nn.Module, ABC):
     takes: ClassVar[tuple[SourceKind, ...]]
     """The kinds of source the system can be given; the recipe's ``data`` must supply one of them."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
 
@@ -164,7 +164,7 @@ def draw(probabilities: Tensor) -> Tensor:
     return probabilities.nan_to_num(nan=1.0, posinf=1.0).multinomial(1)[:, 0]
 
 
-def check_sizes(config) -> None:
+def check_sizes(config: Any) -> None:
     """Refuse a system's Config with a size below 1 or a dropout outside [0, 1).
 
     Raises:

@@ -14,7 +14,7 @@ State is that of ``rnncond.cells.Stack``, (N, layers, H), and ``readout`` (N, R)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -168,13 +168,13 @@ class ContextCell(nn.Module):
     e_{t,i} = v . tanh(W s_{t-1} + U h_i),  c_t = sum_i alpha_{t,i} h_i,  s_t = cell([E y_{t-1}; c_t], s_{t-1})
     """
 
-    def __init__(self, config, annotation_size: int) -> None:
+    def __init__(self, config: Any, annotation_size: int) -> None:
         super().__init__()
         self.attention = AdditiveAttention(config.hidden, annotation_size, config.attention)
         self.cell = FeedbackCell(config.cell, config.embedding, annotation_size, config.hidden, config.dropout)
 
     def precompute(self, annotations: Tensor) -> Memory:
-        """Of annotations (B, S, D): their keys (B, S, A), and what each adds to the gates (B, S, G)."""
+        """The keys (B, S, A) of ``annotations`` (B, S, D), and what each adds to the gates (B, S, G)."""
         return {"keys": self.attention.keys(annotations), "gates": self.cell.feedback(annotations)}
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[State, Tensor]:
@@ -199,7 +199,7 @@ class ContextCell(nn.Module):
 def products(layers: list[nn.Linear], shape: torch.Size) -> StepProducts:
     """The outputs of ``layers``, side by side, for one input (N, I) at each of the N x T steps of ``shape``."""
     biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
-    return StepProducts(torch.cat([layer.weight for layer in layers]), torch.cat(biases).expand(*shape, -1))
+    return StepProducts(torch.cat([*(layer.weight for layer in layers)]), torch.cat(biases).expand(*shape, -1))
 
 
 class ContextDecoder(Decoder):
@@ -211,7 +211,7 @@ class ContextDecoder(Decoder):
     once.
     """
 
-    def __init__(self, config, annotation_size: int, layers: int) -> None:
+    def __init__(self, config: AttentiveConfig, annotation_size: int, layers: int) -> None:
         super().__init__()
         hidden = config.hidden
         self.bottom = ContextCell(config, annotation_size)
@@ -249,9 +249,10 @@ class AttentionalDecoder(Decoder):
     W_a [s; h] is W s + U h: concat is the additive score, asked by another state.
     """
 
-    def __init__(self, config, annotation_size: int, layers: int) -> None:
+    def __init__(self, config: AttentiveConfig, annotation_size: int, layers: int) -> None:
         super().__init__()
         hidden, dropout = config.hidden, config.dropout
+        self.attention: DotAttention | AdditiveAttention
         if config.score == "dot":
             self.attention = DotAttention()
         elif config.score == "general":

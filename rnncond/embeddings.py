@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from rnncond.contract import PAD
 from rnncond.output_layer import OutputLayer, output_product
 
 
-def check_words(config, readout: int) -> None:
+def check_words(config: Any, readout: int) -> None:
     """Refuse a translator's Config that shares matrices of different shapes; ``readout`` is its R.
 
     Raises:
@@ -41,7 +43,7 @@ class Words(nn.Module):
     what the layers read of it unit variance again (Vaswani et al. 2017, section 3.4), which deep stacks need to learn.
     """
 
-    def __init__(self, config, readout: int) -> None:
+    def __init__(self, config: Any, readout: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         if not config.share_embeddings:
@@ -65,4 +67,7 @@ class Words(nn.Module):
 
     def project(self, readout: Tensor) -> Tensor:
         """``readout`` (..., R) to logits (..., V)."""
-        return output_product(readout, self.embedding.weight, self.bias) if self.tied else self.output(readout)
+        if self.tied:
+            return output_product(readout, self.embedding.weight, self.bias)
+        logits: Tensor = self.output(readout)
+        return logits

@@ -8,6 +8,7 @@ gates are one node. The numbers are those of the plain formulas; nothing here ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,20 +63,21 @@ class _CollectedProducts(Function):
     """Passes the offsets on. Their gradient is that of every step's product, hence the weight's in one product."""
 
     @staticmethod
-    def forward(ctx, offsets, weight, inputs):
+    def forward(ctx: Any, offsets: Tensor, weight: Tensor, inputs: list[Tensor]) -> Tensor:
         ctx.inputs = inputs
         return offsets.view_as(offsets)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         inputs = torch.stack(ctx.inputs, 1).flatten(0, 1).to(grad.dtype)
         return grad, functional.linear(grad.flatten(0, 1).t(), inputs.t()), None
 
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The next h and c (N, H) from the sums of an LSTM's products (N, 4H), in torch's order: in, forget, new, out."""
-    return _LstmGates.apply(gates.to(c.dtype), c)
+    h, c = _LstmGates.apply(gates.to(c.dtype), c)
+    return h, c
 
 
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +88,7 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor
 
 class _LstmGates(Function):
     @staticmethod
-    def forward(ctx, gates, c):
+    def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         size = c.shape[1]
         opened = gates.sigmoid()
         write, forget, _, read = opened.split(size, 1)
@@ -99,7 +101,7 @@ class _LstmGates(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_h, grad_c):
+    def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
         opened, c, squashed = ctx.saved_tensors
         write, forget, new, read = opened.split(c.shape[1], 1)
         grad_c = grad_c + grad_h * read * (1 - squashed * squashed)
@@ -111,12 +113,13 @@ class _LstmGates(Function):
 
 def gru_gates(gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
     """The next h (N, H) from W x + b and U h + b (N, 3H), in torch's order: reset, update, new."""
-    return _GruGates.apply(gates.to(h.dtype), recurrent.to(h.dtype), h)
+    h = _GruGates.apply(gates.to(h.dtype), recurrent.to(h.dtype), h)
+    return h
 
 
 class _GruGates(Function):
     @staticmethod
-    def forward(ctx, gates, recurrent, h):
+    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
         size = h.shape[1]
         opened = (gates[:, : 2 * size] + recurrent[:, : 2 * size]).sigmoid_()
         reset, update = opened.split(size, 1)
@@ -127,7 +130,7 @@ class _GruGates(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         opened, proposed, new, h = ctx.saved_tensors
         reset, update = opened.split(h.shape[1], 1)
         kept = grad * update
@@ -174,10 +177,10 @@ def exponential(projected: Tensor) -> Tensor:
     return (2 * projected).clamp(-2 * LARGEST, 2 * LARGEST).exp()
 
 
-def without_autocast(function: Callable) -> Callable:
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """A Function's method that works in float32 under autocast too, where its tensors are float32."""
 
-    def run(ctx, *arguments):
+    def run(ctx: Any, *arguments: Any) -> Any:
         device = next(argument.device.type for argument in arguments if isinstance(argument, Tensor))
         with torch.autocast(device, enabled=False):
             return function(ctx, *arguments)
@@ -217,14 +220,14 @@ class _Memory(Function):
     """Stands for keys, values and v in every step: runs backward once, after the steps, with their sums."""
 
     @staticmethod
-    def forward(ctx, keys, values, energy, sums):
+    def forward(ctx: Any, keys: Tensor, values: Tensor, energy: Tensor, sums: _Sums) -> Tensor:
         ctx.sums = sums
         return keys.new_zeros(())
 
     @staticmethod
     @once_differentiable
     @without_autocast
-    def backward(ctx, _):
+    def backward(ctx: Any, *_: Any) -> Any:
         sums = ctx.sums
         grad_keys = sums.grad_keys.mul_(2 * sums.energy).div_(sums.keys)
         grad_values = None
@@ -241,7 +244,7 @@ class _Additive(Function):
 
     @staticmethod
     @without_autocast
-    def forward(ctx, queries, tie, sums):
+    def forward(ctx: Any, queries: Tensor, tie: Tensor, sums: _Sums) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         examples, places, size = sums.keys.shape
         exponentials = exponential(queries).view(examples, -1, size)
@@ -256,7 +259,7 @@ class _Additive(Function):
     @staticmethod
     @once_differentiable
     @without_autocast
-    def backward(ctx, grad_context, grad_weights):
+    def backward(ctx: Any, grad_context: Tensor | None, grad_weights: Tensor | None) -> Any:
         exponentials, weights = ctx.saved_tensors
         sums = ctx.sums
         grad = torch.zeros_like(weights) if grad_weights is None else grad_weights.view_as(weights)

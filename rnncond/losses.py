@@ -6,7 +6,7 @@ weigh the same wherever they are counted.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +44,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
 
 
 class _LogProbs(Function):
-    """Of logits (M, V): each label's log p, and the mean of log p over all words, (M,) both.
+    """Logits (M, V) to each label's log p and the mean of log p over all words, (M,) both.
 
     On the CPU some rows at a time, which stay in the cache from pass to pass; the softmax is not kept but made again in
     the backward pass, in the gradient's own memory.
     """
 
     @staticmethod
-    def forward(ctx, logits, labels):
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         normalisers, means = logits.new_empty(len(logits)), logits.new_empty(len(logits))
         for rows in _parts(logits):
@@ -62,7 +62,7 @@ class _LogProbs(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, of_label, of_mean):
+    def backward(ctx: Any, of_label: Tensor | None, of_mean: Tensor | None) -> tuple[Tensor, None]:
         logits, labels, normalisers = ctx.saved_tensors
         zero = torch.zeros_like(normalisers)
         of_label = zero if of_label is None else of_label
@@ -125,7 +125,7 @@ class TeacherForcing(nn.Module):
         return self.sums(self.system.encode(source), tokens[:, :-1], tokens[:, 1:])
 
     def sums(self, memory: Memory, inputs: Tensor, labels: Tensor) -> Sums:
-        """Of ``labels`` (N, T) after ``inputs`` (N, T)."""
+        """The sums over ``labels`` (N, T) after ``inputs`` (N, T), which begin with BOS."""
         forced = teacher_force(self.system, memory, inputs, labels)
         smoothing = self.smoothing if self.training else 0.0
         total, log_probs = cross_entropy(forced.logits, forced.labels, smoothing)

@@ -1,4 +1,4 @@
-"""What else than gold words a system can be trained on: its own words, and what its own sentences are worth.
+"""Objectives beyond teacher forcing: scheduled sampling and self-critical sequence training.
 
 Both are modules with one forward pass, like ``rnncond.losses.TeacherForcing``, whose gradients an optimizer divides by
 the words of the batch. What is drawn comes from torch's generators, so ``torch.manual_seed`` repeats a step.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class Decay:
             raise ValueError(f"lowest is {self.lowest}; it must be at least 0 and below 1")
 
     def __call__(self, step: int) -> float:
-        if self.kind == "linear":
+        if self.c is not None:
             gold = self.k - self.c * step
         elif self.kind == "exponential":
             gold = self.k**step
@@ -76,15 +76,15 @@ class Diverged(ArithmeticError):
 
 
 class ScheduledSampling(TeacherForcing):
-    """Scheduled sampling (Bengio et al. 2015): some of the words fed are the system's own.
+    """Scheduled sampling (Bengio et al. 2015): an input word is the reference with probability ``gold``, else sampled.
 
-    A word is drawn from what the system says after the words fed so far, own ones included, token by token and without
-    gradient; then the sentence with the words so mixed is learnt like any other, all steps at once. The paper draws
-    and learns in the same pass, which differs by the dropout of the two passes alone: drawing a word has no gradient
+    A word is sampled from the system after the words fed so far, sampled ones included, token by token and without
+    gradient; then the sentence with the words so mixed is learnt like any other, all steps at once. The paper samples
+    and learns in the same pass, which differs by the dropout of the two passes alone: sampling a word has no gradient
     there either.
     """
 
-    def forward(self, source: Source, tokens: Tensor, gold: float) -> Sums:
+    def forward(self, source: Source, tokens: Tensor, gold: float = 1.0) -> Sums:
         """Score ``tokens`` (N, T + 1): BOS, words, EOS, PAD, where each input word is gold with this probability."""
         memory = self.system.encode(source)
         inputs = tokens[:, :-1] if gold >= 1 else self.mixed(memory, tokens, gold)
@@ -182,7 +182,7 @@ class SelfCritical(nn.Module):
             objective, loss = objective + self.cross_entropy * forced.objective, forced.loss
         return Rewarded(objective, loss, rewards.mean(1).sum(), baseline.mean(1).sum(), (there > 0).sum())
 
-    def say(self, memory: Memory, **options: int) -> Tensor:
+    def say(self, memory: Memory, **options: Any) -> Tensor:
         """Sentences (B, K, T) of the system: words, EOS, PAD.
 
         Raises:

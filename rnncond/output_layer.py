@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -29,12 +31,13 @@ def output_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     plain = x.device.type != "cpu" or x.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
     if plain or weight.shape[0] % LINE == 0:
         return functional.linear(x, weight, bias)
-    return _Aligned.apply(x, weight, bias)
+    logits: Tensor = _Aligned.apply(x, weight, bias)
+    return logits
 
 
 class _Aligned(Function):
     @staticmethod
-    def forward(ctx, x, weight, bias):
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         rows, words = x.reshape(-1, x.shape[-1]), weight.shape[0]
         logits = x.new_empty(len(rows), -(-words // LINE) * LINE)[:, :words]
@@ -42,7 +45,7 @@ class _Aligned(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
@@ -57,7 +60,7 @@ class LSTM(nn.LSTM):
     """``nn.LSTM`` that runs under bfloat16 autocast on any CPU: in float32 where oneDNN, which torch asks whatever the
     processor, has no such LSTM (it needs AVX-512)."""
 
-    def forward(self, x: Tensor | PackedSequence, start: tuple[Tensor, Tensor] | None = None):
+    def forward(self, x: Tensor | PackedSequence, start: tuple[Tensor, Tensor] | None = None) -> Any:
         device = x.data.device.type
         lacking = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
         if not (device == "cpu" and torch.is_autocast_enabled(device) and lacking):

@@ -34,8 +34,9 @@ def gleu(said: Tensor, references: Tensor) -> Tensor:
 
     The paper has one reference; of several the most favourable counts.
     """
-    matched = sum(clipped for clipped, _ in matches(said, references))
-    ours, theirs = sum(sizes(said))[..., None], sum(sizes(references))[:, None]
+    matched = torch.stack([clipped for clipped, _ in matches(said, references)]).sum(0)
+    ours, theirs = (torch.stack([*sizes(tokens)]).sum(0) for tokens in (said, references))
+    ours, theirs = ours[..., None], theirs[:, None]
     return (matched / torch.maximum(ours, theirs).clamp(min=1)).amax(2)
 
 
@@ -88,7 +89,7 @@ class CiderD:
 
     def __call__(self, said: Tensor, references: Tensor) -> Tensor:
         ours, theirs = words(said)[..., None], words(references)[:, None]
-        cosines = 0
+        cosines = torch.zeros((), device=said.device)
         parts = zip(self.squares(said), counts(said, said), counts(said[:, :, None], references[:, None]), strict=True)
         for (square, own, shared), reference_norm in zip(parts, self.norms(references), strict=True):
             # A sum over distinct n-grams is one over places, each with 1 / (times that its n-gram is there).

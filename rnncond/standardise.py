@@ -16,6 +16,9 @@ FLOOR = 0.1
 class Standardise(nn.Module):
     """(x - mean) / deviation by channel, (..., D) to (..., D). Changes nothing until ``fit``; not learnt by descent."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))

@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -207,7 +207,7 @@ _MODELS = {
 
 
 def _trainer(level: Level, size: int, min_count: int) -> trainers.Trainer:
-    common = {"vocab_size": size, "special_tokens": list(SPECIAL), "show_progress": False}
+    common: dict[str, Any] = {"vocab_size": size, "special_tokens": list(SPECIAL), "show_progress": False}
     if level == "word":
         return trainers.WordLevelTrainer(min_frequency=min_count, **common)
     if level == "bpe":
@@ -218,7 +218,7 @@ def _trainer(level: Level, size: int, min_count: int) -> trainers.Trainer:
 
 
 def _normalizer(text: Text) -> normalizers.Normalizer:
-    steps = [normalizers.NFC()]
+    steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     if text.normalise == "moses":
         steps += moses.steps()
     if text.lowercase:

@@ -22,7 +22,7 @@ def apply_rules(logits: Tensor, length: int, history: Tensor | None, options: Se
     logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), NEVER)
     if length < options.min_length:
         logits[:, EOS] = NEVER
-    if 0 < options.no_repeat_ngram <= length:
+    if history is not None and 0 < options.no_repeat_ngram <= length:
         block_repeats(logits, history, options.no_repeat_ngram)
     if length >= options.max_length:
         logits.masked_fill_(torch.arange(logits.shape[1], device=logits.device) != EOS, NEVER)

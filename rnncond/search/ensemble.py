@@ -50,7 +50,7 @@ def ensemble(*steps: StepFunction) -> StepFunction:
 
 
 def mean_attention(results: list[Step]) -> Tensor | None:
-    weights = [result.attention for result in results]
-    if any(weight is None or weight.shape != weights[0].shape for weight in weights):
+    weights = [result.attention for result in results if result.attention is not None]
+    if len(weights) < len(results) or len({weight.shape for weight in weights}) > 1:
         return None
     return torch.stack(weights).mean(0)

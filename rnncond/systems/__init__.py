@@ -10,7 +10,7 @@ import difflib
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnncond.contract import System
 
@@ -60,7 +60,7 @@ def outside(name: str) -> ModuleType:
         ) from None
 
 
-def build(name: str, config: dict) -> System:
+def build(name: str, config: dict[str, Any]) -> System:
     """A freshly initialised model of system ``name`` from plain config values."""
     entry = find(name)
     return entry.Model(entry.Config(**config))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from rnncond.cells import PARTS, make_layer, real_lengths, run_layer
+from rnncond.cells import PARTS, make_layer, real_lengths, recurrent, run_layer
 from rnncond.contract import Memory, Source
 from rnncond.decoders import AttentiveConfig, AttentiveModel, make_decoder
 
@@ -57,7 +57,7 @@ class Model(AttentiveModel):
     def encode(self, source: Source) -> Memory:
         lengths = real_lengths(source.mask)
         x = self.words.source(source.values)
-        for depth, layer in enumerate(self.encoder):
+        for depth, layer in enumerate(recurrent(self.encoder)):
             outputs, backward = run_layer(layer, self.dropout(x), lengths=lengths)
             x = outputs + x if depth else outputs
         start = torch.tanh(self.start(backward["h"]))[:, None].chunk(len(backward), -1)

@@ -84,12 +84,12 @@ class Model(System):
         super().__init__(config)
         cell, hidden, dropout = config.cell, config.hidden, config.dropout
         # Layer 3 of the model is the second of those above the first.
-        upper = {"layers": config.layers - 1, "dropout": dropout, "residual_from": 2}
+        above = config.layers - 1
         self.words = Words(config, hidden)
         self.encoder = make_layer(cell, config.embedding, hidden, bidirectional=True)
-        self.upper_encoder = Stack(cell, 2 * hidden, hidden, **upper)
+        self.upper_encoder = Stack(cell, 2 * hidden, hidden, above, dropout=dropout, residual_from=2)
         self.decoder = ContextCell(config, hidden)
-        self.upper_decoder = Stack(cell, hidden, hidden, **upper, context=hidden)
+        self.upper_decoder = Stack(cell, hidden, hidden, above, dropout=dropout, residual_from=2, context=hidden)
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Source) -> Memory:

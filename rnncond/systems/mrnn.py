@@ -88,10 +88,12 @@ class Model(System):
         return Unrolled(self.meet(words, torch.stack(states, 1), memory["image"]))
 
     def project(self, readout: Tensor) -> Tensor:
-        return self.output(readout)
+        logits: Tensor = self.output(readout)
+        return logits
 
     def meet(self, words: Tensor, r: Tensor, image: Tensor) -> Tensor:
         """The multimodal layer (N, T, R) of ``words`` and ``r`` (N, T, H) and ``image`` (B, R)."""
         said = self.from_words(self.dropout(words)) + self.from_recurrent(r)
         total = said.view(len(image), -1, said.shape[-1]) + image[:, None]
-        return self.dropout(1.7159 * torch.tanh(total * (2 / 3))).view_as(said)
+        met: Tensor = self.dropout(1.7159 * torch.tanh(total * (2 / 3)))
+        return met.view_as(said)

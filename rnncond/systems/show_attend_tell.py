@@ -86,6 +86,7 @@ class Config:
 
 class Model(System):
     takes = ("grid", "regions")
+    baseline: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -148,13 +149,14 @@ class Model(System):
         return Unrolled(self.deep_output(words, h, z), weights, extras)
 
     def project(self, readout: Tensor) -> Tensor:
-        return self.output(readout)
+        logits: Tensor = self.output(readout)
+        return logits
 
     def regulariser(self, unrolled: Unrolled, log_probs: Tensor, mask: Tensor) -> Tensor:
         """The doubly stochastic term, or hard attention's estimator; over real words and real places."""
         if self.config.attention_kind == "soft":
             return self.config.doubly_stochastic * self.doubly_stochastic_penalty(unrolled, mask)
-        if "drawn" not in unrolled.extras:
+        if unrolled.extras is None or "drawn" not in unrolled.extras:
             return log_probs.new_zeros(())
         return self.estimator(unrolled.extras, log_probs.detach().sum(1), mask)
 
@@ -177,14 +179,17 @@ class Model(System):
         return reads, gates
 
     def deep_output(self, words: Tensor, h: Tensor, z: Tensor) -> Tensor:
-        return self.dropout(words + self.deep_h(self.dropout(h)) + self.deep_z(z))
+        total: Tensor = self.dropout(words + self.deep_h(self.dropout(h)) + self.deep_z(z))
+        return total
 
     def doubly_stochastic_penalty(self, unrolled: Unrolled, mask: Tensor) -> Tensor:
         """sum_i (1 - sum_t alpha_{t,i})^2 over the captions that have words."""
-        looked = torch.einsum("nt,ntl->nl", mask.to(unrolled.attention.dtype), unrolled.attention)
+        weights, extras = unrolled.attention, unrolled.extras or {}
+        assert weights is not None
+        looked = torch.einsum("nt,ntl->nl", mask.to(weights.dtype), weights)
         counted = mask.any(1, keepdim=True)
-        if "mask" in unrolled.extras:
-            counted = counted & per_row(unrolled.extras["mask"], len(mask))
+        if "mask" in extras:
+            counted = counted & per_row(extras["mask"], len(mask))
         return ((1 - looked) ** 2 * counted).sum()
 
     def estimator(self, extras: dict[str, Tensor], sentence: Tensor, mask: Tensor) -> Tensor:

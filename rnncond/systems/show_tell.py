@@ -77,4 +77,5 @@ class Model(System):
         return Unrolled(self.dropout(outputs))
 
     def project(self, readout: Tensor) -> Tensor:
-        return self.output(readout)
+        logits: Tensor = self.output(readout)
+        return logits

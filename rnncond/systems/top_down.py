@@ -104,7 +104,8 @@ class Model(System):
         return Unrolled(self.dropout(torch.stack(outputs, 1)), torch.stack(looks, 1))
 
     def project(self, readout: Tensor) -> Tensor:
-        return self.output(readout)
+        logits: Tensor = self.output(readout)
+        return logits
 
     def products(self, memory: Memory, inputs: Tensor) -> tuple[StepProducts, StepProducts, StepProducts]:
         """What every step computes: the first LSTM's gates from [h2; h1], the query, the second's from [v; h1; h2]."""
@@ -125,4 +126,5 @@ class Model(System):
     def input_weights(self) -> tuple[Tensor, ...]:
         """The first LSTM's input weights apart: for h2 (4H, H), the mean region (4H, D) and the word (4H, E)."""
         config = self.config
-        return self.attention_cell.weight_ih.split([config.hidden, config.feature_size, config.embedding], 1)
+        sizes = [config.hidden, config.feature_size, config.embedding]
+        return tuple(self.attention_cell.weight_ih.split(sizes, 1))

@@ -41,7 +41,6 @@ def folder(tmp_path_factory):
     (folder / "par_inject.yaml").write_text(RECIPE, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.syspath_prepend(ROOT / "tests" / "pipelines")
         yield folder
     for name in ("mylab", "mylab.par_inject"):
         sys.modules.pop(name, None)
