@@ -137,9 +137,10 @@ class Stack(nn.Module):
         """Weight and bias of each layer's product with its input, without the context's part, and with its state."""
         pairs: list[tuple[Tensor, Tensor]] = []
         for layer, width in zip(recurrent(self.layers), self.widths, strict=True):
+            weight_ih, weight_hh, bias_ih, bias_hh = layer.parameters()
             # A part of a parameter would be cast at every step under autocast, which keeps the cast of a whole one.
-            weight = layer.weight_ih_l0 if width == layer.input_size else layer.weight_ih_l0[:, :width]
-            pairs += [(weight, layer.bias_ih_l0), (layer.weight_hh_l0, layer.bias_hh_l0)]
+            weight = weight_ih if width == layer.input_size else weight_ih[:, :width]
+            pairs += [(weight, bias_ih), (weight_hh, bias_hh)]
         return pairs
 
     def _step(
@@ -161,7 +162,8 @@ class Stack(nn.Module):
     def context_gates(self, context: Tensor) -> Tensor:
         """What ``context`` (N, C) adds to the gates of each layer, (N, layers, G)."""
         parts = zip(recurrent(self.layers), self.widths, strict=True)
-        return torch.stack([functional.linear(context, layer.weight_ih_l0[:, width:]) for layer, width in parts], 1)
+        weights = [next(layer.parameters())[:, width:] for layer, width in parts]
+        return torch.stack([functional.linear(context, weight) for weight in weights], 1)
 
 
 class FeedbackCell(nn.Module):

@@ -59,11 +59,15 @@ class Words(nn.Module):
 
     def source(self, tokens: Tensor) -> Tensor:
         """Source ``tokens`` (...) int64 to (..., E)."""
-        return self.target(tokens) if self.shared else self.source_embedding(tokens)
+        if self.shared:
+            return self.target(tokens)
+        embedded: Tensor = self.source_embedding(tokens)
+        return embedded
 
     def target(self, tokens: Tensor) -> Tensor:
         """Target ``tokens`` (...) int64 to (..., E)."""
-        return self.scale * self.embedding(tokens)
+        embedded: Tensor = self.scale * self.embedding(tokens)
+        return embedded
 
     def project(self, readout: Tensor) -> Tensor:
         """``readout`` (..., R) to logits (..., V)."""

@@ -8,7 +8,8 @@ gates are one node. The numbers are those of the plain formulas; nothing here ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch.nn import functional
 
 LARGEST = 43.0
 """The largest |U h| or |W s| that additive attention tells apart: beyond, exp(2x) leaves float32."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 SCRATCH = 2**23
 """Numbers (32 MB) that additive attention works on at a time: a beam of five over fifty pictures has 25 million."""
@@ -48,7 +51,8 @@ class StepProducts:
         offset = self.offsets[len(self.inputs)]
         x = x.to(self.weight.dtype)
         self.inputs.append(x.detach())
-        return functional.linear(x, self.weight) + offset
+        product: Tensor = functional.linear(x, self.weight) + offset
+        return product
 
 
 def as_autocast(x: Tensor) -> Tensor:
@@ -177,15 +181,16 @@ def exponential(projected: Tensor) -> Tensor:
     return (2 * projected).clamp(-2 * LARGEST, 2 * LARGEST).exp()
 
 
-def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+def without_autocast(function: Method) -> Method:
     """A Function's method that works in float32 under autocast too, where its tensors are float32."""
 
+    @wraps(function)
     def run(ctx: Any, *arguments: Any) -> Any:
         device = next(argument.device.type for argument in arguments if isinstance(argument, Tensor))
         with torch.autocast(device, enabled=False):
             return function(ctx, *arguments)
 
-    return run
+    return cast(Method, run)
 
 
 class _Sums:

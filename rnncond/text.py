@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -198,7 +198,7 @@ class Vocabulary:
         return cls(tokenizer, kind, version)
 
 
-_MODELS = {
+_MODELS: dict[str, Callable[[], models.Model]] = {
     "word": lambda: models.WordLevel(unk_token=SPECIAL[UNK]),
     "bpe": lambda: models.BPE(unk_token=SPECIAL[UNK], fuse_unk=True),
     "wordpiece": lambda: models.WordPiece(unk_token=SPECIAL[UNK], max_input_chars_per_word=LONGEST),

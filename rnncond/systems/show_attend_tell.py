@@ -155,7 +155,8 @@ class Model(System):
     def regulariser(self, unrolled: Unrolled, log_probs: Tensor, mask: Tensor) -> Tensor:
         """The doubly stochastic term, or hard attention's estimator; over real words and real places."""
         if self.config.attention_kind == "soft":
-            return self.config.doubly_stochastic * self.doubly_stochastic_penalty(unrolled, mask)
+            added: Tensor = self.config.doubly_stochastic * self.doubly_stochastic_penalty(unrolled, mask)
+            return added
         if unrolled.extras is None or "drawn" not in unrolled.extras:
             return log_probs.new_zeros(())
         return self.estimator(unrolled.extras, log_probs.detach().sum(1), mask)
@@ -199,7 +200,8 @@ class Model(System):
         entropy = (extras["entropy"] * mask).sum()
         sums = torch.stack([sentence.sum(), mask.any(1).sum()]).double()
         self.sentence_sums = sums if self.sentence_sums is None else self.sentence_sums + sums
-        return -self.config.reinforce * chosen - self.config.entropy * entropy
+        added: Tensor = -self.config.reinforce * chosen - self.config.entropy * entropy
+        return added
 
     def running_sums(self) -> Tensor | None:
         """The log p(y | s) of the captions since the last call, summed, and how many they are: (2,) float64."""

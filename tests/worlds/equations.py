@@ -105,3 +105,54 @@ def build(name, **options):
 
 def output(w, readout):
     return w["words.output.weight"] @ readout + w["words.output.bias"]
+
+
+VOCAB, WIDTH, PLACES = 11, 5, 4
+CAPTIONS = torch.tensor([[1, 7, 4], [1, 9, 10]])
+
+
+def make_captioner(system, **options):
+    """A float64 model whose parameters, biases too, are far from zero; and all its tensors in numpy."""
+    from rnncond import systems
+
+    torch.manual_seed(4)
+    sizes = {"vocab_size": VOCAB, "feature_size": WIDTH, "embedding": 6, "hidden": 7}
+    model = systems.build(system, {**sizes, **options}).double().eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.6)
+    model.standardise.fit(torch.randn(WIDTH).double(), torch.rand(WIDTH).double() + 0.5)
+    return model, weights(model)
+
+
+def features(*shape):
+    from rnncond.contract import Source
+
+    return Source(torch.randn(*shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64))
+
+
+def linear(w, name, x):
+    return w[f"{name}.weight"] @ x + w.get(f"{name}.bias", 0)
+
+
+def lstm_cell(w, name, x, h, c):
+    return lstm([w[f"{name}.{kind}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")], x, (h, c))
+
+
+def look(w, query, places):
+    """alpha_i of v . tanh(W s + U a_i), and the mean of a_i."""
+    sums = [w["attend.query.weight"] @ query + linear(w, "attend.key", place) for place in places]
+    alpha = softmax(np.array([w["attend.energy.weight"][0] @ np.tanh(total) for total in sums]))
+    return alpha, mean(alpha, places)
+
+
+def assert_follows(model, source, steps):
+    """``steps(image, words)`` gives logits and attention word by word, for each of two captions, as the model does."""
+    unrolled = model.unroll(model.encode(source), CAPTIONS)
+    logits = model.project(unrolled.readout).detach().numpy()
+    images = model.standardise(source.values).numpy()
+    for row, words in enumerate(CAPTIONS.tolist()):
+        for t, (expected, alpha) in enumerate(steps(images[row], words)):
+            np.testing.assert_allclose(logits[row, t], expected, rtol=0, atol=1e-12)
+            if alpha is not None:
+                np.testing.assert_allclose(unrolled.attention[row, t].detach().numpy(), alpha, rtol=0, atol=1e-12)
+        assert t == len(words) - 1

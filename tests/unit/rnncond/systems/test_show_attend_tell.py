@@ -1,4 +1,4 @@
-"""Each captioning system against its paper's equations, computed in numpy from the model's weights, word by word."""
+"""show_attend_tell against its paper's equations, computed in numpy from the model's weights, word by word."""
 
 import itertools
 
@@ -6,106 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from rnncond.contract import Source
-from rnncond.systems import build, find, show_attend_tell
-from tests.worlds import equations
-from tests.worlds.equations import layer, mean, sigmoid, softmax
-
-VOCAB, WIDTH, PLACES = 11, 5, 4
-SIZES = {"embedding": 6, "hidden": 7}
-WORDS = torch.tensor([[1, 7, 4], [1, 9, 10]])
-
-
-def make(system, **options):
-    """A float64 model whose parameters, biases too, are far from zero; and all its tensors in numpy."""
-    torch.manual_seed(4)
-    model = build(system, {"vocab_size": VOCAB, "feature_size": WIDTH, **SIZES, **options}).double().eval()
-    for parameter in model.parameters():
-        parameter.data.normal_(std=0.6)
-    model.standardise.fit(torch.randn(WIDTH).double(), torch.rand(WIDTH).double() + 0.5)
-    return model, equations.weights(model)
-
-
-def features(*shape):
-    return Source(torch.randn(*shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64))
-
-
-def linear(w, name, x):
-    return w[f"{name}.weight"] @ x + w.get(f"{name}.bias", 0)
-
-
-def lstm_cell(w, name, x, h, c):
-    return equations.lstm([w[f"{name}.{kind}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")], x, (h, c))
-
-
-def look(w, query, places):
-    """alpha_i of v . tanh(W s + U a_i), and the mean of a_i."""
-    sums = [w["attend.query.weight"] @ query + linear(w, "attend.key", place) for place in places]
-    alpha = softmax(np.array([w["attend.energy.weight"][0] @ np.tanh(total) for total in sums]))
-    return alpha, mean(alpha, places)
-
-
-def assert_follows(model, source, steps):
-    """``steps(image, words)`` gives logits and attention word by word, for each of two captions, as the model does."""
-    unrolled = model.unroll(model.encode(source), WORDS)
-    logits = model.project(unrolled.readout).detach().numpy()
-    images = model.standardise(source.values).numpy()
-    for row, words in enumerate(WORDS.tolist()):
-        for t, (expected, alpha) in enumerate(steps(images[row], words)):
-            np.testing.assert_allclose(logits[row, t], expected, rtol=0, atol=1e-12)
-            if alpha is not None:
-                np.testing.assert_allclose(unrolled.attention[row, t].detach().numpy(), alpha, rtol=0, atol=1e-12)
-        assert t == len(words) - 1
-
-
-def test_show_tell():
-    model, w = make("show_tell")
-
-    def steps(image, words):
-        state = equations.lstm(layer(w, "lstm"), linear(w, "image", image), (np.zeros(7), np.zeros(7)))
-        for word in words:
-            state = equations.lstm(layer(w, "lstm"), w["embed.weight"][word], state)
-            yield linear(w, "output", state[0]), None
-
-    assert_follows(model, features(2, WIDTH), steps)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_encdec_image(cell):
-    model, w = make("encdec_image", layers=2, cell=cell)
-    step, parts = equations.CELLS[cell]
-
-    def steps(image, words):
-        start = np.tanh(linear(w, "image", image)).reshape(parts, 2, 7)
-        states = [tuple(start[:, index]) for index in (0, 1)]
-        for word in words:
-            x = w["embed.weight"][word]
-            for index in (0, 1):
-                states[index] = step(layer(w, f"decoder.layers.{index}"), x, states[index])
-                x = states[index][0]
-            yield linear(w, "output", x), None
-
-    assert_follows(model, features(2, WIDTH), steps)
-
-
-def test_mrnn():
-    model, w = make("mrnn", multimodal=8)
-
-    def steps(image, words):
-        r = np.zeros(7)
-        for word in words:
-            x = linear(w, "embed_again", w["embed.weight"][word])
-            r = np.maximum(w["recurrent.weight"] @ r + x, 0)
-            met = linear(w, "from_words", x) + linear(w, "from_recurrent", r) + linear(w, "from_image", image)
-            yield linear(w, "output", 1.7159 * np.tanh(2 / 3 * met)), None
-
-    assert_follows(model, features(2, WIDTH), steps)
+from rnncond.systems import find, show_attend_tell
+from tests.worlds.equations import (
+    CAPTIONS,
+    PLACES,
+    VOCAB,
+    WIDTH,
+    assert_follows,
+    features,
+    linear,
+    look,
+    lstm_cell,
+    make_captioner,
+    sigmoid,
+)
 
 
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_show_attend_tell(kind):
     """Hard attention is evaluated at its expectation."""
-    model, w = make("show_attend_tell", attention=3, attention_kind=kind)
+    model, w = make_captioner("show_attend_tell", attention=3, attention_kind=kind)
 
     def steps(places, words):
         h, c = (np.tanh(linear(w, name, places.mean(0))) for name in ("init_h", "init_c"))
@@ -119,24 +39,9 @@ def test_show_attend_tell(kind):
     assert_follows(model, features(2, PLACES, WIDTH), steps)
 
 
-def test_top_down():
-    model, w = make("top_down", attention=3)
-
-    def steps(places, words):
-        h1 = c1 = h2 = c2 = np.zeros(7)
-        for word in words:
-            seen = np.concatenate([h2, places.mean(0), w["embed.weight"][word]])
-            h1, c1 = lstm_cell(w, "attention_cell", seen, h1, c1)
-            alpha, context = look(w, h1, places)
-            h2, c2 = lstm_cell(w, "language_cell", np.concatenate([context, h1]), h2, c2)
-            yield linear(w, "output", h2), alpha
-
-    assert_follows(model, features(2, PLACES, WIDTH), steps)
-
-
 def test_doubly_stochastic_term():
-    model, _ = make("show_attend_tell", attention=3, doubly_stochastic=0.7)
-    unrolled = model.unroll(model.encode(features(2, PLACES, WIDTH)), WORDS)
+    model, _ = make_captioner("show_attend_tell", attention=3, doubly_stochastic=0.7)
+    unrolled = model.unroll(model.encode(features(2, PLACES, WIDTH)), CAPTIONS)
     mask = torch.tensor([[True, True, True], [True, False, False]])
     alpha = unrolled.attention.detach().numpy()
     expected = ((1 - alpha[0].sum(0)) ** 2).sum() + ((1 - alpha[1, 0]) ** 2).sum()
@@ -145,13 +50,13 @@ def test_doubly_stochastic_term():
 
 
 def test_doubly_stochastic_term_of_a_row_without_words_is_zero():
-    model, _ = make("show_attend_tell", attention=3)
-    unrolled = model.unroll(model.encode(features(2, PLACES, WIDTH)), WORDS)
+    model, _ = make_captioner("show_attend_tell", attention=3)
+    unrolled = model.unroll(model.encode(features(2, PLACES, WIDTH)), CAPTIONS)
     assert model.regulariser(unrolled, torch.zeros(2, 3).double(), torch.zeros(2, 3).bool()).item() == 0
 
 
 def hard_model(**options):
-    model, _ = make("show_attend_tell", attention=3, attention_kind="hard", dropout=0.0, **options)
+    model, _ = make_captioner("show_attend_tell", attention=3, attention_kind="hard", dropout=0.0, **options)
     return model.train(), features(2, PLACES, WIDTH)
 
 
@@ -163,7 +68,7 @@ def test_hard_attention_reads_one_place_or_the_expectation():
             parameter.zero_()
     torch.manual_seed(1)
     memory, many = model.encode(source), 400
-    unrolled = model.unroll(memory, WORDS[:1, :1].expand(2 * many, 1))
+    unrolled = model.unroll(memory, CAPTIONS[:1, :1].expand(2 * many, 1))
     gate = torch.sigmoid(model.gate(memory["h"]))
     annotations = model.deep_z(memory["values"] * gate[:, None])
     share = torch.zeros(2, PLACES + 1)
@@ -238,7 +143,7 @@ def seen(model, unrolled, *sentences):
 def test_the_baseline_moves_by_a_tenth_once_a_step():
     """However many batches and ranks have the captions of the step, of which rows of padding are none."""
     model, source = hard_model()
-    unrolled = model.unroll(model.encode(source), WORDS)
+    unrolled = model.unroll(model.encode(source), CAPTIONS)
     seen(model, unrolled, [-1.0, -2.0, -3.0], [])
     seen(model, unrolled, [-4.0], [-1.0, -1.0])
     assert model.baseline == 0
@@ -253,36 +158,16 @@ def test_the_baseline_moves_by_a_tenth_once_a_step():
 
 
 def test_soft_attention_has_no_running_average():
-    model, _ = make("show_attend_tell", attention=3)
+    model, _ = make_captioner("show_attend_tell", attention=3)
     assert model.running_sums() is None
 
 
 def test_the_entropy_of_hard_attention():
     model, source = hard_model(reinforce=0.0, entropy=1.0)
-    unrolled = model.unroll(model.encode(source), WORDS)
+    unrolled = model.unroll(model.encode(source), CAPTIONS)
     alpha = unrolled.attention.detach().numpy()
     found = model.regulariser(unrolled, torch.zeros(2, 3).double(), torch.ones(2, 3).bool())
     assert found.item() == pytest.approx((alpha * np.log(alpha)).sum())
-
-
-PAPER_SIZES = {
-    "show_tell": {"embedding": 512, "hidden": 512},
-    "encdec_image": {"embedding": 512, "hidden": 512, "layers": 1},
-    "mrnn": {"embedding": 128, "hidden": 256, "multimodal": 512},
-    "show_attend_tell": {"embedding": 512, "hidden": 1800, "attention": 512},
-    "top_down": {"embedding": 1000, "hidden": 1000, "attention": 512},
-}
-
-
-@pytest.mark.parametrize("system", PAPER_SIZES)
-def test_sizes_by_default_and_refused(system):
-    Config = find(system).Config
-    config = Config(vocab_size=VOCAB, feature_size=WIDTH)
-    assert {name: getattr(config, name) for name in PAPER_SIZES[system]} == PAPER_SIZES[system]
-    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
-        Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
-    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
-        Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +180,13 @@ def test_sizes_by_default_and_refused(system):
 def test_show_attend_tell_refuses(option, message):
     with pytest.raises(ValueError, match=message):
         find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, **option)
+
+
+def test_the_defaults_are_the_papers_sizes():
+    config = find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH)
+    sizes = {"embedding": 512, "hidden": 1800, "attention": 512}
+    assert {name: getattr(config, name) for name in sizes} == sizes
+    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
+        find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
+    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
+        find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)

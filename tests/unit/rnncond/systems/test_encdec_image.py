@@ -1,0 +1,35 @@
+"""encdec_image against its paper's equations, computed in numpy from the model's weights, word by word."""
+
+import numpy as np
+import pytest
+
+from rnncond.systems import find
+from tests.worlds.equations import CELLS, VOCAB, WIDTH, assert_follows, features, layer, linear, make_captioner
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_encdec_image(cell):
+    model, w = make_captioner("encdec_image", layers=2, cell=cell)
+    step, parts = CELLS[cell]
+
+    def steps(image, words):
+        start = np.tanh(linear(w, "image", image)).reshape(parts, 2, 7)
+        states = [tuple(start[:, index]) for index in (0, 1)]
+        for word in words:
+            x = w["embed.weight"][word]
+            for index in (0, 1):
+                states[index] = step(layer(w, f"decoder.layers.{index}"), x, states[index])
+                x = states[index][0]
+            yield linear(w, "output", x), None
+
+    assert_follows(model, features(2, WIDTH), steps)
+
+
+def test_the_defaults_are_the_papers_sizes():
+    config = find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH)
+    sizes = {"embedding": 512, "hidden": 512, "layers": 1}
+    assert {name: getattr(config, name) for name in sizes} == sizes
+    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
+        find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
+    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
+        find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)
