@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
@@ -36,20 +37,50 @@ class Outcome:
     code: int | None = None
 
 
+def visible(text: object, lines: bool = False) -> str:
+    """``text`` as a terminal may be given it: characters that move the cursor, change the direction of writing or are
+    no characters at all (halves of a pair, which stand for bytes of a name) are shown as escapes.
+
+    Args:
+        lines: leave line breaks as they are; a name has none.
+    """
+    kept = "\n" if lines else ""
+    return "".join(
+        character if character in kept or unicodedata.category(character) not in INVISIBLE else escape_of(character)
+        for character in str(text)
+    )
+
+
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of what is not printed: control, format (joiners and marks of direction), surrogate, and
+separators of lines and paragraphs."""
+JOINERS = "\u200c\u200d"
+"""Format characters that words and emoji are written with."""
+
+
+def escape_of(character: str) -> str:
+    return character if character in JOINERS else character.encode("unicode_escape").decode("ascii")
+
+
+def terminal() -> Console:
+    """Standard error. What is printed there is text: no markup, no names of emoji, no highlighting."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def show(outcome: Outcome) -> None:
-    out = Console(stderr=True)
+    out = terminal()
     width = max((len(key) for key in outcome.summary), default=0)
     for key, value in outcome.summary.items():
-        line = f"  [bold]{escape(key.replace('_', ' ')):<{width}}[/]  {escape(in_words(value))}"
-        out.print(line, highlight=False, soft_wrap=True)
+        label = visible(key.replace("_", " "))
+        out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", visible(in_words(value))))
     if outcome.failed:
-        out.print(f"[yellow]{outcome.failed:,} failed:[/]")
+        out.print(Text(f"{outcome.failed:,} failed:", "yellow"))
         for failure in outcome.failures:
-            out.print(f"  {escape(failure)}", highlight=False, soft_wrap=True)
+            out.print(f"  {visible(failure)}")
         if outcome.failed > len(outcome.failures):
             out.print(f"  and {outcome.failed - len(outcome.failures):,} more")
     if outcome.hint:
-        out.print(f"\n{escape(outcome.hint)}", highlight=False, soft_wrap=True)
+        out.print(f"\n{visible(outcome.hint, lines=True)}")
 
 
 def in_words(value: Any) -> str:
@@ -64,11 +95,11 @@ def in_words(value: Any) -> str:
 
 
 def tell(message: str) -> None:
-    Console(stderr=True).print(escape(message), highlight=False, soft_wrap=True)
+    terminal().print(visible(message, lines=True))
 
 
 def tell_error(message: str) -> None:
-    Console(stderr=True).print(f"[red bold]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    terminal().print(Text.assemble(("error:", "red bold"), " ", visible(message, lines=True)))
 
 
 class Progress:
@@ -86,14 +117,14 @@ class Progress:
         self.lock = threading.Lock()
 
     def __enter__(self) -> Progress:
-        self.started = None  # starting up is no part of the rate
+        self.started: float | None = None  # starting up is no part of the rate
         self.logged = time.monotonic()
         if sys.stderr.isatty():
             self.bar = RichProgress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}", markup=False),
+                TimeElapsedColumn(), TimeRemainingColumn(), console=terminal(), transient=True,
             )  # fmt: skip
-            self.task = self.bar.add_task(self.what, total=self.total, rate="")
+            self.task = self.bar.add_task(visible(self.what), total=self.total, rate="")
             self.bar.start()
         else:
             self.ended = threading.Event()
@@ -142,7 +173,7 @@ class Progress:
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []
         rate = [f"{self.rate():.1f} {self.unit}/s"] if self.rate() else []
-        return ", ".join([*rate, *failed, *([self.note] if self.note else [])])
+        return ", ".join([*rate, *failed, *([visible(self.note)] if self.note else [])])
 
     def rate(self) -> float:
         """Units a second."""
