@@ -121,9 +121,15 @@ class Progress:
         self.logged = time.monotonic()
         if sys.stderr.isatty():
             self.bar = RichProgress(
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}", markup=False),
-                TimeElapsedColumn(), TimeRemainingColumn(), console=terminal(), transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=terminal(),
+                transient=True,
+            )
             self.task = self.bar.add_task(visible(self.what), total=self.total, rate="")
             self.bar.start()
         else:

@@ -10,8 +10,8 @@ class UserError(Exception):
 
 
 class Fault(UserError):
-    """Nobody's mistake: workers that were lost, a process that died, a server that went away. The same command goes on
-    where it stopped. Exit code 4."""
+    """Nobody's mistake: lost workers, a process that died, a server or storage that is away or busy. The same command
+    resumes where it stopped, so a scheduler may try again. Exit code 4."""
 
     code = 4
 
@@ -20,13 +20,20 @@ class OtherRun(UserError):
     """The folder has a run of another recipe, or of other data; only --restart would begin it again."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a scheduler sends: what holds for Ctrl-C holds for it."""
+
+    code = 143
+
+
 def user_message(error: BaseException) -> str | None:
     """The message of a mistake of the user's or of a fault; None for a defect of ours."""
-    found = told(error)
-    if is_usage_error(found):
-        hint = f"\nTry '{found.ctx.command_path} --help'." if getattr(found, "ctx", None) else ""
-        return found.format_message() + hint
-    return None if found is None else str(found)
+    shown = told(error)
+    if is_usage_error(shown):
+        context = getattr(shown, "ctx", None)
+        hint = f"\nTry '{context.command_path} --help'." if context else ""
+        return f"{shown.format_message()}{hint}"  # type: ignore[union-attr]
+    return None if shown is None else str(shown)
 
 
 def is_usage_error(error: BaseException | None) -> bool:
@@ -36,12 +43,12 @@ def is_usage_error(error: BaseException | None) -> bool:
 
 
 def exit_code(error: BaseException) -> int:
-    """Of an error that has a message for the user."""
+    """The exit code of an error that has a message for the user."""
     return getattr(told(error), "code", 2)
 
 
 def told(error: BaseException) -> BaseException | None:
-    """What there is to tell the user of, also where Ray or the parser wrapped it; None for a defect of ours.
+    """The user-facing error in the cause chain, where Ray or the parser wrapped it; None means a defect of ours.
 
     What was raised while a mistake was handled, and not from it, is a defect.
     """

@@ -1,4 +1,4 @@
-"""Making things before they are wanted."""
+"""Work in other threads: made before it is wanted, within a budget, or so that signals find the caller waiting."""
 
 from __future__ import annotations
 
@@ -6,12 +6,32 @@ import queue
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Condition
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+def interruptible(work: Callable[[], Done]) -> Done:
+    """Return what ``work`` returns, done by another thread.
+
+    What takes signals for itself, as Ray Train does with Ctrl-C, can do so in the main thread only. That waits here,
+    and gets its KeyboardInterrupt at once.
+    """
+    done: Future[Done] = Future()
+
+    def attempt() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # the caller raises it
+            done.set_exception(error)
+
+    threading.Thread(target=attempt, name="interruptible", daemon=True).start()
+    return done.result()
 
 
 def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:

@@ -6,8 +6,10 @@ Only the module of the verb asked for is imported, and what it calls only when i
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -21,14 +23,15 @@ from pipelines import console
 from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
 from pipelines.config.spelling import near
 from pipelines.console import Outcome
-from pipelines.errors import exit_code, user_message
+from pipelines.errors import Terminated, exit_code, user_message
 
 INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to resume."
+TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some
-    inputs failed), 4 (broken off by a fault: the same command resumes) or 130 (Ctrl-C)."""
+    inputs failed), 4 (broken off by a fault: the same command resumes) 130 (Ctrl-C) or 143 (SIGTERM)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         show_verbs()
@@ -43,7 +46,30 @@ def main(arguments: list[str] | None = None) -> None:
     # Before torch is loaded, here and in the workers that Ray starts here. Threads that spin while they wait for one
     # another are no faster on idle cores, and on busy ones they keep each other from the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run(app_of(verb), f"rnncond {verb}", rest))
+    take_signals()
+    code = run(app_of(verb), f"rnncond {verb}", rest)
+    if code in (130, Terminated.code):
+        leave(code)
+    sys.exit(code)
+
+
+def take_signals() -> None:
+    """Let SIGTERM, which a scheduler sends, end a verb as Ctrl-C does. Further ones are ignored while it ends."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def leave(code: int) -> None:
+    """End this process now. Threads of Ray and MLflow that an interrupted verb left behind would keep it, or abort it
+    with a stack of C++ while Python takes itself apart."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
@@ -58,6 +84,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
         with redirect_stdout(sys.stderr) if common.json else nullcontext():
             outcome = call(parser, name, arguments)
+    except Terminated:
+        return fail(TERMINATED, common.json, Terminated.code)
     except KeyboardInterrupt:
         return fail(INTERRUPTED, common.json, 130)
     except Exception as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from ray.job_config import JobConfig
 
 import pipelines
 from pipelines.cluster.resources import Cluster, Node
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 
 ATTEMPTS = 3
 """To start Ray here."""
@@ -62,7 +64,8 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         if "InvalidAuthToken" in str(error.__cause__):
             raise UserError(NO_TOKEN.format(what=f"the Ray cluster at {address}")) from None
-        raise UserError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
+        passing = isinstance(error, (ConnectionError, TimeoutError))
+        raise (Fault if passing else UserError)(f"address: cannot reach a Ray cluster at {address}: {error}") from error
     try:
         yield running()
     finally:
@@ -73,7 +76,7 @@ def start(address: str, options: dict) -> None:
     """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with silence():
+            with silence(), sigterm_kept():
                 ray.init(
                     address=address,
                     logging_level=logging.ERROR,
@@ -87,7 +90,7 @@ def start(address: str, options: dict) -> None:
                 raise
             ray.shutdown()
             if attempt == ATTEMPTS:
-                raise UserError(f"Ray did not start: {error} The machine is too busy; try again later.") from None
+                raise Fault(f"Ray did not start: {error} The machine is too busy; try again later.") from None
 
 
 def temporary_folder() -> str | None:
@@ -146,7 +149,22 @@ def refuse_if_nobody_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"address: nothing answers at {address}: {error}; expected HOST:PORT of a Ray head") from error
+        passing = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
+        raise (Fault if passing else UserError)(
+            f"address: nothing answers at {address}: {error}; expected HOST:PORT of a Ray head"
+        ) from error
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep this process's own way to end at SIGTERM. Ray's would end it with exit code 1 and no word, or print a stack
+    of C++."""
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(own) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, own)
 
 
 @contextmanager

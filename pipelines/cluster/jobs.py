@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import logging
 import os
 import re
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +23,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipelines.cluster.connection import NO_TOKEN
 from pipelines.console import Outcome, tell
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 
 DASHBOARD = "http://127.0.0.1:8265"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -55,19 +57,19 @@ class Server:
             except AuthenticationError:
                 raise UserError(NO_TOKEN.format(what=f"the dashboard at {url}")) from None
             except (RuntimeError, OSError) as error:
-                raise UserError(f"address: the dashboard at {url} takes no jobs: {error}") from None
+                raise as_told(f"address: the dashboard at {url} takes no jobs: {error}", error) from None
 
     def ask(self, question: Callable[[JobSubmissionClient], Answer], job: str | None = None) -> Answer:
         try:
             return question(self.client)
         except (requests.RequestException, ConnectionError) as error:
-            raise UserError(f"The dashboard at {self.address} does not answer any more: {error}") from None
+            raise Fault(f"The dashboard at {self.address} does not answer any more: {error}") from None
         except (RuntimeError, ValueError) as error:
             if job and "does not exist" in str(error):
                 raise UserError(
                     f"The cluster at {self.address} knows no job {job}. `rnncond submit list` shows those it knows."
                 ) from None
-            raise UserError(f"The dashboard at {self.address} refuses: {error}") from None
+            raise as_told(f"The dashboard at {self.address} refuses: {error}", error) from None
 
     def start(self, job: str, entrypoint: str, environment: dict[str, Any], cpus: float, gpus: float) -> bool:
         """Whether the job is new; it may be there, of the same command, because this was tried before."""
@@ -98,9 +100,9 @@ class Server:
         self.details(job)
         try:
             asyncio.run(self.show(job))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             tell(f"\nThe job {job} goes on.")
-            return Outcome({"id": job}, hint=self.commands(job), code=130)
+            return Outcome({"id": job}, hint=self.commands(job), code=getattr(interruption, "code", 130))
         details = self.details(job)
         code = exit_code(details)
         if code and details.driver_exit_code is None and details.message:
@@ -122,7 +124,7 @@ class Server:
                 heard = time.monotonic()
             except (RuntimeError, requests.RequestException, aiohttp.ClientError, OSError) as error:
                 if time.monotonic() - heard > PATIENCE:
-                    raise UserError(
+                    raise Fault(
                         f"The dashboard at {self.address} has not answered for {PATIENCE} seconds: {error}. The job "
                         f"may go on; later: {self.commands(job)}"
                     ) from None
@@ -150,16 +152,30 @@ def refuse_if_no_dashboard(url: str) -> None:
     try:
         with urllib.request.urlopen(f"{url}/api/version", timeout=ANSWER_SECONDS) as answer:
             found = json.loads(answer.read())
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise Fault(f"address: the dashboard at {url} takes no jobs: {error}. Try again later.") from None
         return  # it answers, perhaps wanting a token, which Ray's client has
-    except (OSError, ValueError) as error:
-        raise UserError(
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise (UserError if is_no_address(error) else Fault)(
             f"address: no Ray dashboard answers at {url}: {error}. Expected is the address of the dashboard (port "
             "8265), not of the head (6379). From outside: `ray dashboard cluster.yaml`, or `kubectl port-forward "
             "service/NAME-head-svc 8265`."
         ) from None
     if "ray_version" not in found:
         raise UserError(f"address: what answers at {url} is no Ray dashboard: {found}")
+
+
+def is_no_address(error: Exception) -> bool:
+    """Whether what was asked is no dashboard, or no machine at all, rather than one that is away for a while."""
+    reason = getattr(error, "reason", error)
+    return isinstance(reason, (ValueError, socket.gaierror)) or not isinstance(error, OSError)
+
+
+def as_told(message: str, error: Exception) -> UserError:
+    """An error of Ray's client, which puts the server's status into its text; Fault where the server is ill."""
+    passing = isinstance(error, OSError) or re.search(r"status code 5\d\d|\b50[0234]\b", str(error))
+    return Fault(message) if passing else UserError(message)
 
 
 @contextmanager

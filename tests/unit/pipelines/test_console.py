@@ -1,4 +1,4 @@
-"""What a job without a terminal says of its progress."""
+"""What is told on a terminal and elsewhere: names as they are, progress line by line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pipelines import console
-from pipelines.console import Progress
+from pipelines.console import Outcome, Progress
 
 
 @pytest.fixture
@@ -66,3 +66,42 @@ def test_units_of_several_workers_count_from_the_beginning_of_the_first(clock, c
             clock(end)
             progress.advance(100, took=20)
         assert progress.rate() == pytest.approx(400 / 20.3)
+
+
+NASTY = [
+    ("team:dog:1.jpg", "team:dog:1.jpg"),  # no emoji
+    ("[bold]1[/].jpg", "[bold]1[/].jpg"),  # no markup
+    ("[/red]", "[/red]"),  # markup that would be an error
+    ("x\x1b]0;owned\x07\x1b[31mred.jpg", "x\\x1b]0;owned\\x07\\x1b[31mred.jpg"),
+    ("a\nall is well", "a\\nall is well"),
+    ("\x9b2K", "\\x9b2K"),  # the one-character form of ESC [
+    ("gpj.\u202excod", "gpj.\\u202excod"),  # which a terminal would show as docx.jpg
+    ("a\u2066b\u200fc", "a\\u2066b\\u200fc"),
+    ("caf\udce9.jpg", "caf\\udce9.jpg"),  # a byte of a name that is no UTF-8
+    ("写真/café 👩\u200d🚀.jpg", "写真/café 👩\u200d🚀.jpg"),
+    ("می\u200cشود", "می\u200cشود"),
+]
+
+
+@pytest.mark.parametrize(("name", "shown"), NASTY)
+def test_names_are_shown_as_they_are_and_can_do_nothing_to_a_terminal(name, shown, capsys):
+    console.show(Outcome({name: name}, 1, [f"{name}: read: gone"], f"rnncond report {name}"))
+    lines = capsys.readouterr().err.split("\n")
+    assert lines[0] == f"  {shown}  {shown}"
+    assert lines[2] == f"  {shown}: read: gone"
+    for tell in (console.tell, console.tell_error):
+        tell(f"Left out: {name}")
+        assert capsys.readouterr().err.endswith(f"Left out: {shown}\n".replace("\\n", "\n"))
+
+
+def test_a_terminal_shows_names_as_they_are_too(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    console.show(Outcome({"store": "s3://bucket/:dog:"}, 1, ["\x1b[2J:fire:.jpg"]))
+    shown = capsys.readouterr().err
+    assert ":dog:" in shown and "\\x1b[2J:fire:.jpg" in shown and "\x1b[2J" not in shown
+
+
+def test_messages_keep_their_lines(capsys):
+    console.tell_error("2 mistakes:\n  a\n  b")
+    assert capsys.readouterr().err == "error: 2 mistakes:\n  a\n  b\n"

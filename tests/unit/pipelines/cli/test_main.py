@@ -173,17 +173,20 @@ cli.main()
 
 
 @pytest.mark.parametrize(
+    ("number", "code", "message"), [(signal.SIGINT, 130, main.INTERRUPTED), (signal.SIGTERM, 143, main.TERMINATED)]
+)
+@pytest.mark.parametrize(
     "arguments", [["wait", "--json"], ["run", "pipeline.yaml", "--json"]], ids=["verb", "pipeline"]
 )
-def test_ctrl_c_ends_with_a_message_and_130(arguments, tmp_path):
+def test_a_signal_ends_with_a_message_and_its_code(arguments, number, code, message, tmp_path):
     (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")
     command = [sys.executable, "-c", WAITING, *arguments]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "waiting\n" in iter(running.stderr.readline, "")
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     said, told = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode == code
     assert "Traceback" not in told
-    assert json.loads(said) == {"error": main.INTERRUPTED}
+    assert json.loads(said) == {"error": message}
     if arguments[0] == "run":
         assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"
