@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """Something only the user can put right: what was found, what was expected, what to do. Exit code 2."""
@@ -33,6 +35,10 @@ def user_message(error: BaseException) -> str | None:
         context = getattr(shown, "ctx", None)
         hint = f"\nTry '{context.command_path} --help'." if context else ""
         return f"{shown.format_message()}{hint}"  # type: ignore[union-attr]
+    if is_about_path(shown):
+        path = getattr(shown, "filename", None)
+        what = f"{path}: {shown.strerror}" if path else str(shown)  # type: ignore[union-attr]
+        return f"{what}. Expected a path that can be read or, of an output, written."
     return None if shown is None else str(shown)
 
 
@@ -40,6 +46,16 @@ def is_usage_error(error: BaseException | None) -> bool:
     """Whether it is what Typer raises for a wrong command line. By name: newer versions of Typer bring their own copy
     of click, and nobody has to load either to raise an error."""
     return any(kind.__name__ == "ClickException" for kind in type(error).__mro__)
+
+
+def is_about_path(error: BaseException | None) -> bool:
+    """Whether the operating system refused a path for a reason that only its user can put right."""
+    return isinstance(error, OSError) and error.errno in PATH_ERRORS
+
+
+PATH_ERRORS = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT
+}  # fmt: skip
 
 
 def exit_code(error: BaseException) -> int:
@@ -56,7 +72,12 @@ def told(error: BaseException) -> BaseException | None:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if type(link).__name__ in USER_ERRORS or isinstance(link, UserError) or is_usage_error(link):
+        if (
+            type(link).__name__ in USER_ERRORS
+            or isinstance(link, UserError)
+            or is_usage_error(link)
+            or is_about_path(link)
+        ):
             return link
         link = getattr(link, "cause", None) or link.__cause__
     return None

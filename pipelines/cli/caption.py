@@ -36,8 +36,9 @@ def caption(
     images: Annotated[
         str | None,
         Argument(
+            metavar="IMAGES",
             help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, or a "
-            "listing: .txt, .csv, .jsonl, .parquet"
+            "listing: .txt, .csv, .jsonl, .parquet",
         ),
     ] = None,
     store: Annotated[str | None, Option(help="in place of IMAGES: a store with their features")] = None,

@@ -115,18 +115,37 @@ def values_of(words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"{' '.join(words)}: {error.format_message()}") from None  # type: ignore[attr-defined]
 
 
+LEVELS = ("debug", "info", "warning", "error")
+
+
 @dataclass(frozen=True)
 class Common:
     """The options that every verb has, wherever they stand in its command line."""
 
     json: bool = False
+    log_level: str | None = None
 
 
 def take_common(arguments: Sequence[str]) -> tuple[Common, list[str]]:
-    """The common options, and the command line without them. What stands behind ``--`` is not looked at."""
+    """The common options, and the command line without them. What stands behind ``--`` is not looked at.
+
+    Raises:
+        UserError: there is no such level.
+    """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    own = [argument for argument in arguments[:end] if argument != "--json"]
-    return Common("--json" in arguments[:end]), [*own, *arguments[end:]]
+    own, as_json, level = list[str](), False, None
+    words = iter(arguments[:end])
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word == "--json":
+            as_json = True
+        elif name == "--log-level":
+            level = value if equals else next(words, "")
+            if level not in LEVELS:
+                raise UserError(f"--log-level: expected one of {', '.join(LEVELS)}, found {level!r}.")
+        else:
+            own.append(word)
+    return Common(as_json, level), [*own, *arguments[end:]]
 
 
 def add_common(parser: Any) -> None:
@@ -141,6 +160,10 @@ def common_params() -> list[Any]:
     @app.command()
     def verb(
         as_json: Annotated[bool, typer.Option("--json", help="one line of JSON on standard output")] = False,
+        log_level: Annotated[
+            str | None,
+            typer.Option(metavar="|".join(LEVELS), help="log to standard error, and in workers to Ray's log files"),
+        ] = None,
     ) -> None: ...
 
     params: list[Any] = typer.main.get_command(app).params

@@ -19,11 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import console
+from pipelines import console, logs
 from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
 from pipelines.config.spelling import near
 from pipelines.console import Outcome
-from pipelines.errors import Terminated, exit_code, user_message
+from pipelines.errors import Terminated, UserError, exit_code, user_message
 
 INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to resume."
 TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
@@ -77,9 +77,14 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
 
     Under ``--json`` standard output gets the one line of JSON and nothing else.
     """
-    common, arguments = take_common(arguments)
+    try:
+        common, arguments = take_common(arguments)
+    except UserError as error:
+        return fail(str(error), "--json" in arguments)
     parser = typer.main.get_command(app)
     add_common(parser)
+    if common.log_level:
+        logs.configure(common.log_level)
     try:
         # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
         with redirect_stdout(sys.stderr) if common.json else nullcontext():
@@ -123,7 +128,10 @@ def show_verbs() -> None:
     for verb, purpose in VERBS.items():
         table.add_row(f"[bold]{verb}[/]", purpose)
     out.print(table)
-    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json: one line of JSON on standard output.")
+    out.print(
+        "\n`rnncond VERB --help` has examples. Every verb takes --json: one line of JSON on standard output,\nand "
+        "--log-level."
+    )
 
 
 if __name__ == "__main__":

@@ -34,8 +34,13 @@ Images = Annotated[
     ),
 ]
 Model = Annotated[str, Option(help="a run's folder, a model's folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")]
-Recipe = Annotated[str, Argument(help="a YAML file, or the name of a recipe that comes with the project")]
-Overrides = Annotated[list[str] | None, Argument(help="key.path=value ...", show_default=False)]
+Recipe = Annotated[
+    str, Argument(metavar="RECIPE", help="a YAML file, or the name of a recipe that comes with the project")
+]
+Overrides = Annotated[
+    list[str] | None,
+    Argument(metavar="KEY=VALUE", help="values in place of the recipe's: key.path=value", show_default=False),
+]
 Fingerprint = Annotated[str | None, Option("--set", metavar="FINGERPRINT", help="the set to read, of several")]
 
 # What a verb writes

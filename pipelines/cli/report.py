@@ -28,7 +28,10 @@ Examples:
 @app.command(epilog=EXAMPLES)
 def report(
     out: Annotated[
-        str, Argument(help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote")
+        str,
+        Argument(
+            metavar="OUT", help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote"
+        ),
     ],
     images: Annotated[str | None, Option(help="folder of the pictures, if they have moved")] = None,
     data: Annotated[str | None, Option(help="reference captions or translations, to show beside the model's")] = None,

@@ -27,9 +27,9 @@ Run the same command again to resume after a failure, or to do what new data ask
 
 @app.command(epilog=EXAMPLES)
 def run(
-    pipeline: Annotated[str, Argument(help="a YAML file with `stages:`")],
+    pipeline: Annotated[str, Argument(metavar="PIPELINE", help="a YAML file with `stages:`")],
     overrides: Annotated[
-        list[str] | None, Argument(help="variable=value or key.path=value ...", show_default=False)
+        list[str] | None, Argument(metavar="KEY=VALUE", help="variable=value or key.path=value", show_default=False)
     ] = None,
     out: Annotated[
         str | None,

@@ -52,7 +52,7 @@ Examples:
 
 @app.command(context_settings={"allow_interspersed_args": False}, epilog=EXAMPLES)
 def start(
-    command: Annotated[list[str], Argument(metavar="VERB ...", help="what follows `rnncond`")],
+    command: Annotated[list[str], Argument(metavar="VERB", help="what follows `rnncond`")],
     address: Address = None,
     follow: Annotated[bool, Option(help="show the job's output, and end with its exit code")] = True,
     name: Annotated[

@@ -20,6 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 import pipelines
+from pipelines import logs
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import Fault, UserError
 
@@ -82,6 +83,7 @@ def start(address: str, options: dict) -> None:
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                     job_config=job_config(),
+                    runtime_env=logs.for_workers() or None,
                     **options,
                 )
             return

@@ -1,10 +1,11 @@
-"""A budget that threads share: first come, first served, and nothing is lost by who gives up."""
+"""Work in other threads: a budget that they share, first come, first served; and callers that signals find waiting."""
 
+import signal
 import threading
 
 import pytest
 
-from pipelines.threads import Budget
+from pipelines.threads import Budget, interruptible
 
 
 def test_what_is_large_does_not_wait_for_as_long_as_small_ones_come():
@@ -41,3 +42,29 @@ def test_an_interrupted_wait_holds_up_nobody(monkeypatch):
         with pytest.raises(KeyboardInterrupt), budget.take(10):
             pass
     assert budget.free == 10 and not budget.waiting
+
+
+def test_interruptible_gives_what_its_work_gives_or_raises():
+    assert interruptible(lambda: 3) == 3
+    with pytest.raises(KeyError):
+        interruptible(lambda: {}["a"])
+
+
+def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
+    """As Ray Train does: it would register a handler in the main thread, and is in another."""
+    where = interruptible(threading.current_thread)
+    assert where is not threading.main_thread()
+    started, never = threading.Event(), threading.Event()
+
+    def work():
+        started.set()
+        never.wait(60)
+
+    timer = threading.Thread(
+        target=lambda: (started.wait(60), signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    )
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(work)
+    never.set()
+    timer.join()

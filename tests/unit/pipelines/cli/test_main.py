@@ -190,3 +190,28 @@ def test_a_signal_ends_with_a_message_and_its_code(arguments, number, code, mess
     assert json.loads(said) == {"error": message}
     if arguments[0] == "run":
         assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"
+
+
+HELP = """
+import contextlib, io, json, sys
+from pipelines.cli import main
+for words in json.loads(sys.argv[1]):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        try:
+            main.main(words)
+        except SystemExit as ended:
+            code = ended.code
+    heavy = sorted({"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules))
+    print(json.dumps([words, code, "rnncond" in shown.getvalue(), heavy]))
+"""
+
+
+def test_no_help_loads_what_is_slow_to_load():
+    """One process for all: what one help loads, those after it have, too."""
+    commands = {verb: getattr(typer.main.get_command(app_of(verb)), "commands", {}) for verb in VERBS}
+    words = [["--help"], ["-h"], *([verb, "--help"] for verb in VERBS), *([verb, "-h"] for verb in VERBS)]
+    words += [[verb, name, "-h"] for verb, below in commands.items() for name in below]
+    assert len(words) > 30
+    done = subprocess.run([sys.executable, "-c", HELP, json.dumps(words)], capture_output=True, text=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[each, 0, True, []] for each in words]

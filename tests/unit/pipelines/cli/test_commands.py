@@ -1,0 +1,34 @@
+"""Verbs, their parsed commands, and the options that all have."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.cli.commands import Common, parser_of, take_common, values_of
+from pipelines.errors import UserError
+
+
+def test_common_options_stand_anywhere_before_two_dashes():
+    assert take_common(["--json", "a", "--log-level", "info", "--b"]) == (Common(True, "info"), ["a", "--b"])
+    assert take_common(["a", "--log-level=debug", "--", "--json"]) == (Common(False, "debug"), ["a", "--", "--json"])
+    assert take_common([]) == (Common(), [])
+
+
+@pytest.mark.parametrize("words", [["--log-level"], ["--log-level", "loud"], ["--log-level=", "a"]])
+def test_a_log_level_that_there_is_not(words):
+    with pytest.raises(UserError, match="--log-level: expected one of debug, info, warning, error"):
+        take_common(words)
+
+
+def test_the_command_that_a_line_begins_with():
+    assert parser_of(["store", "info", "s"])[0].name == "info"
+    assert parser_of(["report", "r", "--count", "3"])[1] == ["r", "--count", "3"]
+    with pytest.raises(UserError, match=r"no verb 'reprot'.*'report'"):
+        parser_of(["reprot"])
+
+
+def test_values_are_those_of_the_command_line():
+    _, values = values_of(["report", "r", "--json", "--count", "3"])
+    assert (values["out"], values["count"], values["to"]) == ("r", 3, None)
+    with pytest.raises(UserError, match="report r --count many"):
+        values_of(["report", "r", "--count", "many"])
