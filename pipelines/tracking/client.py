@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -109,18 +110,20 @@ def reach(uri: str, work: Callable[[], Done]) -> Done:
     """What the first ``work`` with the MLflow at ``uri`` gives.
 
     Raises:
-        UserError: MLflow does not answer, or refuses.
+        Fault: MLflow is away, slow or ill.
+        UserError: it refuses, or is nowhere.
     """
     patience = PATIENCE_HERE if uri.startswith("sqlite:") else PATIENCE
     try:
         return within(patience, work)
     except TimeoutError:
-        what = f"no answer within {patience} seconds"
+        what, passing = f"no answer within {patience} seconds", True
     except Exception as error:  # whatever its database or its server raises
         while cause := error.__cause__ or error.__context__:  # the last of MLflow's layers says it in the fewest words
             error = cause
         what = first_line(error)
-    raise UserError(
+        passing = isinstance(error, (ConnectionError, TimeoutError)) or bool(re.search(r"\b(code|many) 5\d\d", what))
+    raise (Fault if passing else UserError)(
         f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
         f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
     )

@@ -22,6 +22,7 @@ from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, UserError
 from pipelines.features.sources import check_backbone
 from pipelines.files.jsonl import read_lines
+from pipelines.threads import interruptible
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import distributed
 from pipelines.training.data.task import Task
@@ -119,7 +120,7 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
     allowed = task.recipe.cluster.max_failures
     for failures in range(1, allowed + 2):
         try:
-            trainer_of(task, run, share, folder).fit()
+            interruptible(trainer_of(task, run, share, folder).fit)
             break
         except (TrainingFailedError, RayError) as error:
             reported = run.reported_error()

@@ -21,6 +21,7 @@ from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, Progress, tell
 from pipelines.errors import Fault, UserError
+from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
@@ -174,7 +175,7 @@ def fit(
         ),
     )
     try:
-        tuner.fit()
+        interruptible(tuner.fit)
     except (TuneError, RayError) as error:
         raise explain(error) from error
     finally:

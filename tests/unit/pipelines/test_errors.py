@@ -63,6 +63,27 @@ def mlflow_is_slow(monkeypatch):
     client.reach("http://mlflow:5000", threading.Event().wait)
 
 
+def mlflow_is_ill(monkeypatch):
+    def ask():
+        raise RuntimeError("API request to endpoint failed with error code 503 != 200")
+
+    client.reach("http://mlflow:5000", ask)
+
+
+def mlflow_is_away(monkeypatch):
+    def ask():
+        raise RuntimeError("Max retries exceeded") from ConnectionRefusedError(111, "Connection refused")
+
+    client.reach("http://mlflow:5000", ask)
+
+
+def mlflow_wants_a_password(monkeypatch):
+    def ask():
+        raise RuntimeError("API request to endpoint failed with error code 401 != 200")
+
+    client.reach("http://mlflow:5000", ask)
+
+
 def mlflow_has_no_folder(monkeypatch):
     client.check_reachable("sqlite:////none/mlflow.db")
 
@@ -76,6 +97,9 @@ CODES = {
     dashboard_refuses: (2, "refuses"),
     dashboard_is_away: (4, "no Ray dashboard answers"),
     mlflow_is_slow: (4, "no answer within"),
+    mlflow_is_ill: (4, "503"),
+    mlflow_is_away: (4, "Connection refused"),
+    mlflow_wants_a_password: (2, "401"),
     mlflow_has_no_folder: (2, "no folder"),
 }
 

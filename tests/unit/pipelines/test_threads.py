@@ -60,9 +60,11 @@ def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
         started.set()
         never.wait(60)
 
-    timer = threading.Thread(
-        target=lambda: (started.wait(60), signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-    )
+    def press():
+        started.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    timer = threading.Thread(target=press)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         interruptible(work)

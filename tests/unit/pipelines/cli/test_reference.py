@@ -14,9 +14,8 @@ DOCS = Path(__file__).parents[4] / "docs" / "verbs"
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_page_in_the_repository_is_up_to_date(verb):
-    assert (DOCS / f"{verb}.md").read_text(encoding="utf-8") == page(verb), (
-        "python -m pipelines.cli.reference docs/verbs"
-    )
+    """Where it is not: ``python -m pipelines.cli.reference docs/verbs``."""
+    assert (DOCS / f"{verb}.md").read_text(encoding="utf-8") == page(verb)
 
 
 def test_there_is_no_other_page(tmp_path):
