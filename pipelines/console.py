@@ -138,7 +138,7 @@ class Progress:
             self.timer.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Condition
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -36,10 +36,10 @@ def interruptible(work: Callable[[], Done]) -> Done:
 
 def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
     """``items``, made by a thread that begins at once, is at most ``depth`` ahead, and ends with the consumer."""
-    made: queue.Queue = queue.Queue(depth)
+    made: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def hand_over(item) -> bool:
+    def hand_over(item: Any) -> bool:
         while not stopped.is_set():
             try:
                 made.put(item, timeout=0.1)
@@ -61,7 +61,7 @@ def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, Non
 
     thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()
-    taken = take(made, stopped, thread)
+    taken: Generator[Item, None, None] = take(made, stopped, thread)
     weakref.finalize(taken, stopped.set)  # where nobody takes the first: a generator that has not begun cleans nothing
     return taken
 
@@ -69,7 +69,7 @@ def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, Non
 END = object()
 
 
-def take(made: queue.Queue, stopped: threading.Event, thread: threading.Thread) -> Generator[Item, None, None]:
+def take(made: queue.Queue[Any], stopped: threading.Event, thread: threading.Thread) -> Generator[Item, None, None]:
     try:
         while True:
             item, error = made.get()

@@ -7,8 +7,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from pipelines.cli import options
-from pipelines.cli.options import SEARCH, Output
+from pipelines.cli.options import SEARCH
 from pipelines.console import Outcome
+from pipelines.workflow.commands import Output
 
 app = options.application()
 

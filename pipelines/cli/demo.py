@@ -7,8 +7,8 @@ from typing import Annotated
 from typer import Option
 
 from pipelines.cli import options
-from pipelines.cli.options import Output
 from pipelines.console import Outcome
+from pipelines.workflow.commands import Output
 
 app = options.application()
 

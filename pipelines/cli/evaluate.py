@@ -7,9 +7,9 @@ from typing import Annotated
 from typer import Option
 
 from pipelines.cli import options
-from pipelines.cli.options import Output
 from pipelines.config.choices import ScoredKind, Tokenizer
 from pipelines.console import Outcome
+from pipelines.workflow.commands import Output
 
 app = options.application()
 

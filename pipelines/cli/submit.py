@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
@@ -125,7 +126,7 @@ def refuse_wrong(command: Sequence[str]) -> None:
     verbs = [verb for verb in VERBS if verb != "submit"]
     if command[0] not in verbs:
         hint = near(command[0], verbs)
-        if command[0] in [action.name or action.callback.__name__ for action in app.registered_commands]:
+        if command[0] in getattr(typer.main.get_command(app), "commands", {}):
             hint = f" To ask for a job, put the options behind: rnncond submit {command[0]} ID --address URL."
         raise UserError(f"There is no verb {command[0]!r} to submit; there are {', '.join(verbs)}.{hint}")
     values_of(command)

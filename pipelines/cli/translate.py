@@ -7,9 +7,10 @@ from typing import Annotated
 from typer import Argument, Option
 
 from pipelines.cli import options
-from pipelines.cli.options import SEARCH, Output
+from pipelines.cli.options import SEARCH
 from pipelines.config.choices import TooLong
 from pipelines.console import Outcome
+from pipelines.workflow.commands import Output
 
 app = options.application()
 

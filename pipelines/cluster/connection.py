@@ -73,7 +73,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         ray.shutdown()
 
 
-def start(address: str, options: dict) -> None:
+def start(address: str, options: dict[str, Any]) -> None:
     """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -128,7 +128,7 @@ def keep_token_without_home() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-class FixedPath(list):
+class FixedPath(list[str]):
     """A search path that Ray cannot extend by the folder of the script and the current one, as it does for each job:
     with a ``caption.py`` or a package ``pipelines`` of the user's own there, workers would import these."""
 

@@ -189,7 +189,8 @@ def without(*names: str) -> Iterator[None]:
 
 
 def exit_code(job: JobDetails) -> int:
-    """Of a job that has ended: the verb's own; 1 where it was stopped or could not begin; 128 + a signal's number."""
+    """The exit code of a job that has ended: the verb's own; 1 where it was stopped or could not begin; 128 + a
+    signal's number."""
     code = job.driver_exit_code
     if code is None:
         return 0 if job.status == JobStatus.SUCCEEDED else 1
@@ -200,6 +201,7 @@ def about(job: JobDetails) -> dict[str, Any]:
     """A job, for an Outcome."""
     shown: dict[str, Any] = {"id": job.submission_id, "status": str(job.status), "command": job.entrypoint}
     if job.status.is_terminal():
-        ended = job.end_time or time.time() * 1000
-        shown |= {"exit_code": exit_code(job), "seconds": round((ended - job.start_time) / 1000, 1)}
+        now = time.time() * 1000
+        seconds = ((job.end_time or now) - (job.start_time or now)) / 1000
+        shown |= {"exit_code": exit_code(job), "seconds": round(seconds, 1)}
     return shown

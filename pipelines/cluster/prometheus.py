@@ -7,7 +7,7 @@ All is counted by the driver, which tells its node every ten seconds; the last s
 from __future__ import annotations
 
 from collections import Counter as Tally
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.util.metrics import Counter, Gauge, Metric
 
@@ -29,8 +29,12 @@ PACE = {
 SCORE = "rnncond_train_score", "Of the last validation, by metric: " + ", ".join(VALIDATED) + "."
 
 
+Kind = TypeVar("Kind", bound=Metric)
+
+
 class BatchMeter:
-    """Of a batch verb, when Ray is there. Tags: ``kind`` (features, captions, ...) and ``output``, the store."""
+    """What a batch verb counts, when Ray is there. Tags: ``kind`` (features, captions, ...) and
+    ``output``, the store."""
 
     def __init__(self, kind: str, output: str) -> None:
         tags = {"kind": kind, "output": output}
@@ -51,7 +55,7 @@ class BatchMeter:
 
 
 class TrainingMeter:
-    """Of a training, when Ray is there. Tags: ``system`` and ``output``, the run's folder."""
+    """What a training measures, when Ray is there. Tags: ``system`` and ``output``, the run's folder."""
 
     def __init__(self, system: str, output: str) -> None:
         tags = {"system": system, "output": output}
@@ -71,7 +75,7 @@ class TrainingMeter:
         self.last = {key: line[key] for key in VALIDATED if key in line}
 
 
-def tagged(kind: type[Metric], name: str, description: str, tags: dict[str, str], *open_tags: str) -> Metric:
+def tagged(kind: type[Kind], name: str, description: str, tags: dict[str, str], *open_tags: str) -> Kind:
     """A metric with ``tags``, and with ``open_tags`` to be said each time. Ray takes ASCII only: in names of folders,
     other characters and line ends are escaped as in a Python string."""
     metric = kind(name, description, (*tags, *open_tags))

@@ -8,8 +8,8 @@ LengthPenalty = Literal["none", "average", "gnmt"]
 TooLong = Literal["cut", "refuse"]
 """What happens to a sentence that is longer than what is read of one."""
 Tokenizer = Literal[
-    *("auto", "ptb", "simple"),
-    *("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none"),
-]
+    "auto", "ptb", "simple",
+    "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none",
+]  # fmt: skip
 """What cuts text into the words that scores count: the first three captions; the others, sacrebleu's, anything."""
 ScoredKind = Literal["captions", "text"]

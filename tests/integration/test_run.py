@@ -18,7 +18,6 @@ import yaml
 from feature_store import Store
 from pipelines.cli import commands
 from pipelines.cli.commands import stage_command
-from pipelines.cli.options import Output
 from pipelines.config.recipe import read_recipe
 from pipelines.config.search_space import read_search
 from pipelines.console import Outcome
@@ -28,6 +27,7 @@ from pipelines.tracking.registry import MODEL_ID
 from pipelines.training.run_info import read_run
 from pipelines.verbs import run
 from pipelines.workflow import state
+from pipelines.workflow.commands import Output
 from pipelines.workflow.fingerprints import state_of
 from pipelines.workflow.pipeline_file import read_pipeline
 from rnncond.checkpoint import load

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM while Ray works: one line, 130 or 143, no stack of Python or C++, and the same command resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli.main import INTERRUPTED, TERMINATED
+from tests.worlds.nodes import await_
+from tests.worlds.training import TINY, make_world
+
+SIGNALS = [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, TERMINATED)]
+ONE = (*TINY, "cluster.cpus_per_worker=1", "cluster.threads=1", "training.epochs=400")
+
+pytestmark = pytest.mark.ray
+
+
+def begin(*words: str) -> subprocess.Popen:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+    command = [sys.executable, "-m", "pipelines.cli.main", *words, "--json"]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def check_end(running: subprocess.Popen, number: int, code: int, message: str) -> None:
+    running.send_signal(number)
+    said, told = running.communicate(timeout=120)
+    assert running.returncode == code, told
+    assert json.loads(said) == {"error": message}
+    signs = ("Traceback", "***", "    @ ", "Fatal Python", "terminate called")
+    assert not [sign for sign in signs if sign in told], told
+
+
+@pytest.mark.parametrize(("number", "code", "message"), SIGNALS)
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_a_training_and_a_search(verb, number, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world = make_world(tmp_path)
+    search = ("tune.trials=2", "tune.space.seed=[1, 2]") if verb == "tune" else ()
+    running = begin(verb, "show_tell.small", *world, *ONE, *search, "--out", "run")
+    await_(lambda: [*Path("run").rglob("metrics.jsonl")], lambda: running.poll() is None)
+    check_end(running, number, code, message)
+    assert json.loads(Path("run/run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(("number", "code", "message"), SIGNALS)
+def test_a_batch_verb(number, code, message, tmp_path, monkeypatch, make_photos):
+    monkeypatch.chdir(tmp_path)
+    words = ("features", str(make_photos(400)), "--store", "store", "--backbone", "torchvision/squeezenet1_0")
+    running = begin(*words, "--weights", "random", "--rows-per-part", "8")
+    await_(lambda: [*Path("store").rglob("*.parquet")], lambda: running.poll() is None)
+    check_end(running, number, code, message)
