@@ -10,7 +10,7 @@ from pipelines.config.metrics import BLEU_TOKENIZERS
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 PACKAGES = {"ja-mecab": "'sacrebleu[ja]'", "ko-mecab": "'sacrebleu[ko]'"}
 """What is installed for a tokenizer that needs a dictionary."""
@@ -22,7 +22,7 @@ def bleu_of(tokenizer: str, lowercase: bool = False, effective_order: bool = Fal
     Raises:
         UserError: there is no such tokenizer, or its packages or its model are not installed.
     """
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     if tokenizer not in BLEU_TOKENIZERS:
         raise UserError(f"The tokenizer {tokenizer!r} is not sacrebleu's; its own are {', '.join(BLEU_TOKENIZERS)}.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from sacrebleu.metrics import CHRF, TER
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
 from pipelines.errors import UserError
 from pipelines.evaluation.sacrebleu_tokenizers import bleu_of

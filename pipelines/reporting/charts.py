@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,8 @@ from markupsafe import Markup, escape
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 26
 Points = Sequence[tuple[float, float]]
+Place = Callable[[float, float], tuple[float, float]]
+"""From values to a place in the drawing."""
 
 
 def line_chart(
@@ -156,9 +158,9 @@ def axis_places(values: Sequence[Any], logarithmic: bool = False) -> tuple[list[
     if logarithmic:
         first, last = math.log10(low), math.log10(high)
         powers = range(math.floor(first), math.ceil(last) + 1)
-        marks = [(number, (math.log10(number) - first) / (last - first)) for power in powers
-                 for number in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)]  # fmt: skip
-        shown = [(f"{number:g}", share) for number, share in marks if 0 <= share <= 1]
+        numbers = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        shares = [(number, (math.log10(number) - first) / (last - first)) for number in numbers]
+        shown = [(f"{number:g}", share) for number, share in shares if 0 <= share <= 1]
         return [(math.log10(value) - first) / (last - first) for value in values], shown
     round_ones = [tick for tick in ticks(low, high, 4) if low <= tick <= high]
     marks = [(number_text(tick), (tick - low) / (high - low)) for tick in round_ones]
@@ -169,7 +171,7 @@ def shortened(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
-def mark(point: tuple[float, float], place, name: str) -> list[str]:
+def mark(point: tuple[float, float], place: Place, name: str) -> list[str]:
     x, y = place(*point)
     above = y - 9 if y > TOP + 22 else y + 17
     anchor = "end" if x > WIDTH * 0.8 else "middle"
@@ -179,7 +181,7 @@ def mark(point: tuple[float, float], place, name: str) -> list[str]:
     ]
 
 
-def axes(xs: Sequence[float], ys: Sequence[float], place, across: str) -> list[str]:
+def axes(xs: Sequence[float], ys: Sequence[float], place: Place, across: str) -> list[str]:
     parts = []
     for y in ys:
         _, down = place(xs[0], y)
@@ -197,7 +199,7 @@ def svg(parts: list[str], label: str) -> Markup:
     return Markup(head + "".join(parts) + "</svg>")
 
 
-def scale(left: float, right: float, bottom: float, top: float):
+def scale(left: float, right: float, bottom: float, top: float) -> Place:
     """From values to places in the drawing."""
     across, up = (right - left) or 1, (top - bottom) or 1
 
