@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -24,6 +24,9 @@ from pyarrow import fs
 from feature_store.errors import explained
 from feature_store.retry import retried
 from feature_store.uris import as_arrow, locate
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 TEMPORARY = ".tmp-"
 """In the name of every local file that is still being written."""
@@ -54,7 +57,7 @@ class Files:
     shown: str
 
     @classmethod
-    def at(cls, root: str | os.PathLike, filesystem: Any = None) -> Files:
+    def at(cls, root: str | os.PathLike[str], filesystem: Any = None) -> Files:
         """``root`` is a local path, a uri, or a path inside ``filesystem`` (pyarrow's or fsspec's)."""
         shown = os.fspath(root)
         if filesystem is not None:
@@ -76,7 +79,7 @@ class Files:
         return f"{self.shown.rstrip('/')}/{path}" if path else self.shown
 
     @again
-    def list(self, folder: str) -> list[fs.FileInfo]:
+    def infos(self, folder: str) -> list[fs.FileInfo]:
         """What lies directly in ``folder``; nothing if there is no such folder."""
         # fsspec remembers listings; the ledger's safety rests on seeing what others have just written.
         handler = getattr(self.filesystem, "handler", None)
@@ -84,34 +87,38 @@ class Files:
             handler.fs.invalidate_cache()
         selector = fs.FileSelector(self.full(folder), allow_not_found=True)
         with explained(f"Listing {self.show(folder)}"):
-            return self.filesystem.get_file_info(selector)
+            infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
+            return infos
 
     def names(self, folder: str) -> list[str]:
         """Sorted names in ``folder``, without files that are still being written."""
-        return sorted(info.base_name for info in self.list(folder) if TEMPORARY not in info.base_name)
+        return sorted(info.base_name for info in self.infos(folder) if TEMPORARY not in info.base_name)
 
     @again
     def exists(self, path: str) -> bool:
         with explained(f"Looking for {self.show(path)}"):
-            return self.filesystem.get_file_info(self.full(path)).type != fs.FileType.NotFound
+            there: bool = self.filesystem.get_file_info(self.full(path)).type != fs.FileType.NotFound
+            return there
 
     @again
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is not there."""
         with explained(f"Looking for {self.show(path)}"):
-            return self.filesystem.get_file_info(self.full(path)).size
+            size: int | None = self.filesystem.get_file_info(self.full(path)).size
+            return size
 
     @again
     def read(self, path: str) -> bytes | None:
         """A small file's contents; None if it is not there."""
         try:
             with explained(f"Reading {self.show(path)}"), self.filesystem.open_input_stream(self.full(path)) as stream:
-                return stream.read()
+                content: bytes = stream.read()
+                return content
         except FileNotFoundError:
             return None
 
     @again
-    def open(self, path: str):
+    def open(self, path: str) -> pa.NativeFile:
         """A random-access file.
 
         Raises:
@@ -225,12 +232,12 @@ class Sink:
         self._stream, self._digest = stream, hashlib.sha256()
         self.bytes, self.closed = 0, False
 
-    def write(self, data) -> int:
-        data = memoryview(data)
-        self._stream.write(data)
-        self._digest.update(data)
-        self.bytes += data.nbytes
-        return data.nbytes
+    def write(self, data: Buffer) -> int:
+        view = memoryview(data)
+        self._stream.write(view)
+        self._digest.update(view)
+        self.bytes += view.nbytes
+        return view.nbytes
 
     @property
     def sha256(self) -> str:

@@ -70,7 +70,8 @@ class Index:
         """Which of the inputs that ``find`` found at ``at`` have another version now; False where either is unknown."""
         now, before = hash_texts(versions)[:, 0], np.zeros(len(at), np.uint64)
         before[at >= 0] = self.version[at[at >= 0]]
-        return (now != before) & (now != NO_VERSION) & (before != NO_VERSION)
+        changed: np.ndarray = (now != before) & (now != NO_VERSION) & (before != NO_VERSION)
+        return changed
 
 
 def hash_texts(texts: pa.ChunkedArray | Iterable[str | None]) -> np.ndarray:

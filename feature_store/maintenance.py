@@ -77,9 +77,13 @@ def unreadable_entries(dataset: Dataset, term: TermName) -> list[str]:
     return [f"{ledger.path(term, name)} is no whole entry; its part counts as not committed" for name in names]
 
 
+Expected = tuple[int, tuple[int, ...] | None, str | None, str | None]
+"""Rows, row groups, first and last id of a file; None where the ledger has none."""
+
+
 def part_problems(snapshot: Snapshot, part: Part) -> Iterator[str]:
     if part.rows:
-        expected = (part.rows, part.row_groups, part.first_id, part.last_id)
+        expected: Expected = (part.rows, part.row_groups, part.first_id, part.last_id)
         yield from file_problems(snapshot, part.path, part.bytes, part.sha256, snapshot.schema, expected)
     if part.failures:
         schema = failure_schema(snapshot.id_column)
@@ -88,9 +92,9 @@ def part_problems(snapshot: Snapshot, part: Part) -> Iterator[str]:
 
 
 def file_problems(
-    snapshot: Snapshot, path: str, size: int, sha256: str, schema: pa.Schema, expected: tuple
+    snapshot: Snapshot, path: str, size: int, sha256: str, schema: pa.Schema, expected: Expected
 ) -> Iterator[str]:
-    """What is wrong with a file. ``expected``: rows, row groups, first and last id; None where the ledger has none."""
+    """What is wrong with a file."""
     files, full = snapshot.files, f"{snapshot.folder}/{path}"
     try:
         found_size = files.size(full)
@@ -108,7 +112,9 @@ def file_problems(
         yield f"{path} cannot be read: {error}"
 
 
-def content_problems(source, path: str, schema: pa.Schema, id_column: str, expected: tuple) -> Iterator[str]:
+def content_problems(
+    source: pa.NativeFile, path: str, schema: pa.Schema, id_column: str, expected: Expected
+) -> Iterator[str]:
     with source, pq.ParquetFile(source) as file:
         yield from (f"{path}: {line}" for line in differences(file.schema_arrow, schema))
         ids = file.read(columns=[id_column])[id_column]

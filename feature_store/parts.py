@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,22 +46,24 @@ class Part:
     replaced: float = 0.0
 
     @property
-    def path(self) -> str | None:
-        return f"parts/{self.file}.parquet" if self.rows else None
+    def path(self) -> str:
+        """The file with its rows, below the set's folder; not there if it has none."""
+        return f"parts/{self.file}.parquet"
 
     @property
-    def failure_path(self) -> str | None:
-        return f"failures/{self.file}.parquet" if self.failures else None
+    def failure_path(self) -> str:
+        """The same for its failures."""
+        return f"failures/{self.file}.parquet"
 
     @property
     def paths(self) -> list[str]:
-        return [path for path in (self.path, self.failure_path) if path]
+        return [path for path, count in ((self.path, self.rows), (self.failure_path, self.failures)) if count]
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> builtins.bytes:
         return json.dumps(asdict(self), ensure_ascii=False).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Part:
+    def from_json(cls, text: builtins.bytes) -> Part:
         """An entry.
 
         Raises:
@@ -71,7 +75,7 @@ class Part:
             raise ValueError(f"not an entry of the ledger: {error!r}") from error
 
     @classmethod
-    def from_mapping(cls, values: dict) -> Part:
+    def from_mapping(cls, values: dict[str, Any]) -> Part:
         known = {field.name: values[field.name] for field in fields(cls)}
         known["row_groups"], known["replaces"] = tuple(known["row_groups"]), tuple(known["replaces"])
         return cls(**known)

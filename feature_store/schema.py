@@ -99,11 +99,13 @@ def to_numpy(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
             return np.concatenate([to_numpy(chunk) for chunk in column.chunks] or [to_numpy(empty(column.type))])
         column = column.chunk(0)
     if not isinstance(column.type, pa.FixedShapeTensorType):
-        return column.to_numpy(zero_copy_only=False)
+        numbers: np.ndarray = column.to_numpy(zero_copy_only=False)
+        return numbers
     if column.null_count:
         raise StoreError(f"a tensor column has {column.null_count} nulls; it must have none")
     flat = column.storage.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(len(column), *column.type.shape)
+    values: np.ndarray = flat.reshape(len(column), *column.type.shape)
+    return values
 
 
 def from_arrays(arrays: Sequence[np.ndarray]) -> pa.ListArray:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ class RowGroup(NamedTuple):
     """The unit of reading: row group ``index`` of ``part``, with ``rows`` rows."""
 
     part: Part
-    index: int
+    index: int  # type: ignore[assignment]  # nobody looks for a value in it, as tuple.index does
     rows: int
 
 
@@ -51,7 +51,7 @@ class Snapshot:
     parts: list[Part]
     _metadata: dict[str, pq.FileMetaData] = field(default_factory=dict, repr=False)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         # Without what has been read from files, so that it stays small on its way to a task.
         kept = ("files", "folder", "schema", "id_column", "parts")
         return {**{name: self.__dict__[name] for name in kept}, "_metadata": {}}
@@ -219,7 +219,7 @@ class Snapshot:
                 self._metadata[part.file] = file.metadata
             yield file
 
-    def _source(self, path: str):
+    def _source(self, path: str) -> pa.NativeFile:
         path = f"{self.folder}/{path}"
         try:
             return self.files.open(path)
@@ -247,7 +247,8 @@ def may_hold(sorted_ids: np.ndarray, first: str, last: str) -> bool:
 
 
 def ids_of(table: pa.Table, id_column: str) -> list[str]:
-    return table[id_column].to_pylist()
+    ids: list[str] = table[id_column].to_pylist()
+    return ids
 
 
 def as_batch(table: pa.Table) -> pa.RecordBatch:

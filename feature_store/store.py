@@ -31,7 +31,7 @@ class Store:
         filesystem: pyarrow's or fsspec's, if the root does not tell.
     """
 
-    def __init__(self, root: str | os.PathLike, filesystem: Any = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], filesystem: Any = None) -> None:
         self.files = Files.at(root, filesystem)
 
     def __repr__(self) -> str:
@@ -208,7 +208,7 @@ class Dataset:
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
-def read_json(content: bytes, shown: str) -> dict:
+def read_json(content: bytes, shown: str) -> dict[str, Any]:
     try:
         values = json.loads(content)
     except ValueError as error:

@@ -26,7 +26,8 @@ class Term:
     """
 
     def __init__(self, handle: Handle, heartbeat: Heartbeat) -> None:
-        self.handle, self.swept = handle, {}
+        self.handle = handle
+        self.swept: dict[str, int] = {}
         self._heartbeat = heartbeat
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
@@ -61,7 +62,7 @@ class Term:
     def __enter__(self) -> Term:
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.close()
         else:
@@ -121,7 +122,9 @@ def existing_files(handle: Handle) -> dict[str, int]:
     """
     kinds = ("parts", "failures")
     found = {
-        f"{kind}/{info.base_name}": info.size for kind in kinds for info in handle.files.list(f"{handle.folder}/{kind}")
+        f"{kind}/{info.base_name}": info.size
+        for kind in kinds
+        for info in handle.files.infos(f"{handle.folder}/{kind}")
     }
     handle.refuse_if_taken_over()
     return found

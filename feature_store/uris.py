@@ -51,7 +51,8 @@ def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
         if uri.startswith(schemes) and f"{option}=" not in uri:
             uri += f"{'&' if '?' in uri else '?'}{option}={value}"
     try:
-        return fs.FileSystem.from_uri(uri)
+        opened: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+        return opened
     except ValueError as error:
         if "Unrecognized filesystem type" not in str(error):
             raise StoreError(f"{uri} cannot be opened: {error}") from error

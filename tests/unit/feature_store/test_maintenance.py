@@ -32,8 +32,8 @@ def made(tmp_path):
 def test_a_sound_set_has_no_problems(made):
     found = verify(made)
     assert (found.parts, found.rows, found.failures, found.problems, found.damaged) == (4, 40, 4, [], [])
-    assert found.bytes == sum(size.size for size in made.files.list(f"{made.folder}/parts")) + sum(
-        size.size for size in made.files.list(f"{made.folder}/failures")
+    assert found.bytes == sum(size.size for size in made.files.infos(f"{made.folder}/parts")) + sum(
+        size.size for size in made.files.infos(f"{made.folder}/failures")
     )
 
 

@@ -71,7 +71,7 @@ def test_a_unit_may_give_only_failures_or_nothing_at_all(store):
         only_failures = commit(term, [], ["x"])
         nothing = commit(term, [], [])
     assert made.snapshot().failures()["image_id"].to_pylist() == ["x"]
-    assert only_failures.path is None and nothing.paths == [] and verify(made).problems == []
+    assert only_failures.paths == [only_failures.failure_path] and nothing.paths == [] and verify(made).problems == []
 
 
 def test_a_stream_of_batches_is_written_in_row_groups_of_their_size(store, monkeypatch):
