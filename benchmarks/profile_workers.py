@@ -37,7 +37,7 @@ import photographs
 import psutil
 from record import measure_cores, save
 
-from pipelines.engine.summary import Totals
+from pipelines.engine.summary import RunSummary
 
 CORES = os.cpu_count()
 RATE = 50
@@ -90,13 +90,13 @@ def runs(arguments: argparse.Namespace, photos: Path) -> dict:
 
 def spanned(run: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What ``run`` measures, with the first unit's beginning and the last one's end where it has units."""
-    span, add = {}, Totals.add
+    span, add = {}, RunSummary.add
 
-    def noted(totals: Totals, summary: dict) -> None:
+    def noted(totals: RunSummary, summary: dict) -> None:
         add(totals, summary)
         span.update(begun=totals.begun, ended=totals.ended)
 
-    with mock.patch.object(Totals, "add", noted):
+    with mock.patch.object(RunSummary, "add", noted):
         return {**run(), **span}
 
 

@@ -26,7 +26,7 @@ from record import peak_mb, save, seconds
 
 from feature_store import Dataset, Store
 from pipelines.engine.resume import Pending
-from pipelines.engine.summary import Totals
+from pipelines.engine.summary import RunSummary
 from pipelines.inputs.listing_formats import SCHEMA as LISTED
 
 SCHEMA = pa.schema(
@@ -81,7 +81,7 @@ def measure(rows: int, part_rows: int) -> dict[str, float]:
 
 def resume(folder: str, rows: int) -> dict[str, float]:
     before, cpu = peak_mb(), time.process_time()
-    totals, start = Totals(), time.perf_counter()
+    totals, start = RunSummary(), time.perf_counter()
     snapshot = dataset_at(folder).snapshot()
     open_s, start = time.perf_counter() - start, time.perf_counter()
     pending = Pending(snapshot, totals)

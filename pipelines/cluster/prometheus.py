@@ -41,14 +41,14 @@ class BatchMeter:
         self.done, self.units, self.bytes = (tagged(Counter, *about, tags) for about in (INPUTS, UNITS, BYTES))
         self.failed = tagged(Counter, *FAILED, tags, "stage")
 
-    def add(self, summary: dict[str, Any]) -> None:
-        """Count a unit; see ``units.SUMMARY``."""
+    def add(self, report: dict[str, Any]) -> None:
+        """Count a unit; see ``engine.driver.REPORT``."""
         self.units.inc()
-        for counter, count in ((self.done, summary["rows"]), (self.bytes, summary["bytes"])):
+        for counter, count in ((self.done, report["rows"]), (self.bytes, report["bytes"])):
             if count:
                 counter.inc(count)
-        stages = Tally(summary["stages"])
-        stages["unknown"] = summary["failed"] - stages.total()  # of a part that an attempt committed before it died
+        stages = Tally(report["stages"])
+        stages["unknown"] = report["failed"] - stages.total()  # of a part that an attempt committed before it died
         for stage, count in stages.items():
             if count > 0:
                 self.failed.inc(count, {"stage": stage})

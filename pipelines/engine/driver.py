@@ -38,8 +38,9 @@ from pipelines.engine.failures import DEFERRED
 from pipelines.engine.feed import Feed
 from pipelines.engine.isolation import Attempts, Worker
 from pipelines.engine.resume import Pending
-from pipelines.engine.summary import Totals, describe_failures
+from pipelines.engine.summary import RunSummary, describe_failures
 from pipelines.engine.work import Unit, count
+from pipelines.engine.workers import MakeWorker
 from pipelines.errors import Fault, UserError
 
 PART_BYTES = 128 << 20
@@ -80,18 +81,18 @@ DEFAULTS = Options()
 def run(
     dataset: Dataset,
     chunks: Iterable[pa.Table],
-    make_worker: Callable[[Plan], Callable[[], Worker]],
+    make_worker: MakeWorker,
     progress: Progress,
     row_bytes: int,
     options: Options = DEFAULTS,
     listed: int | None = None,
     besides: Iterable[Handle] = (),
-) -> Totals:
+) -> RunSummary:
     """Give every listed input its row in ``dataset``, or its failure. Ray is started if there is work to do.
 
     Args:
         chunks: tables of inputs. The first column is the id, which is unique.
-        make_worker: called once here with the plan; what it returns is pickled and called in each actor.
+        make_worker: see ``workers.shipped``.
         row_bytes: about what an input adds to the store.
         listed: number of inputs in ``chunks``, where that is known before they are listed.
         besides: of other sets that the workers commit to.
@@ -101,16 +102,16 @@ def run(
             in a unit can be done.
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
-    totals = Totals()
+    summary = RunSummary()
     with dataset.begin(takeover=options.takeover) as term:
-        pending = Pending(dataset.snapshot(), totals, options.retry_failed, options.redo_changed)
+        pending = Pending(dataset.snapshot(), summary, options.retry_failed, options.redo_changed)
         inputs = chain(pending.chunks(chunks), pending.changed_units())
         first = next(inputs, None)
         if first is None:
-            return totals
+            return summary
         inputs = chain([first], inputs)
         with connection.connect(options.address) as found:
-            totals.plan = plan = resources.plan(found, options.workers, options.gpus)
+            summary.plan = plan = resources.plan(found, options.workers, options.gpus)
             for handle in (term.handle, *besides):
                 refuse_hidden(handle, plan)
             known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
@@ -121,34 +122,34 @@ def run(
             with Feed(inputs, rows) as feed, progress:
                 attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
-                progress.total = left_of(totals, feed, listed)
-                for summary in stream(feed, parts, plan, min(plan.workers, units)):
-                    if feed.finish(summary["number"]):
-                        totals.add(summary)
-                        meter.add(summary)
-                        progress.total = left_of(totals, feed, listed)
-                        took = summary["ended"] - summary["begun"]
-                        progress.advance(summary["rows"] + summary["failed"], failed=summary["failed"], took=took)
+                progress.total = left_of(summary, feed, listed)
+                for report in stream(feed, parts, plan, min(plan.workers, units)):
+                    if feed.finish(report["number"]):
+                        summary.add(report)
+                        meter.add(report)
+                        progress.total = left_of(summary, feed, listed)
+                        took = report["ended"] - report["begun"]
+                        progress.advance(report["rows"] + report["failed"], failed=report["failed"], took=took)
                 ray.kill(attempts)  # a Ray that was there before would keep it
-    refuse_deferred(totals)
-    return totals
+    refuse_deferred(summary)
+    return summary
 
 
-def refuse_deferred(totals: Totals) -> None:
+def refuse_deferred(summary: RunSummary) -> None:
     """Raise Fault where inputs are left that storage did not give."""
-    if totals.deferred:
-        shown = "\n  ".join(totals.deferred_shown)
+    if summary.deferred:
+        shown = "\n  ".join(summary.deferred_shown)
         raise Fault(
-            f"{totals.deferred:,} inputs could not be read through no fault of their own, so they are neither done nor "
-            f"noted as failed; {totals.rows:,} were done:\n  {shown}\n{RESUME_LATER}"
+            f"{summary.deferred:,} inputs could not be read through no fault of their own, so they are neither done "
+            f"nor noted as failed; {summary.rows:,} were done:\n  {shown}\n{RESUME_LATER}"
         )
 
 
-def left_of(totals: Totals, feed: Feed, listed: int | None) -> int | None:
+def left_of(summary: RunSummary, feed: Feed, listed: int | None) -> int | None:
     """Inputs of this run, of ``listed`` ones; None as long as neither is known."""
     if feed.total is not None or listed is None:
         return feed.total
-    return listed - totals.done_before - totals.failed_before
+    return listed - summary.done_before - summary.failed_before
 
 
 def look_ahead(
@@ -169,7 +170,7 @@ def choose_rows(row_bytes: int, count: int, workers: int) -> int:
 
 
 def stream(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
-    """Units through actors, made of ``parts``; of each its ``SUMMARY``, in the order in which they are finished. Some
+    """Units through actors, made of ``parts``; of each its ``REPORT``, in the order in which they are finished. Some
     come twice, where the task that hands them out has died.
 
     Raises:
@@ -204,10 +205,10 @@ def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[
         num_gpus=plan.gpus,
     )
     for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for summary in batch.to_pylist():
-            if summary["error"]:
-                raise ERRORS[summary["of_store"], summary["code"]](summary["error"])
-            yield summary
+        for report in batch.to_pylist():
+            if report["error"]:
+                raise ERRORS[report["of_store"], report["code"]](report["error"])
+            yield report
         if feed.error:
             return
 
@@ -225,16 +226,16 @@ class Actor:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
         retries = retry.RETRIES.total
         try:
-            summary = self.do(number, Unit.unpack(packed))
+            report = self.do(number, Unit.unpack(packed))
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
-            summary = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
+            report = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
         spent = {
             "retries": retry.RETRIES.total - retries,
             "cpu": time.process_time() - cpu,
             "begun": begun,
             "ended": time.time(),
         }
-        return pa.Table.from_pylist([{**summary, **spent, "number": number}], SUMMARY)
+        return pa.Table.from_pylist([{**report, **spent, "number": number}], REPORT)
 
     def do(self, number: int, unit: Unit) -> dict[str, Any]:
         name = self.handle.part_name(unit.inputs[0].to_pylist())
@@ -289,7 +290,7 @@ class Actor:
 ERRORS = {(True, 2): StoreError, (True, 4): StorageFault, (False, 2): UserError, (False, 4): Fault}
 """What a worker raised, by whether it is the store's and by its exit code."""
 
-SUMMARY = pa.schema(
+REPORT = pa.schema(
     [
         ("rows", pa.int64()),
         ("failed", pa.int64()),

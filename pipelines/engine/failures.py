@@ -12,32 +12,40 @@ DEFERRED = "storage"
 """The stage of an input that could not be read through no fault of its own. It is never committed, so that the input is
 done when the same command runs again."""
 
+REASON_CHARACTERS = 500
+
 
 def failure(one: pa.Table, stage: str, reason: str) -> pa.Table:
     """A row of failures for a table of one input."""
     (given,) = one.to_pylist()
-    row = {"uri": given.get("uri") or "", "version": given.get("version"), "tries": given["tries"] + 1}
-    row |= {one.column_names[0]: one[0][0].as_py(), "stage": stage, "reason": " ".join(reason.split())[:500]}
-    return pa.Table.from_pylist([row], failure_schema(one.column_names[0]))
+    failures = Failures.before(one)
+    failures.add(given[one.column_names[0]], given.get("uri") or "", given.get("version"), stage, reason)
+    return failures.table()
 
 
 @dataclass
 class Failures:
-    """Rows of ``failures`` in the making. ``tries`` says how often each image failed before."""
+    """The failure rows of a work unit, in the making.
+
+    Attributes:
+        tries: how often each input failed in earlier runs, by its id.
+        id_column: what the set calls its ids.
+    """
 
     tries: dict[str, int] = field(default_factory=dict)
+    id_column: str = "image_id"
     rows: list[dict] = field(default_factory=list)
 
     @classmethod
     def before(cls, unit: pa.Table) -> Failures:
-        """None yet of this unit, whose images may have failed in earlier runs."""
-        return cls(dict(zip(unit["image_id"].to_pylist(), unit["tries"].to_pylist(), strict=True)))
+        """No row yet of ``unit``, whose first column is the id."""
+        tries = dict(zip(unit[0].to_pylist(), unit["tries"].to_pylist(), strict=True))
+        return cls(tries, unit.column_names[0])
 
-    def add(self, image_id: str, uri: str, version: str | None, stage: str, reason: str) -> None:
-        tries = self.tries.get(image_id, 0) + 1
-        reason = " ".join(reason.split())[:500]
-        row = {"image_id": image_id, "uri": uri, "version": version, "stage": stage, "reason": reason, "tries": tries}
-        self.rows.append(row)
+    def add(self, id_: str, uri: str, version: str | None, stage: str, reason: str) -> None:
+        """An input has failed. Of ``reason`` blanks and line ends are folded, and what is very long is cut."""
+        row = {"uri": uri, "version": version, "stage": stage, "tries": self.tries.get(id_, 0) + 1}
+        self.rows.append({self.id_column: id_, "reason": " ".join(reason.split())[:REASON_CHARACTERS], **row})
 
     def table(self) -> pa.Table:
-        return pa.Table.from_pylist(self.rows, schema=failure_schema())
+        return pa.Table.from_pylist(self.rows, schema=failure_schema(self.id_column))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from feature_store import Index, Snapshot
 from feature_store.errors import ErrorClass
-from pipelines.engine.summary import Totals, describe_failures
+from pipelines.engine.summary import RunSummary, describe_failures
 from pipelines.engine.work import Unit
 from pipelines.files.storage import class_of
 
@@ -22,11 +22,11 @@ class Pending:
     Args:
         retry_failed: inputs that failed in earlier runs are left to do.
         redo_changed: so are those whose version is another than that which was read or failed then.
-        totals: counts what is not left to do, and the changed ones.
+        summary: counts what is not left to do, and the changed ones.
     """
 
-    def __init__(self, snapshot: Snapshot, totals: Totals, retry_failed: bool = False, redo_changed: bool = False):
-        self.snapshot, self.totals = snapshot, totals
+    def __init__(self, snapshot: Snapshot, summary: RunSummary, retry_failed: bool = False, redo_changed: bool = False):
+        self.snapshot, self.summary = snapshot, summary
         self.retry_failed, self.redo_changed = retry_failed, redo_changed
         self.done, self.failures = Index.of(snapshot), snapshot.failures()
         # Versions before 0.2.0 noted throttles and lost connections as failures of the input.
@@ -41,12 +41,12 @@ class Pending:
         """Inputs without a row, and without a failure that is left alone. The first column is the id; the last one is
         new: ``tries``, how often each input has failed."""
         for chunk in chunks:
-            self.totals.listed += chunk.num_rows
+            self.summary.listed += chunk.num_rows
             at = self.done.find(chunk[0])
             if (at >= 0).any():
                 self._look_for_changes(chunk, at)
-                if self.totals.elsewhere is None:
-                    self.totals.elsewhere = self._elsewhere(chunk, at)
+                if self.summary.moved_example is None:
+                    self.summary.moved_example = self._moved_example(chunk, at)
             left = self._leave_failed(chunk.filter(pa.array(at < 0)))
             if left.num_rows:
                 yield left
@@ -55,14 +55,14 @@ class Pending:
         changed = np.zeros(len(at), bool)
         if "version" in chunk.column_names:
             changed = self.done.changed(at, chunk["version"])
-        self.totals.changed += int(changed.sum())
+        self.summary.changed += int(changed.sum())
         again = changed & self.redo_changed
-        self.totals.done_before += int((at >= 0).sum() - again.sum())
+        self.summary.done_before += int((at >= 0).sum() - again.sum())
         if again.any():
             part = pa.array(self.done.part[at[again]])
             self.changed.append(with_tries(chunk.filter(pa.array(again))).append_column("part", part))
 
-    def _elsewhere(self, chunk: pa.Table, at: np.ndarray) -> str:
+    def _moved_example(self, chunk: pa.Table, at: np.ndarray) -> str:
         """An input that lies elsewhere than the one whose row it counts as done by, told for the eye; "" if none does.
         Looks into one part only: whoever gives another root gives another one for all inputs."""
         if "uri" not in chunk.column_names or "uri" not in self.snapshot.schema.names:
@@ -86,15 +86,15 @@ class Pending:
         changed = nothing
         if "version" in left.column_names:
             changed = pc.fill_null(pc.not_equal(failed["version"], left["version"]), False)
-        self.totals.changed += pc.sum(changed).as_py() or 0
+        self.summary.changed += pc.sum(changed).as_py() or 0
         leave = pc.is_valid(at)
         if self.retry_failed:
             leave = nothing
         elif self.redo_changed:
             leave = pc.and_not(leave, changed)
         left_alone = failed.filter(leave)
-        self.totals.failed_before += left_alone.num_rows
-        self.totals.show(describe_failures(left_alone))
+        self.summary.failed_before += left_alone.num_rows
+        self.summary.show(describe_failures(left_alone))
         take = pc.invert(leave)
         left, tries = left.filter(take), failed["tries"].filter(take)
         self.tried_again.append(left[0].filter(pc.is_valid(tries)).combine_chunks())

@@ -9,22 +9,23 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.cluster.resources import Plan
+from pipelines.console import Outcome
 
 EXAMPLES = 20
 """Failures that are shown."""
 
 
 @dataclass
-class Totals:
-    """What became of the inputs.
+class RunSummary:
+    """What became of the inputs of a run.
 
     Attributes:
         listed: all inputs. ``done_before`` of them had a row already, ``failed_before`` had failed and were left out.
         rows, failed: the inputs of this run.
         changed: inputs with another version than that which was read; among those done or failed before, unless they
             were done again.
-        elsewhere: an input that lies elsewhere than the one whose row it counts as done by; "" if none was found, None
-            where none was looked at.
+        moved_example: an input whose uri differs from that of the row that marks it as done; "" if none does, None as
+            long as none was compared.
         units, bytes: of the parts that this run committed.
         retries: requests to storage that workers made again.
         deferred: inputs that ill storage kept from being read; ``deferred_shown`` names some with the reason.
@@ -45,7 +46,7 @@ class Totals:
     deferred: int = 0
     deferred_shown: list[str] = field(default_factory=list)
     changed: int = 0
-    elsewhere: str | None = None
+    moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
     begun: float = math.inf
@@ -57,24 +58,30 @@ class Totals:
         """From the first unit's beginning to the last one's end: the run without starting up and closing down."""
         return max(self.ended - self.begun, 0.0)
 
-    def add(self, summary: dict[str, Any]) -> None:
-        """Count a unit."""
-        self.rows += summary["rows"]
-        self.failed += summary["failed"]
+    def add(self, report: dict[str, Any]) -> None:
+        """Count a work unit; ``report`` is a row of ``driver.REPORT``."""
+        self.rows += report["rows"]
+        self.failed += report["failed"]
         self.units += 1
-        self.bytes += summary["bytes"]
-        self.cpu += summary["cpu"]
-        self.retries += summary["retries"]
-        self.deferred += len(summary["deferred"])
-        self.deferred_shown += list(filter(None, summary["deferred"]))[: EXAMPLES - len(self.deferred_shown)]
-        self.show(summary["failures"])
-        self.begun, self.ended = min(self.begun, summary["begun"]), max(self.ended, summary["ended"])
+        self.bytes += report["bytes"]
+        self.cpu += report["cpu"]
+        self.retries += report["retries"]
+        self.deferred += len(report["deferred"])
+        self.deferred_shown += list(filter(None, report["deferred"]))[: EXAMPLES - len(self.deferred_shown)]
+        self.show(report["failures"])
+        self.begun, self.ended = min(self.begun, report["begun"]), max(self.ended, report["ended"])
 
     def show(self, failures: list[str]) -> None:
         self.failures += failures[: EXAMPLES - len(self.failures)]
 
-    def summary(self, inputs: str) -> dict[str, Any]:
-        """For an Outcome: the numbers, with ``inputs`` ("images") for their name."""
+    def outcome(self, inputs: str, more: dict[str, Any], redo_changed: bool, hint: str | None = None) -> Outcome:
+        """What a verb shows at its end: the numbers of ``inputs`` ("images"), ``more``, some failures, and what the
+        user may want to do next, ``hint`` if nothing else."""
+        numbers = self.numbers(inputs) | more
+        return Outcome(numbers, self.failed + self.failed_before, self.failures, self.hint(redo_changed) or hint)
+
+    def numbers(self, inputs: str) -> dict[str, Any]:
+        """The numbers, by the names that a verb shows."""
         shown: dict[str, Any] = {inputs: self.listed, "already_done": self.done_before, "computed": self.rows}
         shown["changed"] = self.changed
         if self.units:
@@ -89,19 +96,19 @@ class Totals:
 
     def hint(self, redo_changed: bool) -> str | None:
         """What the user may want to do about inputs that were left as they are."""
-        said = []
+        hints = []
         if self.failed_before:
-            said.append(
+            hints.append(
                 f"{self.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
             )
         if self.changed and not redo_changed:
-            said.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
-        if self.elsewhere:
-            said.append(
-                f"Some count as done by their names, but were read from elsewhere: {self.elsewhere}. If they have only "
-                "been moved, all is well; if they are others, give these another output."
+            hints.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
+        if self.moved_example:
+            hints.append(
+                f"Some count as done by their names, but were read from elsewhere: {self.moved_example}. If they have "
+                "only been moved, all is well; if they are others, give these another output."
             )
-        return "\n".join(said) or None
+        return "\n".join(hints) or None
 
 
 def describe_failures(failures: pa.Table) -> list[str]:

@@ -151,7 +151,7 @@ class FromImages:
 
     def start(self, plan: Plan) -> FromImages:
         network = self.network.to(plan.device)
-        self.featurise = Featurizer(network, network.batch, 2 * plan.cpus)
+        self.featurize = Featurizer(network, network.batch, 2 * plan.cpus)
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:
@@ -161,7 +161,7 @@ class FromImages:
         """Some ``BATCH`` images each, with all outputs."""
         loaded: list[Loaded] = []
         found: list[Outputs] = []
-        for images, outputs in self.featurise(unit, failures):
+        for images, outputs in self.featurize(unit, failures):
             loaded += images
             found.append(outputs)
             if len(loaded) >= BATCH:

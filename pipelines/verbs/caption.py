@@ -22,18 +22,16 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import ray
-import torch
 
-from feature_store import Dataset, Store
+from feature_store import Store
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.failures import Failures
+from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
 from pipelines.features.sources import FromImages, FromStore
@@ -104,10 +102,12 @@ def run(
             row_bytes += source.network.row_bytes
             source = stack.enter_context(keeping(source, keep_features, options.takeover))
             besides.append(source.handle)
-        make_worker = partial(CaptionWorker.on, source, captioner, dataset.schema)
+        make_worker = shipped(CaptionWorker, source, captioner, dataset.schema)
         progress = Progress("caption", "images", None)
-        totals = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
-    return outcome(dataset, captioner, source, totals, options.redo_changed)
+        summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
+    more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
+    more |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
+    return summary.outcome("images", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
 
 
 def recipe_of(captioner: Captioner, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -142,28 +142,11 @@ def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:
     return pa.schema(fields)
 
 
-def outcome(
-    dataset: Dataset, captioner: Captioner, source: Source, totals: driver.Totals, redo_changed: bool
-) -> Outcome:
-    summary = totals.summary("images") | source.remarks()
-    summary["model"] = f"{captioner.system} {captioner.model_id}"
-    summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
-    hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
-    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
-
-
 class CaptionWorker:
-    """Captions a unit of images; lives in an actor."""
+    """Captions a work unit of images; lives in an actor."""
 
-    def __init__(self, parts: ray.ObjectRef, schema: pa.Schema, plan: Plan) -> None:
-        torch.set_num_threads(plan.cpus)
-        source, captioner = ray.get(parts)
+    def __init__(self, plan: Plan, source: Source, captioner: Captioner, schema: pa.Schema) -> None:
         self.source, self.captioner, self.schema = source.start(plan), captioner.to(plan.device), schema
-
-    @classmethod
-    def on(cls, source: Source, captioner: Captioner, schema: pa.Schema, plan: Plan):
-        """What makes a worker in an actor. The weights travel once, through the object store."""
-        return partial(cls, ray.put((source, captioner)), schema, plan)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures, rows = Failures.before(unit), []

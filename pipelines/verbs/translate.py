@@ -28,19 +28,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import torch
 
-from feature_store import Dataset, Store, failure_schema
+from feature_store import Dataset, Store
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
+from pipelines.engine.failures import Failures
+from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.atomic import replacing
@@ -81,13 +80,20 @@ def run(
     refuse_unwritable(lines)
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
-    make_worker = partial(TranslationWorker.on, translator, text, dataset.schema)
+    make_worker = shipped(TranslationWorker, translator, text, dataset.schema)
     chunks = map(with_version, corpus.chunks())
     row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
-    totals = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
+    summary = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
         write_lines(corpus, dataset, lines)
-    return outcome(dataset, translator, totals, lines, options.redo_changed)
+    more: dict[str, Any] = {}
+    if translator.too_long == "cut":
+        more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
+    more |= {"model": f"{translator.system} {translator.model_id}"}
+    more |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
+    if lines is not None:
+        more["lines"] = lines
+    return summary.outcome("sentences", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
 
 
 def with_version(chunk: pa.Table) -> pa.Table:
@@ -126,43 +132,20 @@ def schema_of(attention: bool) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
-def outcome(
-    dataset: Dataset, translator: Translator, totals: driver.Totals, lines: str | None, redo_changed: bool
-) -> Outcome:
-    summary = totals.summary("sentences")
-    if translator.too_long == "cut":
-        summary["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
-    summary["model"] = f"{translator.system} {translator.model_id}"
-    summary |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
-    if lines is not None:
-        summary["lines"] = lines
-    hint = totals.hint(redo_changed) or f"rnncond report {dataset.store.files.shown}"
-    return Outcome(summary, totals.failed + totals.failed_before, totals.failures, hint)
-
-
 class TranslationWorker:
-    """Translates a unit of sentences; lives in an actor."""
+    """Translates a work unit of sentences; lives in an actor."""
 
-    def __init__(self, translator: ray.ObjectRef, uri: str, schema: pa.Schema, plan: Plan) -> None:
-        torch.set_num_threads(plan.cpus)
-        self.translator, self.uri, self.schema = ray.get(translator).to(plan.device), uri, schema
-
-    @classmethod
-    def on(cls, translator: Translator, uri: str, schema: pa.Schema, plan: Plan):
-        """What makes a worker in an actor. The weights travel once, through the object store."""
-        return partial(cls, ray.put(translator), uri, schema, plan)
+    def __init__(self, plan: Plan, translator: Translator, uri: str, schema: pa.Schema) -> None:
+        self.translator, self.uri, self.schema = translator.to(plan.device), uri, schema
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
-        rows, failures = [], []
-        inputs = unit.to_pylist()
+        rows, failures, inputs = [], Failures.before(unit), unit.to_pylist()
         for given, said in zip(inputs, self.translator([row["source"] for row in inputs]), strict=True):
             if isinstance(said, str):
-                failed = {"id": given["id"], "version": given["version"], "tries": given["tries"] + 1}
-                failures.append(failed | {"uri": self.uri, "stage": "compute", "reason": said})
+                failures.add(given["id"], self.uri, given["version"], "compute", said)
             else:
                 rows.append({name: given[name] for name in ("id", "source", "version")} | said)
-        failed_rows = pa.Table.from_pylist(failures, schema=failure_schema("id"))
-        return pa.Table.from_pylist(rows, schema=self.schema), failed_rows
+        return pa.Table.from_pylist(rows, schema=self.schema), failures.table()
 
 
 def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:

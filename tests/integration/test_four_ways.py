@@ -90,12 +90,11 @@ def test_generated_pictures(make_photos, tmp_path, bucket):
     trained = model_reading(tmp_path / "model", "show_attend_tell", "grid", network.recipe)
     found = {}
     for form, images in four_ways(files, tmp_path, bucket).items():
-        worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
-        worker.source = FromImages.open(images, trained.features, "random").start(Plan(1, 1, 0))
-        worker.captioner = Captioner([trained], SearchOptions(beam=2, max_length=8))
-        worker.schema = caption.schema_of(worker.captioner.options)
+        captioner = Captioner([trained], SearchOptions(beam=2, max_length=8))
+        source = FromImages.open(images, trained.features, "random")
+        worker = caption.CaptionWorker(Plan(1, 1, 0), source, captioner, caption.schema_of(captioner.options))
         rows, failures = worker.process(with_tries(pa.concat_tables(worker.source.chunks())))
-        worker.source.featurise.pool.shutdown()
+        worker.source.featurize.pool.shutdown()
         found[form] = by_name(what_became(rows, failures), form)
     assert_equal(found, files)
 

@@ -47,9 +47,8 @@ def world(tmp_path, make_photos, network):
             images = FromImages.open(str(self.photos), self.trained.features, "random")
             with keeping(images, self.store, False) as source:
                 captioner = Captioner([self.trained], options or SearchOptions(beam=2, max_length=8))
-                worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
-                worker.source, worker.captioner = source.start(Plan(1, 1, 0)), captioner
-                worker.schema = caption.schema_of(captioner.options)
+                schema = caption.schema_of(captioner.options)
+                worker = caption.CaptionWorker(Plan(1, 1, 0), source, captioner, schema)
                 (chunk,) = source.chunks()
                 unit = with_tries(chunk)
                 before_commit(lambda: worker.process(unit))

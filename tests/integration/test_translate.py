@@ -88,10 +88,9 @@ def test_refused_sentences_are_failures_that_can_be_tried_again(ray_cluster, tmp
     assert (again.failed, again.summary["already_done"]) == (1, 24) and "--retry-failed" in again.hint
 
 
-@pytest.mark.ray
-def test_a_unit_gives_rows_and_failures_that_count_their_tries(ray_cluster, model):
+def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
     translator = prepare([checkpoint.load(model)], ["m"], too_long="refuse")
-    worker = translate.TranslationWorker.on(translator, "test.en", translate.schema_of(False), Plan(1, 1, 0))()
+    worker = translate.TranslationWorker(Plan(1, 1, 0), translator, "test.en", translate.schema_of(False))
     unit = {"id": ["a", "b"], "source": ["a dog", SENTENCES[20]], "version": ["1", "2"], "tries": [0, 3]}
     rows, failures = worker.process(pa.table(unit))
     assert rows.select(["id", "source", "version"]).to_pylist() == [{"id": "a", "source": "a dog", "version": "1"}]

@@ -17,18 +17,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from feature_store import Dataset, Store, failure_schema
 from pipelines.cluster.resources import Plan
 from pipelines.config.sections import PairText
 from pipelines.console import Progress, tell
 from pipelines.engine import driver
+from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.inputs.corpus import Corpus
 from rnncond.contract import EOS
@@ -93,12 +92,12 @@ def tokenise(
     recipe: dict[str, Any] = {"corpus": corpus.digest, "version": VERSION}
     recipe |= {"source_vocabulary": source.fingerprint, "target_vocabulary": target.fingerprint}
     dataset = store.dataset("tokens", recipe, SCHEMA, id_column="id")
-    make_worker = partial(Tokenizer.on, source, target)
+    make_worker = shipped(Tokenizer, source.to_json(), target.to_json())
     progress = Progress("tokens", "pairs", None)
     options = driver.Options(address=address, retry_failed=True)
-    totals = driver.run(dataset, whole(corpus), make_worker, progress, ROW_BYTES, options)
-    if totals.failed:
-        raise UserError(f"text: {totals.failed:,} pairs of {corpus.source} give no tokens: {totals.failures[0]}")
+    summary = driver.run(dataset, whole(corpus), make_worker, progress, ROW_BYTES, options)
+    if summary.failed:
+        raise UserError(f"text: {summary.failed:,} pairs of {corpus.source} give no tokens: {summary.failures[0]}")
     return dataset
 
 
@@ -117,13 +116,8 @@ ROW_BYTES = 200
 class Tokenizer:
     """Tokenises a unit of pairs; lives in an actor."""
 
-    def __init__(self, vocabularies: ray.ObjectRef[Iterable[str]]) -> None:
-        self.source, self.target = map(Vocabulary.from_json, ray.get(vocabularies))
-
-    @classmethod
-    def on(cls, source: Vocabulary, target: Vocabulary, plan: Plan) -> partial[Tokenizer]:
-        """What makes a worker in an actor."""
-        return partial(cls, ray.put((source.to_json(), target.to_json())))
+    def __init__(self, plan: Plan, *vocabularies: str) -> None:
+        self.source, self.target = map(Vocabulary.from_json, vocabularies)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         return rows_of(unit, self.source, self.target), failure_schema("id").empty_table()

@@ -112,19 +112,19 @@ class TooWide(Pids):
 
 def run(dataset, chunks, worker, **options):
     progress = Progress("test", "inputs", None)
-    totals = driver.run(dataset, chunks, lambda plan: worker, progress, 8, Options(rows_per_part=2, **options))
-    assert progress.total in (None, totals.rows + totals.failed)
-    return totals
+    summary = driver.run(dataset, chunks, lambda plan: worker, progress, 8, Options(rows_per_part=2, **options))
+    assert progress.total in (None, summary.rows + summary.failed)
+    return summary
 
 
 @pytest.mark.ray
 def test_run(cluster_that_knows_this_file, tmp_path):
     dataset = dataset_at(tmp_path)
     letters = [chunk(*"abcde"), chunk("bad1", "f")]
-    totals = run(dataset, letters, partial(Pids, str(tmp_path)))
-    assert (totals.listed, totals.rows, totals.failed, totals.units) == (7, 6, 1, 4)
-    assert totals.failures == ["bad1: read: bad"]
-    assert 0 < totals.begun <= totals.ended
+    summary = run(dataset, letters, partial(Pids, str(tmp_path)))
+    assert (summary.listed, summary.rows, summary.failed, summary.units) == (7, 6, 1, 4)
+    assert summary.failures == ["bad1: read: bad"]
+    assert 0 < summary.begun <= summary.ended
     assert sorted(dataset.snapshot().ids(include_failures=False).to_pylist()) == list("abcdef")
 
     again = run(dataset, [*letters, chunk("z")], partial(Pids, str(tmp_path)))
@@ -134,9 +134,9 @@ def test_run(cluster_that_knows_this_file, tmp_path):
 @pytest.mark.ray
 def test_a_worker_that_dies(cluster_that_knows_this_file, tmp_path):
     dataset = dataset_at(tmp_path)
-    totals = run(dataset, [chunk(*"abijklmn")], partial(Pids, str(tmp_path), kill=True))
+    summary = run(dataset, [chunk(*"abijklmn")], partial(Pids, str(tmp_path), kill=True))
     assert (tmp_path / "killed").exists()
-    assert totals.rows == 8
+    assert summary.rows == 8
     assert sorted(dataset.snapshot().ids().to_pylist()) == list("abijklmn")
 
 
@@ -155,8 +155,8 @@ class Deadly(Pids):
 @pytest.mark.ray
 def test_an_input_that_kills_and_one_that_raises(cluster_that_knows_this_file, tmp_path):
     dataset = dataset_at(tmp_path)
-    totals = run(dataset, [chunk(*"abckrstu")], partial(Deadly, str(tmp_path)))
-    assert (totals.rows, totals.failed) == (6, 2)
+    summary = run(dataset, [chunk(*"abckrstu")], partial(Deadly, str(tmp_path)))
+    assert (summary.rows, summary.failed) == (6, 2)
     snapshot = dataset.snapshot()
     assert sorted(snapshot.ids(include_failures=False).to_pylist()) == list("abcstu")
     failed = snapshot.failures().select(["image_id", "stage", "reason"]).to_pylist()
@@ -184,9 +184,9 @@ def test_the_task_that_hands_out_the_work_dies(cluster_that_knows_this_file, tmp
         yield chunk("last")
 
     dataset = dataset_at(tmp_path)
-    totals = run(dataset, chunks(), partial(Pids, str(tmp_path)))
+    summary = run(dataset, chunks(), partial(Pids, str(tmp_path)))
     assert len(killed) == 1
-    assert (totals.listed, totals.rows, totals.units) == (21, 21, 11)
+    assert (summary.listed, summary.rows, summary.units) == (21, 21, 11)
     assert verify(dataset).problems == []
     assert all(path.read_text() == "x" for path in tmp_path.glob("[0-9l]*"))
 
@@ -213,8 +213,8 @@ def test_a_commit_that_fails_stops_the_run_with_its_reason(cluster_that_knows_th
 
 @pytest.mark.ray
 def test_nothing_to_do_starts_no_worker(ray_cluster, half_done):
-    totals = run(half_done, [chunk("a"), chunk("c")], None)
-    assert (totals.done_before, totals.rows, totals.plan) == (2, 0, None)
+    summary = run(half_done, [chunk("a"), chunk("c")], None)
+    assert (summary.done_before, summary.rows, summary.plan) == (2, 0, None)
 
 
 @pytest.mark.ray
@@ -226,8 +226,8 @@ def test_a_listing_that_turns_out_wrong_ends_the_run_and_keeps_what_is_done(clus
     dataset = dataset_at(tmp_path)
     with pytest.raises(UserError, match="line 3"):
         run(dataset, chunks(), partial(Pids, str(tmp_path)))
-    totals = run(dataset, [chunk("a", "b", "c")], partial(Pids, str(tmp_path)))
-    assert totals.done_before + totals.rows == 3
+    summary = run(dataset, [chunk("a", "b", "c")], partial(Pids, str(tmp_path)))
+    assert summary.done_before + summary.rows == 3
 
 
 @pytest.mark.ray
@@ -289,8 +289,8 @@ def test_changed_inputs(cluster_that_knows_this_file, tmp_path):
 def test_changed_inputs_and_failed_ones_in_one_part(cluster_that_knows_this_file, tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
     run(dataset, [versioned(a="1", b="bad")], Versions)
-    totals = run(dataset, [versioned(a="2", b="3")], Versions, redo_changed=True, retry_failed=True)
-    assert (totals.rows, totals.failed) == (2, 0)
+    summary = run(dataset, [versioned(a="2", b="3")], Versions, redo_changed=True, retry_failed=True)
+    assert (summary.rows, summary.failed) == (2, 0)
     snapshot = dataset.snapshot()
     assert sorted(snapshot.ids(include_failures=False).to_pylist()) == ["a", "b"]
     assert snapshot.failed == 0

@@ -48,8 +48,8 @@ def failing_once(monkeypatch):
 def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_path, failing_once):
     failing_once(ActorUnavailableError("away", None))
     dataset = dataset_at(tmp_path)
-    totals = run(dataset, [chunk(*"abc"), chunk(*"def"), chunk("g")], partial(Pids, str(tmp_path)))
-    assert (totals.listed, totals.rows) == (7, 7)
+    summary = run(dataset, [chunk(*"abc"), chunk(*"def"), chunk("g")], partial(Pids, str(tmp_path)))
+    assert (summary.listed, summary.rows) == (7, 7)
     assert sorted(dataset.snapshot().ids().to_pylist()) == list("abcdefg")
     assert verify(dataset).problems == []
 

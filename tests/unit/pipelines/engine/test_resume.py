@@ -3,7 +3,7 @@ import pytest
 
 from feature_store import Store, failure_schema
 from pipelines.engine.resume import Pending
-from pipelines.engine.summary import Totals
+from pipelines.engine.summary import RunSummary
 from pipelines.inputs.listing_formats import SCHEMA
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("version", pa.string())])
@@ -32,50 +32,50 @@ def half_done(tmp_path):
 
 
 def test_pending(half_done):
-    totals = Totals()
+    summary = RunSummary()
     chunks = [chunk("a", "b"), chunk("c"), chunk("d", "e")]
-    (left,) = Pending(half_done.snapshot(), totals).chunks(chunks)
+    (left,) = Pending(half_done.snapshot(), summary).chunks(chunks)
     assert left.select(["image_id", "tries"]).to_pylist() == [
         {"image_id": "d", "tries": 0},
         {"image_id": "e", "tries": 0},
     ]
-    assert (totals.listed, totals.done_before, totals.failed_before) == (5, 2, 1)
-    assert totals.failures == ["b: read: bad"]
+    assert (summary.listed, summary.done_before, summary.failed_before) == (5, 2, 1)
+    assert summary.failures == ["b: read: bad"]
 
 
 def test_pending_with_failures_tried_again(half_done):
-    totals = Totals()
+    summary = RunSummary()
     tables = list(
-        Pending(half_done.snapshot(), totals, retry_failed=True).chunks([chunk("a", "b"), chunk("c"), chunk("d")])
+        Pending(half_done.snapshot(), summary, retry_failed=True).chunks([chunk("a", "b"), chunk("c"), chunk("d")])
     )
     assert [table.select(["image_id", "tries"]).to_pylist() for table in tables] == [
         [{"image_id": "b", "tries": 2}],
         [{"image_id": "d", "tries": 0}],
     ]
-    assert (totals.listed, totals.done_before, totals.failed_before) == (4, 2, 0)
+    assert (summary.listed, summary.done_before, summary.failed_before) == (4, 2, 0)
 
 
 def test_failures_of_other_inputs_do_not_count(half_done):
-    totals = Totals()
-    list(Pending(half_done.snapshot(), totals).chunks([chunk("x")]))
-    assert (totals.listed, totals.failed_before, totals.failures) == (1, 0, [])
+    summary = RunSummary()
+    list(Pending(half_done.snapshot(), summary).chunks([chunk("x")]))
+    assert (summary.listed, summary.failed_before, summary.failures) == (1, 0, [])
 
 
 def test_a_failed_input_that_changed_is_tried_again_with_the_changed_ones(half_done):
     for redo_changed, expected in ((False, []), (True, [["b"], ["c"]])):
-        totals = Totals()
-        pending = Pending(half_done.snapshot(), totals, redo_changed=redo_changed)
+        summary = RunSummary()
+        pending = Pending(half_done.snapshot(), summary, redo_changed=redo_changed)
         left = [
             table[0].to_pylist() for table in pending.chunks([chunk("a", version="1"), chunk("b", "c", version="2")])
         ]
         left += [unit.inputs[0].to_pylist() for unit in pending.changed_units()]
         assert left == expected
-        assert totals.changed == 2
-        assert totals.failed_before == (0 if redo_changed else 1)
+        assert summary.changed == 2
+        assert summary.failed_before == (0 if redo_changed else 1)
 
 
 def test_a_changed_input_takes_its_part_along(half_done):
-    pending = Pending(half_done.snapshot(), Totals(), redo_changed=True)
+    pending = Pending(half_done.snapshot(), RunSummary(), redo_changed=True)
     assert list(pending.chunks([chunk("a", "b", version="1"), chunk("c", version="2")])) == []
     (unit,) = pending.changed_units()
     assert unit.inputs.select(["image_id", "version", "tries"]).to_pylist() == [
@@ -95,12 +95,12 @@ def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, fold
     with dataset.begin() as term:
         rows = pa.table([ids, ["1", "1"], [f"/A/{id_}" for id_ in ids]], schema=located)
         term.handle.commit(term.handle.part_name(ids), rows)
-    totals = Totals()
+    summary = RunSummary()
     now = ["0.jpg", *ids]
     listed = pa.table([now, [f"{folder}/{id_}" for id_ in now], [None] * 3, [None] * 3], schema=SCHEMA)
-    (left,) = Pending(dataset.snapshot(), totals).chunks([listed])
-    assert (left[0].to_pylist(), totals.done_before, totals.elsewhere) == (["0.jpg"], 2, expected)
-    assert (f"read from elsewhere: {expected}." in (totals.hint(False) or "")) == bool(expected)
+    (left,) = Pending(dataset.snapshot(), summary).chunks([listed])
+    assert (left[0].to_pylist(), summary.done_before, summary.moved_example) == (["0.jpg"], 2, expected)
+    assert (f"read from elsewhere: {expected}." in (summary.hint(False) or "")) == bool(expected)
 
 
 def test_failures_of_ill_storage_that_older_versions_committed_are_tried_again_unasked(tmp_path):
@@ -118,7 +118,7 @@ def test_failures_of_ill_storage_that_older_versions_committed_are_tried_again_u
     with dataset.begin() as term:
         failures = pa.Table.from_pylist(rows, failure_schema())
         term.handle.commit(term.handle.part_name(failed), None, failures)
-    totals = Totals()
-    (left,) = Pending(dataset.snapshot(), totals).chunks([chunk(*failed)])
+    summary = RunSummary()
+    (left,) = Pending(dataset.snapshot(), summary).chunks([chunk(*failed)])
     assert left[0].to_pylist() == ["slow", "away", "expired"]
-    assert totals.failed_before == 3
+    assert summary.failed_before == 3

@@ -39,10 +39,8 @@ def test_unreadable_files_with_such_names_are_failures(tmp_path, monkeypatch):
 def test_a_unit_of_lost_images_is_not_committed_and_is_done_later(tmp_path, monkeypatch):
     network = backbones.load("timm/test_resnet", "random")
     unit = unit_of(tmp_path, [1, 2, 3, 4])
-    monkeypatch.setattr(features.ray, "get", lambda found: found)
-    worker = features.FeatureWorker(
-        network, featurizer.dataset_of(network, str(tmp_path / "store")).schema, Plan(1, 1, 0), 2, 1
-    )
+    schema = featurizer.dataset_of(network, str(tmp_path / "store")).schema
+    worker = features.FeatureWorker(Plan(1, 1, 0), network, schema, 2, 1)
     good, asked = featurizer.load, []
 
     def until_unplugged(*given):

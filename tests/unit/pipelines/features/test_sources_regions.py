@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from feature_store import from_arrays, to_arrays
+from pipelines.cluster.resources import Plan
 from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_results import describe
@@ -113,8 +114,7 @@ def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
     source = FromStore.open(str(folder / "store"), task.features)
     captioner = Captioner([trained], options)
     captioner.check(source.shape)
-    worker = caption.CaptionWorker.__new__(caption.CaptionWorker)
-    worker.source, worker.captioner, worker.schema = source, captioner, caption.schema_of(options, True)
+    worker = caption.CaptionWorker(Plan(1, 1, 0), source, captioner, caption.schema_of(options, True))
     (unit,) = source.chunks()
     failures = Failures()
     rows, _ = worker.process(unit.append_column("tries", [[0] * len(unit)]))

@@ -10,7 +10,7 @@ import pytest
 from feature_store import Store, failure_schema
 from pipelines.cli import main
 from pipelines.engine.resume import Pending
-from pipelines.engine.summary import Totals
+from pipelines.engine.summary import RunSummary
 from pipelines.inputs.listing_formats import SCHEMA as LISTING
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
@@ -96,7 +96,7 @@ def test_the_hint_says_how_a_dropped_input_that_had_failed_is_computed(tmp_path,
     shown = rnncond("store", "verify", tmp_path / "s", "--drop")[2]
     assert "again with --retry-failed" in shown
     listed = [pa.table([["000", "x0", "x10"], ["u"] * 3, [None] * 3, [None] * 3], schema=LISTING)]
-    computed = Pending(made.snapshot(), Totals(), retry_failed=True).chunks(listed)
+    computed = Pending(made.snapshot(), RunSummary(), retry_failed=True).chunks(listed)
     assert "x0" in [id_ for chunk in computed for id_ in chunk[0].to_pylist()]
 
 
