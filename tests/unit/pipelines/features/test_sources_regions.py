@@ -14,7 +14,7 @@ from feature_store import from_arrays, to_arrays
 from pipelines.cluster.resources import Plan
 from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_results import describe
+from pipelines.evaluation.caption_results import caption_images
 from pipelines.features.columns import pad_regions
 from pipelines.features.sources import FromStore
 from pipelines.inference.captioner import Captioner
@@ -129,7 +129,7 @@ def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
         (alone,) = captioner([regions_of(index)])
         assert alone["caption"] == row["caption"]
         assert alone["log_prob"] == pytest.approx(row["log_prob"], abs=1e-5)
-    ((_, shown),) = describe(trained, source, options, ["image002"])
+    ((_, shown),) = caption_images(trained, source, options, ["image002"])
     assert shown["attention"]["boxes"] == [[0, 0, 1, 1]] * 3
     assert np.shape(shown["attention"]["weights"]) == (len(shown["attention"]["pieces"]), 3)
 
