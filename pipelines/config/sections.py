@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,35 @@ def number(value: Any) -> Any:
 def local(folder: str) -> str:
     if "://" in folder:
         raise ValueError(f"found {folder}, expected a local folder; on a cluster one that outlives it, as /shared/NAME")
-    return folder
+    return os.path.expanduser(folder)
+
+
+def no_password(uri: str) -> str:
+    """``uri``, if it has no password or token in it.
+
+    Raises:
+        ValueError: it has; the message shows the rest of it.
+    """
+    if not any(secret.search(uri) for secret in SECRETS):
+        return uri
+    raise ValueError(
+        f"found {masked(uri)}, an address with a password in it, which would be kept with the run and shown. Leave it "
+        "out of the address and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; "
+        "a database is better spoken to by an MLflow server"
+    )
+
+
+SECRETS = (
+    re.compile(r"://[^/@]*:(?!\d*(?:[/?#]|$))[^@]*@"),  # but for a port, what stands between : and @ is a password
+    re.compile(r"^https?://[^/?#@]*@"),  # a token may stand where the user's name does
+    re.compile(r"[?&;](?:password|passwd|pwd|token|secret|\w*_key)=", re.IGNORECASE),
+)
+
+
+def masked(uri: str) -> str:
+    """``uri`` for a message: dots for a user and a password, and for all options."""
+    address, mark, _ = uri.partition("?")
+    return re.sub(r"://.*@", "://...@", address, flags=re.DOTALL) + (mark and "?...")
 
 
 Language = Annotated[str, AfterValidator(language)]
@@ -170,7 +199,7 @@ class Cluster(Section):
 class Tracking(Section):
     """MLflow."""
 
-    uri: str | None = None
+    uri: Annotated[str, AfterValidator(no_password)] | None = None
     """null: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db."""
     experiment: str = "rnncond"
     registered_model: Annotated[str, AfterValidator(model_name)] | None = None

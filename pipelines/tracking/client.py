@@ -1,20 +1,23 @@
-"""MLflow, reached: whether it is there is said in time, in one message, and nobody waits for it for minutes."""
+"""A client of MLflow that fails fast, with one message, when nobody answers; and what MLflow's errors mean."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.config.recipe import Recipe
+from pipelines.config.sections import masked
 from pipelines.errors import Fault, UserError
+from pipelines.tracking.address import LOCAL_TRACKING, database_of, from_root, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,54 +29,67 @@ its tables first."""
 
 
 def uri_of(recipe: Recipe) -> str:
-    """Of the MLflow that a recipe's run is tracked in."""
-    return absolute(recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING)
-
-
-def absolute(uri: str) -> str:
-    """MLflow remembers databases by their uri: a relative one would go on meaning the folder of its first use."""
-    scheme, path = uri.partition("sqlite:///")[1:]
-    return scheme + os.path.abspath(path) if scheme and uri.startswith(scheme) else uri
+    """The address of the MLflow that a recipe's run is tracked in."""
+    return tracking_uri(recipe.tracking.uri)
 
 
 def client_at(uri: str) -> MlflowClient:
     """A client of the MLflow at ``uri``, which has answered it.
 
     Raises:
-        UserError: MLflow does not answer, or refuses; or there is no folder for its database.
+        UserError: MLflow refuses; there is no folder for its database; or there is a password in ``uri``.
+        Fault: MLflow does not answer.
     """
-
-    def ask() -> MlflowClient:
-        refuse_no_folder(uri)
-        client = new_client(uri)
-        client.search_experiments(max_results=1)
-        return client
-
+    uri = from_root(uri)
     import_mlflow()  # which may take a busy machine as long as a server is waited for
-    return reach(uri, ask)
+    return reach(uri, lambda: open_client(uri))
 
 
 def check_reachable(uri: str) -> None:
     """Find out whether the MLflow at ``uri`` can be used, before what may take long. A database is not made yet.
 
     Raises:
-        UserError: as for ``client_at``.
+        UserError, Fault: as for ``client_at``.
     """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        reach(uri, lambda: refuse_no_folder(uri))
+    database = database_of(from_root(uri))
+    if database is not None and not database.exists():
+        reach(uri, lambda: refuse_no_folder(database))
     else:
         client_at(uri)
 
 
-def refuse_no_folder(uri: str) -> None:
-    """FileNotFoundError where there is none for a database: MLflow would try for a minute."""
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    if uri.startswith("sqlite:///") and not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+def refuse_no_folder(database: Path) -> None:
+    """FileNotFoundError where there is no folder for a database: MLflow would try for a minute."""
+    if not database.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {database.parent}")
 
 
-def new_client(uri: str) -> MlflowClient:
-    return import_mlflow().MlflowClient(uri, registry_uri=uri)
+def open_client(uri: str) -> MlflowClient:
+    """A client whose MLflow has answered; a database has its tables then. Raises whatever MLflow does."""
+    database = database_of(uri)
+    with only_one_at(database) if database else nullcontext():
+        client: MlflowClient = import_mlflow().MlflowClient(uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def only_one_at(database: Path) -> Iterator[None]:
+    """Of several processes that are the first to use a new database one makes its tables; the others wait.
+
+    The lock is one of the folder itself: nothing is left in it. A file system that has no locks goes without.
+
+    Raises:
+        FileNotFoundError: there is no folder for it.
+    """
+    refuse_no_folder(database)
+    folder = os.open(database.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def import_mlflow() -> ModuleType:
@@ -97,8 +113,8 @@ def needed(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         raise Fault(
-            f"MLflow at {uri} has gone away, or refuses: {first_line(error)}. What was trained is kept. Run the same "
-            "command again when it answers: it only does what is missing."
+            f"MLflow at {masked(uri)} has gone away, or refuses: {first_line(error)}. What was trained is kept. "
+            "Run the same command again when it answers: it only does what is missing."
         ) from error
 
 
@@ -110,23 +126,84 @@ def reach(uri: str, work: Callable[[], Done]) -> Done:
     """What the first ``work`` with the MLflow at ``uri`` gives.
 
     Raises:
-        Fault: MLflow is away, slow or ill.
-        UserError: it refuses, or is nowhere.
+        UserError: MLflow refuses.
+        Fault: MLflow does not answer, or is not able to.
     """
-    patience = PATIENCE_HERE if uri.startswith("sqlite:") else PATIENCE
+    patience = PATIENCE_HERE if database_of(uri) else PATIENCE
+    kind: type[UserError] = Fault
     try:
         return within(patience, work)
+    except UserError:
+        raise
     except TimeoutError:
-        what, passing = f"no answer within {patience} seconds", True
+        what = f"no answer within {patience} seconds"
     except Exception as error:  # whatever its database or its server raises
-        while cause := error.__cause__ or error.__context__:  # the last of MLflow's layers says it in the fewest words
-            error = cause
-        what = first_line(error)
-        passing = isinstance(error, (ConnectionError, TimeoutError)) or bool(re.search(r"\b(code|many) 5\d\d", what))
-    raise (Fault if passing else UserError)(
-        f"MLflow at {uri} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
+        kind = Fault if is_away(error) else UserError
+        what = first_line(list(chain(error))[-1])  # the last of MLflow's layers says it in the fewest words
+    raise kind(
+        f"MLflow at {masked(uri)} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
         f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
     )
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what it was raised from or while handling, one after the other."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether MLflow did not answer, or could not for the time being: the same command may succeed later."""
+    from mlflow.exceptions import RestException
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import RetryError, Timeout
+    from sqlalchemy.exc import OperationalError
+
+    for link in chain(error):
+        if isinstance(link, TimeoutError | ConnectionError | NoConnection | RetryError | Timeout):
+            return True
+        if isinstance(link, RestException):
+            status: int = link.get_http_status_code()  # type: ignore[no-untyped-call]
+            return status >= 500 or status == 429
+        if re.search(r"\b(code|many) (429|5\d\d)", str(link)):  # answers that are not MLflow's own, as of a proxy
+            return True
+        if isinstance(link, OperationalError) and "unable to open" not in str(link):
+            return True
+    return False
+
+
+def if_known(ask: Callable[[], Done]) -> Done | None:
+    """What ``ask`` gives; None where MLflow does not have what it asks for, or has deleted it.
+
+    Raises:
+        MlflowException: anything else is wrong.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"):
+            raise
+        return None
+
+
+def make_or_get(make: Callable[[], Done], get: Callable[[], Done]) -> Done:
+    """What ``make`` gives; what ``get`` gives where another process has just made it.
+
+    Raises:
+        MlflowException: anything else is wrong.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return make()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return get()
 
 
 def within(seconds: float, work: Callable[[], Done]) -> Done:
@@ -150,9 +227,6 @@ IMPATIENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Where the user has not set them: by default MLflow tries a server that does not answer for many minutes."""
-
-
-LOCAL_TRACKING = "sqlite:///mlflow.db"
 
 
 def be_impatient() -> None:

@@ -14,10 +14,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import value_of
 from pipelines.config.recipe import Recipe
+from pipelines.config.sections import masked
 from pipelines.console import tell
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import registry
-from pipelines.tracking.client import PATIENCE, client_at, first_line, needed, new_client, reach, uri_of, within
+from pipelines.tracking.client import (
+    PATIENCE,
+    client_at,
+    first_line,
+    if_known,
+    make_or_get,
+    needed,
+    open_client,
+    reach,
+    uri_of,
+    within,
+)
 from pipelines.tracking.lineage import held_out, inputs_of
 from pipelines.tracking.packaging import log_model
 
@@ -30,8 +42,6 @@ MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
 """The tag by which MLflow shows a run under another."""
 KEY = "rnncond.run"
 """The tag by which a run is found again whose id was not written down."""
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
-"""What MLflow says of a run that it has not, or has deleted."""
 
 
 class TrackedTask(Protocol):
@@ -81,12 +91,17 @@ class Tracking:
     def connect(self, name: str, run_id: str | None) -> None:
         from mlflow.entities import Param
 
-        self.client = new_client(self.uri)
-        experiment = self.client.get_experiment_by_name(self.recipe.tracking.experiment)
-        if experiment:
-            number = experiment.experiment_id
-        else:
-            number = self.client.create_experiment(self.recipe.tracking.experiment)
+        self.client = open_client(self.uri)
+        name_of_experiment = self.recipe.tracking.experiment
+        experiment = self.client.get_experiment_by_name(name_of_experiment)
+        number: str = (
+            experiment.experiment_id
+            if experiment
+            else make_or_get(
+                lambda: self.client.create_experiment(name_of_experiment),
+                lambda: self.client.get_experiment_by_name(name_of_experiment).experiment_id,
+            )
+        )
         run = self.known(run_id, number) or self.client.create_run(number, run_name=name, tags=self.tags)
         self.run_id, self.logged = run.info.run_id, int(run.data.metrics.get("epoch", 0))
         steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
@@ -97,23 +112,21 @@ class Tracking:
             self.client.log_batch(self.run_id, params=values)
 
     def known(self, run_id: str | None, experiment: str) -> Run | None:
-        """The run to go on with, which is running again."""
-        from mlflow.exceptions import MlflowException
-
+        """The run to resume, which is running again."""
         if run_id is None and KEY in self.tags:
             found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.tags[KEY]}'", max_results=1)
             run_id = found[0].info.run_id if found else None
         if run_id is None:
             return None
-        try:
-            run = self.client.get_run(run_id)
-            self.client.update_run(run_id, status="RUNNING")
+        if run := if_known(lambda: self.running_again(run_id)):
             return run
-        except MlflowException as error:
-            if error.error_code not in GONE:
-                raise
-            tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
-            return None
+        tell(f"MLflow at {self.uri} does not know the run {run_id}; a new one takes its place.")
+        return None
+
+    def running_again(self, run_id: str) -> Run:
+        run = self.client.get_run(run_id)
+        self.client.update_run(run_id, status="RUNNING")
+        return run
 
     def describe(self, task: TrackedTask) -> None:
         """What a new run is told of its data: the vocabularies, and where the data come from.
@@ -242,7 +255,7 @@ def log_page(run: Mapping[str, Any], page: Path) -> None:
     try:
         client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
     except Exception as error:
-        tell(f"MLflow at {run['mlflow_uri']} did not take the page: {str(error).splitlines()[0]}")
+        tell(f"MLflow at {masked(run['mlflow_uri'])} did not take the page: {first_line(error)}")
 
 
 def end_thrown_away(run: Mapping[str, Any]) -> None:
@@ -258,4 +271,4 @@ def end_thrown_away(run: Mapping[str, Any]) -> None:
             if info.status == "RUNNING":
                 client.set_terminated(info.run_id, "KILLED")
     except Exception as error:
-        tell(f"MLflow at {run.get('mlflow_uri')} was not told that the run before has ended: {first_line(error)}")
+        tell(f"MLflow at {masked(run['mlflow_uri'])} was not told that the run before has ended: {first_line(error)}")

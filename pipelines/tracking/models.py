@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.errors import UserError
-from pipelines.tracking.client import LOCAL_TRACKING, be_impatient
+from pipelines.errors import Fault, UserError
+from pipelines.tracking.address import database_of, registry_uri, tracking_uri
+from pipelines.tracking.client import first_line, import_mlflow, is_away
 from rnncond.checkpoint import DESCRIPTION
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def locate(model: str | Path, tracking: str | None = None) -> Path:
     Raises:
         UserError: nothing there, no model in it, or MLflow does not know it or cannot be reached.
     """
-    name = str(model)
+    name = os.path.expanduser(model)
     if re.match("(runs|models):/", name):
         return in_folder(fetch(name, tracking), name)
     if "://" in name:
@@ -71,20 +72,18 @@ def in_folder(folder: Path, name: str) -> Path:
 
 def fetch(uri: str, tracking: str | None = None) -> Path:
     """The artifacts that MLflow has under ``uri``, in a temporary folder."""
-    given = tracking
-    tracking = given or os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING)
+    registry = registry_uri(tracking)
+    tracking = tracking_uri(tracking)
+    database = database_of(tracking)
     # MLflow would make an empty database here, and then not find the model in it.
-    if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
+    if database and not database.is_file():
         raise UserError(
             f"{uri} is to come from MLflow, but there is no database {tracking}. Run in the folder in which the model "
             "was trained, or set MLFLOW_TRACKING_URI."
         )
-    be_impatient()
-    import mlflow
-
+    mlflow = import_mlflow()
     target = tempfile.mkdtemp(prefix="rnncond-model-")
     atexit.register(shutil.rmtree, target, ignore_errors=True)
-    registry = given or os.environ.get("MLFLOW_REGISTRY_URI", tracking)
     place = {"dst_path": target, "tracking_uri": tracking, "registry_uri": registry}
     run = re.fullmatch(r"runs:/([^/]+)/?", uri)
     try:
@@ -95,8 +94,8 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
         location = location_of(mlflow.MlflowClient(tracking, registry), uri)
         return Path(mlflow.artifacts.download_artifacts(location, **place))
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
-        first = str(error).strip().split("\n")[0][:300].rstrip(".")
-        raise UserError(f"MLflow at {tracking} did not give {uri}: {first}. {FORMS}") from None
+        kind = Fault if is_away(error) else UserError
+        raise kind(f"MLflow at {tracking} did not give {uri}: {first_line(error)}. {FORMS}") from None
 
 
 def location_of(client: MlflowClient, uri: str) -> str:

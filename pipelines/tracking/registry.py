@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipelines.tracking.client import if_known, make_or_get
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
@@ -22,14 +24,12 @@ NO_URIS = "none"
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """The present champion, if there is one."""
-    from mlflow.exceptions import MlflowException
+    return version_at(client, name, CHAMPION)
 
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+
+def version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version of ``name`` that has the alias; None where there is no such name or alias."""
+    return if_known(lambda: client.get_model_version_by_alias(name, alias))
 
 
 def version_of(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
@@ -43,10 +43,9 @@ def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str,
     """The version of ``name`` that is this model, there already or new; so is the name.
 
     Args:
-        logged_id: of an MLflow model, as ``logged.log_model`` gives it.
+        logged_id: of an MLflow model, as ``packaging.log_model`` gives it.
     """
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+    make_or_get(lambda: client.create_registered_model(name), lambda: client.get_registered_model(name))
     model = client.get_logged_model(logged_id)
     identity = {tag: model.tags[tag] for tag in (MODEL_ID, BACKBONE, ALLOWED_URIS) if tag in model.tags}
     if known := version_of(client, name, identity):

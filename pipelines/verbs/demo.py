@@ -20,7 +20,7 @@ from pipelines.console import Outcome, tell
 from pipelines.demo import cnn, world
 from pipelines.errors import UserError
 from pipelines.inputs.captions import read_captions
-from pipelines.tracking.client import LOCAL_TRACKING
+from pipelines.tracking.address import as_address
 from pipelines.verbs import caption, evaluate, features, report, train
 
 PICTURES = {"train": 2000, "val": 100, "test": 200}
@@ -70,7 +70,7 @@ def run(
         with stage(f"Features: what {subject.backbone} sees in each picture"):
             made = features.run(str(subject.data), str(store), subject.backbone, str(subject.weights))
         with stage("Training: Show, Attend and Tell learns to put features into words"):
-            tracking = LOCAL_TRACKING.replace("mlflow.db", str(folder / "mlflow.db"))
+            tracking = f"sqlite:///{as_address(str(folder / 'mlflow.db'))}"
             settings = [
                 f"data.store={store}",
                 f"data.fingerprint={made.summary['set']}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import tempfile
 from functools import partial
@@ -20,7 +19,8 @@ from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
 from pipelines.features.sources import check_backbone
 from pipelines.tracking import registry
-from pipelines.tracking.client import LOCAL_TRACKING, absolute, client_at
+from pipelines.tracking.address import tracking_uri as address_of
+from pipelines.tracking.client import client_at
 from pipelines.tracking.lineage import held_out, sha256_of
 from pipelines.tracking.models import locate, weights_in
 from pipelines.tracking.packaging import log_model, uris_tag
@@ -69,7 +69,7 @@ def run(
     if weights:
         check_backbone(trained.features, weights)
     about = read_run(folder.parent)
-    uri = absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or about.get("mlflow_uri") or LOCAL_TRACKING)
+    uri = address_of(tracking_uri, fallback=about.get("mlflow_uri"))
     client = client_at(uri)
     present = registry.champion(client, name)
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id

@@ -1,8 +1,8 @@
 """``rnncond run``: verbs one after the other, each only where something that it depends on has changed.
 
-OUT/pipeline.json has of each stage what it was given, the fingerprints (``pipelines.workflow.fingerprints``) of what it
-read and wrote, and how it ended. A stage is up to date if it was finished and all of these are as they were. One
-that was stopped goes on as its verb does.
+OUT/pipeline.json (``pipelines.workflow.state``) says what each stage was given, the fingerprints of what it read and
+wrote, and how it ended. A stage is up to date if it was finished and all of these are as they were. One that was
+stopped is resumed as its verb does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training.run_info import now, read_run
 from pipelines.workflow.commands import Commands
 from pipelines.workflow.pipeline_file import Stage, read_pipeline
-from pipelines.workflow.state import PipelineState, locked, reads, writes
+from pipelines.workflow.state import PipelineState, StageEntry, locked, reads, writes
 
 
 def run(
@@ -77,7 +77,8 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         if isinstance(error, OtherRun) or not mine:
             state.forget(stage, known)
         else:
-            state.keep(stage, status="failed" if message else "stopped", message=message or repr(error))
+            status = "failed" if message else "stopped"
+            state.keep(stage, StageEntry(status=status, message=message or repr(error)))
         if message is None:
             raise
         state.news[stage.name] = "failed"
@@ -85,8 +86,7 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         kind = Fault if errors.exit_code(error) == Fault.code else UserError
         raise kind(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
     console.show(replace(outcome, hint=None))
-    state.keep(
-        stage,
+    done = StageEntry(
         status="done",
         inputs=reads(stage) | before,  # what a stage makes for itself and then reads was not there before
         outputs=writes(stage, outcome.summary),
@@ -94,6 +94,7 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         failures=outcome.failures,
         ended=now(),
     )
+    state.keep(stage, done)
     state.news[stage.name] = f"done in {time.monotonic() - began:,.0f} s"
 
 

@@ -1,13 +1,15 @@
-"""What a pipeline's stages read and write, as states: where they are equal, nothing has to be done again."""
+"""Fingerprints of what a pipeline's stages read and write: a stage whose fingerprints are unchanged is skipped."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +18,60 @@ from pyarrow import fs
 
 from feature_store import Store, StoreError
 from pipelines.errors import UserError
-from pipelines.files.filesystems import locate, version_of
+from pipelines.files.filesystems import locate, version_of, walk
 from pipelines.tracking import registry
-from pipelines.tracking.client import LOCAL_TRACKING, absolute, client_at, reach
+from pipelines.tracking.address import database_of, tracking_uri
+from pipelines.tracking.client import client_at, reach
 from rnncond.checkpoint import DESCRIPTION
 
+Fingerprint = str | list[Any] | dict[str, str] | None
+"""Plain JSON; None where there is nothing."""
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 HASHED = 64 << 20
 """Bytes up to which a local file is known by its content; a larger one by its size and time."""
 
 
-def state_of(place: str) -> Any:
-    """Of a file, a folder, a glob, a store, a model or a registered model: plain JSON; None where there is nothing.
+def fingerprint_of(name: str) -> Fingerprint:
+    """The fingerprint of the file, folder, glob, store, model or registered model that is called ``name``.
 
-    What object storage does not tell is never equal. A store is its committed parts, a run's folder or a model's its
-    models, so that what else is written there later does not count.
+    What object storage does not tell is never equal. The fingerprint of a store is that of its committed parts, the one
+    of a run's or a model's folder that of its models, so that what else is written there later does not count.
 
     Raises:
         UserError: the MLflow of a registered model does not answer, or refuses.
     """
-    if re.match("models:/[^/@]+@", place):
-        return champion_of(place)
+    if re.match("models:/[^/@]+@", name):
+        return champion_of(name)
     try:
-        if re.search(r"[*?\[]", place) and "://" not in place:
-            return files_of(glob.glob(place, recursive=True))
-        filesystem, path = locate(place)
+        if re.search(r"[*?\[]", name) and "://" not in name:
+            return matches_of(os.path.expanduser(name))
+        filesystem, path = locate(name)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             return content_of(filesystem, info)
         if info.type != fs.FileType.Directory:
             return None
-        return store_of(place) or models_in(place) or folder_of(filesystem, path)
+        return store_of(name) or models_in(path, filesystem) or folder_of(filesystem, path)
     except (OSError, UserError, pa.ArrowException):
-        return f"unknown, {uuid.uuid4().hex}" if re.match(f"({'|'.join(REMOTE)})://", place) else None
+        return f"unknown, {uuid.uuid4().hex}" if re.match(f"({'|'.join(REMOTE)})://", name) else None
 
 
-def champion_of(uri: str) -> Any:
+def champion_of(uri: str) -> Fingerprint:
     """Which version an alias is of at the moment; None where there is no such model or alias.
 
     Raises:
         UserError: MLflow does not answer, or refuses.
     """
-    from mlflow.exceptions import MlflowException
-
     name, alias = uri.removeprefix("models:/").split("@")
-    tracking = absolute(os.environ.get("MLFLOW_TRACKING_URI", LOCAL_TRACKING))
-    if tracking.startswith("sqlite:///") and not Path(tracking.removeprefix("sqlite:///")).is_file():
+    tracking = tracking_uri()
+    database = database_of(tracking)
+    if database and not database.is_file():
         return None
     client = client_at(tracking)
 
-    def ask() -> Any:
-        try:
-            version = client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return None
-        return [version.version, version.tags.get(registry.MODEL_ID)]
+    def ask() -> Fingerprint:
+        version = registry.version_at(client, name, alias)
+        return [version.version, version.tags.get(registry.MODEL_ID)] if version else None
 
     return reach(tracking, ask)
 
@@ -83,9 +82,9 @@ def content_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
     return version_of(filesystem, info)
 
 
-def store_of(place: str) -> Any:
+def store_of(name: str) -> Fingerprint:
     try:
-        datasets = Store(place).datasets()
+        datasets = Store(name).datasets()
         return [
             [dataset.fingerprint, digest(sorted(part.path for part in snapshot.parts)), snapshot.failed]
             for dataset in datasets
@@ -95,27 +94,44 @@ def store_of(place: str) -> Any:
         return None
 
 
-def models_in(place: str) -> Any:
-    found = {}
+def models_in(folder: str, filesystem: fs.FileSystem) -> Fingerprint:
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        return None
+    ids: dict[str, str] = {}
     for name in ("", "best", "averaged"):
-        file = Path(place, name, DESCRIPTION)
+        file = Path(folder, name, DESCRIPTION)
         if file.is_file():
             content = file.read_bytes()
             try:
-                found[name] = json.loads(content)["model_id"]
+                ids[name] = json.loads(content)["model_id"]
             except (ValueError, LookupError, TypeError):  # what reads the model will say so
-                found[name] = f"damaged, {hashlib.sha256(content).hexdigest()}"
-    return found or None
+                ids[name] = f"damaged, {hashlib.sha256(content).hexdigest()}"
+    return ids or None
 
 
 def folder_of(filesystem: fs.FileSystem, path: str) -> str:
-    """Names, sizes and times of all files below."""
-    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    return digest(sorted([info.path, version_of(filesystem, info)] for info in found if info.type == fs.FileType.File))
+    """The names, sizes and times of all files below ``path``."""
+    return stream_digest((file.path, file.version, file.problem) for file in walk(filesystem, path))
 
 
-def files_of(paths: list[str]) -> str | None:
-    return digest(sorted([path, os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths)) if paths else None
+def matches_of(pattern: str) -> str | None:
+    """The names, sizes and times of what matches a glob; None where nothing does."""
+    matches = glob.iglob(pattern, recursive=True)
+    first = next(matches, None)
+    if first is None:
+        return None
+    stats = ((path, os.stat(path)) for path in itertools.chain([first], matches))
+    return stream_digest((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+
+
+def stream_digest(entries: Iterable[Any]) -> str:
+    """A digest of ``entries`` in whatever order they come, holding none of them: the sum of their SHA-256 (AdHash,
+    Bellare and Micciancio 1997). It finds changes; it does not withstand somebody who wants to deceive."""
+    count = total = 0
+    for entry in entries:
+        count += 1
+        total += int.from_bytes(hashlib.sha256(json.dumps(entry).encode()).digest())
+    return f"{count}-{total % 2**256:064x}"
 
 
 def digest(values: Any) -> str:

@@ -313,4 +313,4 @@ def check(verb: str, words: list[str], command: Any) -> None:
     except Exception as error:
         if not is_usage_error(error):
             raise
-        raise UserError(f"args: {error.format_message()}") from None
+        raise UserError(f"args: {error.format_message()}") from None  # type: ignore[attr-defined]

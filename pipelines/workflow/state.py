@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
 from pipelines.training.run_info import now
-from pipelines.workflow.fingerprints import digest, state_of
+from pipelines.workflow.fingerprints import Fingerprint, digest, fingerprint_of
 from pipelines.workflow.pipeline_file import Stage
 
 
-def reads(stage: Stage) -> dict[str, Any]:
-    """The states of what a stage reads, by name."""
-    named = [value for name, value in leaves(stage.args) if value not in stage.outputs]
-    states = {place: state_of(place) for place in (*named, *stage.inputs)}
-    return {place: state for place, state in states.items() if state is not None}
+def reads(stage: Stage) -> dict[str, Fingerprint]:
+    """The fingerprints of what a stage reads, by name."""
+    named = [value for _, value in leaves(stage.args) if value not in stage.outputs]
+    return fingerprints([*named, *stage.inputs])
 
 
-def writes(stage: Stage, summary: dict[str, Any]) -> dict[str, Any]:
-    """The states of what a stage wrote: what its arguments say, and the files of its summary."""
+def writes(stage: Stage, summary: dict[str, Any]) -> dict[str, Fingerprint]:
+    """The fingerprints of what a stage wrote, by name: what its arguments say, and the files of its summary."""
     named = [*stage.outputs, *summary.values()]
-    states = {place: state_of(place) for place in named if isinstance(place, str) and place}
-    return {place: state for place, state in states.items() if state is not None}
+    return fingerprints(name for name in named if isinstance(name, str) and name)
+
+
+def fingerprints(names: Iterable[str]) -> dict[str, Fingerprint]:
+    """The fingerprint of everything of these names that is there."""
+    every = {name: fingerprint_of(name) for name in names}
+    return {name: fingerprint for name, fingerprint in every.items() if fingerprint is not None}
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -44,20 +48,100 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield name, value.partition("=")[2]
 
 
+SCHEMA = 2
+"""The version of pipeline.json. Version 1, of rnncond 0.1.0, is the stages alone, with numbers in their arguments."""
+
+
+class StageEntry(TypedDict, total=False):
+    """What pipeline.json has of a stage. What it was given is known before it begins, the rest when it is done."""
+
+    status: Required[str]
+    """begun, done, failed or stopped."""
+    began: str
+    verb: str
+    args: dict[str, Any]
+    needs: dict[str, str]
+    """By the stages that it needs: a digest of what they made of what."""
+    inputs: dict[str, Fingerprint]
+    outputs: dict[str, Fingerprint]
+    failed: int
+    failures: list[str]
+    message: str
+    ended: str
+
+
+def read_state(path: Path) -> dict[str, StageEntry]:
+    """The stages of a pipeline.json, of this version or the one before; none where there is no such file.
+
+    Raises:
+        UserError: it is damaged, or of a version that is not known here.
+    """
+    remedy = "Put back a copy of it; or remove it, and every stage is done again."
+    try:
+        content = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}. {remedy}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: found {type(content).__name__}, expected an object. {remedy}")
+    schema = content.get("schema", 1)
+    if isinstance(schema, dict):  # a stage of that name in version 1
+        schema = 1
+    if schema not in (1, SCHEMA):
+        raise UserError(
+            f"{path} has schema {schema!r}; this version of rnncond reads 1 and {SCHEMA}. Run the pipeline with the "
+            "version that wrote it, or remove the file, and every stage is done again."
+        )
+    stages = content if schema == 1 else content.get("stages")
+    if not isinstance(stages, dict) or not all(
+        isinstance(entry, dict) and "status" in entry for entry in stages.values()
+    ):
+        raise UserError(f"{path} is damaged: expected a status for each stage. {remedy}")
+    return from_version_1(stages) if schema == 1 else stages
+
+
+def from_version_1(stages: dict[str, StageEntry]) -> dict[str, StageEntry]:
+    """The entries as version 2 has them: numbers in arguments as they were written, and the digests of these."""
+    before = {name: result_of(entry) for name, entry in stages.items()}
+    for entry in stages.values():
+        entry["args"] = words_for_numbers(entry.get("args", {}))
+    now_called = {before[name]: result_of(entry) for name, entry in stages.items()}
+    for entry in stages.values():
+        if "needs" in entry:
+            entry["needs"] = {name: now_called.get(result, result) for name, result in entry["needs"].items()}
+    return stages
+
+
+def result_of(entry: StageEntry) -> str:
+    """A digest of what a stage made of what."""
+    return digest([entry.get(part) for part in ("args", "needs", "inputs", "outputs")])
+
+
+def words_for_numbers(value: Any) -> Any:
+    """``value`` with its numbers as they are now kept: as written."""
+    if isinstance(value, dict):
+        return {key: words_for_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [words_for_numbers(inner) for inner in value]
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class PipelineState:
-    """pipeline.json, and what this run has to say of each stage."""
+    """pipeline.json, and what this run has to say of each stage.
+
+    Attributes:
+        entries: by the stage's name.
+        news: by the stage's name, what this run did with it, for its summary.
+
+    Raises:
+        UserError: pipeline.json is damaged, or of a newer version.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "pipeline.json"
-        try:
-            self.entries = json.loads(self.path.read_bytes()) if self.path.exists() else {}
-        except ValueError as error:
-            raise UserError(
-                f"{self.path} is damaged: {error}. Put back a copy of it; or remove it, and every stage is done again."
-            ) from None
+        self.entries = read_state(self.path)
         self.news: dict[str, str] = {}
 
-    def entry(self, stage: Stage) -> dict[str, Any] | None:
+    def entry(self, stage: Stage) -> StageEntry | None:
         return self.entries.get(stage.name)
 
     def why(self, stage: Stage) -> str:
@@ -73,29 +157,30 @@ class PipelineState:
             return f"{', '.join(changed)} has been done anew"
         if changed := differing(entry["inputs"], reads(stage)):
             return f"{', '.join(changed)} changed"
-        now_there = {place: state_of(place) for place in entry["outputs"]}
-        if changed := differing(entry["outputs"], now_there):
+        if changed := differing(entry["outputs"], fingerprints(entry["outputs"])):
             return f"{', '.join(changed)} is not as it was left"
         return ""
 
     def results(self, stage: Stage) -> dict[str, str]:
-        """Of the stages that it needs, what they made of what."""
-        parts = ("args", "needs", "inputs", "outputs")
-        return {need: digest([self.entries[need].get(part) for part in parts]) for need in stage.needs}
+        """A digest of what was made of what, by the stages that ``stage`` needs."""
+        return {need: result_of(self.entries[need]) for need in stage.needs}
 
     def begin(self, stage: Stage, mine: bool) -> None:
         """Where OUT is the stage's own, its arguments are kept at once: should this process be killed, the next may
         throw away what is there. Otherwise what it was given before stays until it is done."""
-        args = {"args": stage.args} if mine else {}
-        self.entries[stage.name] = {**(self.entry(stage) or {}), **args, "status": "begun", "began": now()}
+        entry: StageEntry = {**(self.entry(stage) or StageEntry(status="")), **StageEntry(status="begun", began=now())}
+        if mine:
+            entry["args"] = stage.args
+        self.entries[stage.name] = entry
         self.write()
 
-    def keep(self, stage: Stage, **values: Any) -> None:
-        given = {"verb": stage.verb, "args": stage.args, "needs": self.results(stage)}
-        self.entries[stage.name] = {**self.entries[stage.name], **given, **values}
+    def keep(self, stage: Stage, changes: StageEntry) -> None:
+        """Note how the stage ended."""
+        given = StageEntry(status="", verb=stage.verb, args=stage.args, needs=self.results(stage))
+        self.entries[stage.name] = {**self.entries[stage.name], **given, **changes}
         self.write()
 
-    def forget(self, stage: Stage, entry: dict[str, Any] | None) -> None:
+    def forget(self, stage: Stage, entry: StageEntry | None) -> None:
         """The stage never began: what was known of it before stays."""
         self.entries.pop(stage.name)
         if entry:
@@ -103,7 +188,8 @@ class PipelineState:
         self.write()
 
     def write(self) -> None:
-        write_whole(self.path, json.dumps(self.entries, indent=1, ensure_ascii=False))
+        content = {"schema": SCHEMA, "stages": self.entries}
+        write_whole(self.path, json.dumps(content, indent=1, ensure_ascii=False))
 
     def outcome(self, stages: list[Stage]) -> Outcome:
         """All stages, also those that were up to date and had failed inputs when they were done."""

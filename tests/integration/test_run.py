@@ -28,7 +28,7 @@ from pipelines.training.run_info import read_run
 from pipelines.verbs import run
 from pipelines.workflow import state
 from pipelines.workflow.commands import Output
-from pipelines.workflow.fingerprints import state_of
+from pipelines.workflow.fingerprints import fingerprint_of
 from pipelines.workflow.pipeline_file import read_pipeline
 from rnncond.checkpoint import load
 from tests.worlds.command import rnncond
@@ -166,7 +166,7 @@ def test_a_failure_stops_and_the_same_command_goes_on_there(capsys):
     Path("text.txt").write_text("defect")
     with pytest.raises(RuntimeError):
         run_pipeline(pipeline)
-    assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "stopped"
+    assert json.loads(Path("done/pipeline.json").read_text())["stages"]["first"]["status"] == "stopped"
     Path("text.txt").write_text("a")
     run_pipeline(pipeline)
     assert done() == ["first"]
@@ -243,7 +243,7 @@ def killed(monkeypatch, when: str) -> None:
         for end in ("keep", "forget"):
             patch.setattr(state.PipelineState, end, lambda *_, **__: None)
         run_pipeline("pipeline.yaml")
-    assert json.loads(Path("done/pipeline.json").read_text())["first"]["status"] == "begun"
+    assert json.loads(Path("done/pipeline.json").read_text())["stages"]["first"]["status"] == "begun"
 
 
 @pytest.mark.parametrize("when", ["before", "within"])
@@ -322,44 +322,44 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
 
 def test_states_know_content_and_nothing_else(tmp_path):
     make_world(tmp_path)
-    store = state_of("store")
+    store = fingerprint_of("store")
     (tmp_path / "store" / "notes.txt").write_text("x")
-    assert state_of("store") == store is not None
+    assert fingerprint_of("store") == store is not None
     make_translator(tmp_path / "run" / "best")
-    model = state_of("run")
+    model = fingerprint_of("run")
     assert model == {"best": load("run/best").model_id}
     (tmp_path / "run" / "evaluation.json").write_text("x")
-    assert state_of("run") == model
+    assert fingerprint_of("run") == model
     make_translator(tmp_path / "run" / "best", seed=1)
-    assert state_of("run") != model
+    assert fingerprint_of("run") != model
     for content in ("{", "[]", "{}"):
         Path("run/best/model.json").write_text(content)
-        assert state_of("run") != model is not None
+        assert fingerprint_of("run") != model is not None
     (tmp_path / "folder").mkdir()
-    empty = state_of("folder")
+    empty = fingerprint_of("folder")
     (tmp_path / "folder" / "file").write_text("x")
-    assert state_of("folder") != empty is not None
-    one = state_of("folder/*")
+    assert fingerprint_of("folder") != empty is not None
+    one = fingerprint_of("folder/*")
     (tmp_path / "folder" / "other").write_text("x")
-    assert state_of("folder/*") != one is not None
+    assert fingerprint_of("folder/*") != one is not None
     for nothing in ("nothing", "{uniform: [0, 1]}", "http://127.0.0.1:5000", "models:/nothing@champion"):
-        assert state_of(nothing) is None
-    assert state_of("s3://") != state_of("s3://")  # it could not be asked, so it may have changed
+        assert fingerprint_of(nothing) is None
+    assert fingerprint_of("s3://") != fingerprint_of("s3://")  # it could not be asked, so it may have changed
 
 
 def test_a_champion_is_told_from_none_and_from_an_mlflow_that_is_away(tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client = client_at(uri)
-    assert state_of("models:/m@champion") is None
+    assert fingerprint_of("models:/m@champion") is None
     client.create_registered_model("m")
-    assert state_of("models:/m@champion") is None
+    assert fingerprint_of("models:/m@champion") is None
     client.create_model_version("m", str(tmp_path), tags={MODEL_ID: "abc"})
     client.set_registered_model_alias("m", "champion", 1)
-    assert state_of("models:/m@champion") == [1, "abc"]
+    assert fingerprint_of("models:/m@champion") == [1, "abc"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"MLflow at http://127\.0\.0\.1:9 cannot be used"):
-        state_of("models:/m@champion")
+        fingerprint_of("models:/m@champion")
 
 
 @pytest.mark.ray

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.config.dotted import flat
@@ -239,6 +239,7 @@ def test_a_value_in_a_file_is_read_by_the_type_of_its_key(tmp_path):
         read_recipe(str(path))
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("0010")
 @example("null")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.cli.commands import stage_command
@@ -49,6 +49,7 @@ def test_a_variable_in_the_file_is_the_text_that_stands_there():
         assert params["out"] == yaml.safe_load(f"[{text}]")[0] if text[0] in "'\"" else text
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("0010")
 @example("true")

@@ -1,0 +1,60 @@
+"""Fingerprints: equal where nothing has changed, and of much without holding it."""
+
+import os
+import random
+import tracemalloc
+
+import pytest
+
+from pipelines.workflow.fingerprints import fingerprint_of, stream_digest
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    for name in ("a", "b", "below/c"):
+        (tmp_path / "in" / name).write_text(name)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("name", ["in", "in/**", "in/*"])
+def test_a_folder_and_a_glob_change_with_each_of_their_files(folder, name):
+    before = fingerprint_of(name)
+    assert fingerprint_of(name) == before is not None
+    os.utime(folder / "a", ns=(1, 1))
+    touched = fingerprint_of(name)
+    (folder / "b").rename(folder / "d")
+    renamed = fingerprint_of(name)
+    (folder / "d").unlink()
+    assert len({before, touched, renamed, fingerprint_of(name)}) == 4
+
+
+def test_nothing_is_none(folder):
+    for name in ("nowhere", "nowhere/*", "{uniform: [0, 1]}", "0010", "", "a\0b", "models:/x/1"):
+        assert fingerprint_of(name) is None if name else True
+
+
+def test_home_is_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert fingerprint_of("~/a") == fingerprint_of("in/a") is not None
+    assert fingerprint_of("~/*") is not None
+
+
+def test_a_digest_is_the_same_in_any_order_and_counts_twins():
+    entries = [(f"file {index}", index, None) for index in range(100)]
+    mixed = random.Random(1).sample(entries, len(entries))
+    assert stream_digest(entries) == stream_digest(iter(mixed))
+    assert len({stream_digest(entries), stream_digest(entries[1:]), stream_digest([*entries, entries[0]])}) == 3
+    assert stream_digest([]) == f"0-{0:064x}"
+
+
+def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand():
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        stream_digest((f"photograph-{index:09d}.jpg", "5-7", None) for index in range(count))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(100_000) < peak(1_000) + 10_000
