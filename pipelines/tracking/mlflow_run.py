@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.config.dotted import flat
-from pipelines.config.metrics import value_of
+from pipelines.config.metrics import VALIDATED, best_of, value_of
 from pipelines.config.recipe import Recipe
 from pipelines.config.sections import masked
 from pipelines.console import tell
@@ -146,9 +146,10 @@ class Tracking:
 
     def log(self, lines: list[dict[str, Any]]) -> bool:
         """Bring MLflow up to ``lines``, all epochs so far: is it? Trouble is told once and does not end the run."""
-        for line in lines:
+        metric = self.recipe.training.early_stopping.metric
+        for count, line in enumerate(lines, 1):
             if line["epoch"] > self.logged:
-                if not self.send(line, line["epoch"]):
+                if not self.send(line | best_so_far(lines[:count], metric), line["epoch"]):
                     return False  # the next would hide that this one is missing
                 self.logged = line["epoch"]
         return True
@@ -242,6 +243,18 @@ class Tracking:
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
             tell(f"MLflow at {self.uri} was not told that the run has {status}: {first_line(error)}")
+
+
+def best_so_far(lines: list[dict[str, Any]], metric: str) -> dict[str, float]:
+    """The scores of the best of these epochs, as ``best_...``.
+
+    MLflow sorts runs by the last value of a metric, which alone would rank trials by their last epoch; a search ranks
+    them by their best.
+    """
+    if not any("val_loss" in line for line in lines):
+        return {}
+    best = best_of(lines, metric)
+    return {f"best_{key}": best[key] for key in ("epoch", *VALIDATED) if key in best}
 
 
 PLACES = ("epoch", "step", "of", "steps")

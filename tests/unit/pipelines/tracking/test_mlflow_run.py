@@ -74,6 +74,18 @@ def test_a_run_that_goes_on_is_the_same_run_with_each_epoch_once(recipe):
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")] == [1, 2, 3]
 
 
+def test_the_best_epoch_is_beside_the_last(recipe):
+    cider = {1: 1.0, 2: 3.0, 4: 2.0}
+    scores = [{"epoch": epoch, "val_loss": 5.0 - epoch, "CIDEr": score} for epoch, score in cider.items()]
+    with Tracking(recipe, "run") as tracking:
+        tracking.log([*scores[:2], {"epoch": 3, "train_loss": 1.0}, scores[2]])
+    client, (run,) = runs(recipe)
+    assert {key: value for key, value in run.data.metrics.items() if key in ("CIDEr", "val_loss", "epoch")} == scores[2]
+    assert [run.data.metrics[f"best_{key}"] for key in ("CIDEr", "val_loss", "epoch")] == [3.0, 3.0, 2.0]
+    history = client.get_metric_history(run.info.run_id, "best_CIDEr")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 3.0), (3, 3.0), (4, 3.0)]
+
+
 def test_a_child_run_has_its_parent_and_tags(recipe):
     with Tracking(recipe, "search") as parent, Tracking(recipe, "trial", parent=parent.run_id, tags={"trial": "7"}):
         pass
