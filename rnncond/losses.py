@@ -62,18 +62,18 @@ class _LogProbs(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_label: Tensor | None, of_mean: Tensor | None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, label_grad: Tensor | None, mean_grad: Tensor | None) -> tuple[Tensor, None]:
         logits, labels, normalisers = ctx.saved_tensors
         zero = torch.zeros_like(normalisers)
-        of_label = zero if of_label is None else of_label
-        weight = of_label if of_mean is None else of_label + of_mean
+        label_grad = zero if label_grad is None else label_grad
+        weight = label_grad if mean_grad is None else label_grad + mean_grad
         grad = torch.empty_like(logits)
         for rows in _parts(logits):
             torch.sub(logits[rows], normalisers[rows, None], out=grad[rows])
             grad[rows].exp_().mul_(-weight[rows, None])
-            if of_mean is not None:
-                grad[rows].add_(of_mean[rows, None], alpha=1 / logits.shape[1])
-        return grad.scatter_add_(1, labels[:, None], of_label[:, None]), None
+            if mean_grad is not None:
+                grad[rows].add_(mean_grad[rows, None], alpha=1 / logits.shape[1])
+        return grad.scatter_add_(1, labels[:, None], label_grad[:, None]), None
 
 
 def _parts(logits: Tensor) -> list[slice]:

@@ -23,13 +23,13 @@ from rnncond.search import SearchOptions, search
 DecayKind = Literal["linear", "exponential", "inverse_sigmoid"]
 Baseline = Literal["greedy", "others"]
 
-NEVER = (PAD, BOS, UNK)
+BLOCKED = (PAD, BOS, UNK)
 """Words that ``search`` never chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decay:
-    """The probability that a gold word is fed at training step i (Bengio et al. 2015, section 2.4).
+    """The probability that a reference word is fed at training step i (Bengio et al. 2015, section 2.4).
 
     ``linear``: k - c i;  ``exponential``: k^i;  ``inverse_sigmoid``: k / (k + exp(i / k)); never below ``lowest``.
 
@@ -63,12 +63,12 @@ class Decay:
 
     def __call__(self, step: int) -> float:
         if self.c is not None:
-            gold = self.k - self.c * step
+            probability = self.k - self.c * step
         elif self.kind == "exponential":
-            gold = self.k**step
+            probability = self.k**step
         else:
-            gold = self.k / (self.k + math.exp(min(step / self.k, 700)))
-        return max(self.lowest, gold)
+            probability = self.k / (self.k + math.exp(min(step / self.k, 700)))
+        return max(self.lowest, probability)
 
 
 class Diverged(ArithmeticError):
@@ -76,7 +76,7 @@ class Diverged(ArithmeticError):
 
 
 class ScheduledSampling(TeacherForcing):
-    """Scheduled sampling (Bengio et al. 2015): an input word is the reference with probability ``gold``, else sampled.
+    """Scheduled sampling (Bengio et al. 2015): an input word is the reference with a given probability, else sampled.
 
     A word is sampled from the system after the words fed so far, sampled ones included, token by token and without
     gradient; then the sentence with the words so mixed is learnt like any other, all steps at once. The paper samples
@@ -84,17 +84,17 @@ class ScheduledSampling(TeacherForcing):
     there either.
     """
 
-    def forward(self, source: Source, tokens: Tensor, gold: float = 1.0) -> Sums:
-        """Score ``tokens`` (N, T + 1): BOS, words, EOS, PAD, where each input word is gold with this probability."""
+    def forward(self, source: Source, tokens: Tensor, reference_probability: float = 1.0) -> Sums:
+        """Score ``tokens`` (N, T + 1): BOS, words, EOS, PAD, fed the reference words with this probability."""
         memory = self.system.encode(source)
-        inputs = tokens[:, :-1] if gold >= 1 else self.mixed(memory, tokens, gold)
+        inputs = tokens[:, :-1] if reference_probability >= 1 else self.mixed(memory, tokens, reference_probability)
         return self.sums(memory, inputs, tokens[:, 1:])
 
     @torch.no_grad()
-    def mixed(self, memory: Memory, tokens: Tensor, gold: float) -> Tensor:
+    def mixed(self, memory: Memory, tokens: Tensor, reference_probability: float) -> Tensor:
         """The words to feed, (N, T); BOS and what follows the last label stay as they are."""
         inputs = tokens[:, :-1].clone()
-        own = (torch.rand(inputs.shape, device=inputs.device) >= gold) & (tokens[:, 1:] != PAD)
+        own = (torch.rand(inputs.shape, device=inputs.device) >= reference_probability) & (tokens[:, 1:] != PAD)
         state = {name: per_row(part, len(inputs)) for name, part in self.system.init_state(memory).items()}
         for t in range(inputs.shape[1] - 1):
             logits, state, _ = self.system.step(inputs[:, t], state, memory)
@@ -170,19 +170,19 @@ class SelfCritical(nn.Module):
         references = tokens[:, 1:].unflatten(0, (len(source.values), -1))
         with without_dropout(self.system):
             memory = self.system.encode(source)
-            said = self.say(memory, samples=self.samples, seed=int(torch.randint(2**62, ())))
-            rewards = self.reward(said, references)
-            baseline = self.expected(memory, rewards, references)
-            log_probs = self.log_probs(memory, said)
-        there = (references != PAD).any(2).sum(1)
-        objective = -(there * ((rewards - baseline) * log_probs).mean(1)).sum()
+            hypotheses = self.decode(memory, samples=self.samples, seed=int(torch.randint(2**62, ())))
+            rewards = self.reward(hypotheses, references)
+            baseline = self.baseline_rewards(memory, rewards, references)
+            log_probs = self.log_probs(memory, hypotheses)
+        reference_counts = (references != PAD).any(2).sum(1)
+        objective = -(reference_counts * ((rewards - baseline) * log_probs).mean(1)).sum()
         loss = None
         if self.cross_entropy:
             forced = self.forcing(source, tokens)
             objective, loss = objective + self.cross_entropy * forced.objective, forced.loss
-        return Rewarded(objective, loss, rewards.mean(1).sum(), baseline.mean(1).sum(), (there > 0).sum())
+        return Rewarded(objective, loss, rewards.mean(1).sum(), baseline.mean(1).sum(), (reference_counts > 0).sum())
 
-    def say(self, memory: Memory, **options: Any) -> Tensor:
+    def decode(self, memory: Memory, **options: Any) -> Tensor:
         """Sentences (B, K, T) of the system: words, EOS, PAD.
 
         Raises:
@@ -194,20 +194,20 @@ class SelfCritical(nn.Module):
             raise Diverged("no word has a probability that is a number")
         return tokens
 
-    def expected(self, memory: Memory, rewards: Tensor, references: Tensor) -> Tensor:
+    def baseline_rewards(self, memory: Memory, rewards: Tensor, references: Tensor) -> Tensor:
         """The baseline of each sample, (B, 1) or (B, K)."""
         if self.baseline == "greedy":
-            return self.reward(self.say(memory), references)
+            return self.reward(self.decode(memory), references)
         return (rewards.sum(1, keepdim=True) - rewards) / (self.samples - 1)
 
-    def log_probs(self, memory: Memory, said: Tensor) -> Tensor:
+    def log_probs(self, memory: Memory, hypotheses: Tensor) -> Tensor:
         """log p of sampled sentences (B, K, T) under the policy, with gradient: (B, K)."""
-        chosen = said.flatten(0, 1)[:, : self.max_length]
+        chosen = hypotheses.flatten(0, 1)[:, : self.max_length]
         begin = torch.full_like(chosen[:, :1], BOS)
         forced = teacher_force(self.system, memory, torch.cat([begin, chosen[:, :-1]], 1), chosen)
-        logits = forced.logits.index_fill(1, torch.tensor(NEVER, device=said.device), -torch.inf)
+        logits = forced.logits.index_fill(1, torch.tensor(BLOCKED, device=hypotheses.device), -torch.inf)
         _, log_probs = cross_entropy(logits, forced.labels)
-        return forced.spread(log_probs).sum(1).view(said.shape[:2])
+        return forced.spread(log_probs).sum(1).view(hypotheses.shape[:2])
 
 
 def check_samples(samples: int, baseline: str) -> None:

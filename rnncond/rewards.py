@@ -1,7 +1,7 @@
 """How good sentences are, as rewards of training: CIDEr-D, BLEU and GLEU of token ids, for a whole batch at once.
 
-A reward takes ``said`` (B, K, T), K sentences of each of B examples, and ``references`` (B, R, U); both are words, EOS
-and then PAD, without BOS. A reference of PAD alone is none. It gives (B, K), 0 where an example has no reference.
+A reward takes ``hypotheses`` (B, K, T), K sentences of each of B examples, and ``references`` (B, R, U). Both are
+words, EOS and then PAD, without BOS. A reference of PAD alone is none. It gives (B, K), 0 where an example has no reference.
 
 EOS counts as a word, as is usual in self-critical training: without it a sentence that breaks off (``a man on a``) is
 rewarded like one that ends, and training learns to break off. Scores of finished work (``rnncond evaluate``) leave EOS
@@ -29,35 +29,35 @@ TINY = 1e-12
 """In place of the product of two norms of which one is zero; what it divides is zero too."""
 
 
-def gleu(said: Tensor, references: Tensor) -> Tensor:
+def gleu(hypotheses: Tensor, references: Tensor) -> Tensor:
     """GLEU (Wu et al. 2016, section 5): the smaller of precision and recall of all 1- to 4-grams together; in [0, 1].
 
     The paper has one reference; of several the most favourable counts.
     """
-    matched = torch.stack([clipped for clipped, _ in matches(said, references)]).sum(0)
-    ours, theirs = (torch.stack([*sizes(tokens)]).sum(0) for tokens in (said, references))
-    ours, theirs = ours[..., None], theirs[:, None]
-    return (matched / torch.maximum(ours, theirs).clamp(min=1)).amax(2)
+    matched = torch.stack([clipped for clipped, _ in clipped_matches(hypotheses, references)]).sum(0)
+    own, theirs = (torch.stack([*ngram_totals(tokens)]).sum(0) for tokens in (hypotheses, references))
+    return (matched / torch.maximum(own[..., None], theirs[:, None]).clamp(min=1)).amax(2)
 
 
-def bleu(said: Tensor, references: Tensor) -> Tensor:
+def bleu(hypotheses: Tensor, references: Tensor) -> Tensor:
     """Sentence BLEU (Papineni et al. 2002), in [0, 1]; several references count together.
 
     Smoothed as sacrebleu's ``sentence_bleu`` does by default: the k-th order without a match counts 1 / 2^k matches
     (Chen and Cherry 2014, method 3), orders longer than the sentence are left out, and nothing in common gives 0.
     """
-    lengths, total = words(said), said.new_zeros(said.shape[:2], dtype=torch.float)
+    lengths, total = sentence_lengths(hypotheses), hypotheses.new_zeros(hypotheses.shape[:2], dtype=torch.float)
     half, orders, any_match = torch.ones_like(total), torch.zeros_like(total), torch.zeros_like(total)
-    for (_, matched), size in zip(matches(said, references), sizes(said), strict=True):
+    for (_, matched), size in zip(clipped_matches(hypotheses, references), ngram_totals(hypotheses), strict=True):
         half = torch.where(matched == 0, half / 2, half)
         precision = torch.where(matched == 0, half, matched) / size.clamp(min=1)
         total += torch.where(size > 0, precision.log(), 0.0)
         orders += size > 0
         any_match += matched
-    there = words(references)[:, None]
+    reference_lengths = sentence_lengths(references)[:, None]
     # The closest length, the shorter of two equally close: a distance of 2 |a - b| + (1 if longer) orders so.
-    far = 2 * (there - lengths[..., None]).abs() + (there > lengths[..., None])
-    closest = there.expand_as(far).gather(2, far.masked_fill(there == 0, torch.iinfo(far.dtype).max).argmin(2, True))
+    distance = 2 * (reference_lengths - lengths[..., None]).abs() + (reference_lengths > lengths[..., None])
+    distance = distance.masked_fill(reference_lengths == 0, torch.iinfo(distance.dtype).max)
+    closest = reference_lengths.expand_as(distance).gather(2, distance.argmin(2, True))
     brevity = (1 - closest[..., 0] / lengths.clamp(min=1)).clamp(max=0)
     return torch.where(any_match > 0, (brevity + total / orders.clamp(min=1)).exp(), 0.0)
 
@@ -87,22 +87,27 @@ class CiderD:
             for codes, real in zip(ngram_codes(tokens), real_ngrams(tokens), strict=True)
         ]
 
-    def __call__(self, said: Tensor, references: Tensor) -> Tensor:
-        ours, theirs = words(said)[..., None], words(references)[:, None]
-        cosines = torch.zeros((), device=said.device)
-        parts = zip(self.squares(said), counts(said, said), counts(said[:, :, None], references[:, None]), strict=True)
+    def __call__(self, hypotheses: Tensor, references: Tensor) -> Tensor:
+        own_length, reference_length = sentence_lengths(hypotheses)[..., None], sentence_lengths(references)[:, None]
+        cosines = torch.zeros((), device=hypotheses.device)
+        parts = zip(
+            self.squares(hypotheses),
+            occurrences(hypotheses, hypotheses),
+            occurrences(hypotheses[:, :, None], references[:, None]),
+            strict=True,
+        )
         for (square, own, shared), reference_norm in zip(parts, self.norms(references), strict=True):
             # A sum over distinct n-grams is one over places, each with 1 / (times that its n-gram is there).
             norm = (own * square).sum(-1).sqrt()
             product = ((square / own)[:, :, None] * torch.minimum(own[:, :, None], shared) * shared).sum(-1)
             cosines = cosines + product / (norm[..., None] * reference_norm[:, None]).clamp(min=TINY)
-        alike = cosines / ORDER * (-((ours - theirs) ** 2) / (2 * self.SIGMA**2)).exp()
-        there = theirs > 0
-        return 10 * (alike * there).sum(2) / there.sum(2).clamp(min=1)
+        similarity = cosines / ORDER * (-((own_length - reference_length) ** 2) / (2 * self.SIGMA**2)).exp()
+        has_reference = reference_length > 0
+        return 10 * (similarity * has_reference).sum(2) / has_reference.sum(2).clamp(min=1)
 
     def norms(self, tokens: Tensor) -> Iterator[Tensor]:
         """Lengths of the tf-idf vectors for n = 1..4: (..., T) to (...)."""
-        for square, own in zip(self.squares(tokens), counts(tokens, tokens), strict=True):
+        for square, own in zip(self.squares(tokens), occurrences(tokens, tokens), strict=True):
             yield (own * square).sum(-1).sqrt()
 
     def squares(self, tokens: Tensor) -> Iterator[Tensor]:
@@ -145,17 +150,17 @@ def real_ngrams(tokens: Tensor) -> Iterator[Tensor]:
     return ((tokens != PAD)[..., n:] for n in range(ORDER))
 
 
-def words(tokens: Tensor) -> Tensor:
+def sentence_lengths(tokens: Tensor) -> Tensor:
     """Words of each sentence, EOS included: (..., T) to (...)."""
     return (tokens != PAD).sum(-1)
 
 
-def sizes(tokens: Tensor) -> Iterator[Tensor]:
+def ngram_totals(tokens: Tensor) -> Iterator[Tensor]:
     """n-grams of each sentence for n = 1..4: (..., T) to (...)."""
     return (real.sum(-1) for real in real_ngrams(tokens))
 
 
-def counts(left: Tensor, right: Tensor) -> Iterator[Tensor]:
+def occurrences(left: Tensor, right: Tensor) -> Iterator[Tensor]:
     """How often ``right`` has the n-gram that begins at each place of ``left``, for n = 1..4.
 
     (..., T) and (..., U) to (..., T - n + 1), leading axes broadcast; meaningless where ``left`` has no n words left.
@@ -166,12 +171,17 @@ def counts(left: Tensor, right: Tensor) -> Iterator[Tensor]:
         same = same[..., :-1, :-1] & pair[..., n:, n:]
 
 
-def matches(said: Tensor, references: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """n-grams of ``said`` that are matched, counts clipped, for n = 1..4: in each reference, and in any of them.
+def clipped_matches(hypotheses: Tensor, references: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """n-grams of ``hypotheses`` that are matched, counts clipped, for n = 1..4: in each reference, and in any of them.
 
     (B, K, R) and (B, K), floating point.
     """
-    parts = zip(counts(said, said), counts(said[:, :, None], references[:, None]), real_ngrams(said), strict=True)
+    parts = zip(
+        occurrences(hypotheses, hypotheses),
+        occurrences(hypotheses[:, :, None], references[:, None]),
+        real_ngrams(hypotheses),
+        strict=True,
+    )
     for own, shared, real in parts:
         weight = real / own
         clipped = (torch.minimum(own[:, :, None], shared) * weight[:, :, None]).sum(-1)

@@ -151,7 +151,7 @@ class Vocabulary:
         return self._join(self.tokens(words))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The entry of each id, special ones included: the labels of an attention matrix."""
+        """The entry of each id as the vocabulary has it, special ones and the signs of ``rnncond.marks`` included."""
         entries = []
         for number in ids:
             entry = self.tokenizer.id_to_token(int(number))

@@ -97,14 +97,16 @@ def refuse_without_attention(trained: Sequence[Trained], asked: Mapping[str, boo
 
 
 def pieces(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[str]:
-    """The part of the decoded text that each token adds, blanks included, so that together they are the text."""
-    texts = [vocabulary.decode(tokens[:count]) for count in range(len(tokens) + 1)]
-    parts = []
-    for (before, after), token in zip(pairwise(texts), tokens, strict=True):
-        # A closing quote may move the blank before an opening one: then the token itself, and the text is nearly so.
-        fits = after.startswith(before)
-        parts.append(after[len(before) :] if fits else " " + vocabulary.tokens([token])[0])
-    return parts
+    """The part of the decoded text that each token adds, blanks included, so that together they are the text.
+
+    A later token may move the blanks before an earlier one (in vocabularies of format 1 a closing quote does), but no
+    other character, so the text is cut by counting those.
+    """
+    text = vocabulary.decode(tokens)
+    ends = [0, *(position for position, character in enumerate(text, 1) if character != " ")]
+    counts = [len(vocabulary.decode(tokens[:end]).replace(" ", "")) for end in range(len(tokens) + 1)]
+    cuts = [ends[count] for count in counts]
+    return [text[start:end] for start, end in pairwise([*cuts[:-1], len(text)])]
 
 
 def unusual(search: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.M
 
 
 def step_arguments(settings: Training, step: int) -> tuple[float, ...]:
-    """What the objective is given beside a batch: scheduled sampling's probability of a gold word."""
+    """What the objective is given beside a batch: scheduled sampling's probability of a reference word."""
     if isinstance(settings.objective, ScheduledSampling):
         return (objectives.Decay(**settings.objective.decay.model_dump())(step),)
     return ()

@@ -1,8 +1,8 @@
 """One search for every system: greedy, beam and sampling are the same loop over a ``step``.
 
 >>> memory = model.encode(source)
->>> found = search(model.step, memory, model.init_state(memory), SearchOptions(beam=5, nbest=3))
->>> found.tokens  # (B, 3, T), best first
+>>> hypotheses = search(model.step, memory, model.init_state(memory), SearchOptions(beam=5, nbest=3))
+>>> hypotheses.tokens  # (B, 3, T), best first
 """
 
 from rnncond.search.backpointers import Hypotheses

@@ -11,7 +11,7 @@ from rnncond.contract import PAD
 
 
 class Hypotheses(NamedTuple):
-    """The sentences found, best first.
+    """The results of a search, best first.
 
     Where an example has fewer than ``nbest`` (the rules left nothing to say), the missing have length 0.
 
@@ -30,7 +30,7 @@ class Hypotheses(NamedTuple):
     attention: Tensor | None
 
 
-class Trail:
+class Backpointers:
     """Per step: a word and a back-pointer for each place of each beam; nothing is copied when beams re-order."""
 
     def __init__(self, examples: int, width: int, device: torch.device) -> None:
@@ -43,22 +43,22 @@ class Trail:
 
     def record(self, examples: Tensor, words: Tensor, parents: Tensor) -> None:
         """Begin the next step, of ``examples`` (A,); the rest (A, K)."""
-        self.words.append(self._spread(PAD, examples, words))
-        self.parents.append(self._spread(0, examples, parents))
+        self.words.append(self._scatter(PAD, examples, words))
+        self.parents.append(self._scatter(0, examples, parents))
         nothing = torch.full(self.shape, -torch.inf, device=self.device)
         self.scores.append(nothing)
         self.log_probs.append(nothing)
 
     def record_ends(self, examples: Tensor, scores: Tensor, log_probs: Tensor) -> None:
         """What ended at this step: (A, K), minus infinity where nothing did."""
-        self.scores[-1] = self._spread(-torch.inf, examples, scores)
-        self.log_probs[-1] = self._spread(-torch.inf, examples, log_probs)
+        self.scores[-1] = self._scatter(-torch.inf, examples, scores)
+        self.log_probs[-1] = self._scatter(-torch.inf, examples, log_probs)
 
     def record_attention(self, examples: Tensor, attention: Tensor) -> None:
         """(A, K, L) attention with which the words of this step were chosen."""
-        self.attention.append(self._spread(0, examples, attention))
+        self.attention.append(self._scatter(0, examples, attention))
 
-    def _spread(self, nothing: float, examples: Tensor, values: Tensor) -> Tensor:
+    def _scatter(self, nothing: float, examples: Tensor, values: Tensor) -> Tensor:
         """``values`` (A, K, ...) of ``examples`` (A,) as (B, K, ...), with ``nothing`` for the others."""
         if len(examples) == self.shape[0]:
             return values
@@ -74,10 +74,10 @@ class Trail:
         log_probs = torch.cat(self.log_probs, dim=1).gather(1, order)
         width = self.shape[1]
         lengths = (order // width + 1).where(scores > -torch.inf, 0)
-        tokens, attention = self._read_back(lengths, order % width)
+        tokens, attention = self._backtrace(lengths, order % width)
         return Hypotheses(tokens, lengths, scores, log_probs, attention)
 
-    def _read_back(self, lengths: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _backtrace(self, lengths: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, n, T) and attention (B, n, T, L) of sentences of ``lengths`` (B, n) that end at ``places``."""
         longest = int(lengths.max())
         tokens = torch.full((*lengths.shape, longest), PAD, device=lengths.device)

@@ -1,4 +1,4 @@
-"""What a hypothesis may not say next: rules lower logits (N, V) to minus infinity in place, without copies."""
+"""Constraints on the next word of a hypothesis: they lower logits (N, V) to minus infinity in place, without copies."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from torch import Tensor
 from rnncond.contract import BOS, EOS, PAD
 from rnncond.search.options import SearchOptions
 
-NEVER = -torch.inf
 
-
-def apply_rules(logits: Tensor, length: int, history: Tensor | None, options: SearchOptions) -> None:
-    """Block words.
+def apply_constraints(logits: Tensor, length: int, history: Tensor | None, options: SearchOptions) -> None:
+    """Block the words that the options rule out for rows of ``length`` words.
 
     Args:
         logits: (N, V), changed in place.
         length: words of each row so far.
         history: (N, length) these words; needed with ``no_repeat_ngram`` alone.
     """
-    logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), NEVER)
+    logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), -torch.inf)
     if length < options.min_length:
-        logits[:, EOS] = NEVER
+        logits[:, EOS] = -torch.inf
     if history is not None and 0 < options.no_repeat_ngram <= length:
-        block_repeats(logits, history, options.no_repeat_ngram)
+        block_repeated_ngrams(logits, history, options.no_repeat_ngram)
     if length >= options.max_length:
-        logits.masked_fill_(torch.arange(logits.shape[1], device=logits.device) != EOS, NEVER)
+        logits.masked_fill_(torch.arange(logits.shape[1], device=logits.device) != EOS, -torch.inf)
 
 
-def block_repeats(logits: Tensor, history: Tensor, n: int) -> None:
+def block_repeated_ngrams(logits: Tensor, history: Tensor, n: int) -> None:
     """Block each word that would end an n-gram which the row's ``history`` (N, t) already has."""
     ngrams = history.unfold(1, n, 1)
     prefix = history[:, history.shape[1] - n + 1 :]
     repeated = (ngrams[..., :-1] == prefix[:, None]).all(-1)
-    logits.scatter_(1, ngrams[..., -1].where(repeated, PAD), NEVER)
+    logits.scatter_(1, ngrams[..., -1].where(repeated, PAD), -torch.inf)

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from rnncond.contract import BOS, EOS, Memory, State, select
-from rnncond.search.backpointers import Hypotheses, Trail
-from rnncond.search.constraints import apply_rules
+from rnncond.search.backpointers import Backpointers, Hypotheses
+from rnncond.search.constraints import apply_constraints
 from rnncond.search.ensemble import StepFunction
 from rnncond.search.options import SearchOptions
-from rnncond.search.scoring import best_possible, coverage_penalty, length_penalty
-from rnncond.search.select import Choice, pick_best, pick_sample
+from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper_bound
+from rnncond.search.select import Choice, select_best, select_samples
 
-DROP = 0.25
-"""Finished examples leave the work once they are this part of it, so that all copies together cost few steps."""
+COMPACT_FRACTION = 0.25
+"""Finished examples are left out once they are this part of all, so that all copies together cost few steps."""
 
 
 @torch.no_grad()
@@ -42,30 +42,30 @@ def search(
         ValueError: a coverage penalty is asked of a step without attention.
     """
     some = next(iter((state | memory).values()))
-    work = _Work(len(some), some.device, mask, options)
+    beams = _Beams(len(some), some.device, mask, options)
     words = torch.full((len(some),), BOS, device=some.device)
     for t in range(options.max_length + 1):
         logits, state, attention = step(words, state, memory)
-        choice = work.choose(logits, t)
-        work.record(t, choice, attention)
-        kept = work.unfinished()
+        choice = beams.choose(logits, t)
+        beams.record(t, choice, attention)
+        kept = beams.unfinished()
         if len(kept) == 0:
             break
         if len(kept) < len(choice.words):
             memory = select(memory, kept)
-        origins = work.advance(t, choice, kept)
+        origins = beams.advance(t, choice, kept)
         if origins is not None:
             state = select(state, origins)
         words = choice.words[kept].flatten()
-    return work.trail.hypotheses(options.returned)
+    return beams.backpointers.hypotheses(options.returned)
 
 
-class _Work:
-    """What the search knows of the A examples at work and of their N = A * W rows; W is 1 at first, then K.
+class _Beams:
+    """The beams of the A unfinished examples, and their N = A * W rows; W is 1 at first, then K.
 
     Attributes:
-        examples: tensors with A on axis 0: index (A,) in the batch, room (A,) places left in the beam, best (A, n)
-            scores of what ended; mask and draws where used.
+        examples: tensors with A on axis 0: index (A,) in the batch, open_slots (A,) places left in the beam, best
+            (A, n) scores of what ended; mask and draws where used.
         rows: tensors with N on axis 0, each where a rule or a score needs it: history (N, t) words so far, coverage
             (N, L).
         live: (A, W) log-probability of each row, minus infinity where there is none.
@@ -74,10 +74,10 @@ class _Work:
 
     def __init__(self, count: int, device: torch.device, mask: Tensor | None, options: SearchOptions) -> None:
         self.options = options
-        self.trail = Trail(count, options.width, device)
+        self.backpointers = Backpointers(count, options.width, device)
         self.examples = {
             "index": torch.arange(count, device=device),
-            "room": torch.full((count,), options.width, device=device),
+            "open_slots": torch.full((count,), options.width, device=device),
             "best": torch.full((count, options.returned), -torch.inf, device=device),
         }
         if mask is not None:
@@ -96,36 +96,36 @@ class _Work:
         """The K continuations of each example, from ``logits`` (N, V)."""
         logits = logits.float()
         normaliser = logits.logsumexp(-1, keepdim=True)
-        apply_rules(logits, t, self.rows.get("history"), self.options)
+        apply_constraints(logits, t, self.rows.get("history"), self.options)
         if self.options.samples:
-            return pick_sample(logits, normaliser, self.live, self.examples["draws"][..., t], self.options)
-        return pick_best(logits, normaliser, self.live, self.examples["room"], self.options.width)
+            return select_samples(logits, normaliser, self.live, self.examples["draws"][..., t], self.options)
+        return select_best(logits, normaliser, self.live, self.examples["open_slots"], self.options.width)
 
     def record(self, t: int, choice: Choice, attention: Tensor | None) -> None:
-        """Leave the trail of step ``t``, and take what ended out of the beam."""
+        """Keep the back-pointers of step ``t``, and take what ended out of the beam."""
         index, options = self.examples["index"], self.options
-        self.trail.record(index, choice.words, choice.parents)
+        self.backpointers.record(index, choice.words, choice.parents)
         first = torch.arange(len(index), device=index.device) * self.live.shape[1]
         self.origins = first[:, None] + choice.parents
         if options.attention and attention is not None:
-            self.trail.record_attention(index, attention[self.origins])
+            self.backpointers.record_attention(index, attention[self.origins])
         if options.coverage_beta:
-            self.cover(attention)
+            self.add_coverage(attention)
 
         ended = (choice.words == EOS) & (choice.log_probs > -torch.inf)
         self.live = choice.log_probs.masked_fill(ended, -torch.inf)
         if ended.any():
             log_probs = choice.log_probs.masked_fill(~ended, -torch.inf)
             scores = self.score(log_probs, t + 1)
-            self.trail.record_ends(index, scores, log_probs)
-            self.examples["room"] = self.examples["room"] - ended.sum(1)
+            self.backpointers.record_ends(index, scores, log_probs)
+            self.examples["open_slots"] = self.examples["open_slots"] - ended.sum(1)
             best = torch.cat((self.examples["best"], scores), dim=1).sort(dim=1, descending=True).values
             self.examples["best"] = best[:, : options.returned]
         if not options.samples:
-            settled = self.examples["best"][:, -1] >= best_possible(self.live, options)
+            settled = self.examples["best"][:, -1] >= score_upper_bound(self.live, options)
             self.live = self.live.masked_fill(settled[:, None], -torch.inf)
 
-    def cover(self, attention: Tensor | None) -> None:
+    def add_coverage(self, attention: Tensor | None) -> None:
         if attention is None:
             raise ValueError("coverage_beta needs attention, and this system has none; set it to 0")
         self.rows["coverage"] = self.rows.get("coverage", 0) + attention.float()
@@ -139,15 +139,15 @@ class _Work:
         return scores
 
     def unfinished(self) -> Tensor:
-        """Places of the examples to go on with: all, or those still at work once enough have finished."""
+        """Places of the examples to keep: all, or the unfinished ones alone once enough have finished."""
         working = (self.live > -torch.inf).any(1)
         count = int(working.sum())
-        if count > len(working) * (1 - DROP):
+        if count > len(working) * (1 - COMPACT_FRACTION):
             return torch.arange(len(working), device=working.device)
         return working.nonzero().squeeze(1)
 
     def advance(self, t: int, choice: Choice, kept: Tensor) -> Tensor | None:
-        """Go on with the examples ``kept``. Returns the row that each new row continues; None where all stay put."""
+        """Keep the examples ``kept``. Returns the row that each new row continues; None where all stay put."""
         dropped = len(kept) < len(self.live)
         # One greedy row, or samples once each has its row: every hypothesis continues its own place.
         in_place = self.options.width == 1 or (self.options.samples > 0 and t > 0)

@@ -25,7 +25,7 @@ def coverage_penalty(coverage: Tensor, mask: Tensor | None, options: SearchOptio
     return options.coverage_beta * seen.sum(-1)
 
 
-def best_possible(log_probs: Tensor, options: SearchOptions) -> Tensor:
+def score_upper_bound(log_probs: Tensor, options: SearchOptions) -> Tensor:
     """The highest score that hypotheses of ``log_probs`` (A, K) can still reach: (A,).
 
     A longer hypothesis has no higher log-probability, lp does not fall with length, and cp is at most zero.

@@ -1,4 +1,7 @@
-"""Which words to go on with: the best of a beam, or a draw. Among equals the lower row, then the lower id wins."""
+"""The words that continue each hypothesis: the best of a beam, or samples.
+
+Among equals the lower row, then the lower id wins.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Choice(NamedTuple):
     log_probs: Tensor
 
 
-def best_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of each row of (N, V), highest first and the lower id first among equals: values and ids (N, k).
 
     ``torch.topk`` leaves the order of equals open, so equals within the k are put right, and rows with equals across
@@ -45,15 +48,15 @@ def best_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, ids
 
 
-def pick_best(logits: Tensor, normaliser: Tensor, live: Tensor, room: Tensor, width: int) -> Choice:
-    """The ``room`` (A,) most probable continuations of each example's rows.
+def select_best(logits: Tensor, normaliser: Tensor, live: Tensor, open_slots: Tensor, width: int) -> Choice:
+    """The ``open_slots`` (A,) most probable continuations of each example's rows.
 
     Args:
         logits: (N, V) with the rules applied; ``normaliser`` (N, 1) is their log-sum-exp from before.
         live: (A, W) log-probabilities of the rows, N = A * W.
-        width: K of the result; places from ``room`` on hold nothing.
+        width: K of the result; places from ``open_slots`` on hold nothing.
     """
-    values, words = best_words(logits, min(width, logits.shape[1]))
+    values, words = top_words(logits, min(width, logits.shape[1]))
     candidates = (values - normaliser).view(*live.shape, -1) + live[..., None]
     log_probs, order = candidates.flatten(1).sort(dim=1, descending=True, stable=True)
     log_probs, order = log_probs[:, :width], order[:, :width]
@@ -63,26 +66,26 @@ def pick_best(logits: Tensor, normaliser: Tensor, live: Tensor, room: Tensor, wi
         log_probs = F.pad(log_probs, (0, missing), value=-torch.inf)
         words, parents = F.pad(words, (0, missing)), F.pad(parents, (0, missing))
     places = torch.arange(width, device=live.device)
-    return Choice(parents, words, log_probs.masked_fill(places >= room[:, None], -torch.inf))
+    return Choice(parents, words, log_probs.masked_fill(places >= open_slots[:, None], -torch.inf))
 
 
-def pick_sample(logits: Tensor, normaliser: Tensor, live: Tensor, draws: Tensor, options: SearchOptions) -> Choice:
+def select_samples(logits: Tensor, normaliser: Tensor, live: Tensor, draws: Tensor, options: SearchOptions) -> Choice:
     """A word for each of K rows of each example by ``draws`` (A, K), uniform in [0, 1).
 
     ``live`` is (A, W) with W = K, or W = 1 at the first word. The log-probabilities are the model's own.
     """
     width = live.shape[1]
-    words = draw_words(logits, draws.reshape(len(logits), -1), options)
+    words = sample_words(logits, draws.reshape(len(logits), -1), options)
     log_probs = (logits.gather(1, words) - normaliser).view(draws.shape) + live
     parents = torch.arange(draws.shape[1], device=live.device).clamp(max=width - 1).expand(draws.shape)
     return Choice(parents, words.view(draws.shape), log_probs)
 
 
-def draw_words(logits: Tensor, draws: Tensor, options: SearchOptions) -> Tensor:
+def sample_words(logits: Tensor, draws: Tensor, options: SearchOptions) -> Tensor:
     """Words (N, M) from the distributions of ``logits`` (N, V), where the cumulative probability passes ``draws``."""
     ids = None
     if options.top_k or options.top_p < 1:
-        logits, ids = best_words(logits, options.top_k or logits.shape[1])
+        logits, ids = top_words(logits, options.top_k or logits.shape[1])
     # Sums in double: one in float32 loses the small probabilities that follow large ones. Exponentials need no double.
     probabilities = (logits / options.temperature).softmax(-1)
     cumulative = probabilities.cumsum(-1, dtype=torch.double)

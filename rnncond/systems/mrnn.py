@@ -93,7 +93,7 @@ class Model(System):
 
     def meet(self, words: Tensor, r: Tensor, image: Tensor) -> Tensor:
         """The multimodal layer (N, T, R) of ``words`` and ``r`` (N, T, H) and ``image`` (B, R)."""
-        said = self.from_words(self.dropout(words)) + self.from_recurrent(r)
-        total = said.view(len(image), -1, said.shape[-1]) + image[:, None]
+        from_sentence = self.from_words(self.dropout(words)) + self.from_recurrent(r)
+        total = from_sentence.view(len(image), -1, from_sentence.shape[-1]) + image[:, None]
         met: Tensor = self.dropout(1.7159 * torch.tanh(total * (2 / 3)))
-        return met.view_as(said)
+        return met.view_as(from_sentence)

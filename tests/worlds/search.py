@@ -18,7 +18,7 @@ from rnncond.search import SearchOptions
 VOCAB, PLACES = 7, 3
 
 
-class Found(NamedTuple):
+class Scored(NamedTuple):
     score: float
     log_prob: float
     words: tuple[int, ...]
@@ -63,7 +63,7 @@ def allowed(words: tuple[int, ...], options: SearchOptions) -> list[int]:
     """What may follow ``words`` under the rules."""
     if len(words) >= options.max_length:
         return [EOS]
-    found = [] if len(words) < options.min_length else [EOS]
+    words_allowed = [] if len(words) < options.min_length else [EOS]
     for word in range(VOCAB):
         if word in (PAD, BOS, EOS, *options.blocked):
             continue
@@ -71,8 +71,8 @@ def allowed(words: tuple[int, ...], options: SearchOptions) -> list[int]:
         line = (*words, word)
         ngrams = [line[i : i + n] for i in range(len(line) - n + 1)] if n else []
         if len(set(ngrams)) == len(ngrams):
-            found.append(word)
-    return found
+            words_allowed.append(word)
+    return words_allowed
 
 
 def log_probs_after(example: float, words: tuple[int, ...]) -> tuple[list[float], list[float]]:
@@ -84,7 +84,7 @@ def log_probs_after(example: float, words: tuple[int, ...]) -> tuple[list[float]
     return log_softmax([logit(example, digest, last, word) for word in range(VOCAB)]), weights
 
 
-def finish(example: float, words: tuple[int, ...], options: SearchOptions) -> Found:
+def finish(example: float, words: tuple[int, ...], options: SearchOptions) -> Scored:
     """The log-probability and the score of ``words``, which end with EOS."""
     log_prob, coverage = 0.0, [0.0] * PLACES
     for position, word in enumerate(words):
@@ -93,21 +93,21 @@ def finish(example: float, words: tuple[int, ...], options: SearchOptions) -> Fo
         coverage = [seen + weight for seen, weight in zip(coverage, attention, strict=True)]
     divisor = {"none": 1.0, "average": len(words), "gnmt": ((5 + len(words)) / 6) ** options.alpha}
     cover = options.coverage_beta * sum(math.log(min(seen, 1)) for seen in coverage)
-    return Found(log_prob / divisor[options.length_penalty] + cover, log_prob, words)
+    return Scored(log_prob / divisor[options.length_penalty] + cover, log_prob, words)
 
 
-def enumerate_all(example: float, options: SearchOptions) -> list[Found]:
+def enumerate_all(example: float, options: SearchOptions) -> list[Scored]:
     """Every sentence that the rules allow, best first."""
-    found = []
+    scored = []
     for length in range(options.max_length + 1):
         for body in product([word for word in range(VOCAB) if word != EOS], repeat=length):
             words = (*body, EOS)
             if all(words[i] in allowed(words[:i], options) for i in range(len(words))):
-                found.append(finish(example, words, options))
-    return sorted(found, reverse=True)
+                scored.append(finish(example, words, options))
+    return sorted(scored, reverse=True)
 
 
-def beam_search(example: float, options: SearchOptions) -> list[Found]:
+def beam_search(example: float, options: SearchOptions) -> list[Scored]:
     """All that a beam of ``options.beam`` ends with, best first: no early end, one example, plain lists."""
     live, ended = [(0.0, ())], []
     while live:

@@ -17,7 +17,7 @@ from rnncond.objectives import Decay, Diverged, ScheduledSampling, SelfCritical
 from rnncond.rewards import gleu
 
 VOCAB, LONGEST = 6, 2
-GOLD = torch.tensor([[BOS, 4, 5, 4, EOS], [BOS, 5, EOS, PAD, PAD]])
+REFERENCES = torch.tensor([[BOS, 4, 5, 4, EOS], [BOS, 5, EOS, PAD, PAD]])
 
 
 class Chain(System):
@@ -82,15 +82,15 @@ def gradients(module, *arguments):
     return found, [parameter.grad.clone() for parameter in module.parameters()]
 
 
-def test_gold_words_alone_are_teacher_forcing_bit_for_bit():
+def test_reference_words_alone_are_teacher_forcing_bit_for_bit():
     system = captioner()
-    forced, expected = gradients(TeacherForcing(system, 0.1), pictures(), GOLD)
-    sampled, found = gradients(ScheduledSampling(system, 0.1), pictures(), GOLD, 1.0)
+    forced, expected = gradients(TeacherForcing(system, 0.1), pictures(), REFERENCES)
+    sampled, found = gradients(ScheduledSampling(system, 0.1), pictures(), REFERENCES, 1.0)
     assert sampled == forced
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_without_gold_words_the_system_reads_its_own_only():
+def test_without_reference_words_the_system_reads_its_own_only():
     system = Chain(counting_table())
     tokens = torch.tensor([[BOS, 5, 5, 5, 5, EOS], [BOS, 5, 5, EOS, PAD, PAD]])
     sums = ScheduledSampling(system)(source(), tokens, 0.0)
@@ -102,11 +102,11 @@ def test_without_gold_words_the_system_reads_its_own_only():
 def test_each_own_word_follows_the_words_fed_before_it():
     system = Chain(counting_table())
     torch.manual_seed(0)
-    gold = torch.tensor([[BOS, 4, 4, 5, 5, 4, 4, EOS]]).repeat(200, 1)
-    ScheduledSampling(system)(source(200), gold, 0.5)
+    references = torch.tensor([[BOS, 4, 4, 5, 5, 4, 4, EOS]]).repeat(200, 1)
+    ScheduledSampling(system)(source(200), references, 0.5)
     following = {BOS: 4, 4: 5, 5: 4}
     differ = 0
-    for line, words in zip(system.fed.tolist(), gold.tolist(), strict=True):
+    for line, words in zip(system.fed.tolist(), references.tolist(), strict=True):
         for t in range(1, len(line)):
             assert line[t] in (words[t], following[line[t - 1]])
             differ += line[t] != words[t]
@@ -114,19 +114,19 @@ def test_each_own_word_follows_the_words_fed_before_it():
 
 
 def test_own_words_come_as_often_as_asked_and_as_the_system_says():
-    system, count, gold = Chain(), 20_000, 0.3
+    system, count, probability = Chain(), 20_000, 0.3
     torch.manual_seed(0)
-    ScheduledSampling(system)(source(count), GOLD[:1].repeat(count, 1), gold)
-    said = (system.table[BOS] + source().values[0]).softmax(-1).detach()
-    expected = (1 - gold) * said
-    expected[4] += gold
+    ScheduledSampling(system)(source(count), REFERENCES[:1].repeat(count, 1), probability)
+    own = (system.table[BOS] + source().values[0]).softmax(-1).detach()
+    expected = (1 - probability) * own
+    expected[4] += probability
     found = torch.bincount(system.fed[:, 1], minlength=VOCAB) / count
     assert ((found - expected).abs() < 4 * (expected * (1 - expected) / count).sqrt()).all()
 
 
 def test_a_seed_repeats_a_step():
     module = ScheduledSampling(captioner())
-    (first, before), (second, after) = (gradients(module, pictures(), GOLD, 0.5) for _ in range(2))
+    (first, before), (second, after) = (gradients(module, pictures(), REFERENCES, 0.5) for _ in range(2))
     assert first == second
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
@@ -134,7 +134,7 @@ def test_a_seed_repeats_a_step():
 @pytest.mark.parametrize("name", ["show_attend_tell", "top_down"])
 def test_systems_with_attention_learn_from_their_own_words(name):
     system = captioner(name, attention=4)
-    _, found = gradients(ScheduledSampling(system), pictures(name), GOLD, 0.2)
+    _, found = gradients(ScheduledSampling(system), pictures(name), REFERENCES, 0.2)
     assert all(grad.any() for grad in found)
 
 
@@ -170,10 +170,11 @@ def test_decays_that_mean_nothing_are_refused(settings, message):
 # Self-critical
 
 
-def worth(said, references):
+def worth(hypotheses, references):
     """A reward without structure: of the words at each place, and 0 where there is no reference."""
-    places = torch.arange(1, said.shape[2] + 1)
-    values = (said * places * 0.7 + (said == 5) * said.roll(1, 2)).sum(2).sin() + (said == EOS).float().argmax(2)
+    places = torch.arange(1, hypotheses.shape[2] + 1)
+    values = (hypotheses * places * 0.7 + (hypotheses == 5) * hypotheses.roll(1, 2)).sum(2).sin()
+    values = values + (hypotheses == EOS).float().argmax(2)
     return values * (references != PAD).any(2).any(1)[:, None]
 
 
@@ -187,13 +188,13 @@ def expected_reward(system):
     """By enumeration, with gradient: of what may be said, EOS, 4 or 5, and EOS for certain after ``LONGEST`` words."""
     may = torch.tensor([EOS, 4, 5])
     table = (system.table + source().values[0])[:, may].log_softmax(-1)
-    said = sentences()
-    before = torch.cat([torch.full((len(said), 1), BOS), said[:, :-1]], 1)[:, :LONGEST]
-    chosen = said[:, :LONGEST]
+    hypotheses = sentences()
+    before = torch.cat([torch.full((len(hypotheses), 1), BOS), hypotheses[:, :-1]], 1)[:, :LONGEST]
+    chosen = hypotheses[:, :LONGEST]
     place = (chosen[..., None] == may).float().argmax(-1)
     log_probs = (table[before, place] * (chosen != PAD)).sum(1)
     assert log_probs.exp().sum().item() == pytest.approx(1)
-    return (log_probs.exp() * worth(said[None], GOLD[None, :1, 1:])[0]).sum()
+    return (log_probs.exp() * worth(hypotheses[None], REFERENCES[None, :1, 1:])[0]).sum()
 
 
 @pytest.mark.parametrize(("baseline", "samples"), [("greedy", 1), ("greedy", 3), ("others", 2)])
@@ -204,7 +205,7 @@ def test_the_mean_gradient_is_that_of_the_expected_reward(baseline, samples):
     for seed in range(rounds):
         torch.manual_seed(seed)
         system.zero_grad()
-        module(source(count), GOLD[:1].repeat(count, 1)).objective.backward()
+        module(source(count), REFERENCES[:1].repeat(count, 1)).objective.backward()
         estimates.append(-system.table.grad / count)
     (exact,) = torch.autograd.grad(expected_reward(system), system.table)
     found = torch.stack(estimates)
@@ -222,45 +223,45 @@ def test_training_raises_the_expected_reward(baseline):
     before = expected_reward(system).item()
     for step in range(100):
         torch.manual_seed(step)
-        module(source(), GOLD).objective.backward()
+        module(source(), REFERENCES).objective.backward()
         optimizer.step()
         optimizer.zero_grad()
-    best = worth(sentences()[None], GOLD[None, :1, 1:]).max().item()
+    best = worth(sentences()[None], REFERENCES[None, :1, 1:]).max().item()
     assert before < 0.6 * best
     assert expected_reward(system).item() > 0.95 * best
 
 
 def test_reward_and_baseline_are_means_of_examples_summed():
     system = Chain()
-    tokens = torch.stack([GOLD, torch.full_like(GOLD, PAD)]).flatten(0, 1)
+    tokens = torch.stack([REFERENCES, torch.full_like(REFERENCES, PAD)]).flatten(0, 1)
     module = SelfCritical(system, worth, samples=3, max_length=LONGEST)
     torch.manual_seed(0)
     found = module(source(), tokens)
     memory = system.encode(source())
     torch.manual_seed(0)
-    said = module.say(memory, samples=3, seed=int(torch.randint(2**62, ())))
-    there = GOLD[None, :, 1:]
+    hypotheses = module.decode(memory, samples=3, seed=int(torch.randint(2**62, ())))
+    there = REFERENCES[None, :, 1:]
     assert found.examples == 1
-    assert found.reward.item() == pytest.approx(worth(said[:1], there).mean().item())
-    assert found.baseline.item() == pytest.approx(worth(module.say(memory)[:1], there).item())
+    assert found.reward.item() == pytest.approx(worth(hypotheses[:1], there).mean().item())
+    assert found.baseline.item() == pytest.approx(worth(module.decode(memory)[:1], there).item())
     assert found.loss is None
 
 
 def test_an_example_weighs_as_many_sentences_as_it_has_references():
     module = SelfCritical(Chain(), worth, max_length=LONGEST)
-    once, _ = gradients(module, source(), GOLD)
-    padded = torch.cat([GOLD[:1], GOLD[:1], GOLD[1:], torch.full_like(GOLD[1:], PAD)])
+    once, _ = gradients(module, source(), REFERENCES)
+    padded = torch.cat([REFERENCES[:1], REFERENCES[:1], REFERENCES[1:], torch.full_like(REFERENCES[1:], PAD)])
     twice, _ = gradients(module, source(), padded)
-    only_second, _ = gradients(module, source(), torch.where(torch.tensor([[0], [1]]) == 1, GOLD, PAD))
+    only_second, _ = gradients(module, source(), torch.where(torch.tensor([[0], [1]]) == 1, REFERENCES, PAD))
     assert twice.objective.item() == pytest.approx(2 * once.objective.item() - only_second.objective.item(), rel=1e-4)
 
 
 def test_references_may_be_learnt_as_well():
     system = Chain()
     options = {"samples": 2, "max_length": LONGEST}
-    plain, _ = gradients(SelfCritical(system, worth, **options), source(), GOLD)
-    forced = TeacherForcing(system, 0.1)(source(), GOLD)
-    mixed, _ = gradients(SelfCritical(system, worth, cross_entropy=0.3, smoothing=0.1, **options), source(), GOLD)
+    plain, _ = gradients(SelfCritical(system, worth, **options), source(), REFERENCES)
+    forced = TeacherForcing(system, 0.1)(source(), REFERENCES)
+    mixed, _ = gradients(SelfCritical(system, worth, cross_entropy=0.3, smoothing=0.1, **options), source(), REFERENCES)
     assert mixed.loss == forced.loss
     expected = plain.objective + 0.3 * forced.objective
     assert mixed.objective.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -277,8 +278,8 @@ SYSTEMS = [
 def test_samples_and_gradients_know_no_dropout_and_modes_come_back(name, config):
     with_dropout, without = captioner(name, **config), captioner(name, **config, dropout=0.0)
     without.load_state_dict(with_dropout.state_dict())
-    found, grads = gradients(SelfCritical(with_dropout, gleu), pictures(name), GOLD)
-    expected, expected_grads = gradients(SelfCritical(without, gleu), pictures(name), GOLD)
+    found, grads = gradients(SelfCritical(with_dropout, gleu), pictures(name), REFERENCES)
+    expected, expected_grads = gradients(SelfCritical(without, gleu), pictures(name), REFERENCES)
     assert found.objective == expected.objective
     assert all(torch.equal(one, other) for one, other in zip(grads, expected_grads, strict=True))
     assert all(grad.any() for grad in grads)
@@ -290,7 +291,7 @@ def test_a_translator_is_rewarded_for_its_pairs():
     sizes = {"embedding": 4, "hidden": 5, "attention": 4, "readout": 4, "dropout": 0.5}
     system = systems.build("encdec_bidirectional", {"source_vocab_size": 9, "vocab_size": 9, **sizes})
     words = Source(torch.tensor([[4, 5, EOS], [6, EOS, PAD]]), torch.tensor([[True] * 3, [True, True, False]]))
-    found, grads = gradients(SelfCritical(system, gleu, baseline="others"), words, GOLD)
+    found, grads = gradients(SelfCritical(system, gleu, baseline="others"), words, REFERENCES)
     assert 0 < found.reward <= 2
     assert found.reward == pytest.approx(found.baseline)
     assert all(grad.any() for grad in grads)
@@ -308,11 +309,11 @@ def test_too_few_samples_for_a_baseline_are_refused():
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_distributed_data_parallel_gives_the_same_gradients(tmp_path, weight):
     module = SelfCritical(captioner(), gleu, cross_entropy=weight)
-    found, expected = gradients(module, pictures(), GOLD)
+    found, expected = gradients(module, pictures(), REFERENCES)
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        again, grads = gradients(nn.parallel.DistributedDataParallel(module), pictures(), GOLD)
+        again, grads = gradients(nn.parallel.DistributedDataParallel(module), pictures(), REFERENCES)
     finally:
         torch.distributed.destroy_process_group()
     assert again == found

@@ -27,9 +27,9 @@ def tensor(sentences, count, longest=10):
 
 
 def tensors(batch):
-    """``said`` (B, 2, T) and ``references`` (B, 3, U), with other T than U."""
-    said = torch.stack([tensor(said, 2) for said, _ in batch])
-    return said, torch.stack([tensor(references, 3, longest=12) for _, references in batch])
+    """``hypotheses`` (B, 2, T) and ``references`` (B, 3, U), with other T than U."""
+    hypotheses = torch.stack([tensor(hypotheses, 2) for hypotheses, _ in batch])
+    return hypotheses, torch.stack([tensor(references, 3, longest=12) for _, references in batch])
 
 
 def text(words):
@@ -38,7 +38,7 @@ def text(words):
 
 def each(batch, reward):
     """``reward`` of every sentence with its references, (B, 2), one at a time."""
-    return torch.tensor([[reward(one, references) for one in said] for said, references in batch])
+    return torch.tensor([[reward(one, references) for one in hypotheses] for hypotheses, references in batch])
 
 
 def ngrams(words, orders=(1, 2, 3, 4)):
@@ -46,12 +46,12 @@ def ngrams(words, orders=(1, 2, 3, 4)):
     return Counter(line[i : i + n] for n in orders for i in range(len(line) - n + 1))
 
 
-def gleu_by_hand(said, references):
+def gleu_by_hand(hypotheses, references):
     best = 0.0
     for reference in references:
-        ours, theirs = ngrams(said), ngrams(reference)
-        matched = sum((ours & theirs).values())
-        best = max(best, min(matched / sum(ours.values()), matched / sum(theirs.values())))
+        own_ngrams, reference_ngrams = ngrams(hypotheses), ngrams(reference)
+        matched = sum((own_ngrams & reference_ngrams).values())
+        best = max(best, min(matched / sum(own_ngrams.values()), matched / sum(reference_ngrams.values())))
     return best
 
 
@@ -61,8 +61,8 @@ def test_gleu_is_the_smaller_of_precision_and_recall(batch):
     torch.testing.assert_close(gleu(*tensors(batch)), each(batch, gleu_by_hand))
 
 
-def sacrebleu_of(said, references):
-    found = sacrebleu.sentence_bleu(text(said), [text(words) for words in references], tokenize="none")
+def sacrebleu_of(hypotheses, references):
+    found = sacrebleu.sentence_bleu(text(hypotheses), [text(words) for words in references], tokenize="none")
     return found.score / 100
 
 
@@ -73,8 +73,8 @@ def test_bleu_is_sacrebleus_of_a_sentence(batch):
 
 
 def test_bleu_without_a_common_word_is_zero():
-    said = torch.tensor([[[4, 5, 6]]])
-    assert bleu(said, torch.tensor([[[7, 8]]])).item() == 0
+    hypotheses = torch.tensor([[[4, 5, 6]]])
+    assert bleu(hypotheses, torch.tensor([[[7, 8]]])).item() == 0
 
 
 def cider_by_coco(batch, corpus):
@@ -84,8 +84,8 @@ def cider_by_coco(batch, corpus):
         scorer += ("", [text(words) for words in references])
     scorer.compute_doc_freq()
     frequency, scores = scorer.document_frequency, []
-    for said, references in batch:
-        for one in said:
+    for hypotheses, references in batch:
+        for one in hypotheses:
             single = CiderScorer()
             single += (text(one), [text(words) for words in references])
             single.document_frequency = frequency.copy()
@@ -124,9 +124,9 @@ def test_a_corpus_without_references_is_refused():
 
 @pytest.mark.parametrize("reward", [gleu, bleu, CiderD(tensor([[4, 5], [6]], 2), torch.tensor([0, 1]))])
 def test_without_a_reference_there_is_no_reward(reward):
-    said = tensor([[4, 5], [6]], 2).repeat(2, 1, 1)
-    references = said.clone()
+    hypotheses = tensor([[4, 5], [6]], 2).repeat(2, 1, 1)
+    references = hypotheses.clone()
     references[1] = PAD
-    found = reward(said, references)
+    found = reward(hypotheses, references)
     assert (found[0] > 0).all()
     assert (found[1] == 0).all()

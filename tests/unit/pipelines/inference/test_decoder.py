@@ -3,10 +3,13 @@
 import dataclasses
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.inference import decoder
-from rnncond.text import Vocabulary
+from rnncond import marks
+from rnncond.text import Text, Vocabulary
 from tests.worlds import captioner
 
 
@@ -31,5 +34,33 @@ def test_pieces_are_one_a_token_and_together_the_text(level):
         found = decoder.pieces(vocabulary, tokens)
         assert len(found) == len(tokens)
         assert "".join(found) == vocabulary.decode(tokens)
-    tokens = vocabulary.encode(TEXT[1])
-    assert "".join(decoder.pieces(vocabulary, tokens)).replace(" ", "") == TEXT[1].replace(" ", "")
+
+
+VOCABULARIES = [
+    Vocabulary(one.tokenizer, one.text, version)
+    for level in ("word", "bpe", "wordpiece", "unigram")
+    for one in [Vocabulary.train(TEXT * 3, level=level, size=None if level == "word" else 60)]
+    for version in (1, 2)
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_pieces_of_whatever_a_model_may_write_are_its_text_without_signs(data):
+    """Any tokens in any order, as no text has them; in format 1 a closing quote moves the blank of the opening one."""
+    vocabulary, entries = data.draw(st.sampled_from(VOCABULARIES)), st.integers(0, 10**6)
+    tokens = [token % len(vocabulary) for token in data.draw(st.lists(entries, max_size=12))]
+    pieces = decoder.pieces(vocabulary, tokens)
+    assert len(pieces) == len(tokens)
+    assert "".join(pieces) == vocabulary.decode(tokens)
+    if vocabulary.format > 1:
+        assert not {marks.GLUE, marks.SPACE} & set("".join(pieces))
+
+
+def test_pieces_of_marks_by_hand():
+    vocabulary = Vocabulary.train(['$5 and/or ( "a b" )'], lowercase=False)
+    expected = ["$", "5", " and", "/", "or", " (", ' "', "a", " b", '"', " )"]
+    assert decoder.pieces(vocabulary, vocabulary.encode('$5 and/or ( "a b" )')) == expected
+    first = Vocabulary(Vocabulary.train(["say “ a b ”"], punctuation="keep").tokenizer, Text(), 1)
+    tokens = first.encode("say “ a b ”")
+    assert decoder.pieces(first, tokens) == ["say", " “", "a", " b", "”"]

@@ -38,7 +38,7 @@ def run(options: SearchOptions, examples=EXAMPLES, **more):
     return search(world.step, memory, state, options, **more)
 
 
-def agrees(found, example: int, expected: list[world.Found]) -> None:
+def agrees(found, example: int, expected: list[world.Scored]) -> None:
     """The sentences, scores and log-probabilities of one example are ``expected``."""
     assert world.sentences(found, example) == [one.words for one in expected]
     torch.testing.assert_close(found.scores[example].tolist(), [one.score for one in expected], rtol=1e-4, atol=1e-4)

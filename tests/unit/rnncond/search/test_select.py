@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rnncond.contract import EOS, UNK, Step
 from rnncond.search import SearchOptions, search
-from rnncond.search.select import best_words, draw_words
+from rnncond.search.select import sample_words, top_words
 from tests.worlds import search as world
 
 PROBABILITIES = torch.tensor([0.01, 0.01, 0.2, 0.08, 0.4, 0.1, 0.05, 0.15])
@@ -77,7 +77,7 @@ def test_top_k_of_one_is_greedy():
 def test_no_draw_is_a_word_without_probability():
     logits = torch.tensor([[-torch.inf, -torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])
     draws = torch.tensor([[0.0, 0.25, 0.5, 1 - 2**-24]])
-    assert draw_words(logits, draws, SearchOptions(samples=1)).tolist() == [[2, 2, 4, 4]]
+    assert sample_words(logits, draws, SearchOptions(samples=1)).tolist() == [[2, 2, 4, 4]]
 
 
 def test_log_probabilities_are_the_models_own():
@@ -157,7 +157,7 @@ def test_the_other_examples_of_a_batch_change_no_draw(examples):
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, 2.0, -math.inf]), min_size=1, max_size=12), st.integers(1, 12))
 def test_the_best_words_are_those_of_a_stable_sort(values, k):
     rows = torch.tensor([values, values[::-1]])
-    found, ids = best_words(rows, k)
+    found, ids = top_words(rows, k)
     for row, row_values, row_ids in zip(rows.tolist(), found.tolist(), ids.tolist(), strict=True):
         expected = sorted(range(len(row)), key=lambda place: -row[place])[:k]
         possible = sum(row[place] > -math.inf for place in expected)
@@ -179,7 +179,7 @@ def test_words_that_cannot_come_are_not_sorted(monkeypatch):
         return sort(tensor, *args, **named)
 
     monkeypatch.setattr(torch.Tensor, "sort", watched)
-    _, ids = best_words(logits, 5)
+    _, ids = top_words(logits, 5)
     assert ids[:, 0].tolist() == [EOS, EOS]
     assert ids[1, 1:3].tolist() == [20, 30]
     assert widths
