@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.errors import StorageFault, StoreError
+from feature_store.errors import StoreError, explained
 from feature_store.ledger import Heartbeat, TermName
 from feature_store.parts import Part
+from feature_store.retry import is_passing, retried
 from feature_store.schema import differences, failure_schema
 from feature_store.snapshot import Snapshot
 from feature_store.store import Dataset
@@ -84,11 +85,25 @@ Expected = tuple[int, tuple[int, ...] | None, str | None, str | None]
 def part_problems(snapshot: Snapshot, part: Part) -> Iterator[str]:
     if part.rows:
         expected: Expected = (part.rows, part.row_groups, part.first_id, part.last_id)
-        yield from file_problems(snapshot, part.path, part.bytes, part.sha256, snapshot.schema, expected)
+        yield from problems_of_file(snapshot, part.path, part.bytes, part.sha256, snapshot.schema, expected)
     if part.failures:
         schema = failure_schema(snapshot.id_column)
         expected = (part.failures, None, None, None)
-        yield from file_problems(snapshot, part.failure_path, part.failure_bytes, part.failure_sha256, schema, expected)
+        yield from problems_of_file(
+            snapshot, part.failure_path, part.failure_bytes, part.failure_sha256, schema, expected
+        )
+
+
+def problems_of_file(
+    snapshot: Snapshot, path: str, size: int, sha256: str, schema: pa.Schema, expected: Expected
+) -> list[str]:
+    """``file_problems``, looked for again while storage is ill: a throttle is no damage, for which parts are dropped.
+
+    Raises:
+        StorageFault: it stays so.
+    """
+    with explained(f"Reading {snapshot.files.show(f'{snapshot.folder}/{path}')}"):
+        return retried(lambda: list(file_problems(snapshot, path, size, sha256, schema, expected)))
 
 
 def file_problems(
@@ -106,9 +121,9 @@ def file_problems(
             yield f"{path} has changed since it was committed (checksum)"
         else:
             yield from content_problems(files.open(full), path, schema, snapshot.id_column, expected)
-    except StorageFault:  # tells nothing of the file
-        raise
     except (StoreError, pa.ArrowInvalid, OSError) as error:
+        if is_passing(error):  # tells nothing of the file
+            raise
         yield f"{path} cannot be read: {error}"
 
 

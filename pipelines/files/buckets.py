@@ -8,9 +8,10 @@ credentials.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyarrow import fs
 
@@ -34,11 +35,18 @@ def objects(filesystem: fs.FileSystem, path: str, begin: str = "") -> Iterator[O
     return pages(filesystem.__reduce__()[1][0], filesystem, bucket, (prefix + "/" if prefix else "") + begin)
 
 
-def _amazon(options: dict, filesystem: fs.S3FileSystem, bucket: str, prefix: str) -> Iterator[Object]:
+def _amazon(options: dict[str, Any], filesystem: fs.S3FileSystem, bucket: str, prefix: str) -> Iterator[Object]:
+    with _amazon_errors():
+        pages = _amazon_client(options, filesystem).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                yield Object(item["Key"], item["Size"], item["LastModified"])
+
+
+def _amazon_client(options: dict[str, Any], filesystem: fs.S3FileSystem) -> Any:
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.session import get_session
 
     endpoint = address(options)
@@ -47,26 +55,69 @@ def _amazon(options: dict, filesystem: fs.S3FileSystem, bucket: str, prefix: str
         retries={"mode": "standard", "total_max_attempts": 10},
         s3={"addressing_style": "auto" if below_host else "path"},
     )
+    core = get_session()
+    # boto's own guesses at the form of a time, which takes three quarters of the whole listing.
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=datetime.fromisoformat)
+    keys = (options[name] or None for name in ("access_key", "secret_key", "session_token"))
+    session = boto3.Session(*keys, botocore_session=core)
+    if options["anonymous"] or session.get_credentials() is None:  # pyarrow asks unsigned, too
+        config = config.merge(Config(signature_version=UNSIGNED))
+    return session.client(
+        "s3",
+        region_name=filesystem.region or os.environ.get("AWS_REGION"),
+        endpoint_url=endpoint,
+        verify=options["tls_ca_file_path"] or None,
+        config=config,
+    )
+
+
+@contextmanager
+def _amazon_errors() -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
-        core = get_session()
-        # boto's own guesses at the form of a time, which takes three quarters of the whole listing.
-        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=datetime.fromisoformat)
-        keys = (options[name] or None for name in ("access_key", "secret_key", "session_token"))
-        session = boto3.Session(*keys, botocore_session=core)
-        if options["anonymous"] or session.get_credentials() is None:  # pyarrow asks unsigned, too
-            config = config.merge(Config(signature_version=UNSIGNED))
-        client = session.client(
-            "s3",
-            region_name=filesystem.region or os.environ.get("AWS_REGION"),
-            endpoint_url=endpoint,
-            verify=options["tls_ca_file_path"] or None,
-            config=config,
-        )
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", []):
-                yield Object(found["Key"], found["Size"], found["LastModified"])
+        yield
     except (BotoCoreError, ClientError, ValueError) as error:  # ValueError of an address that is none
         raise OSError(str(error)) from error
+
+
+class Upload(NamedTuple):
+    """An upload in pieces that nobody has finished: invisible, but paid for."""
+
+    key: str
+    id: str
+    begun: datetime
+
+
+def unfinished_uploads(filesystem: fs.FileSystem, path: str, before: datetime) -> list[Upload]:
+    """The uploads below ``path`` (``bucket/prefix``) that began before a time; of a filesystem that is not S3, none.
+
+    Raises:
+        OSError: the bucket does not tell.
+    """
+    if not isinstance(filesystem, fs.S3FileSystem):
+        return []
+    bucket, _, prefix = path.partition("/")
+    with _amazon_errors():
+        pages = _amazon_client(filesystem.__reduce__()[1][0], filesystem).get_paginator("list_multipart_uploads")
+        uploads = [
+            Upload(item["Key"], item["UploadId"], item["Initiated"])
+            for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/" if prefix else "")
+            for item in page.get("Uploads", [])
+        ]
+    return [upload for upload in uploads if upload.begun < before]
+
+
+def abort_uploads(filesystem: fs.S3FileSystem, path: str, uploads: Iterable[Upload]) -> None:
+    """Throw away what ``unfinished_uploads`` gave for ``path``.
+
+    Raises:
+        OSError: the bucket does not allow it.
+    """
+    with _amazon_errors():
+        client = _amazon_client(filesystem.__reduce__()[1][0], filesystem)
+        for upload in uploads:
+            client.abort_multipart_upload(Bucket=path.partition("/")[0], Key=upload.key, UploadId=upload.id)
 
 
 def _google(options: dict, _: fs.GcsFileSystem, bucket: str, prefix: str) -> Iterator[Object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 from feature_store import Dataset, Store, StoreError, maintenance
 from pipelines.console import Outcome, Progress, tell
+from pipelines.files import buckets
 
 SHOWN_PROBLEMS = 20
 
@@ -121,7 +123,25 @@ def vacuum(
         if dry_run:
             for path in [*done.files, *done.terms]:
                 tell(f"{dataset.folder}/{path}")
+    summary |= vacuum_uploads(directory, grace_hours, dry_run)
     return Outcome(summary, hint="Nothing was removed; run again without --dry-run." if dry_run else None)
+
+
+def vacuum_uploads(directory: str, grace_hours: float, dry_run: bool) -> dict[str, int]:
+    """Remove the uploads in pieces that killed writers left; how many there were, where the storage has such."""
+    files = Store(directory).files
+    before = datetime.now(UTC) - timedelta(hours=grace_hours)
+    try:
+        uploads = buckets.unfinished_uploads(files.filesystem, files.root, before)
+        if uploads and not dry_run:
+            buckets.abort_uploads(files.filesystem, files.root, uploads)
+    except OSError as error:  # rights that a writer need not have
+        tell(f"Unfinished uploads were left: {error}. The bucket's lifecycle rule can remove them.")
+        return {}
+    if dry_run:
+        for upload in uploads:
+            tell(f"{upload.key} (an upload that began at {upload.begun:%Y-%m-%d %H:%M} and was not finished)")
+    return {"unfinished_uploads": len(uploads)} if uploads else {}
 
 
 def chosen(directory: str, fingerprint: str) -> list[Dataset]:
