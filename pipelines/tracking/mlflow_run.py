@@ -47,9 +47,12 @@ KEY = "rnncond.run"
 class TrackedTask(Protocol):
     """What MLflow is told of a training's data; see ``pipelines.training.data.task``."""
 
-    vocabulary: str
-    source_vocabulary: str | None
-    features: dict[str, Any] | None
+    @property
+    def vocabulary(self) -> str: ...
+    @property
+    def source_vocabulary(self) -> str | None: ...
+    @property
+    def features(self) -> dict[str, Any] | None: ...
 
 
 class Tracking:
@@ -80,7 +83,7 @@ class Tracking:
         self.tags |= {KEY: key} if key else {}
         self.uri = uri_of(recipe)
         self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
-        self.run_id: str | None = None
+        self.run_id = ""
         try:
             reach(self.uri, lambda: self.connect(name, run_id))
         except BaseException as error:  # a run that is there already would be left running

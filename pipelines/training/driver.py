@@ -179,8 +179,14 @@ def refuse_other_data(folder: Path, info: RunInfo, data_id: str) -> None:
     """Raises OtherRun where the run of a run.json was begun with other data."""
     if not info or info["data_id"] == data_id:
         return
+    if "schema" not in info:
+        raise OtherRun(
+            f"{folder} was begun by rnncond 0.1.0, which wrote vocabularies in another format: its model can be used "
+            "everywhere, but the run is resumed by 0.1.0 only. Finish it with that version, choose another --out, or "
+            "give --restart to begin again."
+        )
     present = metadata.version("rnncond")
-    if "schema" not in info or info.get("versions", {}).get("rnncond", present) != present:
+    if info.get("versions", {}).get("rnncond", present) != present:
         raise OtherRun(
             f"{folder} was begun by {written_by(info)}, and its data are others to rnncond {present}: the files have "
             "changed, the recipe names others, or the versions read them differently. Finish the run with the version "

@@ -135,11 +135,13 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
 
 def trainer_of(task: Task, run: RunClient, share: Share, folder: Path) -> TorchTrainer:
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    # A pair makes the run elastic; the type that Ray gives num_workers knows numbers only.
+    workers: Any = share.workers if share.at_least == share.workers else (share.at_least, share.workers)
     return TorchTrainer(
         work,
         train_loop_config={"task": ray.put(task), "run": run, "threads": share.threads},
         scaling_config=ScalingConfig(
-            num_workers=share.workers if share.at_least == share.workers else (share.at_least, share.workers),
+            num_workers=workers,
             use_gpu=share.gpus > 0,
             resources_per_worker=resources,
         ),

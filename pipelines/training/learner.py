@@ -24,6 +24,7 @@ from pipelines.config.recipe import Recipe
 from pipelines.errors import UserError
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
+from pipelines.training.data.feature_batches import Batches as FeatureBatches
 from pipelines.training.data.task import Task
 from pipelines.training.objectives import TALLY, make_objective, means, step_arguments, tally
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
@@ -157,11 +158,12 @@ class Learner:
     def forward(self, batch: Batch) -> Sums | Rewarded:
         dtype = PRECISIONS[self.settings.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            return self.objective(
+            result: Sums | Rewarded = self.objective(
                 batch.source.to(self.device),
                 batch.tokens.to(self.device),
                 *step_arguments(self.settings, self.train_state.steps),
             )
+        return result
 
     def end_epoch(self) -> None:
         """Validate, decide, and hand in what the epoch brought."""
@@ -282,8 +284,9 @@ class Learner:
             self.model.load_state_dict(self.task.start)
         else:
             measures = [module for module in self.model.modules() if isinstance(module, Standardise)]
-            first = distributed.rank() == 0
-            statistics = distributed.share(self.train.statistics() if first and measures else None)
+            train, first = self.train, distributed.rank() == 0
+            statistics = train.statistics() if isinstance(train, FeatureBatches) and measures and first else None
+            statistics = distributed.share(statistics)
             for module in measures:
                 module.fit(*(values.to(self.device) for values in statistics))
         self.optimizer.begin()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pipelines.config.training_sections import Training
+from pipelines.config.training_sections import Cosine, GnmtDecay, InverseSqrt, Training
 from pipelines.errors import UserError
 from pipelines.training.state import TrainState
 
@@ -104,15 +104,15 @@ def make_adam(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
 def lr_factor(settings: Training, state: TrainState, steps_per_epoch: int) -> float:
     """The factor by which the schedule multiplies ``training.learning_rate`` at the next step."""
     schedule = settings.schedule
-    if schedule.kind == "inverse_sqrt":
+    if isinstance(schedule, InverseSqrt):
         step = state.steps + 1
         return min(step / schedule.warmup_steps, math.sqrt(schedule.warmup_steps / step))
     warm = min(1.0, (state.steps + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
-    if schedule.kind == "cosine":
+    if isinstance(schedule, Cosine):
         total = settings.epochs * steps_per_epoch
         after = max(0, state.steps - schedule.warmup_steps) / max(1, total - schedule.warmup_steps)
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
-    if schedule.kind == "gnmt":
+    if isinstance(schedule, GnmtDecay):
         late = state.steps - schedule.start_decay_steps
         return warm * (0.5 ** (1 + late // schedule.decay_every) if late >= 0 else 1.0)
     return warm * state.lr_factor

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.config.metrics import value_of
-from pipelines.config.training_sections import Training
+from pipelines.config.training_sections import Plateau, Training
 from pipelines.errors import UserError
 from pipelines.training.objectives import TALLY
 from pipelines.training.run_info import refuse_newer
@@ -109,7 +109,7 @@ def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> b
         state.best, state.best_epoch, state.bad_epochs = value, state.epoch, 0
     else:
         state.bad_epochs += 1
-    if schedule.kind == "plateau":
+    if isinstance(schedule, Plateau):
         state.plateau_epochs = 0 if scores["val_loss"] < state.best_val_loss else state.plateau_epochs + 1
         state.best_val_loss = min(state.best_val_loss, scores["val_loss"])
         if state.plateau_epochs >= schedule.patience:

@@ -6,17 +6,22 @@ import logging
 import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 
 from pipelines.config.search_space import Params, Search
 from pipelines.tuning.trials import Record
 
-WHAT = {"metric": "score", "mode": "max", "time_attr": "epoch"}
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.search.optuna import OptunaSearch
+
+WHAT: dict[str, Any] = {"metric": "score", "mode": "max", "time_attr": "epoch"}
 """How ``trials.Reports`` calls it."""
 
 
@@ -41,7 +46,7 @@ def tune_config(search: Search, earlier: list[Record], concurrent: int) -> tuple
     names = iter([name for name, _ in trials])
     if search.settings.algorithm == "optuna":
         space: dict[str, Any] = {}
-        choice = {"search_alg": optuna(search, earlier), "num_samples": len(trials)}
+        choice: dict[str, Any] = {"search_alg": optuna(search, earlier), "num_samples": len(trials)}
     else:
         space = {"params": tune.grid_search([params for _, params in trials])}
         choice = {"num_samples": 1}
@@ -56,27 +61,32 @@ def tune_config(search: Search, earlier: list[Record], concurrent: int) -> tuple
     )
 
 
-def scheduler(search: Search, earlier: list[Record]) -> TrialScheduler:
+def scheduler(search: Search, earlier: list[Record]) -> TrialScheduler | None:
+    """What ends or changes trials early; None where all run to their last epoch.
+
+    The trials that an earlier driver saw end are told to ASHA, which then gives up others as if it had seen them.
+    """
     settings, epochs = search.settings, search.recipe.training.epochs
     if settings.algorithm == "pbt":
         return population(search, earlier)
     if settings.asha is None:
-        return FIFOScheduler()
+        return None
     # A trial ends by itself at its last epoch; at one more it would be stopped before it is done.
     asha = ASHAScheduler(
         **WHAT, max_t=epochs + 1, grace_period=settings.asha.grace_epochs, reduction_factor=settings.asha.reduction
     )
+    controller: Any = None  # which it asks nothing
     for record in earlier:
         if record.done:
-            trial = SimpleNamespace(trial_id=f"earlier-{record.name}")  # all that ASHA looks at
-            asha.on_trial_add(None, trial)
+            trial: Any = SimpleNamespace(trial_id=f"earlier-{record.name}")  # all that ASHA looks at
+            asha.on_trial_add(controller, trial)
             for report in record.reports(search.metric):
-                asha.on_trial_result(None, trial, report)
-            asha.on_trial_remove(None, trial)
+                asha.on_trial_result(controller, trial, report)
+            asha.on_trial_remove(controller, trial)
     return asha
 
 
-def optuna(search: Search, earlier: list[Record]):
+def optuna(search: Search, earlier: list[Record]) -> OptunaSearch:
     """The tree-structured Parzen estimator. Trials under way come first, with the values that they have."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
@@ -84,7 +94,7 @@ def optuna(search: Search, earlier: list[Record]):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
-    space = {}
+    space: dict[str, BaseDistribution] = {}
     for key, dimension in search.settings.space.items():
         if dimension.choices is not None:
             space[key] = optuna.distributions.CategoricalDistribution(dimension.choices)
@@ -92,7 +102,7 @@ def optuna(search: Search, earlier: list[Record]):
             step = None if dimension.log else dimension.step
             space[key] = optuna.distributions.FloatDistribution(*dimension.bounds, log=bool(dimension.log), step=step)
     seed = int(np.random.SeedSequence([search.recipe.seed, len(earlier)]).generate_state(1)[0])
-    found = OptunaSearch(
+    chosen = OptunaSearch(
         {f"params/{key}": distribution for key, distribution in space.items()},
         metric=WHAT["metric"],
         mode=WHAT["mode"],
@@ -102,8 +112,8 @@ def optuna(search: Search, earlier: list[Record]):
     for record in earlier:
         reports = record.reports(search.metric)
         if record.done and reports:
-            found.add_evaluated_point(prefixed(record.params), reports[-1]["score"])
-    return found
+            chosen.add_evaluated_point(prefixed(record.params), reports[-1]["score"])
+    return chosen
 
 
 def prefixed(params: Params) -> Params:
@@ -130,7 +140,7 @@ def population(search: Search, earlier: list[Record]) -> Population:
 class Population(PopulationBasedTraining):
     """Ray Tune's, which waits for ever for a trial that has failed meanwhile."""
 
-    def choose_trial_to_run(self, tune_controller) -> Trial | None:
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         chosen = super().choose_trial_to_run(tune_controller)
         living = tune_controller.get_live_trials()
         if chosen is None and living and all(trial.status == Trial.PAUSED for trial in living):

@@ -206,7 +206,8 @@ class Batches:
 
     def mean_regions(self) -> float:
         """Regions of a picture, as the first row group has them."""
-        scores = of_column(self.snapshot.read_row_group(*self.groups[0][:2], columns=["scores"])["scores"])
+        part, row_group, _ = self.groups[0]
+        scores = of_column(self.snapshot.read_row_group(part, row_group, columns=["scores"])["scores"])
         return sum(map(len, scores)) / len(scores)
 
     def batch(self, items: np.ndarray, values: Kept) -> Batch:
@@ -237,7 +238,8 @@ class Batches:
         those that it has, and their rows in it."""
         groups = self.split.group[images]
         for group in np.unique(groups):
-            rows = self.snapshot.read_row_group(*self.groups[group][:2], columns=[self.output])
+            part, row_group, _ = self.groups[group]
+            rows = self.snapshot.read_row_group(part, row_group, columns=[self.output])
             place = np.flatnonzero(groups == group)
             yield of_column(rows[self.output]), place, self.split.row[images[place]]
 
@@ -297,9 +299,10 @@ class Windows:
         """The features of ``items`` (B,), which lie in the windows ``window`` (B,), in their order."""
         images = self.batches.item_image[items]
         parts = [self.window(number).of(images[window == number]) for number in np.unique(window)]
-        if len(parts) > 1:
-            return list(chain(*parts)) if isinstance(parts[0], list) else torch.cat(parts)
-        return parts[0] if parts else torch.empty(0)
+        if len(parts) < 2:
+            return parts[0] if parts else torch.empty(0)
+        tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+        return torch.cat(tensors) if tensors else list(chain(*parts))
 
     def window(self, number: int) -> Features:
         batches = self.batches

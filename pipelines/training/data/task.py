@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from pipelines.config.recipe import Recipe, TranslationRecipe
+from pipelines.config.recipe import CaptionRecipe, Recipe, TranslationRecipe
 from pipelines.training.data import caption_task, translation_task
 from pipelines.training.data.feature_batches import Batch
 from rnncond.rewards import Reward
 
 
 class Batches(Protocol):
-    """One rank's batches of a split; every rank has ``steps`` of them in an epoch."""
+    """One rank's batches of a split. Every rank has ``steps`` of them in an epoch."""
 
     steps: int
 
@@ -23,7 +24,7 @@ class Batches(Protocol):
 
 
 class Task(Protocol):
-    """Captions or translations: all that the training loop does not know. Sent to every worker.
+    """Captions or translations: all that the training loop does not know. A frozen dataclass, sent to every worker.
 
     Attributes:
         vocabulary, source_vocabulary: as JSON; the second is None for captions.
@@ -32,30 +33,36 @@ class Task(Protocol):
         data_id: changes with anything that the order or the content of batches depends on, but for the recipe.
     """
 
-    recipe: Recipe
-    vocabulary: str
-    source_vocabulary: str | None
-    features: dict[str, Any] | None
-    start: dict[str, Tensor] | None
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def vocabulary(self) -> str: ...
+    @property
+    def source_vocabulary(self) -> str | None: ...
+    @property
+    def features(self) -> dict[str, Any] | None: ...
+    @property
+    def start(self) -> dict[str, Tensor] | None: ...
     @property
     def data_id(self) -> str: ...
     def batches(self, rank: int, ranks: int) -> tuple[Batches, Batches]:
-        """Of training and validation."""
+        """One rank's batches of training, and of validation."""
 
     def sizes(self) -> dict[str, int]:
         """Fields of the system's Config that the data determine, beside ``vocab_size``."""
 
     def reward(self, device: torch.device) -> Reward:
-        """Of self-critical training."""
+        """The reward of self-critical training."""
 
     def count(self) -> int:
-        """Validation examples."""
+        """How many validation examples there are."""
 
-    def scores(self, said: dict[int, str]) -> dict[str, float]:
-        """Of the sentences decoded for the validation examples, by their positions."""
+    def scores(self, hypotheses: dict[int, str], /) -> dict[str, float]:
+        """Score the sentences decoded for the validation examples, given by their positions."""
 
-    def sample(self, example: int, said: str) -> dict[str, Any]:
+    def sample(self, example: int, hypothesis: str, /) -> dict[str, Any]:
         """A line of samples.jsonl: a validation example, and the sentence decoded for it."""
 
     def describe(self) -> str: ...
@@ -72,4 +79,6 @@ def prepare(recipe: Recipe, address: str | None = None) -> tuple[Task, dict[str,
     """
     if isinstance(recipe, TranslationRecipe):
         return translation_task.prepare(recipe, address)
-    return caption_task.prepare(recipe)
+    if isinstance(recipe, CaptionRecipe):
+        return caption_task.prepare(recipe)
+    raise TypeError(f"a {type(recipe).__name__} is neither of captions nor of translations")

@@ -141,7 +141,8 @@ class TokenBatches:
         members = self.windows[window]
         parts = []
         for group in np.unique(self.pairs.group[members]):
-            batch = self.snapshot.read_row_group(*self.groups[group][:2], columns=["source", "target"])
+            part, row_group, _ = self.groups[group]
+            batch = self.snapshot.read_row_group(part, row_group, columns=["source", "target"])
             rows = self.pairs.row[members][self.pairs.group[members] == group]
             parts.append(batch.take(pa.array(rows)))
         table = pa.Table.from_batches(parts).combine_chunks()

@@ -61,23 +61,23 @@ class TranslationTask:
     def count(self) -> int:
         return len(self.references)
 
-    def scores(self, said: dict[int, str]) -> dict[str, float]:
+    def scores(self, translations: dict[int, str]) -> dict[str, float]:
         """BLEU and chrF by sacrebleu, without regard to case where the vocabulary has none."""
-        from sacrebleu.metrics import CHRF
+        from sacrebleu.metrics.chrf import CHRF
 
         lowercase = self.recipe.text.lowercase
         bleu = bleu_of(tokenizer_of(self.recipe.data.target_language), lowercase)
-        translations = [said[pair] for pair in range(self.count())]
+        hypotheses = [translations[pair] for pair in range(self.count())]
         return {
-            "BLEU": bleu.corpus_score(translations, [self.references]).score,
-            "chrF": CHRF(lowercase=lowercase).corpus_score(translations, [self.references]).score,
+            "BLEU": bleu.corpus_score(hypotheses, [self.references]).score,
+            "chrF": CHRF(lowercase=lowercase).corpus_score(hypotheses, [self.references]).score,
         }
 
-    def sample(self, pair: int, said: str) -> dict[str, Any]:
+    def sample(self, pair: int, translation: str) -> dict[str, Any]:
         return {
             "id": str(pair),
             "source": self.sources[pair],
-            "translation": said,
+            "translation": translation,
             "references": [self.references[pair]],
         }
 
