@@ -23,9 +23,8 @@ from pipelines.training.launch import TrainJob
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import read_run
 from pipelines.tuning.launch import TuneJob
-from pipelines.tuning.trials import open_trial
 from pipelines.verbs import run, train, tune
-from tests.worlds.training import TINY, features_of, make_world, tiny_recipe
+from tests.worlds.training import TINY, make_world, tiny_recipe
 from tests.worlds.writer import local_writer
 
 QUIET = "tracking.system_metrics=false"
@@ -167,26 +166,6 @@ def test_the_same_command_goes_on_in_another_working_folder(world, monkeypatch, 
         verb.run("show_tell.small", arguments, out=str(tmp_path / "found"))
 
 
-def test_what_is_learnt_from_is_known_by_its_content(world, tmp_path):
-    recipe = tiny_recipe(world, tmp_path / "run")
-    original, captions = prepare(recipe)[0].data_id, Path("captions.jsonl").read_text()
-    # Another word in the place of one: the same tokens.
-    change_captions(lambda line: line | {"captions": [text.replace("disc", "disk") for text in line["captions"]]})
-    assert prepare(recipe)[0].data_id != original
-    # Words that are known to no vocabulary, but to scores.
-    Path("captions.jsonl").write_text(captions.replace('"a green disc"', '"a GREEN disc"'))
-    assert prepare(recipe)[0].data_id != original
-    Path("captions.jsonl").write_text(captions)
-    assert prepare(recipe)[0].data_id == original
-    # Other pictures of the same names.
-    other = tmp_path / "other"
-    other.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.worlds.training.features_of", lambda index: tuple(2 * part for part in features_of(index)))
-        make_world(other)
-    assert prepare(tiny_recipe([f"data.store={other / 'store'}", world[1]], tmp_path / "run"))[0].data_id != original
-
-
 @pytest.mark.parametrize("what", ["recipe", "data"])
 @pytest.mark.parametrize("verb", [train, tune])
 def test_a_run_that_was_put_there_while_ray_started_is_left_alone(world, monkeypatch, verb, what):
@@ -245,12 +224,3 @@ def test_a_restart_does_not_need_what_the_old_run_says_of_mlflow(world, monkeypa
         train.run("show_tell.small", arguments, out="found", restart=True)
         assert read_run("found")["status"] == "finished"
     assert "was not told that the run before has ended" in capsys.readouterr().err
-
-
-def test_how_a_trial_ended_for_a_driver_that_died_is_not_how_it_ends_now(tmp_path):
-    with local_writer(tmp_path) as writer:
-        open_trial(writer, "000", "", {"seed": 1}).update(ending="failed", reason="the disk is full", exploited=[])
-        open_trial(writer, "000", "", {"seed": 1})
-    run = read_run(tmp_path / "trials" / "000")
-    assert (run["status"], run["params"], run["exploited"]) == ("running", {"seed": 1}, [])
-    assert not run.keys() & {"ending", "reason"}

@@ -1,4 +1,3 @@
-import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -122,33 +121,6 @@ def test_more_than_the_cluster_holds_is_refused_at_once(ray_cluster, world):
         train_tiny(world, "cluster.workers=3", "cluster.cpus_per_worker=1")
     assert not Path("run").exists()
     assert not Path("mlflow.db").exists()
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("data.store=nowhere", "there is no store at"),
-        ("data.captions=nowhere.jsonl", "There is no file of captions"),
-        ("data.fingerprint=ffff", "no set"),
-        ("data.validation=test", "no image of split 'test'"),
-        ("text.min_count=1000", "no words"),
-    ],
-)
-def test_bad_input_is_told_before_training(world, override, message):
-    with pytest.raises(Exception, match=message) as caught:
-        train_tiny(world, override)
-    assert type(caught.value).__name__ in ("UserError", "StoreError")
-
-
-def test_captions_without_images_and_images_without_captions_are_counted_and_named(world):
-    path = Path("captions.jsonl")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[0]["image_id"], lines[0]["file"] = "stranger", "stranger.jpg"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    task, about = prepare(tiny_recipe(world, Path("run")))
-    assert (about["captions_without_image"], about["images_without_captions"], about["images"]) == (1, 1, 17)
-    assert about["unmatched"] == "captions without an image: 1 (stranger); images without captions: 1 (image000)"
-    assert "image000" not in task.train.image_ids
 
 
 @pytest.fixture

@@ -7,33 +7,20 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 import ray
 import yaml
-from mlflow.exceptions import MlflowException
 
-from pipelines.config.search_space import read_search
-from pipelines.console import Progress
-from pipelines.errors import Fault, UserError
+from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
-from pipelines.tracking.mlflow_run import Tracking
-from pipelines.training.data.task import prepare
-from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import read_run
-from pipelines.training.run_writer import RunClient
-from pipelines.tuning import launch
-from pipelines.tuning import monitor as tune_monitor
-from pipelines.tuning.trials import records
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
+from tests.worlds.searches import RATE, epochs_of, runs
 from tests.worlds.training import TINY, make_world
-from tests.worlds.translator import make_translator
-from tests.worlds.writer import local_writer
 
-RATE = "training.learning_rate"
 PATIENCE = 120
 """Seconds that Ray may take to clear up on a busy machine."""
 QUIET = ("tracking.system_metrics=false", "tune=null")
@@ -49,20 +36,6 @@ def world(tmp_path, monkeypatch):
 def tune_tiny(world, section, *overrides, **settings):
     arguments = [*world, *TINY, *QUIET, f"tune={json.dumps(section)}", *overrides]
     return tune.run("show_tell.small", arguments, out="found", **settings)
-
-
-def runs():
-    """MLflow's runs of trials by name, and the parent."""
-    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    trials = {run.data.tags["trial"]: run for run in found if "trial" in run.data.tags}
-    (parent,) = [run for run in found if "trial" not in run.data.tags]
-    assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} <= {parent.info.run_id}
-    return client, trials, parent
-
-
-def epochs_of(client, run):
-    return [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")]
 
 
 @pytest.fixture
@@ -171,56 +144,3 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_fol
     table = read_lines("found/trials.jsonl")
     assert (len(table), outcome.summary["trials"], table[0]["params"]) == (3, 3, first[0]["params"])
     assert all(row["params"]["model.hidden"] in (4, 8, 12, 16) for row in table)
-
-
-def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monkeypatch):
-    arguments = [*world, *TINY, *QUIET, "tune={trials: 1, space: {training.learning_rate: [0.1, 0.2]}}"]
-    search = read_search("show_tell.small", arguments, "found")
-    lines = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 1.0, "seconds": 1.0} for epoch in (1, 2)]
-    journal = RunFolder("found/trials/000")
-    journal.open("", {"params": {RATE: 0.1}})
-    for line in lines:
-        journal.epoch(line, [])
-    journal.close()
-
-    def away(*_, **__):
-        raise MlflowException("refused")
-
-    with (
-        local_writer(Path("found")) as writer,
-        Tracking(search.recipe, "found") as parent,
-        Progress("tune", "trials", 1) as progress,
-    ):
-        watch = tune_monitor.TuneMonitor(search, Path("found"), writer, parent, progress)
-        child = watch.child("000", {RATE: 0.1})
-        with monkeypatch.context() as patch:
-            patch.setattr(child.client, "log_batch", away)
-            patch.setattr(child.client, "set_terminated", away)
-            (record,) = records(Path("found"))
-            watch.settle(record, "finished")
-        client, found, _ = runs()
-        assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
-        with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
-            patch.setattr(mlflow.MlflowClient, "log_batch", away)
-            tune_monitor.catch_up(search, Path("found"), parent)
-        tune_monitor.catch_up(search, Path("found"), parent)
-    client, found, _ = runs()
-    assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
-    assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
-    assert crowned_twice(search, parent) == [1]
-
-
-def crowned_twice(search, parent):
-    """The best epochs that the run of the search in ``found`` has in the end. Its best trial has its data, too."""
-    make_translator(Path("found/trials/000/best"), seed=1)
-    Path("found/trials/000/samples.jsonl").write_text("{}\n")
-    task, _ = prepare(search.recipe)
-    with local_writer(Path("found")) as writer:
-        run = RunClient(writer)
-        run.open("", {})
-        for _ in range(2):
-            launch.register_best(search, task, Path("found"), run, parent)
-    client, found, run = runs()
-    assert found["000"].info.status == "FINISHED"
-    assert found["000"].inputs.dataset_inputs
-    return epochs_of(client, run)

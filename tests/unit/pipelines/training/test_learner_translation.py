@@ -4,15 +4,13 @@ import pytest
 import torch
 
 from pipelines.config.recipe import read_recipe
-from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.training.data.task import prepare
 from pipelines.training.data.tokens import source_tokens
 from pipelines.training.learner import Learner
 from rnncond.checkpoint import load
 from rnncond.contract import Source
 from rnncond.search import SearchOptions, search
-from tests.worlds.corpora import LETTERS, TINY, make_text, reverse, write
+from tests.worlds.corpora import LETTERS, TINY, make_text, reverse
 from tests.worlds.training import learner_of, resumed_equals_unbroken
 
 pytestmark = pytest.mark.ray
@@ -70,25 +68,3 @@ def test_separate_vocabularies_and_another_run_share_the_store(world, tmp_path):
     assert made.task.sizes()["source_vocab_size"] == 4 + len(LETTERS)
     made.run()
     assert load(tmp_path / "last").source_vocabulary is not None
-
-
-def test_the_same_text_elsewhere_is_the_same_data_and_other_text_is_not(world, tmp_path):
-    def data_id(*overrides):
-        return prepare(read_recipe("encdec_bidirectional.small", [*overrides, *TINY]))[0].data_id
-
-    elsewhere = make_text(tmp_path, pairs=120)
-    assert data_id(*elsewhere) == data_id(*world)
-    lines = (tmp_path / "validation_target.txt").read_text().splitlines()
-    other = f"data.validation_target={write(tmp_path / 'other', lines[::-1])}"
-    assert data_id(*elsewhere, other) != data_id(*world)
-
-
-def test_what_cannot_be_learnt_from(world, tmp_path):
-    files = dict(override.split("=") for override in world)
-    other = [f"data.source={files['data.source']}", f"data.target={files['data.validation_target']}"]
-    with pytest.raises(UserError, match=r"has 120 lines and .* has 9"):
-        learner([*world, *other], tmp_path)
-    with pytest.raises(UserError, match="there is no file"):
-        learner([*world, "data.source=nowhere.en"], tmp_path / "b")
-    with pytest.raises(UserError, match=r"No pair of .* all 120 have"):
-        learner([*world, f"data.target={write(tmp_path / 'blank', [''] * 120)}"], tmp_path / "c")

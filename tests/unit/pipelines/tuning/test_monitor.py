@@ -1,0 +1,75 @@
+"""What MLflow and trials.jsonl are told of trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from pipelines.config.search_space import read_search
+from pipelines.console import Progress
+from pipelines.errors import Fault
+from pipelines.files.jsonl import read_lines
+from pipelines.tracking.mlflow_run import Tracking
+from pipelines.training.run_info import read_run
+from pipelines.tuning import monitor as tune_monitor
+from pipelines.tuning.trials import records
+from tests.worlds.searches import RATE, epochs_of, runs, write_trial
+from tests.worlds.training import TINY, make_world
+from tests.worlds.writer import local_writer
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+def test_the_table_has_a_line_for_each_trial(tmp_path):
+    write_trial(tmp_path, "001", [], status="failed", reason="diverged")
+    write_trial(tmp_path, "000", [{"epoch": 1, "val_loss": 2.0, "seconds": 1.0}], status="finished")
+    tune_monitor.write_table(tmp_path, "loss")
+    rows = read_lines(tmp_path / "trials.jsonl")
+    assert [(row["trial"], row["status"], row["score"]) for row in rows] == [
+        ("000", "finished", 2.0), ("001", "failed", None),
+    ]  # fmt: skip
+
+
+def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monkeypatch):
+    arguments = [
+        *world,
+        *TINY,
+        "tracking.system_metrics=false",
+        "tune={trials: 1, space: {training.learning_rate: [0.1, 0.2]}}",
+    ]
+    search = read_search("show_tell.small", arguments, "found")
+    lines = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 1.0, "seconds": 1.0} for epoch in (1, 2)]
+    write_trial(Path("found"), "000", lines, status="running")
+
+    def away(*_, **__):
+        raise MlflowException("refused")
+
+    with (
+        local_writer(Path("found")) as writer,
+        Tracking(search.recipe, "found") as parent,
+        Progress("tune", "trials", 1) as progress,
+    ):
+        watch = tune_monitor.TuneMonitor(search, Path("found"), writer, parent, progress)
+        child = watch.child("000", {RATE: 0.1})
+        with monkeypatch.context() as patch:
+            patch.setattr(child.client, "log_batch", away)
+            patch.setattr(child.client, "set_terminated", away)
+            (record,) = records(Path("found"))
+            watch.settle(record, "finished")
+        client, found, _ = runs()
+        assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
+        with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
+            patch.setattr(mlflow.MlflowClient, "log_batch", away)
+            tune_monitor.catch_up(search, Path("found"), parent)
+        tune_monitor.catch_up(search, Path("found"), parent)
+    client, found, _ = runs()
+    assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
+    assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id

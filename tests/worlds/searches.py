@@ -1,0 +1,36 @@
+"""What searches leave in MLflow, and trials without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from pipelines.training.run_folder import RunFolder
+
+RATE = "training.learning_rate"
+
+
+def runs():
+    """MLflow's runs of trials by name, and the parent."""
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    trials = {run.data.tags["trial"]: run for run in found if "trial" in run.data.tags}
+    (parent,) = [run for run in found if "trial" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} <= {parent.info.run_id}
+    return client, trials, parent
+
+
+def epochs_of(client, run):
+    return [metric.step for metric in client.get_metric_history(run.info.run_id, "epoch")]
+
+
+def write_trial(folder: Path, name: str, lines: list[dict[str, Any]], **info: Any) -> None:
+    """The folder of a trial with these epochs, as the process that trained it leaves it."""
+    journal = RunFolder(folder / "trials" / name)
+    journal.open("", {"params": {RATE: 0.1}})
+    for line in lines:
+        journal.epoch(line, [])
+    journal.update(**info)
+    journal.close()
