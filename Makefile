@@ -43,6 +43,7 @@ lint: install
 
 # The site of docs/, in build/site. A link that leads nowhere is an error.
 docs: install
+	$(BIN)/python -m pipelines.cli.reference docs/verbs
 	$(BIN)/mkdocs build --strict --quiet
 
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
 from pipelines.config.spelling import near
 from pipelines.console import Outcome
 from pipelines.errors import Terminated, UserError, exit_code, user_message
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = "Interrupted. What was committed is kept; run the same command again to resume."
 TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
@@ -95,6 +98,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         return fail(INTERRUPTED, common.json, 130)
     except Exception as error:
         message = user_message(error)
+        logger.debug("The verb was ended by:", exc_info=error)
         if message is None:
             raise
         return fail(message, common.json, exit_code(error))

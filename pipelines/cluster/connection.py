@@ -24,6 +24,8 @@ from pipelines import logs
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import Fault, UserError
 
+logger = logging.getLogger(__name__)
+
 ATTEMPTS = 3
 """To start Ray here."""
 CONNECT_SECONDS = 10
@@ -68,7 +70,9 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         passing = isinstance(error, (ConnectionError, TimeoutError))
         raise (Fault if passing else UserError)(f"address: cannot reach a Ray cluster at {address}: {error}") from error
     try:
-        yield running()
+        cluster = running()
+        logger.info("joined Ray at %s: %s", address, cluster.describe())
+        yield cluster
     finally:
         ray.shutdown()
 

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -32,6 +33,7 @@ from pipelines.cluster import connection, resources
 from pipelines.cluster.prometheus import BatchMeter
 from pipelines.cluster.resources import Plan
 from pipelines.cluster.shared_storage import refuse_hidden
+from pipelines.cluster.waiting import RoomWatch
 from pipelines.console import Progress
 from pipelines.engine import isolation
 from pipelines.engine.failures import DEFERRED
@@ -47,6 +49,10 @@ PART_BYTES = 128 << 20
 MAX_ROWS = 4096
 MIN_ROWS = 16
 UNITS_PER_WORKER = 4
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5
+"""For an actor to say in whether a worker has begun."""
 ATTEMPTS = 5
 """To hand out the work, where the task that does it dies."""
 
@@ -123,16 +129,22 @@ def run(
                 attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
-                for report in stream(feed, parts, plan, min(plan.workers, units)):
-                    if feed.finish(report["number"]):
-                        summary.add(report)
-                        meter.add(report)
-                        progress.total = left_of(summary, feed, listed)
-                        took = report["ended"] - report["begun"]
-                        progress.advance(report["rows"] + report["failed"], failed=report["failed"], took=took)
+                with RoomWatch(found, plan, partial(has_workers, attempts)):
+                    for report in stream(feed, parts, plan, min(plan.workers, units)):
+                        if feed.finish(report["number"]):
+                            summary.add(report)
+                            meter.add(report)
+                            progress.total = left_of(summary, feed, listed)
+                            took = report["ended"] - report["begun"]
+                            progress.advance(report["rows"] + report["failed"], failed=report["failed"], took=took)
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)
     return summary
+
+
+def has_workers(attempts: Any) -> bool:
+    """Whether a worker has begun. An actor knows it, as workers are no children of this process."""
+    return bool(ray.get(attempts.has_workers.remote(), timeout=ANSWER_SECONDS))
 
 
 def refuse_deferred(summary: RunSummary) -> None:
@@ -220,15 +232,18 @@ class Actor:
         self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any, retry_seconds: float = retry.SECONDS
     ) -> None:
         retry.SECONDS = retry_seconds  # of this process, which serves this run alone
+        attempts.greet.remote()
         self.worker, self.handle, self.attempts = make_worker(), handle, attempts
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
+        logger.info("unit %d begins", number)
         retries = retry.RETRIES.total
         try:
             report = self.do(number, Unit.unpack(packed))
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
             report = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
+        logger.info("unit %d ends: %s", number, report)
         spent = {
             "retries": retry.RETRIES.total - retries,
             "cpu": time.process_time() - cpu,

@@ -62,9 +62,17 @@ class Attempts:
     number."""
 
     def __init__(self) -> None:
+        self.workers = 0
         self.begun: Counter[int] = Counter()
         self.under_way: dict[int, str] = {}
         self.deaths: dict[int, Counter[str]] = {}
+
+    def greet(self) -> None:
+        """A worker has found room, and begins."""
+        self.workers += 1
+
+    def has_workers(self) -> bool:
+        return self.workers > 0
 
     def begin(self, number: int) -> Attempt:
         self.begun[number] += 1
