@@ -7,13 +7,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from threading import Condition
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+WAKE_SECONDS = 0.5
 
 
 def interruptible(work: Callable[[], Done]) -> Done:
@@ -31,6 +32,10 @@ def interruptible(work: Callable[[], Done]) -> Done:
             done.set_exception(error)
 
     threading.Thread(target=attempt, name="interruptible", daemon=True).start()
+    # Again and again, because a library's C code may have had SIGINT restart a wait that it would have ended: Arrow's
+    # does, once it has read a file in the main thread.
+    while not wait([done], WAKE_SECONDS).done:
+        pass
     return done.result()
 
 

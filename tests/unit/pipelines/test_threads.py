@@ -54,19 +54,25 @@ def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
     """As Ray Train does: it would register a handler in the main thread, and is in another."""
     where = interruptible(threading.current_thread)
     assert where is not threading.main_thread()
-    started, never = threading.Event(), threading.Event()
+    started, never, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work():
         started.set()
         never.wait(60)
+        ended.set()
 
     def press():
         started.wait(60)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    signal.siginterrupt(signal.SIGINT, False)  # a wait is restarted, as some libraries have it
     timer = threading.Thread(target=press)
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        interruptible(work)
-    never.set()
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(work)
+        assert not ended.is_set(), "it waited for the end of the work"
+    finally:
+        signal.siginterrupt(signal.SIGINT, True)
+        never.set()
+        timer.join()
