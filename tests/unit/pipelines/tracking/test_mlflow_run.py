@@ -349,3 +349,25 @@ def test_a_terminated_training_is_killed_in_mlflow(tmp_path, monkeypatch):
     known = read_run("run")
     assert known["status"] == "interrupted"
     assert client.get_run(known["mlflow_run_id"]).info.status == "KILLED"
+
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "planted-id-1",
+    "AWS_SECRET_ACCESS_KEY": "planted-key-2",
+    "AWS_SESSION_TOKEN": "planted-session-3",
+    "MLFLOW_TRACKING_PASSWORD": "planted-password-4",
+    "MLFLOW_TRACKING_TOKEN": "planted-token-5",
+    "HF_TOKEN": "planted-hub-6",
+}
+
+
+def test_nothing_that_a_run_writes_has_a_secret_of_its_environment(recipe, tmp_path, monkeypatch, capfd):
+    for key, value in SECRETS.items():
+        monkeypatch.setenv(key, value)
+    tracking = hand_in(recipe, tmp_path / "run", 1, 5.0)
+    database = Path(recipe.tracking.uri.removeprefix("sqlite:///"))
+    artifacts = Path(tracking.client.get_run(tracking.run_id).info.artifact_uri).parents[1]
+    files = [file for root in (tmp_path, artifacts) for file in root.rglob("*") if file.is_file()]
+    assert len({file.name for file in files} & {"MLmodel", "recipe.yaml", "model.json"}) == 3
+    written = b"".join(file.read_bytes() for file in [database, *files]) + "".join(capfd.readouterr()).encode()
+    assert b"BLEU" in written and not any(secret.encode() in written for secret in SECRETS.values())
