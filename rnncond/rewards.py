@@ -1,7 +1,8 @@
 """How good sentences are, as rewards of training: CIDEr-D, BLEU and GLEU of token ids, for a whole batch at once.
 
 A reward takes ``hypotheses`` (B, K, T), K sentences of each of B examples, and ``references`` (B, R, U). Both are
-words, EOS and then PAD, without BOS. A reference of PAD alone is none. It gives (B, K), 0 where an example has no reference.
+words, EOS and then PAD, without BOS; a reference of PAD alone is none. It gives (B, K), 0 where an example has no
+reference.
 
 EOS counts as a word, as is usual in self-critical training: without it a sentence that breaks off (``a man on a``) is
 rewarded like one that ends, and training learns to break off. Scores of finished work (``rnncond evaluate``) leave EOS
