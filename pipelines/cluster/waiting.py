@@ -42,7 +42,7 @@ class RoomWatch:
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
-        self.thread.join(1)  # what ends a verb, such as Ctrl-C, does not wait for an answer
+        self.thread.join(15)  # a call that is under way is let end before Ray is shut down
 
     def _watch(self) -> None:
         while not self.ended.wait(POLL_SECONDS):
