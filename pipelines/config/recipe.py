@@ -122,7 +122,7 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
     """The section of a recipe that sets the fields of a dataclass, but for those ``filled`` by the pipeline."""
     hints = typing.get_type_hints(config)
     optional = {field.name for field in dataclasses.fields(config) if field.default is not dataclasses.MISSING}
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if field.name in filled:
             continue
@@ -133,8 +133,9 @@ def section_of(config: type, filled: frozenset[str] = frozenset()) -> type[Secti
         config(**section.model_dump(), **dict.fromkeys(filled & hints.keys() - optional, 8))
         return section
 
-    validators = {"check": model_validator(mode="after")(check)}
-    return create_model(config.__name__, __base__=Section, __validators__=validators, **fields)
+    validators: dict[str, Any] = {"check": model_validator(mode="after")(check)}
+    section: type[Section] = create_model(config.__name__, __base__=Section, __validators__=validators, **fields)
+    return section
 
 
 def strictly(hint: Any) -> Any:
@@ -264,7 +265,7 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def load(source: str) -> tuple[dict, str]:
+def load(source: str) -> tuple[dict[str, Any], str]:
     """A recipe's values as its YAML has them, and what to call it in a message."""
     if is_file(source):
         values = read_yaml(source)

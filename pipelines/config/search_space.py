@@ -42,7 +42,11 @@ class Search:
         return self.recipe.training.early_stopping.metric
 
     def count(self) -> int:
-        return self.settings.trials or math.prod(len(dimension.values()) for dimension in self.settings.space.values())
+        return self.settings.trials or math.prod(len(values) for values in self.every_value().values())
+
+    def every_value(self) -> dict[str, list[Any]]:
+        """By key, for a grid, whose values have an end."""
+        return {key: dimension.values() or [] for key, dimension in self.settings.space.items()}
 
     def recipe_of(self, params: Params, out: str) -> Recipe:
         """The resolved recipe of a trial.
@@ -65,7 +69,7 @@ class Search:
         return {key: dimension.at(chance.random()) for key, dimension in self.settings.space.items()}
 
     def grid(self) -> list[Params]:
-        return list(combinations({key: dimension.values() for key, dimension in self.settings.space.items()}))
+        return list(combinations(self.every_value()))
 
     def beside(self, params: Params, chance: np.random.Generator) -> Params:
         """Values near ``params``, as a population explores them (Jaderberg et al. 2017, section 4)."""
@@ -135,7 +139,7 @@ def check(search: Search, where: str) -> None:
 def corners(search: Search) -> Iterator[Params]:
     extremes = {key: dimension.extremes() for key, dimension in search.settings.space.items()}
     if search.settings.algorithm == "grid":
-        extremes = {key: dimension.values() for key, dimension in search.settings.space.items()}
+        extremes = search.every_value()
     if math.prod(map(len, extremes.values())) <= CORNERS:
         return combinations(extremes)
     return ({key: value} for key, values in extremes.items() for value in values)

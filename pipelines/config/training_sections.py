@@ -15,21 +15,24 @@ from rnncond import objectives
 from rnncond.objectives import Baseline, DecayKind
 
 
-class Constant(Section):
-    """The same learning rate over the run."""
-
-    kind: Literal["constant"] = "constant"
+class WithWarmup(Section):
     warmup_steps: Whole = 0
     """The rate rises linearly from nothing over so many steps."""
 
 
-class Cosine(Constant):
+class Constant(WithWarmup):
+    """The same learning rate over the run."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(WithWarmup):
     """Half a cosine, to nothing at the last epoch (Loshchilov and Hutter 2017, equation 5)."""
 
     kind: Literal["cosine"]
 
 
-class Plateau(Constant):
+class Plateau(WithWarmup):
     """Lower whenever the validation loss has ceased to fall."""
 
     kind: Literal["plateau"]
@@ -38,7 +41,7 @@ class Plateau(Constant):
     factor: Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] = 0.5
 
 
-class GnmtDecay(Constant):
+class GnmtDecay(WithWarmup):
     """Constant, then halved again and again (Wu et al. 2016, section 8.3: from step 1,200,000 on, every 200,000)."""
 
     kind: Literal["gnmt"]
@@ -56,7 +59,7 @@ class InverseSqrt(Section):
     warmup_steps: Count = 4000
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Section]] = {
     "constant": Constant, "cosine": Cosine, "plateau": Plateau, "gnmt": GnmtDecay, "inverse_sqrt": InverseSqrt,
 }  # fmt: skip
 """By kind."""
@@ -71,7 +74,7 @@ class EarlyStopping(Section):
 
 
 class PairEarlyStopping(EarlyStopping):
-    metric: PairMetric = "BLEU"
+    metric: PairMetric = "BLEU"  # type: ignore[assignment]
 
 
 class CrossEntropy(Section):
@@ -127,7 +130,11 @@ class PairSelfCritical(SelfCritical):
     reward: Literal["GLEU", "BLEU"] = "GLEU"
 
 
-OBJECTIVES = {"cross_entropy": CrossEntropy, "scheduled_sampling": ScheduledSampling, "self_critical": SelfCritical}
+OBJECTIVES: dict[str, type[Section]] = {
+    "cross_entropy": CrossEntropy,
+    "scheduled_sampling": ScheduledSampling,
+    "self_critical": SelfCritical,
+}
 """By kind; translation's have the same keys."""
 
 

@@ -67,7 +67,9 @@ class Dimension(Section):
     @property
     def bounds(self) -> tuple[float, float]:
         """Of a range: the lowest value and the highest that a step reaches."""
-        low, high = self.uniform or self.log
+        ends = self.uniform or self.log
+        assert ends is not None, "choices have no bounds"
+        low, high = ends
         return (low, tidy(low + self.step * math.floor((high - low) / self.step + 1e-9))) if self.step else (low, high)
 
     def values(self) -> list[Scalar] | None:
@@ -96,7 +98,7 @@ class Dimension(Section):
 
     def settle(self, value: Scalar) -> Scalar:
         """The nearest value of a range; a choice as it is."""
-        if self.choices is not None:
+        if self.choices is not None or not isinstance(value, int | float):
             return value
         low, high = self.bounds
         value = min(max(value, low), high)
@@ -109,12 +111,16 @@ class Dimension(Section):
         """A neighbour of ``value``: ``factor`` times it, at least a step away, or the next choice up or down."""
         values = self.values()
         if values and value in values:
-            moved = self.settle(value * factor) if self.choices is None else value
+            moved = self.times(value, factor) if self.choices is None else value
             if moved != value:
                 return moved
             place = values.index(value) + (1 if factor > 1 else -1)
             return values[min(max(place, 0), len(values) - 1)]
-        return self.settle(value * factor)
+        return self.times(value, factor)
+
+    def times(self, value: Scalar, factor: float) -> Scalar:
+        """A number of a range, ``factor`` times as large."""
+        return self.settle(value * factor) if isinstance(value, int | float) else value
 
 
 def tidy(value: float) -> float:
@@ -211,7 +217,7 @@ class Tune(Section):
             return self
         if self.asha:
             raise ValueError("asha gives up trials and pbt replaces them: set asha to null, or take another algorithm")
-        if self.trials < 2:
+        if (self.trials or 0) < 2:
             raise ValueError("trials is 1, but a population has at least 2")
         if self.concurrent is not None:
             raise ValueError("concurrent: a population trains in turns where the cluster holds fewer; leave it out")

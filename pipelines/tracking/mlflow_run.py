@@ -35,6 +35,7 @@ from pipelines.tracking.packaging import log_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 STEP_SECONDS = 5
 """Between two points of the curves over steps."""
@@ -82,7 +83,8 @@ class Tracking:
         self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.tags |= {KEY: key} if key else {}
         self.uri = uri_of(recipe)
-        self.behind, self.sent, self.logged_steps, self.monitor = False, 0.0, 0, None
+        self.behind, self.sent, self.logged_steps = False, 0.0, 0
+        self.monitor: SystemMetricsMonitor | None = None
         self.run_id = ""
         try:
             reach(self.uri, lambda: self.connect(name, run_id))
@@ -95,16 +97,13 @@ class Tracking:
         from mlflow.entities import Param
 
         self.client = open_client(self.uri)
-        name_of_experiment = self.recipe.tracking.experiment
-        experiment = self.client.get_experiment_by_name(name_of_experiment)
-        number: str = (
-            experiment.experiment_id
-            if experiment
-            else make_or_get(
-                lambda: self.client.create_experiment(name_of_experiment),
-                lambda: self.client.get_experiment_by_name(name_of_experiment).experiment_id,
-            )
-        )
+        title = self.recipe.tracking.experiment
+        if self.client.get_experiment_by_name(title) is None:
+            make_or_get(lambda: self.client.create_experiment(title), lambda: title)
+        experiment = self.client.get_experiment_by_name(title)
+        if experiment is None:
+            raise FileNotFoundError(f"the experiment {title!r} was deleted while it was looked for")
+        number: str = experiment.experiment_id
         run = self.known(run_id, number) or self.client.create_run(number, run_name=name, tags=self.tags)
         self.run_id, self.logged = run.info.run_id, int(run.data.metrics.get("epoch", 0))
         steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
@@ -138,14 +137,15 @@ class Tracking:
             Fault: MLflow does not take it.
         """
         with needed(self.uri):
-            if self.client.get_run(self.run_id).inputs.dataset_inputs:
+            inputs = self.client.get_run(self.run_id).inputs
+            if inputs and inputs.dataset_inputs:
                 return
-        inputs = inputs_of(self.recipe.data.model_dump(), task.features)
+        datasets = inputs_of(self.recipe.data.model_dump(), task.features)
         with needed(self.uri):
             self.client.log_text(self.run_id, task.vocabulary, "vocabulary.json")
             if task.source_vocabulary:
                 self.client.log_text(self.run_id, task.source_vocabulary, "source_vocabulary.json")
-            self.client.log_inputs(self.run_id, inputs)
+            self.client.log_inputs(self.run_id, datasets)
 
     def log(self, lines: list[dict[str, Any]]) -> bool:
         """Bring MLflow up to ``lines``, all epochs so far: is it? Trouble is told once and does not end the run."""
@@ -196,10 +196,10 @@ class Tracking:
                 raise ConnectionError("it takes no metrics")
             self.client.log_artifact(self.run_id, str(out / "samples.jsonl"))
             tracking = self.recipe.tracking
-            given = {"weights": tracking.backbone_weights, "allowed_uris": tracking.allowed_uris}
-            logged_id = log_model(self.client, self.run_id, out / "best", **given)
+            weights, uris = tracking.backbone_weights, tracking.allowed_uris
+            logged_id = log_model(self.client, self.run_id, out / "best", weights=weights, allowed_uris=uris)
             if (out / "averaged").is_dir():
-                log_model(self.client, self.run_id, out / "averaged", "averaged", **given)
+                log_model(self.client, self.run_id, out / "averaged", "averaged", weights, uris)
             if self.recipe.tracking.registered_model:
                 self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
 
@@ -218,7 +218,7 @@ class Tracking:
         better = True if present is None else registry.beats(tags, present.tags, metric)
         if better:
             registry.set_champion(self.client, version)
-        elif better is None:
+        elif better is None and present is not None:
             tell(
                 f"{name} version {version.version} is registered; whether it beats the champion, version "
                 f"{present.version}, is not known, for that was judged by other data. `rnncond promote --data` tells."
@@ -230,13 +230,15 @@ class Tracking:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             try:
-                self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
-                self.monitor.start()
+                self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+                    self.run_id, resume_logging=True, tracking_uri=self.uri
+                )
+                self.monitor.start()  # type: ignore[no-untyped-call]
             except Exception as error:  # no run ends for want of these curves
                 tell(f"The machine is not watched: {first_line(error)}.")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # SystemExit is what Ray makes of SIGTERM.
         killed = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
         status = "FINISHED" if kind is None else "KILLED" if killed else "FAILED"

@@ -50,7 +50,7 @@ def run(
                 state.news[stage.name] = "up to date"
                 continue
             tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
-            if stage.command.uses_ray:
+            if stage.command and stage.command.uses_ray:
                 stack.enter_context(connect(address))  # once it runs, it is kept for those to come
             perform(stage, state, names[number:])
     return state.outcome(plan.stages)
@@ -104,10 +104,12 @@ def call(stage: Stage, ours: bool) -> Outcome:
     Args:
         ours: what OUT has is of an earlier time of this stage, and may be thrown away.
     """
+    assert stage.command is not None, "a stage without a command is refused when the file is read"
     try:
-        return stage.command.call(stage.words)
+        outcome: Outcome = stage.command.call(stage.words)
     except OtherRun:
         if not ours:
             raise
         tell("It was begun with other data or another recipe, and begins again.")
-        return stage.command.call(["--restart", *stage.words])
+        outcome = stage.command.call(["--restart", *stage.words])
+    return outcome
