@@ -198,7 +198,9 @@ class ContextCell(nn.Module):
 
 def products(layers: list[nn.Linear], shape: torch.Size) -> StepProducts:
     """The outputs of ``layers``, side by side, for one input (N, I) at each of the N x T steps of ``shape``."""
-    biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+    biases: list[Tensor] = [
+        layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
+    ]
     weights: list[Tensor] = [layer.weight for layer in layers]
     return StepProducts(torch.cat(weights), torch.cat(biases).expand(*shape, -1))
 

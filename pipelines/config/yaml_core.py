@@ -113,7 +113,7 @@ class _Loader(yaml.SafeLoader):
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
         if kind is not yaml.ScalarNode or not implicit[0]:
-            return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+            return super().resolve(kind, value, implicit)
         if value == "<<":  # not of YAML 1.2, but what people who share parts of a file write
             return f"{YAML}merge"
         return f"{YAML}null" if value in NULLS else WRITTEN
@@ -155,7 +155,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that either version of YAML would take for something else."""
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
-        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        tag = super().resolve(kind, value, implicit)
         plain = kind is yaml.ScalarNode and implicit[0] and tag == f"{YAML}str"
         return _tag_of(value) if plain else tag
 

@@ -165,7 +165,7 @@ def is_away(error: BaseException) -> bool:
         if isinstance(link, TimeoutError | ConnectionError | NoConnection | RetryError | Timeout):
             return True
         if isinstance(link, RestException):
-            status: int = link.get_http_status_code()  # type: ignore[no-untyped-call]
+            status: int = link.get_http_status_code()
             return status >= 500 or status == 429
         if re.search(r"\b(code|many) (429|5\d\d)", str(link)):  # answers that are not MLflow's own, as of a proxy
             return True

@@ -230,10 +230,8 @@ class Tracking:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             try:
-                self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                    self.run_id, resume_logging=True, tracking_uri=self.uri
-                )
-                self.monitor.start()  # type: ignore[no-untyped-call]
+                self.monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+                self.monitor.start()
             except Exception as error:  # no run ends for want of these curves
                 tell(f"The machine is not watched: {first_line(error)}.")
         return self
