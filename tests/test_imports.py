@@ -81,12 +81,6 @@ WITHOUT_TESTS: set[str] = {
     "pipelines.tracking.lineage",
     "pipelines.tracking.registry",
     "pipelines.tracking.served_model",
-    "rnncond.decoders",
-    "rnncond.search.backpointers",
-    "rnncond.search.constraints",
-    "rnncond.search.ensemble",
-    "rnncond.search.options",
-    "rnncond.search.scoring",
 }
 WITHOUT_MODULES: set[str] = {
     "pipelines/files/test_gs.py",
