@@ -189,7 +189,7 @@ def test_a_signal_ends_with_a_message_and_its_code(arguments, number, code, mess
     assert "Traceback" not in told
     assert json.loads(said) == {"error": message}
     if arguments[0] == "run":
-        assert json.loads((tmp_path / "pipeline.json").read_text())["first"]["status"] == "stopped"
+        assert json.loads((tmp_path / "pipeline.json").read_text())["stages"]["first"]["status"] == "stopped"
 
 
 HELP = """
