@@ -1,8 +1,8 @@
 """How large is the house, and how many files does one call of a verb enter? For any checkout of the project.
 
     python benchmarks/house.py                        this checkout: modules, lines, import chain, names
-    python benchmarks/house.py /tmp/before            another one
-    python benchmarks/house.py /tmp/before --calls    also runs train, caption and translate, and traces the driver
+    python benchmarks/house.py ../before              another one
+    python benchmarks/house.py ../before --calls      also runs train, caption and translate, and traces the driver
 
 The deepest import chain is the longest way from a module down to one that imports nothing of the project, counted in
 modules; imports within functions count. A name that is defined twice is a function or class at the
