@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
             state = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its own message advises to load the file nonetheless
+        raise UserError(f"{expected}: it is damaged, or holds more than tensors; expected tensors only") from error
     except (Exception, SystemExit) as error:  # whatever the parsers of foreign bytes meet
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(f"{expected}: {reason}") from error

@@ -171,7 +171,7 @@ def test_all_mistakes_are_told_at_once():
         ("training.learning_rate=nan", "training.learning_rate: found"),
         ("training.schedule.kind.x=1", "kind is a value, not a section"),
         ("search.samples=3", "search.samples: no such key"),
-        ("training.schedule.patience=2", "training.schedule.patience: no such key; there are kind, warmup_steps."),
+        ("training.schedule.patience=2", "training.schedule.patience: no such key; there are warmup_steps, kind."),
         ("training.schedule.kind=gnm", "Did you mean 'gnmt'"),
         ("training.schedule.kind=gnmt", "training.schedule.decay_every: missing"),
         ("training.schedule={kind: inverse_sqrt, warmup_steps: 0}", "warmup_steps: found 0, expected"),
