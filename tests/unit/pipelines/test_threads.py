@@ -65,6 +65,7 @@ def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
         started.wait(60)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist's processes ignore it
     signal.siginterrupt(signal.SIGINT, False)  # a wait is restarted, as some libraries have it
     timer = threading.Thread(target=press)
     timer.start()
@@ -73,6 +74,6 @@ def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
             interruptible(work)
         assert not ended.is_set(), "it waited for the end of the work"
     finally:
-        signal.siginterrupt(signal.SIGINT, True)
+        signal.signal(signal.SIGINT, before)
         never.set()
         timer.join()

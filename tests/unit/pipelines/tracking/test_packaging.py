@@ -13,7 +13,7 @@ from pipelines.tracking.registry import ALLOWED_URIS
 from tests.worlds.captioner import BACKBONE, model_reading, weights_file
 from tests.worlds.translator import make_translator
 
-SUFFIXES = {"", ".py", ".yaml", ".txt", ".json", ".safetensors", ".html", ".css", ".js", ".md"}
+SUFFIXES = {".typed", "", ".py", ".yaml", ".txt", ".json", ".safetensors", ".html", ".css", ".js", ".md"}
 
 
 def test_what_is_logged_needs_no_pickle_and_says_what_it_takes(tmp_path):
