@@ -163,14 +163,24 @@ def refuse_if_nobody_answers(address: str) -> None:
 
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Keep this process's own way to end at SIGTERM. Ray's would end it with exit code 1 and no word, or print a stack
-    of C++."""
+    """Keep this process's own way to end at SIGTERM. Ray's, which ``ray.init`` sets at its beginning, would end it with
+    exit code 15 or 1 and no word, or print a stack of C++."""
     own = signal.getsignal(signal.SIGTERM)
+    ours = callable(own) and threading.current_thread() is threading.main_thread()
+    ended = None
     try:
         yield
+    except SystemExit as error:
+        if not ours:
+            raise
+        ended = error
     finally:
-        if callable(own) and threading.current_thread() is threading.main_thread():
+        if ours:
             signal.signal(signal.SIGTERM, own)
+    if ended:
+        # SIGTERM came while Ray's way stood: it arrives again, at ours.
+        signal.raise_signal(signal.SIGTERM)
+        raise ended
 
 
 @contextmanager

@@ -53,5 +53,14 @@ def test_a_batch_verb(number, code, message, tmp_path, monkeypatch, make_photos)
     monkeypatch.chdir(tmp_path)
     words = ("features", str(make_photos(400)), "--store", "store", "--backbone", "torchvision/squeezenet1_0")
     running = begin(*words, "--weights", "random", "--rows-per-part", "8")
-    await_(lambda: [*Path("store").rglob("*.parquet")], lambda: running.poll() is None)
+    await_(lambda: [*Path("store").rglob("parts/*.parquet")], lambda: running.poll() is None)
     check_end(running, number, code, message)
+
+
+def test_a_batch_verb_while_ray_starts(tmp_path, monkeypatch, make_photos):
+    """The ledger's first file is written before Ray has started."""
+    monkeypatch.chdir(tmp_path)
+    words = ("features", str(make_photos(8)), "--store", "store", "--backbone", "torchvision/squeezenet1_0")
+    running = begin(*words, "--weights", "random")
+    await_(lambda: [*Path("store").rglob("base.parquet")], lambda: running.poll() is None)
+    check_end(running, signal.SIGTERM, 143, TERMINATED)

@@ -1,4 +1,6 @@
 import os
+import signal
+import sys
 
 import pytest
 
@@ -114,3 +116,22 @@ def test_workers_search_this_project_first_and_no_current_folder():
     config = connection.job_config()
     config._py_driver_sys_path.extend(["/current", "/script"])  # as ray.init does
     assert config._py_driver_sys_path == [os.path.dirname(os.path.dirname(pipelines.__file__))]
+
+
+def test_sigterm_while_ray_starts_ends_as_it_does_later():
+    """``ray.init`` sets a handler of its own at its beginning, which exits with the signal's number."""
+
+    class Ended(BaseException):
+        pass
+
+    def own(number, frame):
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with pytest.raises(Ended), connection.sigterm_kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
