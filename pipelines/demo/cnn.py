@@ -32,8 +32,8 @@ BACKBONE = "timm/test_byobnet"
 GROUPS = (2, 3, 4)
 """Groups a picture: fuller than in the world, since every group is a label."""
 
-FIELDS = {"count": (0, *COUNTS), "size": tuple(SIZES), "colour": tuple(COLOURS), "shape": SHAPES}
-"""Count 0 is a place without a group; there the others have no label."""
+FIELDS = {"number": (0, *COUNTS), "size": tuple(SIZES), "colour": tuple(COLOURS), "shape": SHAPES}
+"""Number 0 is a place without a group; there the others have no label."""
 NO_LABEL = -100
 
 CELLS = {
@@ -51,6 +51,7 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
         Share of 200 fresh pictures of which every attribute of every place is told right.
     """
     network = backbones.load(BACKBONE, "random")
+    assert isinstance(network, Backbone), "timm has no detectors"
     heads = Heads(network.shapes["grid"][-1])
     inputs, labels = draw_all(network, f"{seed}/cnn", pictures)
     with torch.random.fork_rng(devices=[]):
@@ -62,7 +63,9 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
     return accuracy(network, heads, *draw_all(network, f"{seed}/cnn-check", 200))
 
 
-def fit(network: Backbone, heads: Heads, inputs: Tensor, labels: Tensor, epochs: int, batch: int, rate=4e-3) -> None:
+def fit(
+    network: Backbone, heads: Heads, inputs: Tensor, labels: Tensor, epochs: int, batch: int, rate: float = 4e-3
+) -> None:
     trunk = network.trunk.train().requires_grad_(True)
     parameters = [*trunk.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.02)

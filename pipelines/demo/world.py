@@ -20,7 +20,7 @@ import math
 import random
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     """Equal shapes that stand together. A field that a caption does not name is 0 or empty."""
 
     position: str = ""
-    count: int = 0
+    number: int = 0
     size: str = ""
     colour: str = ""
     shape: str = ""
@@ -111,11 +111,11 @@ def background(rng: random.Random) -> Image.Image:
 def centres(group: Group, radius: float, rng: random.Random) -> list[tuple[float, float]]:
     """Where the shapes of a group stand: apart from one another, around the group's place."""
     x, y = POSITIONS[group.position]
-    if group.count == 1:
+    if group.number == 1:
         return [(x + rng.uniform(-7, 7), y + rng.uniform(-7, 7))]
-    nearest = 1.25 * radius / math.sin(math.pi / group.count) + 1
+    nearest = 1.25 * radius / math.sin(math.pi / group.number) + 1
     ring, turn = max(nearest, rng.uniform(nearest, 17)), rng.uniform(0, math.tau)
-    angles = [turn + math.tau * place / group.count for place in range(group.count)]
+    angles = [turn + math.tau * place / group.number for place in range(group.number)]
     return [(x + ring * math.cos(angle), y + ring * math.sin(angle)) for angle in angles]
 
 
@@ -162,21 +162,21 @@ SYNONYMS = {"large": ("large", "big"), "small": ("small", "little")}
 
 def english(group: Group, size: str) -> str:
     """ "two large red stars"; ``size`` is the word for the size."""
-    if group.count == 1:
+    if group.number == 1:
         return f"a {size} {group.colour} {group.shape}"
-    return f"{ENGLISH_NUMBERS[group.count]} {size} {group.colour} {group.shape}s"
+    return f"{ENGLISH_NUMBERS[group.number]} {size} {group.colour} {group.shape}s"
 
 
 def german(group: Group, case: str) -> str:
     """ "zwei große rote Sterne", declined for ``case``."""
     singular, plural, gender = GERMAN_SHAPES[group.shape]
-    ending = ENDINGS[case][gender if group.count == 1 else "plural"]
+    ending = ENDINGS[case][gender if group.number == 1 else "plural"]
     size, colour = GERMAN_STEMS[group.size] + ending, GERMAN_STEMS[group.colour] + ending
-    if group.count == 1:
+    if group.number == 1:
         return f"{ARTICLES[case][gender]} {size} {colour} {singular}"
     if case == "dative" and not plural.endswith("n"):
         plural += "n"
-    return f"{GERMAN_NUMBERS[group.count]} {size} {colour} {plural}"
+    return f"{GERMAN_NUMBERS[group.number]} {size} {colour} {plural}"
 
 
 ENGLISH = ("{}.", "The picture shows {}.", "You can see {}.", "A picture of {}.", "{}.")
@@ -199,13 +199,14 @@ def caption_pair(scene: Scene, template: int, rng: random.Random) -> tuple[str, 
         here, dort = f"in the {group.position}", GERMAN_PLACES[group.position]
         words, worte = english(group, rng.choice(SYNONYMS[group.size])), german(group, CASES[template])
         if template == PLACE_FIRST:
-            first.append(f"{here} there {'is' if group.count == 1 else 'are'} {words}")
-            second.append(f"{dort} {'ist' if group.count == 1 else 'sind'} {worte}")
+            first.append(f"{here} there {'is' if group.number == 1 else 'are'} {words}")
+            second.append(f"{dort} {'ist' if group.number == 1 else 'sind'} {worte}")
         else:
             first.append(f"{words} {here}")
             second.append(f"{worte} {dort}")
     pair = ENGLISH[template].format(listed(first, "and")), GERMAN[template].format(listed(second, "und"))
-    return tuple(sentence[0].upper() + sentence[1:] for sentence in pair)
+    english_sentence, german_sentence = (sentence[0].upper() + sentence[1:] for sentence in pair)
+    return english_sentence, german_sentence
 
 
 def listed(items: list[str], conjunction: str) -> str:
@@ -217,10 +218,10 @@ def listed(items: list[str], conjunction: str) -> str:
 
 def lexicon() -> dict[str, tuple[str, str | int]]:
     """Every word or phrase of either language that names an attribute, as (field, value), in lower case."""
-    words: dict[str, tuple[str, str | int]] = {"a": ("count", 1), "one": ("count", 1)}
-    words |= {word: ("count", 1) for articles in ARTICLES.values() for word in articles.values()}
+    words: dict[str, tuple[str, str | int]] = {"a": ("number", 1), "one": ("number", 1)}
+    words |= {word: ("number", 1) for articles in ARTICLES.values() for word in articles.values()}
     words |= {
-        word: ("count", count) for numbers in (ENGLISH_NUMBERS, GERMAN_NUMBERS) for count, word in numbers.items()
+        word: ("number", count) for numbers in (ENGLISH_NUMBERS, GERMAN_NUMBERS) for count, word in numbers.items()
     }
     words |= {word: ("size", size) for size, synonyms in SYNONYMS.items() for word in synonyms}
     words |= {colour: ("colour", colour) for colour in COLOURS}
@@ -247,7 +248,8 @@ def attributes(caption: str) -> Scene:
     A group is complete when its five attributes are named; one that is named twice before that begins the next group
     and leaves the last one incomplete, which equals no group of a scene.
     """
-    groups, current = [], {}
+    groups: list[Group] = []
+    current: dict[str, Any] = {}
     for match in WORDS.finditer(NO_COUNT.sub("", caption.lower())):
         field, value = LEXICON[match.group()]
         if field in current:
@@ -266,11 +268,11 @@ def attributes(caption: str) -> Scene:
 # The folder
 
 
-def make(out: Path, sizes: dict[str, int], seed: int = 0) -> dict:
+def make(out: Path, sizes: dict[str, int], seed: int = 0) -> dict[str, Any]:
     """Write a world of ``sizes`` pictures per split to ``out`` and return its world.json, written last."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "text").mkdir(exist_ok=True)
-    rows: dict[str, list[dict]] = {"en": [], "de": []}
+    rows: dict[str, list[dict[str, Any]]] = {"en": [], "de": []}
     scenes = {}
     for split, size in sizes.items():
         for number in range(size):
@@ -293,5 +295,5 @@ def make(out: Path, sizes: dict[str, int], seed: int = 0) -> dict:
     return about
 
 
-def write_captions(path: Path, rows: list[dict]) -> None:
+def write_captions(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")

@@ -111,7 +111,7 @@ def run(
     summary = RunSummary()
     with dataset.begin(takeover=options.takeover) as term:
         pending = Pending(dataset.snapshot(), summary, options.retry_failed, options.redo_changed)
-        inputs = chain(pending.chunks(chunks), pending.changed_units())
+        inputs: Iterator[pa.Table | Unit] = chain(pending.chunks(chunks), pending.changed_units())
         first = next(inputs, None)
         if first is None:
             return summary
@@ -126,7 +126,9 @@ def run(
             del known  # the feed alone holds what is not done yet
             meter = BatchMeter(dataset.kind, dataset.store.files.shown)
             with Feed(inputs, rows) as feed, progress:
-                attempts = ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
+                attempts: Any = (
+                    ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
+                )
                 parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
                 with RoomWatch(found, plan, partial(has_workers, attempts)):
@@ -181,7 +183,7 @@ def choose_rows(row_bytes: int, count: int, workers: int) -> int:
     return max(min(PART_BYTES // max(row_bytes, 1), MAX_ROWS, fair), MIN_ROWS)
 
 
-def stream(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+def stream(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
     """Units through actors, made of ``parts``; of each its ``REPORT``, in the order in which they are finished. Some
     come twice, where the task that hands them out has died.
 
@@ -206,7 +208,7 @@ def stream(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[
     )
 
 
-def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+def stream_once(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
     summaries = feed.dataset().map_batches(
         Actor,
         fn_constructor_args=parts,
@@ -216,6 +218,7 @@ def stream_once(feed: Feed, parts: tuple, plan: Plan, workers: int) -> Iterator[
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
     )
+    batch: pa.Table
     for batch in summaries.iter_batches(batch_size=None, batch_format="pyarrow"):
         for report in batch.to_pylist():
             if report["error"]:
@@ -283,13 +286,15 @@ class Actor:
         if unit.replaces is None:
             return self.handle.commit(name, rows, failures)
         rows = self.handle.schema.empty_table() if rows is None else rows
-        return self.handle.commit(name, *self.with_others(unit, rows, failures, deferred), [unit.replaces.name])
+        return self.handle.commit(
+            name, *self.with_others(unit, unit.replaces, rows, failures, deferred), [unit.replaces.name]
+        )
 
     def with_others(
-        self, unit: Unit, rows: pa.Table, failures: pa.Table, deferred: pa.ChunkedArray
+        self, unit: Unit, replaced: Part, rows: pa.Table, failures: pa.Table, deferred: pa.ChunkedArray
     ) -> tuple[pa.Table, pa.Table]:
-        """With what the part that is replaced has of other inputs, and of those that are deferred."""
-        old = self.handle.snapshot([unit.replaces])
+        """Rows and failures, with what the part ``replaced`` has of other inputs, and of those that are deferred."""
+        old = self.handle.snapshot([replaced])
         others = pa.Table.from_batches(old.scan(), old.schema)
         others = others.filter(
             pc.or_(

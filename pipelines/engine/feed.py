@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -115,7 +116,8 @@ class Feed:
                 return
             if not isinstance(error, RayActorError):  # of the queue, after which all begins anew
                 self.error = error
-            ray.kill(self.queue.actor)  # which the read task would wait for
+            actor: Any = self.queue.actor
+            ray.kill(actor)  # which the read task would wait for
 
     def _hand_out(self) -> None:
         for item in chain(list(dict.fromkeys(self._left.values())), self._new):

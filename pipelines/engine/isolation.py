@@ -45,13 +45,13 @@ class Attempt(NamedTuple):
     """At a unit.
 
     Attributes:
-        count: from 1.
+        ordinal: from 1.
         careful: whether the inputs are to be done one by one.
         died_at: what was under way when the last one died; "" if unknown.
         lost: inputs to leave out.
     """
 
-    count: int
+    ordinal: int
     careful: bool
     died_at: str
     lost: list[str]
@@ -104,7 +104,7 @@ def compute(worker: Worker, attempts: Any, number: int, inputs: pa.Table) -> tup
     """
     attempt: Attempt = ray.get(attempts.begin.remote(number))
     first = inputs[0][0].as_py()
-    if attempt.count > MOST:
+    if attempt.ordinal > MOST:
         at = attempt.died_at or f"one of the {inputs.num_rows:,} inputs from {first} on"
         raise UserError(
             f"The process that does {at} has died {MOST} times, at one input after the other. Is there too little "

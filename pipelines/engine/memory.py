@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Protocol, Self, TypeVar
 
 import torch
 
-Batch = TypeVar("Batch", bound=Sequence)
+
+class Sliceable(Protocol):
+    """A list or an array: its slices are of its own type."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Self: ...
+
+
+Batch = TypeVar("Batch", bound=Sliceable)
 Result = TypeVar("Result")
 
 SIGNS = (

@@ -15,8 +15,18 @@ from pipelines.console import tell
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import score, shuffled_cider
 from pipelines.evaluation.hypotheses import read_hypotheses
-from pipelines.evaluation.output import Evaluation
-from pipelines.evaluation.results import CAPTIONS, Results, Row, about_output, failures_of, ids_of, open_output, rounded
+from pipelines.evaluation.results import (
+    CAPTIONS,
+    Evaluation,
+    Results,
+    Row,
+    RowAttention,
+    about_output,
+    failures_of,
+    ids_of,
+    open_output,
+    rounded,
+)
 from pipelines.features.columns import of_column
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
@@ -47,6 +57,8 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     store, data = store or trained_on.get("store"), data or trained_on.get("captions")
     if not store or not data:
         raise UserError(f"The model {model} does not say what it was trained with; say --store and --data.")
+    if trained.features is None:
+        raise UserError(f"The model {model} reads text; only one that describes pictures has captions to score.")
     source = FromStore.open(store, trained.features)
     matches = match_captions(of_split(read_captions(data), split, data), ids_of(source.snapshot))
     options = search_options(trained, beam=beam, nbest=min(3, beam))
@@ -87,7 +99,7 @@ def caption_images(
         table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", *source.columns])
         captions = captioner(of_column(table[source.output]), boxes_of(table))
         for image, caption in zip(table.select(["image_id", "uri"]).to_pylist(), captions, strict=True):
-            yield image["image_id"], caption and as_row(image | caption, source.shape[:-1])
+            yield image["image_id"], as_row(image | caption, source.shape[:-1]) if caption else None
 
 
 def from_output(out: str, data: str | None, split: str, fingerprint: str | None) -> Results:
@@ -107,7 +119,7 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         CAPTIONS,
         [with_references(row, example) for row, example in zip(rows, matches, strict=True)],
         [f"{name}: {failures.get(name, f'no caption in {out}')}" for name in matches.without_image],
-        about_output(dataset.recipe) | {"data": data, "split": split, "captions": out},
+        {**about_output(dataset.recipe), "data": data, "split": split, "captions": out},
         lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
     )
 
@@ -147,7 +159,7 @@ def from_file(hypotheses: str, data: str | None, split: str | None, partial: boo
             raise UserError(f"{reason} To score the others alone, say --partial.")
         tell(f"{reason} They are not scored.")
     rows = [with_references({"image_id": e.image_id, "caption": captions[e.image_id]}, e) for e in matches]
-    about: dict[str, Any] = {"hypotheses": hypotheses, "data": data, "split": split}
+    about: Evaluation = {"hypotheses": hypotheses, "data": data, "split": split}
     if partial:
         about["not_scored"] = {
             "references_without_caption": len(matches.without_image),
@@ -213,12 +225,17 @@ def as_row(values: Mapping[str, Any], grid: Sequence[int]) -> Row:
     Args:
         grid: (rows, columns), else anything of another length.
     """
-    row: Row = {name: values[name] for name in ("image_id", "uri", "caption", "log_prob")}
-    row["others"] = [other["caption"] for other in values["nbest"][1:]]
+    row = Row(
+        image_id=values["image_id"],
+        uri=values["uri"],
+        caption=values["caption"],
+        log_prob=values["log_prob"],
+        others=[other["caption"] for other in values["nbest"][1:]],
+    )
     if values.get("attention") is None:
         return row
     if values.get("boxes") is not None:
-        place = {"boxes": np.asarray(values["boxes"], np.float64).round(1).tolist()}
+        place: RowAttention = {"boxes": np.asarray(values["boxes"], np.float64).round(1).tolist()}
     elif len(grid) == 2:
         place = {"rows": grid[0], "columns": grid[1]}
     else:

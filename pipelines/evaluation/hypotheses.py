@@ -35,7 +35,7 @@ def entries_of(path: str, text: str) -> Iterator[tuple[str, str, str]]:
     """Place, image id and caption of every entry."""
     if text.lstrip().startswith("["):
         try:
-            entries = [(f"entry {n}", entry) for n, entry in enumerate(from_json(text), 1)]
+            entries: list[tuple[str, Any]] = [(f"entry {n}", entry) for n, entry in enumerate(from_json(text), 1)]
         except ValueError as error:
             raise UserError(f"{path} cannot be read as JSON: {error}. {EXPECTED}") from None
         captions = parse_each(path, entries, from_object, EXPECTED)

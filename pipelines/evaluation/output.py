@@ -5,61 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.results import CAPTIONS, Kind, Results, Row
+from pipelines.evaluation.results import CAPTIONS, Evaluation, Kind, Results, Row
 from pipelines.files.atomic import replacing, write_whole
 from pipelines.inputs.entries import SHOWN
 
 SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
 ATTENDED = 60
 """Images, or sentences, whose attention is kept: the best, middle and worst, as a report shows them."""
-
-
-class Evaluation(TypedDict, total=False):
-    """The keys of evaluation.json, which are there where they are known; version 0.1.0 wrote ``tokeniser``.
-
-    What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
-    ``references``, ``translations`` of translations, or ``hypotheses``. How: ``tokenizer``, ``lowercase``,
-    ``signatures``, ``comparability``. ``scores`` are of the whole set; ``without_brevity_penalty`` has BLEU before it
-    is multiplied by ``brevity_penalty``.
-    """
-
-    kind: str
-    model: dict[str, str]
-    search: dict[str, Any]
-    features: dict[str, Any]
-    data: str
-    split: str | None
-    captions: str
-    translations: str
-    hypotheses: str
-    source: str
-    references: list[str]
-    corpus: str
-    max_source_length: int
-    too_long: str
-    unk_replace: bool
-    images: int
-    sentences: int
-    cut: int
-    missing: list[str]
-    not_scored: dict[str, int]
-    scores: dict[str, float]
-    brevity_penalty: float
-    without_brevity_penalty: dict[str, float]
-    bleu: str
-    signatures: dict[str, str]
-    tokenizer: str
-    tokeniser: str
-    lowercase: bool
-    comparability: str
-    left_out: dict[str, str]
-    shuffled: dict[str, float | None]
 
 
 def write(out: Path, evaluation: Evaluation, results: Results) -> None:
@@ -70,10 +28,10 @@ def write(out: Path, evaluation: Evaluation, results: Results) -> None:
     """
     if results.attend is not None:
         kind = results.kind
-        shown = {row[kind.id_key]: row for rows in choose(results.rows, ATTENDED, kind).values() for row in rows}
+        shown = {kind.id_of(row): row for rows in choose(results.rows, ATTENDED, kind).values() for row in rows}
         for row in results.attend(list(shown)):
             if "attention" in row:
-                shown[row[kind.id_key]]["attention"] = row["attention"]
+                shown[kind.id_of(row)]["attention"] = row["attention"]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / ROWS) as fresh, open(fresh, "w", encoding="utf-8") as file:
@@ -89,7 +47,8 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     Args:
         written: evaluation.json; None where nothing was.
     """
-    summary: dict[str, Any] = {kind.unit: evaluation[kind.unit], **evaluation["scores"]}
+    count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
+    summary: dict[str, Any] = {kind.unit: count, **evaluation["scores"]}
     # BLEU's own, of captions up to four words.
     name, bleu = list(evaluation["without_brevity_penalty"].items())[-1]
     summary["brevity penalty"] = f"{evaluation['brevity_penalty']:.3f} in BLEU; without it {name} is {bleu:.4g}"
@@ -120,7 +79,7 @@ def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, 
     if not all_scored(rows, kind.ranked_by):
         places = np.linspace(0, len(rows) - 1, count).round().astype(int)
         return {"Examples": [rows[place] for place in places]}
-    ranked = sorted(rows, key=lambda row: (-row["scores"][kind.ranked_by], row[kind.id_key]))
+    ranked = sorted(rows, key=lambda row: (-row["scores"][kind.ranked_by], kind.id_of(row)))
     end = count // 3
     between = ranked[end : len(ranked) - end]
     start = (len(between) - (count - 2 * end)) // 2

@@ -50,6 +50,48 @@ class Row(TypedDict, total=False):
     attention: RowAttention
 
 
+class Evaluation(TypedDict, total=False):
+    """The keys of evaluation.json, which are there where they are known; version 0.1.0 wrote ``tokeniser``.
+
+    What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
+    ``references``, ``translations`` of translations, or ``hypotheses``. How: ``tokenizer``, ``lowercase``,
+    ``signatures``, ``comparability``. ``scores`` are of the whole set; ``without_brevity_penalty`` has BLEU before it
+    is multiplied by ``brevity_penalty``.
+    """
+
+    kind: str
+    model: dict[str, str]
+    search: dict[str, Any]
+    features: dict[str, Any]
+    data: str
+    split: str | None
+    captions: str
+    translations: str
+    hypotheses: str
+    source: str
+    references: list[str]
+    corpus: str
+    max_source_length: int
+    too_long: str
+    unk_replace: bool
+    images: int
+    sentences: int
+    cut: int
+    missing: list[str]
+    not_scored: dict[str, int]
+    scores: dict[str, float]
+    brevity_penalty: float
+    without_brevity_penalty: dict[str, float]
+    bleu: str
+    signatures: dict[str, str]
+    tokenizer: str
+    tokeniser: str
+    lowercase: bool
+    comparability: str
+    left_out: dict[str, str]
+    shuffled: dict[str, float | None]
+
+
 class Kind(NamedTuple):
     """``name`` of the sets that ``verb`` writes, the keys of a row's id and text, what is counted, and the score that
     rows are ranked by."""
@@ -60,6 +102,9 @@ class Kind(NamedTuple):
     text_key: str
     unit: str
     ranked_by: str
+
+    def id_of(self, row: Mapping[str, Any]) -> str:
+        return str(row[self.id_key])
 
 
 CAPTIONS = Kind("captions", "caption", "image_id", "caption", "images", "CIDEr")
@@ -83,7 +128,7 @@ class Results:
     kind: Kind
     rows: list[Row]
     missing: list[str] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Evaluation = field(default_factory=lambda: Evaluation())
     attend: Callable[[Sequence[str]], Iterable[Row]] | None = None
     lowercase: bool | None = None
     target_language: str | None = None
@@ -106,13 +151,25 @@ def open_output(out: str, kind: Kind, fingerprint: str | None = None) -> Dataset
     return Store(out).open(fingerprint, kind=kind.name)
 
 
-def about_output(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def about_output(recipe: Mapping[str, Any]) -> Evaluation:
     """What the recipe of a set says of its captions or translations."""
     from pipelines.inference.decoder import unusual
 
-    about = {"model": {"id": recipe["model"], "system": recipe["system"]}, "search": unusual(recipe["search"])}
-    known = ("features", "corpus", "max_source_length", "too_long", "unk_replace")
-    return about | {name: recipe[name] for name in known if name in recipe}
+    about = Evaluation(
+        model={"id": recipe["model"], "system": recipe["system"]},
+        search=unusual(recipe["search"]),
+    )
+    if "features" in recipe:
+        about["features"] = recipe["features"]
+    if "corpus" in recipe:
+        about["corpus"] = recipe["corpus"]
+    if "max_source_length" in recipe:
+        about["max_source_length"] = recipe["max_source_length"]
+    if "too_long" in recipe:
+        about["too_long"] = recipe["too_long"]
+    if "unk_replace" in recipe:
+        about["unk_replace"] = recipe["unk_replace"]
+    return about
 
 
 def failures_of(snapshot: Snapshot, kind: Kind) -> dict[str, str]:

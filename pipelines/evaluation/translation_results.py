@@ -11,9 +11,9 @@ from feature_store import Snapshot
 from pipelines import console
 from pipelines.config.metrics import tokenizer_of
 from pipelines.errors import UserError
-from pipelines.evaluation.output import Evaluation
 from pipelines.evaluation.results import (
     TRANSLATIONS,
+    Evaluation,
     Results,
     Row,
     about_output,
@@ -134,7 +134,7 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None) ->
             for name, lines in targets
         ],
         [f"{name}: {reason}" for name, reason in sorted(failures.items())],
-        about_output(dataset.recipe) | {"translations": out, "references": list(references)},
+        {**about_output(dataset.recipe), "translations": out, "references": list(references)},
         (lambda ids: take(snapshot, ids)) if "attention" in snapshot.schema.names else None,
         dataset.recipe["lowercase"],
     )
@@ -150,11 +150,15 @@ def from_file(hypotheses: str, references: Sequence[str], source: str | None) ->
         sources = [row for chunk in Corpus.open(source).chunks() for row in chunk["source"].to_pylist()]
         check_lengths(len(sources), source, len(targets), references)
     rows: list[Row] = [
-        {"id": name, "translation": line[0], "references": lines} | ({"source": text} if text else {})
+        Row(id=name, translation=line[0], references=lines, source=text)
+        if text
+        else Row(id=name, translation=line[0], references=lines)
         for (name, lines), (_, line), text in zip(targets, translations, sources, strict=True)
     ]
-    about = {"hypotheses": hypotheses, "references": list(references), "source": source}
-    return Results(TRANSLATIONS, rows, about={name: value for name, value in about.items() if value})
+    about = Evaluation(hypotheses=hypotheses, references=list(references))
+    if source:
+        about["source"] = source
+    return Results(TRANSLATIONS, rows, about=about)
 
 
 def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) -> Evaluation:
@@ -243,8 +247,13 @@ def with_references(values: Mapping[str, Any], references: list[str]) -> Row:
 
 def as_row(values: Mapping[str, Any]) -> Row:
     """A row from the columns of ``rnncond translate``."""
-    row: Row = {name: values[name] for name in ("id", "source", "translation", "log_prob")}
-    row["others"] = [other["translation"] for other in values["nbest"][1:]]
+    row = Row(
+        id=values["id"],
+        source=values["source"],
+        translation=values["translation"],
+        log_prob=values["log_prob"],
+        others=[other["translation"] for other in values["nbest"][1:]],
+    )
     if values.get("attention") is not None and len(values["attention"]):
         row["attention"] = {
             "pieces": values["pieces"],

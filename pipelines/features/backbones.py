@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class Backbone:
             computes in float16, to which features are rounded anyway, so the device is no part of it.
     """
 
-    def __init__(self, name: str, trunk: nn.Module, preprocess: Preprocess, outputs: tuple[str, ...]) -> None:
+    def __init__(self, name: str, trunk: Trunk, preprocess: Preprocess, outputs: tuple[str, ...]) -> None:
         self.name, self.preprocess, self.outputs = name, preprocess, outputs
         self.trunk = trunk.eval().requires_grad_(False)
         self.to("cpu")
@@ -94,14 +94,14 @@ class Backbone:
         self.device = torch.device(device)
         self.batch = {"cpu": 8, "cuda": 128}[self.device.type]
         # Twice as fast as the default layout for some networks on a CPU, and what tensor cores want.
-        self.trunk.to(self.device, memory_format=torch.channels_last)
+        self.trunk.to(self.device).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(self.preprocess.mean, device=self.device).mul(255).view(1, 3, 1, 1)
         self.std = torch.tensor(self.preprocess.std, device=self.device).mul(255).view(1, 3, 1, 1)
         return self
 
-    def example(self, count: int) -> np.ndarray:
+    def example(self, count: int) -> list[np.ndarray]:
         """A batch of black pictures, to learn shapes and to warm up."""
-        return np.zeros((count, *self.preprocess.crop, 3), np.uint8)
+        return [np.zeros((*self.preprocess.crop, 3), np.uint8)] * count
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -142,11 +142,11 @@ def load(
         check_outputs(outputs, detectors.OUTPUTS, name)
         return detectors.load(name, weights, detectors.Regions(**(regions or {})))
     outputs = check_outputs(outputs, OUTPUTS, name)
-    if library not in LIBRARIES or not LIBRARIES[library]["knows"](model):
+    if library not in LIBRARIES or not LIBRARIES[library].knows(model):
         raise UserError(_no_such_backbone(name))
     if regions:
         raise UserError(f"backbone: {name} is no detector, and has no regions to choose from; {DETECTORS}")
-    trunk, preprocess = LIBRARIES[library]["build"](model, weights, outputs)
+    trunk, preprocess = LIBRARIES[library].build(model, weights, outputs)
     return Backbone(name, trunk, preprocess, outputs)
 
 
@@ -170,7 +170,9 @@ def check_outputs(outputs: tuple[str, ...] | None, there: tuple[str, ...], name:
 class TorchvisionTrunk(nn.Module):
     """A torchvision classifier, cut: (B, 3, height, width) to grid (B, D, rows, columns) and pooled (B, D)."""
 
-    def __init__(self, name: str, network: nn.Module, outputs: tuple[str, ...]) -> None:
+    network: Any  # an nn.Module, whose parts have the names that its family gives them
+
+    def __init__(self, name: str, network: Any, outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.network = network
         body = next(body for pattern, body in BODIES.items() if re.fullmatch(pattern, name))
@@ -183,15 +185,16 @@ class TorchvisionTrunk(nn.Module):
             elif hasattr(network, head):
                 setattr(network, head, nn.Identity())
 
-    def forward(self, decode: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         network = self.network
         if getattr(network, "transform_input", False):
-            decode = network._transform_input(decode)
+            pictures = network._transform_input(pictures)
         if not self.has_fc7:
+            grid = pictures
             for module in self.body:
-                decode = getattr(network, module)(decode)
-            return decode, decode.mean((2, 3)) if self.pools else None
-        grid = network.features[:-1](decode)
+                grid = getattr(network, module)(grid)
+            return grid, grid.mean((2, 3)) if self.pools else None
+        grid = network.features[:-1](pictures)
         if not self.pools:
             return grid, None
         return grid, network.classifier(network.avgpool(network.features[-1](grid)).flatten(1))
@@ -207,7 +210,7 @@ def is_torchvision(name: str) -> bool:
     return name in torchvision_names()
 
 
-def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Module, Preprocess]:
+def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[Trunk, Preprocess]:
     from torchvision import models
 
     # transform_input undoes the usual normalisation for weights that were trained with another.
@@ -238,13 +241,15 @@ def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tupl
 class TimmTrunk(nn.Module):
     """A timm network without its classifier: (B, 3, height, width) to grid (B, D, rows, columns) and pooled (B, D)."""
 
-    def __init__(self, network: nn.Module, outputs: tuple[str, ...]) -> None:
+    network: Any  # an nn.Module with timm's methods, which nn.Module does not declare
+
+    def __init__(self, network: Any, outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.network, self.pools = network, "pooled" in outputs
         network.reset_classifier(0)
 
-    def forward(self, decode: Tensor) -> tuple[Tensor, Tensor | None]:
-        features = self.network.forward_features(decode)
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = self.network.forward_features(pictures)
         pooled = self.network.forward_head(features, pre_logits=True) if self.pools else None
         if features.ndim == 3:
             tokens = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
@@ -262,7 +267,7 @@ def is_timm(name: str) -> bool:
     return timm.is_model(name)
 
 
-def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Module, Preprocess]:
+def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[Trunk, Preprocess]:
     import timm
 
     if weights == "pretrained":
@@ -287,10 +292,17 @@ def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[nn.Mo
     )
 
 
-LIBRARIES = {
-    "timm": {"knows": is_timm, "build": build_timm},
-    "torchvision": {"knows": is_torchvision, "build": build_torchvision},
-}
+Trunk = TorchvisionTrunk | TimmTrunk
+
+
+class Library(NamedTuple):
+    """Whether it has a network of that name; and one built, from name, weights and outputs."""
+
+    knows: Callable[[str], bool]
+    build: Callable[[str, str, tuple[str, ...]], tuple[Trunk, Preprocess]]
+
+
+LIBRARIES = {"timm": Library(is_timm, build_timm), "torchvision": Library(is_torchvision, build_torchvision)}
 
 
 def _no_such_backbone(name: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from PIL import IcoImagePlugin, Image
+from PIL.ImageFile import ImageFile
 
 from pipelines.features import jpeg_scans, png_chunks
 from pipelines.features.file_signs import ICON, heic_opener, looks_like
@@ -80,7 +81,7 @@ class Header(NamedTuple):
         pixels: that decoding will hold.
     """
 
-    image: Image.Image
+    image: ImageFile
     data: bytes
     width: int
     height: int
@@ -123,7 +124,7 @@ def _within_budget(data: bytes, needed: int | None) -> Iterator[Picture]:
         yield picture
 
 
-def _attempt(step: Callable, *arguments: Any) -> Any:
+def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
     """What ``step`` gives, or the ``DecodeError`` that it ends with: without a traceback, which would keep what was
     decoded so far alive."""
     try:
@@ -152,7 +153,7 @@ def _read_header(data: bytes, needed: int | None) -> Header:
         _refuse_wrapping(image, data)
     if image.format not in ("JPEG", "MPO"):
         return Header(image, data, width, height, width * height)
-    scans = jpeg_scans.count_scans(data, image.layers, "progressive" in image.info)
+    scans = jpeg_scans.count_scans(data, len(image.getbands()), "progressive" in image.info)
     if scans > MAX_SCANS:
         raise DecodeError(f"a JPEG of {scans:,} scans, more than {MAX_SCANS}")
     if needed:
@@ -201,7 +202,7 @@ def _load(header: Header) -> Picture:
     turn = TRANSPOSE.get(_orientation(image))
     if image.format == "PNG":
         unscaled_transparency(image, data[24])
-    shown = to_rgb(without_false_alpha(image, data[17]) if image.format == "TGA" else image)
+    shown: Image.Image = to_rgb(without_false_alpha(image, data[17]) if image.format == "TGA" else image)
     if extent:
         shown = only_within(shown, extent)
     if shown is not image:

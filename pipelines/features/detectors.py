@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from pipelines.features.weights import (
     release_of,
     seeded,
 )
+
+if TYPE_CHECKING:
+    from torchvision.models.detection import FasterRCNN
 
 VERSION = 1
 """Of the code between pixels and regions: part of every fingerprint, raised when a change alters the numbers."""
@@ -86,8 +89,8 @@ class Fit:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB ``image`` as (height, width, 3) uint8."""
         scale = min(self.shorter / min(image.size), self.longer / max(image.size))
-        size = tuple(max(round(side * scale), 1) for side in image.size)
-        return np.asarray(image.resize(size, Image.Resampling[self.interpolation.upper()]))
+        width, height = (max(round(side * scale), 1) for side in image.size)
+        return np.asarray(image.resize((width, height), Image.Resampling[self.interpolation.upper()]))
 
 
 class Detector:
@@ -101,9 +104,9 @@ class Detector:
 
     outputs = OUTPUTS
 
-    def __init__(self, name: str, network: nn.Module, regions: Regions) -> None:
+    def __init__(self, name: str, network: FasterRCNN, regions: Regions) -> None:
         self.name, self.regions = name, regions
-        self.network = network.eval().requires_grad_(False)
+        self.network: FasterRCNN = network.eval().requires_grad_(False)
         network.roi_heads.detections_per_img = regions.most
         resize = network.transform
         self.preprocess = Fit(min(resize.min_size), resize.max_size, tuple(resize.image_mean), tuple(resize.image_std))
@@ -127,15 +130,15 @@ class Detector:
         self.network.to(self.device)
         return self
 
-    def example(self, count: int) -> np.ndarray:
+    def example(self, count: int) -> list[np.ndarray]:
         """Black pictures, to learn shapes and to warm up."""
-        return np.zeros((count, self.preprocess.shorter, self.preprocess.shorter, 3), np.uint8)
+        return [np.zeros((self.preprocess.shorter, self.preprocess.shorter, 3), np.uint8)] * count
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
         """Pictures (height, width, 3) uint8, each of its own size, to lists with an array for each: ``regions`` (L, D)
         float16, ``boxes`` (L, 4) x1, y1, x2, y2 as parts of width and height, ``scores`` (L,), ``classes`` (L,)."""
-        found = [self.look(picture) for picture in pictures]
-        return {name: [values[n].cpu().numpy() for values in found] for n, name in enumerate(COLUMNS)}
+        detections = [self.look(picture) for picture in pictures]
+        return {name: [values[n].cpu().numpy() for values in detections] for n, name in enumerate(COLUMNS)}
 
     @torch.inference_mode()
     def look(self, picture: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -148,20 +151,22 @@ class Detector:
             maps = network.backbone(inputs.tensors)
         maps = {name: values.float() for name, values in (maps if isinstance(maps, dict) else {"0": maps}).items()}
         proposals, _ = network.rpn(inputs, maps)
-        predicted = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, proposals, inputs.image_sizes)))
-        boxes, scores, classes = self.choose(*predicted, proposals, inputs.image_sizes)
+        logits, moves = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, proposals, inputs.image_sizes)))
+        boxes, scores, classes = self.choose(logits, moves, proposals, inputs.image_sizes)
         features = heads.box_head(heads.box_roi_pool(maps, [boxes], inputs.image_sizes))
         height, width = inputs.image_sizes[0]
         return features.half(), boxes / boxes.new_tensor([width, height, width, height]), scores, classes.int()
 
-    def choose(self, logits: Tensor, moves: Tensor, proposals: list[Tensor], sizes) -> tuple[Tensor, Tensor, Tensor]:
+    def choose(
+        self, logits: Tensor, moves: Tensor, proposals: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (L, 4), scores and classes (L,) of the detections that are kept. A detection never suppresses one with
         a better score, so a lower threshold adds some and changes none."""
         heads, regions = self.network.roi_heads, self.regions
         for threshold in (regions.threshold, 0):
             heads.score_thresh = threshold
-            found = heads.postprocess_detections(logits, moves, proposals, sizes)
-            boxes, scores, classes = (part[0] for part in found)
+            detections = heads.postprocess_detections(logits, moves, proposals, sizes)
+            boxes, scores, classes = (part[0] for part in detections)
             if len(boxes) >= regions.fewest:
                 break
         if not len(boxes):  # the whole picture, of no class
@@ -202,7 +207,7 @@ def load(name: str, weights: str, regions: Regions) -> Detector:
     return Detector(name, network, regions)
 
 
-def build(model: str, classes: int | None = None) -> nn.Module:
+def build(model: str, classes: int | None = None) -> FasterRCNN:
     """An untrained network; ``classes`` includes the background."""
     from torchvision import models
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import compress, islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,12 @@ Network = Backbone | Detector
 Outputs = dict[str, Values]
 """Of a batch of images, by name."""
 
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed, None once the
+    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed, none once the
     features are there; ``width`` and ``height`` of the picture."""
 
     image_id: str
@@ -36,7 +39,7 @@ class Loaded:
     version: str | None
     width: int
     height: int
-    pixels: np.ndarray | None
+    pixels: np.ndarray
 
 
 class Featurizer:
@@ -66,7 +69,7 @@ class Featurizer:
 
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
         """The images that can be read, in order, ``ahead`` of the caller."""
-        waiting: deque[tuple[dict, Future | None]] = deque()
+        waiting: deque[tuple[dict[str, Any], Future[Any] | None]] = deque()
         rows, unread = iter(unit.to_pylist()), UnreadStreak(unit.num_rows)
         while True:
             for row in islice(rows, self.ahead - len(waiting)):
@@ -107,7 +110,7 @@ class Featurizer:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 yield from self._compute(half, failures)
             return
-        batch = [replace(image, pixels=None) for image in batch]  # which would stay in memory with their features
+        batch = [replace(image, pixels=NO_PIXELS) for image in batch]  # which would stay in memory with their features
         finite = np.all([is_finite(values) for values in outputs.values()], axis=0)
         for image in (image for image, good in zip(batch, finite, strict=True) if not good):
             failures.add(image.image_id, image.uri, image.version, "compute", "features beyond the range of float16")
@@ -128,7 +131,7 @@ def is_finite(values: Values) -> np.ndarray:
     if not isinstance(values, np.ndarray):
         return np.array([np.isfinite(one).all() for one in values])
     if values.dtype != np.float16:
-        return np.isfinite(values.reshape(len(values), -1)).all(1)
+        return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(1))
     exponents = np.ascontiguousarray(values).view(np.uint16).reshape(len(values), -1) & 0x7C00
     return exponents.max(1, initial=0) < 0x7C00
 
@@ -138,9 +141,9 @@ def chosen(values: Values, which: np.ndarray) -> Values:
     return values[which] if isinstance(values, np.ndarray) else list(compress(values, which))
 
 
-def table_of(decode: list[Loaded], outputs: Outputs, schema: pa.Schema) -> pa.Table:
+def table_of(images: list[Loaded], outputs: Outputs, schema: pa.Schema) -> pa.Table:
     """A batch as rows of a set of features."""
-    columns = {name: [getattr(image, name) for image in decode] for name in schema.names[:5]}
+    columns = {name: [getattr(image, name) for image in images] for name in schema.names[:5]}
     return pa.table(columns | {name: as_column(values) for name, values in outputs.items()}, schema=schema)
 
 
@@ -149,7 +152,7 @@ def dataset_of(network: Network, store: str) -> Dataset:
     return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
 
 
-def load(row: dict, preprocess: Preprocess | Fit) -> Loaded:
+def load(row: dict[str, Any], preprocess: Preprocess | Fit) -> Loaded:
     """Read and decode one image of a listing."""
     version, data = read(row["uri"], row["version"])
     with decode.opened(data, preprocess.needed) as picture:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,7 +38,7 @@ class Image(NamedTuple):
     version: str | None
 
 
-Boxes = list[np.ndarray] | None
+Boxes = Values | None
 """Of images with regions: (L, 4) x1, y1, x2, y2 of each."""
 Batches = Iterator[tuple[list[Image], Values, Boxes]]
 """Images, their features in float16, and the boxes of their regions."""
@@ -113,7 +112,7 @@ class FromStore:
             values, boxes = of_column(table[self.output]), boxes_of(table)
             for first in range(0, len(some), BATCH):
                 these = slice(first, first + BATCH)
-                yield some[these], values[these], boxes and boxes[these]
+                yield some[these], values[these], None if boxes is None else boxes[these]
 
     def remarks(self) -> dict[str, Any]:
         failed = self.snapshot.failed

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
+
+Built = TypeVar("Built")
 
 
 def as_json(values: Any) -> Any:
@@ -30,8 +32,9 @@ def fingerprint_weights(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def release_of(releases, weights: str):
-    """The weights that a file is by its name, else torchvision's default; they fix the preprocessing."""
+def release_of(releases: Any, weights: str) -> Any:
+    """The member of torchvision's enumeration ``releases`` that a file is by its name, else its default; it fixes the
+    preprocessing."""
     named = [release for release in releases if Path(release.url).stem == Path(weights).stem]
     return named[0] if named else releases.DEFAULT
 
@@ -50,7 +53,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(file)
+            state: Any = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # its own message advises to load the file nonetheless
@@ -94,24 +97,26 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], known: set[str],
         for key, value in wanted.items()
         if key in state and state[key].shape != value.shape
     ]
-    found = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
-    if any(found.values()):
+    differing = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
+    if any(differing.values()):
         listed = "; ".join(
             f"{len(keys):,} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-            for what, keys in found.items()
+            for what, keys in differing.items()
             if keys
         )
         raise UserError(f"weights: {path} is not of {name}: {listed}")
     network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
 
 
-def seeded(build):
+def seeded(build: Callable[[], Built]) -> Built:
+    """What ``build`` makes, with the same random numbers each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build()
 
 
-def download(name: str, fetch):
+def download(name: str, fetch: Callable[[], Built]) -> Built:
+    """What ``fetch`` brings of the network ``name``, or a UserError that says how to do without."""
     try:
         return fetch()
     except Exception as error:  # urllib, requests, huggingface_hub and timm all have their own

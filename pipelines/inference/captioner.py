@@ -31,7 +31,9 @@ class Captioner(Decoder):
 
     def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
         super().__init__(trained, options)
-        self.halving, self.features = MemoryBackoff(), trained[0].features
+        features = trained[0].features
+        assert features is not None, "prepare refuses models that read text"
+        self.halving, self.features = MemoryBackoff(), features
         self.reads_regions = self.features["output"] == "regions"
 
     def row_bytes(self, shape: tuple[int, ...]) -> int:
@@ -51,8 +53,8 @@ class Captioner(Decoder):
     def __call__(self, values: Values, boxes: Boxes = None) -> list[dict[str, Any] | None]:
         """The columns from ``caption`` on for each image of ``values``; None where there is nothing to say."""
         rows = [
-            self.row(found, b, len(some[b]) if self.reads_regions else None) if found.lengths[b, 0] else None
-            for some, found in self.halving(self.search, values)
+            self.row(hypotheses, b, len(some[b]) if self.reads_regions else None) if hypotheses.lengths[b, 0] else None
+            for some, hypotheses in self.halving(self.search, values)
             for b in range(len(some))
         ]
         if boxes is not None and self.options.attention:
@@ -63,20 +65,26 @@ class Captioner(Decoder):
         """Hypotheses for each image, on the CPU."""
         return search_with(self.trained, source_of(values).to(self.device), options or self.options)
 
-    def row(self, found: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
-        """Of image ``b``; its attention over the first ``places``, which are not padding."""
-        said = [self.vocabulary.decode(tokens) for tokens in found.tokens[b].tolist()]
+    def row(self, hypotheses: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
+        """The columns of image ``b``, with its attention over the first ``places``, which are not padding."""
+        captions = [self.vocabulary.decode(tokens) for tokens in hypotheses.tokens[b].tolist()]
         nbest = [
             {"caption": caption, "score": score}
-            for caption, score, length in zip(said, found.scores[b].tolist(), found.lengths[b].tolist(), strict=True)
+            for caption, score, length in zip(
+                captions, hypotheses.scores[b].tolist(), hypotheses.lengths[b].tolist(), strict=True
+            )
             if length
         ]
-        row = {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item(), "nbest": nbest}
-        row |= {"caption": said[0], "model": self.model_id}
-        if found.attention is not None:
-            words = found.tokens[b, 0, : found.lengths[b, 0] - 1]  # all but EOS
+        row: dict[str, Any] = {
+            "score": hypotheses.scores[b, 0].item(),
+            "log_prob": hypotheses.log_probs[b, 0].item(),
+            "nbest": nbest,
+        }
+        row |= {"caption": captions[0], "model": self.model_id}
+        if hypotheses.attention is not None:
+            words = hypotheses.tokens[b, 0, : hypotheses.lengths[b, 0] - 1]  # all but EOS
             row["pieces"] = pieces(self.vocabulary, words.tolist())
-            row["attention"] = list(found.attention[b, 0, : len(words), :places].half().numpy())
+            row["attention"] = list(hypotheses.attention[b, 0, : len(words), :places].half().numpy())
         return row
 
 
@@ -99,9 +107,13 @@ def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> C
     refuse_other_vocabularies(trained, names, "vocabulary")
     for one, name in zip(trained[1:], names[1:], strict=True):
         if one.features != trained[0].features:
-            mine, first = (f"{kept['output']} of {kept['fingerprint']}" for kept in (one.features, trained[0].features))
+            mine, first = (describe_features(kept) for kept in (one, trained[0]))
             raise UserError(
                 f"An ensemble reads the same features: {name} was trained on {mine}, {names[0]} on {first}. Train the "
                 "models on one set of features and the same data.output."
             )
     return Captioner(trained, search_options(trained[0], **asked))
+
+
+def describe_features(trained: Trained) -> str:
+    return f"{trained.features['output']} of {trained.features['fingerprint']}" if trained.features else "none"

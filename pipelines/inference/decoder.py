@@ -64,8 +64,14 @@ def search_with(trained: Sequence[Trained], source: Source, options: SearchOptio
         step, memory, state = ensemble(*(model.step for model in models)), join(memories), join(states)
     else:
         step, memory, state = models[0].step, memories[0], states[0]
-    found = search(step, memory, state, options, mask=source.mask)
-    return Hypotheses(*(None if part is None else part.cpu() for part in found))
+    hypotheses = search(step, memory, state, options, mask=source.mask)
+    return Hypotheses(
+        hypotheses.tokens.cpu(),
+        hypotheses.lengths.cpu(),
+        hypotheses.scores.cpu(),
+        hypotheses.log_probs.cpu(),
+        None if hypotheses.attention is None else hypotheses.attention.cpu(),
+    )
 
 
 def refuse_other_vocabularies(trained: Sequence[Trained], names: Sequence[str], *which: str) -> None:

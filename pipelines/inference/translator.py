@@ -31,6 +31,7 @@ BATCH = {"cpu": (2048, 64), "cuda": (32768, 1024)}
 """Source tokens, padding included, and sentences that are searched at once, by device."""
 SOURCE_END = " </s>"
 """Label of the source's last place in a matrix of attention."""
+NO_ATTENTION = "check refuses systems that have none"
 
 
 class Read(NamedTuple):
@@ -67,7 +68,9 @@ class Translator(Decoder):
         if unk_replace:
             options = dataclasses.replace(options, blocked=tuple(word for word in options.blocked if word != UNK))
         super().__init__(trained, options)
-        self.source_vocabulary = trained[0].source_vocabulary
+        vocabulary = trained[0].source_vocabulary
+        assert vocabulary is not None, "prepare refuses models that describe pictures"
+        self.source_vocabulary = vocabulary
 
     def check(self) -> None:
         """Refuse what every sentence would fail at: attention asked of a system that has none."""
@@ -93,9 +96,9 @@ class Translator(Decoder):
                 lengths[place] = len(one.tokens) + 1
         for batch in by_length(lengths, *BATCH[self.device.type]):
             # Anew for each batch: how many sentences memory holds depends on how long they are.
-            for some, found in MemoryBackoff()(lambda places: self.search_read(read, places), batch):
+            for some, hypotheses in MemoryBackoff()(lambda places: self.search_read(read, places), batch):
                 for b, place in enumerate(some):
-                    answers[place] = self.row(found, b, read[place])
+                    answers[place] = self.row(hypotheses, b, read[place])
         return answers
 
     def read(self, sentences: Sequence[str]) -> list[Read]:
@@ -121,24 +124,34 @@ class Translator(Decoder):
         source = Source(values, torch.arange(longest, device=self.device) < lengths[:, None])
         return search_with(self.trained, source, options)
 
-    def row(self, found: Hypotheses, b: int, read: Read) -> dict[str, Any] | str:
-        tokens = [line[: length - 1] for line, length in zip(found.tokens[b], found.lengths[b], strict=True) if length]
+    def row(self, hypotheses: Hypotheses, b: int, read: Read) -> dict[str, Any] | str:
+        tokens = [
+            line[: length - 1]
+            for line, length in zip(hypotheses.tokens[b], hypotheses.lengths[b], strict=True)
+            if length
+        ]
         if not tokens:
             return "the search found no translation: its rules leave nothing to say"
-        parts = [self.parts(line.tolist(), found, b, n, read) for n, line in enumerate(tokens)]
+        parts = [self.parts(line.tolist(), hypotheses, b, n, read) for n, line in enumerate(tokens)]
         nbest = [
             {"translation": "".join(said).strip(), "score": score}
-            for said, score in zip(parts, found.scores[b].tolist(), strict=False)  # fewer than nbest may be found
+            for said, score in zip(parts, hypotheses.scores[b].tolist(), strict=False)  # fewer than nbest may be found
         ]
-        row = {"translation": nbest[0]["translation"], "nbest": nbest, "model": self.model_id, "cut": read.cut}
-        row |= {"score": found.scores[b, 0].item(), "log_prob": found.log_probs[b, 0].item()}
+        row: dict[str, Any] = {
+            "translation": nbest[0]["translation"],
+            "nbest": nbest,
+            "model": self.model_id,
+            "cut": read.cut,
+        }
+        row |= {"score": hypotheses.scores[b, 0].item(), "log_prob": hypotheses.log_probs[b, 0].item()}
         if self.options.attention:
+            assert hypotheses.attention is not None, NO_ATTENTION
             row["pieces"] = parts[0]
             row["source_pieces"] = [*pieces(self.source_vocabulary, read.tokens), SOURCE_END]
-            row["attention"] = list(found.attention[b, 0, : len(parts[0]), : len(read.tokens) + 1].half().numpy())
+            row["attention"] = list(hypotheses.attention[b, 0, : len(parts[0]), : len(read.tokens) + 1].half().numpy())
         return row
 
-    def parts(self, tokens: list[int], found: Hypotheses, b: int, n: int, read: Read) -> list[str]:
+    def parts(self, tokens: list[int], hypotheses: Hypotheses, b: int, n: int, read: Read) -> list[str]:
         """Hypothesis ``n`` of sentence ``b`` in the pieces that its tokens are, or in one where they do not matter."""
         unknown = self.unk_replace and UNK in tokens
         if not unknown and not (self.options.attention and n == 0):
@@ -147,11 +160,17 @@ class Translator(Decoder):
         if not unknown:
             return parts
         words = [word.lower() for word in read.words] if self.vocabulary.text.lowercase else read.words
-        return replace_unknown(parts, tokens, found.attention[b, n].numpy(), words)
+        assert hypotheses.attention is not None, NO_ATTENTION
+        return replace_unknown(parts, tokens, hypotheses.attention[b, n].numpy(), words)
 
     def nothing(self) -> dict[str, Any]:
         """The row of a sentence without words."""
-        row = {"translation": "", "nbest": [{"translation": "", "score": 0.0}], "model": self.model_id, "cut": False}
+        row: dict[str, Any] = {
+            "translation": "",
+            "nbest": [{"translation": "", "score": 0.0}],
+            "model": self.model_id,
+            "cut": False,
+        }
         row |= {"score": 0.0, "log_prob": 0.0}
         return row | ({"pieces": [], "source_pieces": [], "attention": []} if self.options.attention else {})
 
@@ -207,7 +226,7 @@ def by_length(lengths: dict[int, int], most_tokens: int, most_sentences: int) ->
 
 def words_of(text: str, encoded: Encoding) -> list[str]:
     """For each token the word of ``text``, as it stands there, that it is a part of; "" for a blank alone."""
-    ends: dict[int, tuple[int, int]] = {}
+    ends: dict[int | None, tuple[int, int]] = {}
     for word, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
         first, last = ends.get(word, (start, end))
         ends[word] = min(first, start), max(last, end)

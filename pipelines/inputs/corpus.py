@@ -148,12 +148,11 @@ class Corpus:
         return READERS[kind_of(self.source)](self.source, self.columns)
 
     def _aligned(self, target: str) -> Iterator[Row]:
-        missing = object()
         sides = (lines_of(self.source), lines_of(target))
-        for number, (source, said) in enumerate(zip_longest(*sides, fillvalue=missing)):
-            if source is missing or said is missing:
-                longer, shorter = (target, self.source) if source is missing else (self.source, target)
-                count = number + 1 + sum(1 for _ in sides[source is missing])
+        for number, (source, said) in enumerate(zip_longest(*sides)):
+            if source is None or said is None:
+                longer, shorter = (target, self.source) if source is None else (self.source, target)
+                count = number + 1 + sum(1 for _ in sides[source is None])
                 raise UserError(
                     f"text: {longer} has {count:,} lines and {shorter} has {number:,}; line by line they should be "
                     "each other's translation. Is one cut short, or are empty lines left out of it?"
@@ -208,14 +207,15 @@ def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
     header = columns[0] in names
     if not header:
         lines, names = chain_one(first, lines), list(columns)
-    at = [names.index(name) if name in names else None for name in ("id" if header else "", *columns)]
+    at = [names.index(name) if name in names else None for name in ("id" if header else "", columns[1])]
     for number, line in enumerate(lines, 1 + header):
         cells = line.split("\t")
         if len(cells) != len(names) and (header or len(cells) > 2):
             raise UserError(
                 f"text: line {number:,} of {path} has {len(cells)} columns, expected {len(names)}: {', '.join(names)}"
             )
-        row = Row(*(None if n is None or n >= len(cells) else cells[n] for n in at))
+        row_id, target = (None if n is None or n >= len(cells) else cells[n] for n in at)
+        row = Row(row_id, cells[names.index(columns[0])], target)
         if row.id == "":
             raise UserError(f"text: line {number:,} of {path} has an empty id; {IDS}")
         yield row

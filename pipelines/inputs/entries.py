@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pipelines.errors import UserError
 from pipelines.files.jsonl import refuse_halves, shown
 
-Entry, Parsed = TypeVar("Entry"), TypeVar("Parsed")
+Entry = TypeVar("Entry")
+Parsed = TypeVar("Parsed")
 
 SHOWN = 5
 """Problems, or ids, that a message names before it only counts."""
@@ -28,7 +29,8 @@ def parse_each(
     Raises:
         UserError: ``parse`` raised ValueError or KeyError; the message has the first few of these, and ``expected``.
     """
-    parsed, problems = [], []
+    parsed: list[Parsed] = []
+    problems: list[str] = []
     for location, entry in entries:
         try:
             parsed.append(parse(entry))

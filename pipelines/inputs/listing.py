@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -178,7 +178,7 @@ class Listing:
 
     def _contents(
         self, filesystem: fs.FileSystem, path: str, name: str, of_glob: Row | None = None
-    ) -> Iterator[Row | None]:
+    ) -> Generator[Row | None, None, None]:
         """Of a listing or a shard, whose own id is ``name``. A shard that cannot be read is the row ``of_glob`` with a
         problem, and an error where there is none."""
         try:
@@ -193,8 +193,11 @@ class Listing:
                     yield from self._cells(parquet, column, version, as_uri(filesystem, path, self.images), name)
                     return
                 of_glob = None  # a listing is mended, not passed over
-                saved = parquet and SAVED.items() <= (parquet.schema_arrow.metadata or {}).items()
-                if saved and path == locate(self.images)[1]:
+                if (
+                    parquet
+                    and SAVED.items() <= (parquet.schema_arrow.metadata or {}).items()
+                    and path == locate(self.images)[1]
+                ):
                     self.total = parquet.metadata.num_rows
                 else:  # those of a glob have each id once, but two of them may have the same
                     self._named = True

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, TypeGuard
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -126,14 +126,14 @@ def _member(info: tarfile.TarInfo, files: dict[str, Member], version: str) -> Me
 
 
 class Header(tarfile.TarInfo):
-    """One of which a size is refused that ``tarfile`` would read at once, or go backwards by, for ever."""
+    """A header that is refused where ``tarfile`` would read its size at once, or go backwards by it, for ever."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
-        found = super().frombuf(buf, encoding, errors)
-        if found.size < 0 or (found.type in NAME_TYPES and found.size > NAME_BYTES):
-            raise tarfile.ReadError(f"a header that says {found.size:,} bytes")
-        return found
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in NAME_TYPES and header.size > NAME_BYTES):
+            raise tarfile.ReadError(f"a header that says {header.size:,} bytes")
+        return header
 
 
 def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
@@ -146,9 +146,9 @@ def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
             file.seek(tar.offset)
             try:
                 info = Header.fromtarfile(tar)
-            except tarfile.EOFHeaderError:
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in typeshed
                 return
-            except tarfile.EmptyHeaderError:
+            except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]  # not in typeshed
                 raise tarfile.ReadError("it ends without the mark of its end") from None
             if info.size < 0:  # says a header before it
                 raise tarfile.ReadError(f"a header that says {info.size:,} bytes")
@@ -194,7 +194,8 @@ def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> 
             if (paths and is_hidden(paths[row] or "")) or (states and (states[row] or "").startswith("failed")):
                 yield None
                 continue
-            name = ids[row] if ids and ids[row] is not None else f"{shard}/{first + row:08d}"
+            image_id = ids[row] if ids else None
+            name = f"{shard}/{first + row:08d}" if image_id is None else image_id
             yield Member(name, f"cell://{group}/{row}/{column}", version)
         first += rows
 
@@ -236,7 +237,8 @@ def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str
     """
     scheme, _, where = address.partition("://")
     if scheme == "bytes":
-        return _read_stretch(filesystem, path, *map(int, where.split("+")), version)
+        offset, size = map(int, where.split("+"))
+        return _read_stretch(filesystem, path, offset, size, version)
     group, row, column = where.split("/")
 
     def open_file() -> pa.NativeFile:
@@ -245,9 +247,9 @@ def read_member(filesystem: fs.FileSystem, path: str, address: str, version: str
             refuse_changed(filesystem, path, version)
         return file
 
-    found = TABLES.get((path, version, int(group), column), open_file).row(int(row))
-    if found is not None:
-        return found
+    data = TABLES.get((path, version, int(group), column), open_file).row(int(row))
+    if data is not None:
+        return data
     parent, _, child = column.partition(".")
     name = TABLES.get((path, version, int(group), f"{parent}.path"), open_file).row(int(row)) if child else None
     if not name:
@@ -289,7 +291,7 @@ def _refuse_other_member(header: bytes, size: int, mtime: int) -> None:
         raise OSError(CHANGED)
 
 
-def is_ours(version: str | None) -> bool:
+def is_ours(version: str | None) -> TypeGuard[str]:
     """Whether it looks like ``version_of`` a file, rather than a version that a user's listing gave."""
     return re.fullmatch(r"\d+-(0|-?\d{9,})", version or "") is not None
 
@@ -348,7 +350,7 @@ class Tables:
     """The row groups that this process reads from, the ones used last."""
 
     def __init__(self) -> None:
-        self.open: OrderedDict[tuple, Rows] = OrderedDict()
+        self.open: OrderedDict[tuple[str, str | None, int, str], Rows] = OrderedDict()
         self.lock = threading.Lock()
 
     def get(self, key: tuple[str, str | None, int, str], open_file: Callable[[], pa.NativeFile]) -> Rows:

@@ -14,6 +14,7 @@ from feature_store import Store
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
+from pipelines.evaluation.results import Row
 from pipelines.files.jsonl import read_lines
 
 STAGES = 5
@@ -28,7 +29,7 @@ class ReportData:
     out: str
     total: int = 0
     evaluation: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
@@ -97,11 +98,11 @@ def read_object(path: Path) -> dict[str, Any]:
     return of_objects([json.loads(path.read_text(encoding="utf-8"))], path)[0] if path.exists() else {}
 
 
-def read_objects(path: Path) -> list[dict[str, Any]]:
+def read_objects(path: Path) -> list[Any]:
     return of_objects(read_lines(path), path)
 
 
-def of_objects(values: list[Any], path: Path) -> list[dict[str, Any]]:
+def of_objects(values: list[Any], path: Path) -> list[Any]:
     """``values`` themselves; ValueError where any of them is no JSON object."""
     for value in values:
         if not isinstance(value, dict):

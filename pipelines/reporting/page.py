@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.reporting import charts, sentences
 from pipelines.reporting.load import ReportData
@@ -16,7 +16,7 @@ TILES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE_L", "SPICE", "BLEU-1", "BLEU-2", "B
 """Scores in the order in which they are shown; others follow."""
 
 
-CURVES = (
+CURVES: tuple[tuple[str, dict[str, str], Literal["max", "min"]], ...] = (
     ("Loss per word", {"training": "train_loss", "validation": "val_loss"}, "min"),
     ("CIDEr", {"CIDEr": "CIDEr"}, "max"),
     ("BLEU-4", {"BLEU-4": "BLEU-4"}, "max"),
@@ -38,7 +38,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return drawn
 
 
-def render(part: ModuleType, content: ReportData, groups: Mapping[str, Sequence], grown: Sequence) -> str:
+def render(part: ModuleType, content: ReportData, groups: Mapping[str, Sequence[Any]], grown: Sequence[Any]) -> str:
     scores = content.evaluation.get("scores", {})
     each = [row["scores"][part.RANK] for row in content.rows if part.RANK in row.get("scores", {})]
     model = content.evaluation.get("model", {})

@@ -77,7 +77,9 @@ def preprocess_of(evaluation: Mapping[str, Any]) -> Preprocess | None:
     recipe = (evaluation.get("features") or {}).get("recipe", {})
     if "crop" not in recipe.get("preprocessing", {}):  # a detector sees the whole picture
         return None
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe["preprocessing"].items()}
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in recipe["preprocessing"].items()
+    }
     return Preprocess(**values)
 
 

@@ -30,7 +30,7 @@ class Sentence:
 
     Attributes:
         pieces, source_pieces: what translation and source are made of; empty without attention.
-        weights: (pieces, source pieces), each row sums to 1.
+        weights: (pieces, source pieces), each row sums to 1; (0, 0) without attention.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Sentence:
     others: Sequence[str] = ()
     pieces: Sequence[str] = ()
     source_pieces: Sequence[str] = ()
-    weights: np.ndarray | None = None
+    weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def matrix(self) -> Markup:
         """Attention, the translation down and the source across."""
@@ -83,7 +83,7 @@ def sentence_of(row: Mapping[str, Any], known: Known) -> Sentence:
         row.get("others", ()),
         seen.get("pieces", ()),
         seen.get("source_pieces", ()),
-        np.array(seen["weights"], float) if seen else None,
+        np.array(seen["weights"], float) if seen else np.zeros((0, 0)),
     )
 
 

@@ -142,15 +142,15 @@ def signature_of(trained: Trained) -> ModelSignature:
     from dataclasses import asdict
 
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
     from pipelines.tracking.serving import PARAMS, ServedCaptioner, ServedTranslator, options_of
 
     served = ServedCaptioner if trained.features else ServedTranslator
     # Optional, so that it is not MLflow that refuses a table without any, in words that do not say what is expected.
-    columns = [ColSpec(AnyType(), name, False) for name in served.columns]
-    answers = [ColSpec("string", served.answer, False), ColSpec("double", "score", False)]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), name, False) for name in served.columns]
+    answers: list[ColSpec | TensorSpec] = [ColSpec("string", served.answer, False), ColSpec("double", "score", False)]
     answers.append(ColSpec("string", "error", False))
     defaults = asdict(options_of(trained, {}))
     params = [ParamSpec(name, kind, defaults[name]) for name, kind in PARAMS.items()]

@@ -59,6 +59,8 @@ class Served(PythonModel):
     """Artifacts: ``model``, the folder of ``rnncond.checkpoint``, and for a captioner ``backbone``, a folder with the
     weights of its CNN, unless they can be found by name. The model config has ``allowed_uris``."""
 
+    model: ServedCaptioner | ServedTranslator
+
     def load_context(self, context: PythonModelContext) -> None:
         folder = Path(context.artifacts["model"])
         trained = checkpoint.load(folder, device())
@@ -130,6 +132,7 @@ class ServedCaptioner:
     columns, answer = ("image", "uri"), "caption"
 
     def __init__(self, trained: Trained, weights: str | None, allowed: AllowedUris | None = None) -> None:
+        assert trained.features is not None, "a translator reads no pictures"
         self.network = rebuild(trained.features, weights).to(device())
         self.output = trained.features["output"]
         self.captioner = Captioner([trained], options_of(trained, {})).to(device())
@@ -156,7 +159,11 @@ class ServedCaptioner:
             except Exception as error:  # the other rows are not to blame; a message of others may show what was read
                 answers[place] = {"error": f"the picture cannot be read: {type(error).__name__}"}
         for place, row in zip(pixels, self.rows(captioner, list(pixels.values())), strict=True):
-            answers[place] = row or {"error": "the search found no caption: its rules leave nothing to say"}
+            answers[place] = (
+                Answer(caption=row["caption"], score=row["score"])
+                if row
+                else {"error": "the search found no caption: its rules leave nothing to say"}
+            )
         return answers
 
     def rows(self, captioner: Captioner, pixels: Sequence[Any]) -> list[Any]:
@@ -206,7 +213,10 @@ class ServedTranslator:
         answers: list[Answer] = [{"error": problem} if (problem := problem_of(text)) else {} for text in texts]
         places = [place for place, answer in enumerate(answers) if not answer]
         for place, row in zip(places, translator([texts[place] for place in places]), strict=True):
-            answers[place] = {"error": row} if isinstance(row, str) else row
+            if isinstance(row, str):
+                answers[place] = {"error": row}
+            else:
+                answers[place] = {"translation": row["translation"], "score": row["score"]}
         return answers
 
 

@@ -86,11 +86,12 @@ def run(
     names = [model, *ensemble]
     folders = [locate(name, tracking_uri) for name in names]
     captioner = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
-    source = (
-        FromStore.open(store, captioner.features)
-        if store
-        else FromImages.open(images, captioner.features, weights or weights_in(folders[0]), save_listing)
-    )
+    source: Source
+    if images is None:
+        assert store is not None, "refused above"
+        source = FromStore.open(store, captioner.features)
+    else:
+        source = FromImages.open(images, captioner.features, weights or weights_in(folders[0]), save_listing)
     captioner.check(source.shape)
     dataset = Store(out).dataset(
         "captions", recipe_of(captioner, source.shape), schema_of(captioner.options, captioner.reads_regions)
@@ -99,9 +100,10 @@ def run(
     besides = []
     with ExitStack() as stack:
         if keep_features is not None:
+            assert isinstance(source, FromImages), "--store is refused above"
             row_bytes += source.network.row_bytes
-            source = stack.enter_context(keeping(source, keep_features, options.takeover))
-            besides.append(source.handle)
+            source = kept = stack.enter_context(keeping(source, keep_features, options.takeover))
+            besides.append(kept.handle)
         make_worker = shipped(CaptionWorker, source, captioner, dataset.schema)
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
@@ -150,10 +152,10 @@ class CaptionWorker:
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures, rows = Failures.before(unit), []
-        for images, *features in self.source(unit, failures):
-            for image, said in zip(images, self.captioner(*features), strict=True):
-                if said is None:
+        for images, values, boxes in self.source(unit, failures):
+            for image, caption in zip(images, self.captioner(values, boxes), strict=True):
+                if caption is None:
                     failures.add(*image, "compute", "the search found no caption: its rules leave nothing to say")
                 else:
-                    rows.append(image._asdict() | said)
+                    rows.append(image._asdict() | caption)
         return pa.Table.from_pylist(rows, schema=self.schema), failures.table()

@@ -59,8 +59,8 @@ def run(
         raise UserError(
             "--data and --weights go together: your photographs' captions, and the CNN that is to see them."
         )
-    generated = data is None
-    if generated:
+    generated = data is None or weights is None
+    if data is None or weights is None:
         subject = make_world(folder, seed)
     else:
         subject = Subject(Path(data), backbone, Path(weights), "show_attend_tell.small", "val")

@@ -44,7 +44,7 @@ def run(
     make_worker = shipped(FeatureWorker, network, dataset.schema, batch, threads)
     progress = Progress("features", "images", None)
     summary = driver.run(dataset, chunks, make_worker, progress, network.row_bytes, options, listing.total)
-    more = {"other_files_ignored": listing.ignored} if listing.ignored else {}
+    more: dict[str, Any] = {"other_files_ignored": listing.ignored} if listing.ignored else {}
     more |= {"store": dataset.store.files.shown, "set": dataset.fingerprint}
     return summary.outcome("images", more, options.redo_changed)
 

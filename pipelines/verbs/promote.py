@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from pipelines.tracking.client import client_at
 from pipelines.tracking.lineage import held_out, sha256_of
 from pipelines.tracking.models import locate, weights_in
 from pipelines.tracking.packaging import log_model, uris_tag
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunInfo, read_run
 from pipelines.verbs import evaluate
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
@@ -74,7 +75,7 @@ def run(
     present = registry.champion(client, name)
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
-    if same and opens_the_same and (not weights or registry.BACKBONE in present.tags):
+    if present is not None and same and opens_the_same and (not weights or registry.BACKBONE in present.tags):
         return outcome(name, present, "it is the champion already", trained)
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
@@ -88,11 +89,9 @@ def run(
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
         judge = partial(recorded, metric)
     tags = judge(folder)
-    theirs = (
-        judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
-        if present and data and not same
-        else present and present.tags
-    )
+    theirs: Mapping[str, str] = {}
+    if present is not None:
+        theirs = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri)) if data and not same else present.tags
     travelling = weights or weights_in(folder)
     run_id = run_of(client, model, folder, about)
     logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed)
@@ -154,7 +153,7 @@ def evaluated(metric: str, data: list[str], source: str | None, folder: Path, **
     return {metric: str(value), registry.HELD_OUT: digest}
 
 
-def run_of(client: MlflowClient, model: str, folder: Path, about: dict[str, Any]) -> str:
+def run_of(client: MlflowClient, model: str, folder: Path, about: RunInfo) -> str:
     """The MLflow run that a model is of; a new one for a model that has none there."""
     from mlflow.exceptions import MlflowException
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from feature_store import Dataset, Store, StoreError, maintenance
 from pipelines.console import Outcome, Progress, tell
@@ -62,21 +63,22 @@ def describe_writer(dataset: Dataset) -> str:
 
 def verify(directory: str, fingerprint: str = "", drop: bool = False, takeover: bool = False) -> Outcome:
     """Compare every byte with the ledger: checksums, schema, counts, order, and ids that occur twice."""
-    problems, damaged, failed_again = [], 0, 0
-    summary = {"store": directory, "sets": 0, "parts": 0, "rows": 0, "failed_inputs": 0, "bytes": 0}
+    problems: list[str] = []
+    damaged = failed_again = 0
+    summary: dict[str, Any] = {"store": directory, "sets": 0, "parts": 0, "rows": 0, "failed_inputs": 0, "bytes": 0}
     for dataset in chosen(directory, fingerprint):
         with Progress("verify", "parts", len(dataset.snapshot().parts)) as progress:
-            found = maintenance.verify(dataset, lambda _: progress.advance(1))
+            verified = maintenance.verify(dataset, lambda _: progress.advance(1))
         summary["sets"] += 1
-        summary["parts"] += found.parts
-        summary["rows"] += found.rows
-        summary["failed_inputs"] += found.failures
-        summary["bytes"] += found.bytes
-        problems += [f"{dataset.fingerprint} {problem}" for problem in found.problems]
-        damaged += len(found.damaged)
-        failed_again += found.failed_again
-        if drop and found.damaged:
-            maintenance.drop(dataset, found.damaged, takeover)
+        summary["parts"] += verified.parts
+        summary["rows"] += verified.rows
+        summary["failed_inputs"] += verified.failures
+        summary["bytes"] += verified.bytes
+        problems += [f"{dataset.fingerprint} {problem}" for problem in verified.problems]
+        damaged += len(verified.damaged)
+        failed_again += verified.failed_again
+        if drop and verified.damaged:
+            maintenance.drop(dataset, verified.damaged, takeover)
     summary["damaged_parts"] = damaged
     if drop:
         summary["dropped_parts"] = damaged
@@ -97,7 +99,13 @@ def compact(
     directory: str, fingerprint: str = "", target_mb: int = maintenance.PART_BYTES >> 20, takeover: bool = False
 ) -> Outcome:
     """Merge small parts into large ones."""
-    summary = {"store": directory, "parts_before": 0, "parts_after": 0, "bytes_before": 0, "bytes_after": 0}
+    summary: dict[str, Any] = {
+        "store": directory,
+        "parts_before": 0,
+        "parts_after": 0,
+        "bytes_before": 0,
+        "bytes_after": 0,
+    }
     for dataset in chosen(directory, fingerprint):
         with Progress("compact", "new parts", None) as progress:
             done = maintenance.compact(dataset, target_mb << 20, takeover, lambda _: progress.advance(1))
@@ -114,7 +122,7 @@ def vacuum(
     takeover: bool = False,
 ) -> Outcome:
     """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms."""
-    summary = {"store": directory, "files": 0, "terms": 0, "bytes": 0}
+    summary: dict[str, Any] = {"store": directory, "files": 0, "terms": 0, "bytes": 0}
     for dataset in chosen(directory, fingerprint):
         done = maintenance.vacuum(dataset, grace_hours * 3600, dry_run, takeover)
         summary["files"] += len(done.files)

@@ -82,7 +82,10 @@ def stop(job: str, address: str | None = None) -> Outcome:
 def list_jobs(address: str | None = None) -> Outcome:
     jobs = [job for job in Server.at(address).ask(lambda client: client.list_jobs()) if job.type == JobType.SUBMISSION]
     jobs.sort(key=lambda job: job.start_time or 0, reverse=True)
-    return Outcome({"jobs": len(jobs)} | {job.submission_id: f"{job.status}: {job.entrypoint}" for job in jobs})
+    return Outcome(
+        {"jobs": len(jobs)}
+        | {job.submission_id: f"{job.status}: {job.entrypoint}" for job in jobs if job.submission_id}
+    )
 
 
 def runtime_environment(working_dir: str | None, install: bool, env: Sequence[str]) -> dict[str, Any]:

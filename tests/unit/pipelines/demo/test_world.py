@@ -83,8 +83,8 @@ STARS = Group("middle", 2, "large", "black", "star")
         ("two large black stars in the middle and a little red circle in the top left", (RED_CIRCLE, STARS)),
         ("TWO LARGE BLACK STARS, IN THE MIDDLE", (STARS,)),
         ("a small red circle", (RED_CIRCLE._replace(position=""),)),
-        ("a red red circle", (Group(count=1, colour="red"), Group(colour="red", shape="circle"))),
-        ("a dog on the sofa", (Group(count=1),)),
+        ("a red red circle", (Group(number=1, colour="red"), Group(colour="red", shape="circle"))),
+        ("a dog on the sofa", (Group(number=1),)),
         ("", ()),
     ],
 )  # fmt: skip
@@ -167,7 +167,7 @@ def test_each_held_out_group_differs_from_a_seen_one_in_any_single_attribute():
             assert not any(world.is_held_out(other) for other in others), (group, field)
 
 
-CHANGES = [{"colour": "blue"}, {"shape": "triangle"}, {"size": "large"}, {"count": 2}, {"position": "middle"}]
+CHANGES = [{"colour": "blue"}, {"shape": "triangle"}, {"size": "large"}, {"number": 2}, {"position": "middle"}]
 
 
 @pytest.mark.parametrize("change", CHANGES)
