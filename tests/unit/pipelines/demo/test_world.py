@@ -79,7 +79,7 @@ STARS = Group("middle", 2, "large", "black", "star")
 @pytest.mark.parametrize(
     ("caption", "read"),
     [
-        ("a big black star in the middle", (STARS._replace(count=1),)),
+        ("a big black star in the middle", (STARS._replace(number=1),)),
         ("two large black stars in the middle and a little red circle in the top left", (RED_CIRCLE, STARS)),
         ("TWO LARGE BLACK STARS, IN THE MIDDLE", (STARS,)),
         ("a small red circle", (RED_CIRCLE._replace(position=""),)),
