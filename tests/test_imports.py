@@ -68,7 +68,6 @@ WITHOUT_TESTS: set[str] = {
     "pipelines.engine.failures",
     "pipelines.engine.summary",
     "pipelines.engine.work",
-    "pipelines.evaluation.translation_results",
     "pipelines.features.cache",
     "pipelines.features.columns",
     "pipelines.files.filesystems",

@@ -21,6 +21,7 @@ from pipelines.evaluation.results import (
     Results,
     Row,
     RowAttention,
+    Seen,
     about_output,
     failures_of,
     ids_of,
@@ -60,11 +61,14 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     if trained.features is None:
         raise UserError(f"The model {model} reads text; only one that describes pictures has captions to score.")
     source = FromStore.open(store, trained.features)
-    matches = match_captions(of_split(read_captions(data), split, data), ids_of(source.snapshot))
+    everyone, stored = read_captions(data), ids_of(source.snapshot)
+    matches = match_captions(of_split(everyone, split, data), stored)
     options = search_options(trained, beam=beam, nbest=min(3, beam))
 
     results = Results(CAPTIONS, [], [f"{name}: no features in {store}" for name in matches.without_image])
     results.target_language = trained_on.get("target_language")
+    same = data == trained_on.get("captions")
+    results.seen = seen_of(trained_on, matches.examples, stored, everyone if same else None)
     with console.Progress("captions", "images", len(matches.examples)) as progress:
         for start in range(0, len(matches.examples), BATCH):
             examples = matches.examples[start : start + BATCH]
@@ -85,6 +89,27 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     attending = dataclasses.replace(options, attention=True)
     results.attend = lambda ids: (row for _, row in caption_images(trained, source, attending, ids) if row)
     return results
+
+
+def seen_of(
+    trained_on: Mapping[str, Any], scored: list[Captioned], stored: list[str], everyone: list[Captioned] | None
+) -> Seen | None:
+    """How many of the ``scored`` images are those that a model with this section ``data`` has seen; None where its
+    captions are not there any more.
+
+    Args:
+        scored: under the ids of ``stored``, the images in the store.
+        everyone: the captions that it was trained with, where they are read already.
+    """
+    try:
+        everyone = everyone or read_captions(trained_on["captions"])
+        known = match_captions(everyone, stored).examples
+    except (UserError, KeyError):
+        return None
+    of = {name: [e.image_id for e in known if e.split == trained_on.get(name)] for name in ("train", "validation")}
+    of["validation"] = sorted(of["validation"])[: trained_on.get("validation_images")]
+    ids = {example.image_id for example in scored}
+    return Seen(trained_on=len(ids.intersection(of["train"])), chose_epoch=len(ids.intersection(of["validation"])))
 
 
 def caption_images(
@@ -193,6 +218,8 @@ def evaluate(results: Results, tokenizer: str | None, shuffled: bool) -> Evaluat
         "comparability": scores.comparability,
         "left_out": scores.left_out,
     }
+    if results.seen:
+        evaluation["seen"] = results.seen
     if shuffled:
         others = shuffled_cider(hypotheses, references, tokenizer)
         ratio = scores.corpus["CIDEr"] / others if others else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.results import CAPTIONS, Evaluation, Kind, Results, Row
+from pipelines.evaluation.results import CAPTIONS, Evaluation, Kind, Results, Row, Seen
 from pipelines.files.atomic import replacing, write_whole
 from pipelines.inputs.entries import SHOWN
 
@@ -49,9 +49,7 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     """
     count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
     summary: dict[str, Any] = {kind.unit: count, **evaluation["scores"]}
-    # BLEU's own, of captions up to four words.
-    name, bleu = list(evaluation["without_brevity_penalty"].items())[-1]
-    summary["brevity penalty"] = f"{evaluation['brevity_penalty']:.3f} in BLEU; without it {name} is {bleu:.4g}"
+    summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if evaluation.get("cut"):
         summary["cut"] = evaluation["cut"]
     if "shuffled" in evaluation:
@@ -68,6 +66,29 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     hint = f"To see the {kind.name}:  rnncond report {Path(written).parent}" if written else None
     missing = evaluation["missing"]
     return Outcome(summary, len(missing), missing[:SHOWN], hint)
+
+
+def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Whether the BLEU above has a brevity penalty in it, and what it is without one, as some papers print it."""
+    bleu = {name: f"{value:.1f}" for name, value in evaluation["without_brevity_penalty"].items()}
+    penalty = evaluation["brevity_penalty"]
+    shorter = "the texts are shorter than their references" if penalty < 1 else "the texts are long enough"
+    return {
+        "brevity penalty": f"{penalty:.3f}, and {' / '.join(bleu)} above are multiplied by it: {shorter}",
+        f"{' / '.join(bleu)} without brevity penalty": " / ".join(bleu.values()),
+    }
+
+
+def about_seen(evaluation: Mapping[str, Any], unit: str) -> dict[str, str]:
+    """Warnings of scores that are better than those of new images, or sentences, would be; empty where the training has
+    seen none of what is scored, or it is not known."""
+    seen = evaluation.get("seen", Seen(trained_on=0, chose_epoch=0))
+    counts = {"also trained on": seen["trained_on"], "also chose the epoch": seen["chose_epoch"]}
+    return {
+        name: f"{count:,} of {evaluation[unit]:,} {unit}: of new {unit} expect less"
+        for name, count in counts.items()
+        if count
+    }
 
 
 def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, list[Row]]:

@@ -50,13 +50,20 @@ class Row(TypedDict, total=False):
     attention: RowAttention
 
 
+class Seen(TypedDict):
+    """How many of what is scored the model was ``trained_on``, and how many were validated on: they ``chose_epoch``."""
+
+    trained_on: int
+    chose_epoch: int
+
+
 class Evaluation(TypedDict, total=False):
     """The keys of evaluation.json, which are there where they are known; version 0.1.0 wrote ``tokeniser``.
 
     What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
     ``references``, ``translations`` of translations, or ``hypotheses``. How: ``tokenizer``, ``lowercase``,
     ``signatures``, ``comparability``. ``scores`` are of the whole set; ``without_brevity_penalty`` has BLEU before it
-    is multiplied by ``brevity_penalty``.
+    is multiplied by ``brevity_penalty``. ``seen`` counts what the training of the model has seen of what is scored.
     """
 
     kind: str
@@ -90,6 +97,7 @@ class Evaluation(TypedDict, total=False):
     comparability: str
     left_out: dict[str, str]
     shuffled: dict[str, float | None]
+    seen: Seen
 
 
 class Kind(NamedTuple):
@@ -123,6 +131,7 @@ class Results:
         attend: gives rows of some ids again, with attention; None where there is none.
         lowercase: whether the model writes lower case; None where that is not known.
         target_language: as the model's recipe has it.
+        seen: how many rows the model's training has seen, see ``Seen``; None where that is not known.
     """
 
     kind: Kind
@@ -132,6 +141,7 @@ class Results:
     attend: Callable[[Sequence[str]], Iterable[Row]] | None = None
     lowercase: bool | None = None
     target_language: str | None = None
+    seen: Seen | None = None
 
 
 def output_kinds(out: str) -> list[Kind]:

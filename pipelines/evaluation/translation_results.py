@@ -16,6 +16,7 @@ from pipelines.evaluation.results import (
     Evaluation,
     Results,
     Row,
+    Seen,
     about_output,
     failures_of,
     ids_of,
@@ -57,6 +58,7 @@ def from_model(trained: Trained, model: str, source: str | None, references: Seq
     data = trained.info.get("recipe", {}).get("data", {})
     results = Results(TRANSLATIONS, [], lowercase=translator.vocabulary.text.lowercase)
     results.target_language = data.get("target_language")
+    results.seen = seen_of(data, [row["source"] for row in inputs])
     sentences = {row["id"]: row["source"] for row in inputs}
     translations: list[dict[str, Any] | str] = []
     with console.Progress("translations", "sentences", len(inputs)) as progress:
@@ -79,6 +81,18 @@ def from_model(trained: Trained, model: str, source: str | None, references: Seq
         translator.options = dataclasses.replace(translator.options, attention=True)
         results.attend = partial(translate_sentences, translator, sentences)
     return results
+
+
+def seen_of(data: Mapping[str, Any], sources: Sequence[str]) -> Seen | None:
+    """How many of ``sources`` are in the validation text of a model with this section ``data``; None where that is not
+    there any more. Training text is not read: it can be large, and shares short sentences with any other."""
+    columns = tuple(data.get("columns") or FIELDS)
+    try:
+        corpus = Corpus.open(data["validation_source"], columns=columns)
+        validated = {row["source"] for chunk in corpus.chunks() for row in chunk.to_pylist()}
+    except (UserError, KeyError):
+        return None
+    return Seen(trained_on=0, chose_epoch=sum(sentence in validated for sentence in sources))
 
 
 def translate_sentences(translator: Translator, sentences: Mapping[str, str], ids: Sequence[str]) -> Iterator[Row]:
@@ -176,7 +190,7 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
     scores = translation_scores(hypotheses, [row["references"] for row in results.rows], folded, tokenizer)
     for row, own in zip(results.rows, scores.per_sentence, strict=True):
         row["scores"] = {name: round(value, 2) for name, value in own.items()}
-    return {
+    evaluation: Evaluation = {
         **results.about,
         "kind": "translations",
         "sentences": len(results.rows),
@@ -190,6 +204,7 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
         "tokenizer": tokenizer,
         "comparability": comparability(folded, asked=lowercase is not None, model=results.lowercase),
     }
+    return evaluation | {"seen": results.seen} if results.seen else evaluation
 
 
 def comparability(folded: bool, asked: bool, model: bool | None) -> str:

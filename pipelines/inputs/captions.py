@@ -38,8 +38,21 @@ def read_captions(path: str | Path) -> list[Captioned]:
         raise UserError(f"{path} has no captions. {EXPECTED}")
     twice = repeated(example.image_id for example in examples)
     if twice:
-        raise UserError(f"{path} names {naming(twice, 'image')} more than once; an image's captions belong together.")
+        raise UserError(
+            f"{path} names {naming(twice, 'image')} more than once{in_splits(examples, twice)}; an image's captions "
+            "belong together, and in one split."
+        )
     return examples
+
+
+def in_splits(examples: list[Captioned], twice: list[str]) -> str:
+    """How many of the images ``twice`` are in several splits, and in which; "" if none is."""
+    splits: dict[str, set[str]] = {name: set() for name in twice}
+    for example in examples:
+        if example.image_id in splits:
+            splits[example.image_id].add(example.split)
+    several = Counter(" and ".join(sorted(names)) for names in splits.values() if len(names) > 1)
+    return "".join(f", {count:,} in {names}" for names, count in several.items())
 
 
 def files_of(path: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from pipelines.evaluation.output import about_bleu, about_seen
 from pipelines.reporting import charts, sentences
 from pipelines.reporting.load import ReportData
 from pipelines.reporting.templating import environment
@@ -79,8 +80,7 @@ def settings(evaluation: Mapping[str, Any], part: ModuleType) -> dict[str, Any]:
     }
     rows |= part.about(evaluation)
     if "brevity_penalty" in evaluation:
-        name, bleu = list(evaluation["without_brevity_penalty"].items())[-1]
-        rows["brevity penalty"] = f"{evaluation['brevity_penalty']:.3f} in BLEU; without it {name} is {bleu:.4g}"
+        rows |= about_bleu(evaluation) | about_seen(evaluation, part.UNIT)
     rows |= {f"search: {name.replace('_', ' ')}": value for name, value in evaluation.get("search", {}).items()}
     rows |= {f"no {name}": reason for name, reason in evaluation.get("left_out", {}).items()}
     return {name: value for name, value in rows.items() if value not in (None, "", [])}

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from feature_store import Snapshot, Store, shape_of
 from pipelines.config.recipe import CaptionRecipe
+from pipelines.console import tell
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import caption_scores
 from pipelines.evaluation.caption_results import tokenizer_for
 from pipelines.evaluation.caption_tokenizers import chosen, tokenizer_named
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
+from pipelines.inputs.entries import naming
 from pipelines.inputs.matching import match_captions
 from pipelines.training.data.feature_batches import Batches, Split, places, split_of
 from pipelines.training.data.start_model import REWARDS, reward_of, start_of
@@ -125,6 +127,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
     joined = match_captions(examples, there.image_ids)
     train, validation = (in_split(joined, name, data.captions) for name in (data.train, data.validation))
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
+    tell_shared(snapshot, train, validation)
     features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output}
     start = start_of(recipe, features)
     vocabulary = start.vocabulary if start else vocabulary_of(recipe, train)
@@ -147,6 +150,18 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
         "images_without_captions": len(joined.without_captions),
     }
     return task, about | ({"unmatched": joined.describe()} if joined.describe() else {})
+
+
+def tell_shared(snapshot: Snapshot, train: list[Captioned], validation: list[Captioned]) -> None:
+    """Tell how many pictures of the validation are those of training: by their id, or the file that two ids name."""
+    uris = {row["image_id"]: row["uri"] for batch in snapshot.scan(["image_id", "uri"]) for row in batch.to_pylist()}
+    learned = {uris[example.image_id] for example in train}
+    shared = [example.image_id for example in validation if uris[example.image_id] in learned]
+    if shared:
+        tell(
+            f"{naming(shared, 'picture')} of {len(validation):,} that choose the epoch are trained on as well. Their "
+            "scores say nothing of new pictures; take other ones for data.validation."
+        )
 
 
 def in_split(examples: Iterable[Captioned], split: str, path: str) -> list[Captioned]:

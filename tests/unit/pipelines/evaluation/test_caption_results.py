@@ -1,5 +1,7 @@
 """Rows to score or show, from a model and a store, and from what ``rnncond caption`` wrote."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,9 +10,11 @@ import torch
 from feature_store import Store
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results
-from pipelines.evaluation.caption_results import as_row, caption_images, from_output
+from pipelines.evaluation.caption_results import as_row, caption_images, from_output, seen_of
 from pipelines.features.sources import FromStore
 from pipelines.inference.captioner import Captioner
+from pipelines.inputs.captions import read_captions
+from pipelines.inputs.matching import match_captions
 from pipelines.verbs import caption
 from rnncond.contract import Source
 from rnncond.search import SearchOptions, search
@@ -73,6 +77,25 @@ def test_attention_only_where_asked_and_where_there_is_a_grid(made):
         "attention": [[1]],
     }
     assert "attention" not in as_row(said, [])
+
+
+def test_what_the_training_has_seen_of_the_scored_pictures_is_counted(tmp_path):
+    """The model was trained on a and b and validated on the first of c and d; b and c are scored."""
+
+    def captions(name, **splits):
+        lines = [{"image_id": i, "file": i, "split": split, "captions": ["A"]} for i, split in splits.items()]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+        return str(tmp_path / name)
+
+    section = {"train": "train", "validation": "val", "validation_images": 1}
+    section["captions"] = captions("trained", a="train", b="train", d="val", c="val")
+    stored = [f"{name}.png" for name in "abcd"]
+    scored = match_captions(read_captions(captions("scored", b="val", c="val")), stored).examples
+    assert seen_of(section, scored, stored, None) == {"trained_on": 1, "chose_epoch": 1}
+    strangers = match_captions(read_captions(captions("strangers", e="val")), ["e.png"]).examples
+    assert seen_of(section, strangers, [*stored, "e.png"], None) == {"trained_on": 0, "chose_epoch": 0}
+    assert seen_of(section | {"captions": "gone"}, scored, stored, None) is None
+    assert seen_of({}, scored, stored, None) is None
 
 
 @pytest.fixture

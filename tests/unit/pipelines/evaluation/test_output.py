@@ -34,14 +34,29 @@ def test_the_best_the_middle_and_the_worst_are_shown(kind, score):
     }
 
 
-def test_the_summary_says_whether_bleu_was_reduced_for_brevity():
-    evaluation = {
-        "images": 3, "scores": {"BLEU-4": 20.0}, "brevity_penalty": 0.8, "missing": ["x: gone"],
+def evaluated(**more):
+    return {
+        "images": 30, "scores": {"BLEU-4": 20.0}, "brevity_penalty": 0.8, "missing": ["x: gone"],
         "without_brevity_penalty": {"BLEU-1": 50.0, "BLEU-4": 25.0}, "tokenizer": "simple", "comparability": "nearly",
+        **more,
     }  # fmt: skip
-    told = output.outcome(evaluation, CAPTIONS, None)
-    assert told.summary["brevity penalty"] == "0.800 in BLEU; without it BLEU-4 is 25"
+
+
+def test_the_summary_has_bleu_with_and_without_the_brevity_penalty_by_name():
+    told = output.outcome(evaluated(), CAPTIONS, None)
+    penalty = "0.800, and BLEU-1 / BLEU-4 above are multiplied by it: the texts are shorter than their references"
+    assert told.summary["brevity penalty"] == penalty
+    assert told.summary["BLEU-1 / BLEU-4 without brevity penalty"] == "50.0 / 25.0"
     assert (told.failed, told.failures) == (1, ["x: gone"])
+    assert output.about_bleu(evaluated(brevity_penalty=1.0))["brevity penalty"].endswith("the texts are long enough")
+
+
+def test_the_summary_warns_of_pictures_that_the_training_has_seen():
+    seen = output.outcome(evaluated(seen={"trained_on": 2, "chose_epoch": 30}), CAPTIONS, None).summary
+    assert seen["also trained on"] == "2 of 30 images: of new images expect less"
+    assert seen["also chose the epoch"] == "30 of 30 images: of new images expect less"
+    for unseen in (evaluated(), evaluated(seen={"trained_on": 0, "chose_epoch": 0})):
+        assert not [name for name in output.outcome(unseen, CAPTIONS, None).summary if name.startswith("also")]
 
 
 def rows(*ciders):

@@ -51,6 +51,14 @@ def test_bad_input_is_told(world, override, error, message):
         prepare(tiny_recipe(world, Path("run"), override))
 
 
+def test_pictures_of_the_validation_that_are_trained_on_are_counted(world, capsys):
+    prepare(tiny_recipe(world, Path("run")))
+    assert "trained on" not in capsys.readouterr().err
+    prepare(tiny_recipe(world, Path("run"), "data.train=val", "data.validation_images=4"))
+    told = capsys.readouterr().err
+    assert told.startswith("4 pictures (image018, image019, image020, image021) of 4 that choose the epoch are trained")
+
+
 def test_captions_without_images_and_images_without_captions_are_counted_and_named(world):
     path = Path("captions.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
