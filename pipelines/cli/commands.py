@@ -6,6 +6,8 @@ Only the module of the verb asked for is imported, so that ``rnncond --help`` an
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +94,7 @@ def call(parser: Any, name: str, arguments: Sequence[str]) -> Any:
         Exception: a wrong command line, and whatever the verb raises.
     """
     try:
-        with parser.make_context(name, list(arguments)) as context:
+        with parser.make_context(name, with_home(arguments)) as context:
             return parser.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code
@@ -107,12 +109,22 @@ def values_of(words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     _, words = take_common(words)
     parser, rest = parser_of(words)
     try:
-        with parser.make_context(" ".join(words[: len(words) - len(rest)]), list(rest)) as context:
+        with parser.make_context(" ".join(words[: len(words) - len(rest)]), with_home(rest)) as context:
             return parser, context.params
     except Exception as error:
         if not is_usage_error(error):
             raise
         raise UserError(f"{' '.join(words)}: {error.format_message()}") from None  # type: ignore[attr-defined]
+
+
+HOME = re.compile(r"(?P<name>[^=]*=)?(?P<path>~[^/=]*/.*)", re.DOTALL)
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """``words``, in which a path that begins with ``~/`` or ``~user/`` begins with that home folder: a word of its own,
+    or what is behind the first ``=`` of one. A shell does so only where the ``~`` begins an unquoted word."""
+    matches = [(word, HOME.fullmatch(word)) for word in words]
+    return [(match["name"] or "") + os.path.expanduser(match["path"]) if match else word for word, match in matches]
 
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from pipelines.cluster.resources import Cluster, Room, room
-from pipelines.config.dotted import flat
+from pipelines.config.dotted import absolute, flat
 from pipelines.config.metrics import VALIDATED, value_of
 from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
@@ -167,7 +167,7 @@ def fit(
         tune_config=config,
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=search.settings.storage or str(folder / ".ray"),
+            storage_path=absolute(search.settings.storage or str(folder / ".ray")),
             failure_config=tune.FailureConfig(max_failures=search.recipe.cluster.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             callbacks=[monitor],

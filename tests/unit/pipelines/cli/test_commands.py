@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cli.commands import Common, parser_of, take_common, values_of
+from pipelines.cli.commands import Common, parser_of, take_common, values_of, with_home
 from pipelines.errors import UserError
 
 
@@ -32,3 +32,31 @@ def test_values_are_those_of_the_command_line():
     assert (values["out"], values["count"], values["to"]) == ("r", 3, None)
     with pytest.raises(UserError, match="report r --count many"):
         values_of(["report", "r", "--count", "many"])
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("~/a", "/home/me/a"),
+        ("--out=~/a b", "/home/me/a b"),
+        ("data.store=~/a=b", "/home/me/a=b"),
+        ("tracking.uri=~", None),
+        ("s3://bucket/~/a", None),
+        ("a~/b", None),
+        ("--out=a/~/b", None),
+        ("~nobody-of-this-name/a", None),
+        ("-", None),
+    ],
+)
+def test_paths_in_the_home_folder(word, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    name, equals, _ = word.partition("=") if word.startswith(("--", "data")) else ("", "", "")
+    assert with_home([word]) == [name + equals + expected if expected else word]
+
+
+def test_options_arguments_and_overrides_take_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    _, values = values_of(["train", "show_tell.small", "data.store=~/s", "--out=~/r"])
+    assert (values["out"], values["overrides"]) == ("/home/me/r", ["data.store=/home/me/s"])
+    _, values = values_of(["store", "verify", "~/s"])
+    assert [value for value in values.values() if value == "/home/me/s"]
