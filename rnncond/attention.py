@@ -35,6 +35,12 @@ def mean_place(values: Tensor, mask: Tensor | None) -> Tensor:
     return torch.bmm(share[:, None], values)[:, 0]
 
 
+def cheaper_projected(places: int, size: int, width: int, words: int) -> bool:
+    """Whether ``words`` means of ``places`` vectors of one example, each times one matrix (size, width), take fewer
+    multiplications as means of the products: then the matrix meets every place once, not every mean."""
+    return places * size * width + words * places * width < words * size * width + words * places * size
+
+
 class DotAttention(nn.Module):
     """e_i = s . h_i (Luong, Pham and Manning 2015, equation 8). A query is as wide as a key."""
 

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnncond.attention import AdditiveAttention, mean_place
+from rnncond.attention import AdditiveAttention, cheaper_projected, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, draw, per_row
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.output_layer import OutputLayer
@@ -125,14 +125,17 @@ class Model(System):
         context, weights = self.attend(h, memory["keys"], memory["values"], memory.get("mask"))
         z = torch.sigmoid(self.gate(h)) * context
         h, c = lstm_cell(torch.cat([words, z], 1), h, state["c"], *self.cell.parameters())
-        return Step(self.project(self.deep_output(words, h, z)), {"h": h, "c": c}, weights)
+        return Step(self.project(self.deep_output(words, h, self.deep_z(z))), {"h": h, "c": c}, weights)
 
     def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
         words = self.embed(inputs)
         h, c = (per_row(memory[name], len(inputs)) for name in ("h", "c"))
-        reads, gates = self.products(words)
-        attend = self.attend.over(memory["keys"], memory["values"], memory.get("mask"))
-        draws = Draws(memory["values"], len(inputs)) if self.draws_places else None
+        values, split = memory["values"], self.projects(memory["values"], inputs)
+        if split:
+            values = functional.linear(values, torch.cat([self.context_weight(), self.deep_z.weight]))
+        reads, gates = self.products(words, with_context=not split)
+        attend = self.attend.over(memory["keys"], values, memory.get("mask"))
+        draws = Draws(values, len(inputs)) if self.draws_places else None
         steps = []
         for _ in range(inputs.shape[1]):
             query, gate = reads(h).split([self.config.attention, 1], 1)
@@ -140,13 +143,17 @@ class Model(System):
             if draws is not None:
                 context = draws(context, weights)
             z = torch.sigmoid(gate) * context
-            h, c = lstm_gates(gates(torch.cat([z, h], 1)), c)
+            if split:
+                added, z = z.split(split, 1)
+                h, c = lstm_gates(gates(h) + added, c)
+            else:
+                h, c = lstm_gates(gates(torch.cat([z, h], 1)), c)
             steps.append((h, z, weights))
         h, z, weights = (torch.stack(tensors, dim=1) for tensors in zip(*steps, strict=True))
         extras = {"mask": memory["mask"]} if "mask" in memory else {}
         if draws is not None:
             extras |= draws.extras(weights)
-        return Unrolled(self.deep_output(words, h, z), weights, extras)
+        return Unrolled(self.deep_output(words, h, z if split else self.deep_z(z)), weights, extras)
 
     def project(self, readout: Tensor) -> Tensor:
         logits: Tensor = self.output(readout)
@@ -165,22 +172,34 @@ class Model(System):
     def draws_places(self) -> bool:
         return self.training and self.config.attention_kind == "hard"
 
-    def products(self, words: Tensor) -> tuple[StepProducts, StepProducts]:
-        """What every step computes: [query; gate] from h_{t-1}, and the LSTM's gates from [z_t; h_{t-1}]."""
-        cell, size = self.cell, self.config.embedding
+    def projects(self, values: Tensor, inputs: Tensor) -> list[int]:
+        """Where it costs less to multiply every place once by all that z_t meets, rather than every z_t: the widths of
+        the products, for the LSTM's gates and for the deep output; else empty."""
+        (examples, places, size), widths = values.shape, [4 * self.config.hidden, self.config.embedding]
+        return widths if cheaper_projected(places, size, sum(widths), inputs.numel() // examples) else []
+
+    def context_weight(self) -> Tensor:
+        """What multiplies z_t in the LSTM's gates, (4H, D)."""
+        return self.cell.weight_ih[:, self.config.embedding :]
+
+    def products(self, words: Tensor, with_context: bool) -> tuple[StepProducts, StepProducts]:
+        """What every step computes: [query; gate] from h_{t-1}, and the LSTM's gates from [z_t; h_{t-1}], or from
+        h_{t-1} alone without ``with_context``."""
+        cell = self.cell
         no_bias = self.gate.bias.new_zeros(self.config.attention)
         reads = StepProducts(
             torch.cat([self.attend.query.weight, self.gate.weight]),
             torch.cat([no_bias, self.gate.bias]).expand(*words.shape[:2], -1),
         )
         gates = StepProducts(
-            torch.cat([cell.weight_ih[:, size:], cell.weight_hh], 1),
-            functional.linear(words, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh),
+            torch.cat([self.context_weight(), cell.weight_hh], 1) if with_context else cell.weight_hh,
+            functional.linear(words, cell.weight_ih[:, : self.config.embedding], cell.bias_ih + cell.bias_hh),
         )
         return reads, gates
 
-    def deep_output(self, words: Tensor, h: Tensor, z: Tensor) -> Tensor:
-        total: Tensor = self.dropout(words + self.deep_h(self.dropout(h)) + self.deep_z(z))
+    def deep_output(self, words: Tensor, h: Tensor, from_z: Tensor) -> Tensor:
+        """What p(y_t) is read from; ``from_z`` is L_z z_t."""
+        total: Tensor = self.dropout(words + self.deep_h(self.dropout(h)) + from_z)
         return total
 
     def doubly_stochastic_penalty(self, unrolled: Unrolled, mask: Tensor) -> Tensor:

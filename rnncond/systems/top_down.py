@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnncond.attention import AdditiveAttention, mean_place
+from rnncond.attention import AdditiveAttention, cheaper_projected, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.output_layer import OutputLayer
@@ -91,14 +91,23 @@ class Model(System):
         return Step(self.project(self.dropout(h2)), {"h1": h1, "c1": c1, "h2": h2, "c2": c2}, weights)
 
     def unroll(self, memory: Memory, inputs: Tensor) -> Unrolled:
-        first, query, second = self.products(memory, inputs)
-        attend = self.attend.over(memory["keys"], memory["values"], memory.get("mask"))
+        values, weight = memory["values"], self.language_cell.weight_ih[:, : self.config.feature_size]
+        (examples, places, size), width = values.shape, 4 * self.config.hidden
+        # Where that costs less, every place is multiplied once by what v_t meets, rather than every v_t.
+        projected = cheaper_projected(places, size, width, inputs.numel() // examples)
+        if projected:
+            values = functional.linear(values, weight)
+        first, query, second = self.products(memory, inputs, with_context=not projected)
+        attend = self.attend.over(memory["keys"], values, memory.get("mask"))
         h1 = c1 = h2 = c2 = memory["gates"].new_zeros(len(inputs), self.config.hidden)
         outputs, looks = [], []
         for _ in range(inputs.shape[1]):
             h1, c1 = lstm_gates(first(torch.cat([h2, h1], 1)), c1)
             context, weights = attend(query(h1))
-            h2, c2 = lstm_gates(second(torch.cat([context, h1, h2], 1)), c2)
+            if projected:
+                h2, c2 = lstm_gates(second(torch.cat([h1, h2], 1)) + context, c2)
+            else:
+                h2, c2 = lstm_gates(second(torch.cat([context, h1, h2], 1)), c2)
             outputs.append(h2)
             looks.append(weights)
         return Unrolled(self.dropout(torch.stack(outputs, 1)), torch.stack(looks, 1))
@@ -107,18 +116,22 @@ class Model(System):
         logits: Tensor = self.output(readout)
         return logits
 
-    def products(self, memory: Memory, inputs: Tensor) -> tuple[StepProducts, StepProducts, StepProducts]:
-        """What every step computes: the first LSTM's gates from [h2; h1], the query, the second's from [v; h1; h2]."""
+    def products(
+        self, memory: Memory, inputs: Tensor, with_context: bool
+    ) -> tuple[StepProducts, StepProducts, StepProducts]:
+        """What every step computes: the first LSTM's gates from [h2; h1], the query, the second's from [v; h1; h2], or
+        from [h1; h2] without ``with_context``."""
         from_h2, _, from_word = self.input_weights()
         words = functional.linear(self.dropout(self.embed(inputs)), from_word)
         known = words + per_row(memory["gates"], len(inputs))[:, None]
         cell, second = self.attention_cell, self.language_cell
+        known_later = second.weight_ih if with_context else second.weight_ih[:, self.config.feature_size :]
         no_bias = words.new_zeros(self.config.attention)
         return (
             StepProducts(torch.cat([from_h2, cell.weight_hh], 1), known),
             StepProducts(self.attend.query.weight, no_bias.expand(*inputs.shape, -1)),
             StepProducts(
-                torch.cat([second.weight_ih, second.weight_hh], 1),
+                torch.cat([known_later, second.weight_hh], 1),
                 (second.bias_ih + second.bias_hh).expand(*inputs.shape, -1),
             ),
         )

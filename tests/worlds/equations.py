@@ -156,3 +156,18 @@ def assert_follows(model, source, steps):
             if alpha is not None:
                 np.testing.assert_allclose(unrolled.attention[row, t].detach().numpy(), alpha, rtol=0, atol=1e-12)
         assert t == len(words) - 1
+
+
+def assert_same_gradients(module, model, monkeypatch):
+    """Of a weighted sum of logits, whether ``module`` multiplies the places by the weights, or the contexts."""
+    factors = torch.randn(*CAPTIONS.shape, VOCAB, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    found = []
+    for projected in (False, True):
+        monkeypatch.setattr(module, "cheaper_projected", lambda *sizes, answer=projected: answer)
+        torch.manual_seed(9)  # hard attention draws its places, dropout its units
+        model.zero_grad()
+        unrolled = model.unroll(model.encode(features(2, PLACES, WIDTH)), CAPTIONS)
+        (model.project(unrolled.readout) * factors).sum().backward()
+        found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-10, msg=name)

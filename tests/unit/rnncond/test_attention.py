@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, mean_place
+from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, cheaper_projected, mean_place
 from rnncond.fused import LARGEST, StepProducts, lstm_gates
 
 MASK = torch.tensor([[True, True, True, True], [True, False, False, False], [True, True, False, False]])
@@ -152,3 +152,14 @@ def test_scores_of_luong_equation_8(general, shared):
     again = attention.over(keys, values, mask)(query)
     assert torch.equal(again[0], context)
     assert torch.equal(again[1], weights)
+
+
+@pytest.mark.parametrize(
+    ("places", "size", "width", "words", "expected"),
+    [(49, 1280, 1280, 95, True), (49, 1280, 1280, 40, False), (196, 512, 7712, 80, False), (2, 3, 5, 100, True)],
+)
+def test_what_is_cheaper_is_what_takes_fewer_multiplications(places, size, width, words, expected):
+    matrix, vectors = np.zeros((size, width)), np.zeros((places, size))
+    projected = vectors.shape[0] * matrix.size + words * places * matrix.shape[1]
+    direct = words * vectors.size + words * matrix.size
+    assert cheaper_projected(places, size, width, words) == (projected < direct) == expected

@@ -13,6 +13,7 @@ from tests.worlds.equations import (
     VOCAB,
     WIDTH,
     assert_follows,
+    assert_same_gradients,
     features,
     linear,
     look,
@@ -22,9 +23,12 @@ from tests.worlds.equations import (
 )
 
 
+@pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("kind", ["soft", "hard"])
-def test_show_attend_tell(kind):
-    """Hard attention is evaluated at its expectation."""
+def test_show_attend_tell(kind, projected, monkeypatch):
+    """Hard attention is evaluated at its expectation. Also where the places, not the contexts, are multiplied by the
+    weights."""
+    monkeypatch.setattr(show_attend_tell, "cheaper_projected", lambda *sizes: projected)
     model, w = make_captioner("show_attend_tell", attention=3, attention_kind=kind)
 
     def steps(places, words):
@@ -37,6 +41,12 @@ def test_show_attend_tell(kind):
             yield linear(w, "output", y + linear(w, "deep_h", h) + linear(w, "deep_z", z)), alpha
 
     assert_follows(model, features(2, PLACES, WIDTH), steps)
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_gradients_are_the_same_whichever_way_is_cheaper(kind, monkeypatch):
+    model, _ = make_captioner("show_attend_tell", attention=3, attention_kind=kind, dropout=0.0)
+    assert_same_gradients(show_attend_tell, model.train(), monkeypatch)
 
 
 def test_doubly_stochastic_term():

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from rnncond.systems import find
+from rnncond.systems import find, top_down
 from tests.worlds.equations import (
     PLACES,
     VOCAB,
     WIDTH,
     assert_follows,
+    assert_same_gradients,
     features,
     linear,
     look,
@@ -17,7 +18,10 @@ from tests.worlds.equations import (
 )
 
 
-def test_top_down():
+@pytest.mark.parametrize("projected", [False, True])
+def test_top_down(projected, monkeypatch):
+    """Also where the regions, not the contexts, are multiplied by the weights."""
+    monkeypatch.setattr(top_down, "cheaper_projected", lambda *sizes: projected)
     model, w = make_captioner("top_down", attention=3)
 
     def steps(places, words):
@@ -30,6 +34,10 @@ def test_top_down():
             yield linear(w, "output", h2), alpha
 
     assert_follows(model, features(2, PLACES, WIDTH), steps)
+
+
+def test_gradients_are_the_same_whichever_way_is_cheaper(monkeypatch):
+    assert_same_gradients(top_down, make_captioner("top_down", attention=3)[0], monkeypatch)
 
 
 def test_the_defaults_are_the_papers_sizes():
