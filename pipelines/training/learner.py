@@ -90,6 +90,8 @@ class Learner:
         reward = task.reward(self.device) if self.settings.objective.kind == "self_critical" else None
         self.objective = distributed.wrap(make_objective(self.recipe, self.model, reward), self.device)
         self.noted = 0.0
+        self.processor_began = time.process_time()
+        """Of this process, when it began, or was done with the epoch before."""
 
     def run(self) -> TrainState:
         """Train until the last epoch, or until early stopping.
@@ -183,6 +185,9 @@ class Learner:
                 line |= scores
                 improved = decide(at, self.settings, scores)
             line |= {"seconds": at.seconds, "words_per_second": sums[WORDS].item() / max(at.seconds, 1e-9)}
+            now = time.process_time()
+            line["processor_seconds"] = now - self.processor_began
+            self.processor_began = now
             last = pack(self.trained(line)) if distributed.rank() == 0 else {}
         at.sums, at.seconds = NO_SUMS, 0.0
         if distributed.rank() == 0:

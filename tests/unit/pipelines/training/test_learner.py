@@ -77,10 +77,11 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):
 
 
 def test_an_epochs_seconds_are_those_of_its_steps_and_not_of_checkpoints(world, tmp_path, monkeypatch):
+    """A processor's are those of all that was done since the epoch before."""
     made = learner(world, tmp_path, "training.checkpoint_steps=1")
     assert made.steps > 2
-    now = [0.0]
-    monkeypatch.setattr(learn, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    now, made.processor_began = [0.0], 0.0
+    monkeypatch.setattr(learn, "time", SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: now[0]))
 
     def taking(seconds, work):
         def slow(*args, **kwargs):
@@ -92,7 +93,11 @@ def test_an_epochs_seconds_are_those_of_its_steps_and_not_of_checkpoints(world, 
     made.update = taking(1, made.update)
     made.sink.save_checkpoint = taking(1000, made.sink.save_checkpoint)
     made.run()
-    assert [line["seconds"] for line in read_lines(tmp_path / "metrics.jsonl")] == [made.steps] * 3
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["seconds"] for line in lines] == [made.steps] * 3
+    saved_within = 1000 * (made.steps - 1)
+    expected = [made.steps + saved_within, *[made.steps + saved_within + 1000] * 2]
+    assert [line["processor_seconds"] for line in lines] == expected
 
 
 def test_accumulated_batches_are_the_step_of_one_that_is_as_big(world, tmp_path):
