@@ -22,6 +22,7 @@ from pipelines.tracking.address import LOCAL_TRACKING, database_of, from_root, t
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 Done = TypeVar("Done")
 PATIENCE, PATIENCE_HERE = 15, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is, and makes
@@ -67,10 +68,30 @@ def refuse_no_folder(database: Path) -> None:
 def open_client(uri: str) -> MlflowClient:
     """A client whose MLflow has answered; a database has its tables then. Raises whatever MLflow does."""
     database = database_of(uri)
-    with only_one_at(database) if database else nullcontext():
+    with only_one_at(database) if database else nullcontext(), artifacts_as_address():
         client: MlflowClient = import_mlflow().MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def artifacts_as_address() -> Iterator[None]:
+    """While MLflow makes the tables of a database: in a folder whose name is no plain text in SQL, its artifacts are
+    under a file:// address.
+
+    MLflow writes the folder into a statement as Python's ``repr`` spells it, and SQLAlchemy takes ``:word`` in there
+    for a parameter. It has a server's way alone to be told of another folder, which also makes it a server's process.
+    """
+    folder = Path("mlruns").absolute()
+    plain = repr(str(folder)) == f"'{folder}'" and not re.search(r":\w", str(folder))
+    if plain or ARTIFACT_ROOT in os.environ:
+        yield
+        return
+    os.environ[ARTIFACT_ROOT] = folder.as_uri()
+    try:
+        yield
+    finally:
+        del os.environ[ARTIFACT_ROOT]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -14,13 +15,16 @@ import pipelines
 from feature_store import Store, verify
 from pipelines.engine.driver import Options
 from pipelines.features import backbones
-from pipelines.verbs import caption, features, translate
+from pipelines.verbs import caption, evaluate, features, report, train, translate
+from pipelines.verbs.store import compact
 from tests.worlds import names
 from tests.worlds.captioner import model_reading
+from tests.worlds.training import TINY
 from tests.worlds.translator import make_translator
 
 BACKBONE = "timm/test_resnet"
 ONE = Options(workers=1)
+ALONE = ("cluster.workers=1", "cluster.cpus_per_worker=1", "cluster.threads=1")
 
 
 @pytest.fixture
@@ -53,6 +57,32 @@ def test_features_and_captions_of_pictures_with_nasty_names(ray_cluster, folder,
     asked = {"weights": "random", "keep_features": str(kept), "attention": True, "options": ONE}
     assert caption.run(str(folder / "model"), str(folder / "out2"), str(photos), **asked).failed == 0
     assert ids_in(out, "captions") == ids_in(folder / "out2", "captions") == ids_in(kept, "features") == ids
+
+
+@pytest.mark.ray
+def test_a_training_scores_and_a_report_with_nasty_names(ray_cluster, folder, make_photos, monkeypatch, capfd):
+    """The folder that the commands are given in, where mlflow.db comes to lie, has such a name, too."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ids = names.name_files(make_photos(len(names.PARTS) + 1, f"{names.FOLDER}/photos"))
+    rows = [
+        {"image_id": id_, "file": id_, "split": "val" if number % 4 == 0 else "train", "captions": [f"a {id_} b"]}
+        for number, id_ in enumerate(ids)
+    ]
+    Path("captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    features.run("photos", "store", BACKBONE, "random", options=ONE)
+    data = ["data.store=store", "data.captions=captions.jsonl"]
+    assert train.run("show_tell.small", [*data, *TINY, *ALONE, "training.epochs=1"], out="run").summary["epochs"] == 1
+    caption.run("run/best", "out", "photos", weights="random", options=ONE)
+    scored = evaluate.run(captions="out", data=["captions.jsonl"], split="val", out="out")
+    assert scored.summary["images"] == len([row for row in rows if row["split"] == "val"])
+    page = "".join(Path(report.run(of).summary["page"]).read_text(encoding="utf-8") for of in ("out", "run"))
+    shown_ids = [row["image_id"] for row in rows if row["split"] == "val" and row["image_id"].isprintable()]
+    assert [id_ for id_ in shown_ids if id_ not in html.unescape(page)] == []
+    assert compact("store").failed == 0
+    assert ids_in(folder / "store", "features") == ids
+    shown = "".join(capfd.readouterr())
+    assert "\x1b[31mred" not in shown + page and "Traceback" not in shown
 
 
 @pytest.mark.ray
