@@ -4,14 +4,16 @@ from functools import partial
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from feature_store import Store, StoreError, failure_schema, verify
 from pipelines.console import Progress
 from pipelines.engine import driver
 from pipelines.engine.driver import Options, choose_rows
+from pipelines.engine.failures import DEFERRED
 from pipelines.engine.work import Unit, cut, merge
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 from pipelines.inputs.listing_formats import SCHEMA
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
@@ -294,3 +296,38 @@ def test_changed_inputs_and_failed_ones_in_one_part(cluster_that_knows_this_file
     snapshot = dataset.snapshot()
     assert sorted(snapshot.ids(include_failures=False).to_pylist()) == ["a", "b"]
     assert snapshot.failed == 0
+
+
+class Unread(Versions):
+    """Storage does not give what has the version "away"."""
+
+    def process(self, unit):
+        rows, failures = super().process(unit.filter(pc.not_equal(unit["version"], "away")))
+        away = failure_rows(*unit["image_id"].filter(pc.equal(unit["version"], "away")).to_pylist())
+        stage = pa.repeat(pa.scalar(DEFERRED), away.num_rows)
+        away = away.set_column(away.column_names.index("stage"), away.schema.field("stage"), stage)
+        return rows, pa.concat_tables([failures, away])
+
+
+@pytest.mark.ray
+def test_what_storage_did_not_give_is_neither_done_nor_failed(cluster_that_knows_this_file, tmp_path):
+    dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
+
+    def held():
+        assert verify(dataset).problems == []
+        rows = pa.Table.from_batches(dataset.snapshot().scan(), VERSIONED).to_pylist()
+        return {row["image_id"]: row["version"] for row in rows}, dataset.snapshot().failures()[0].to_pylist()
+
+    with pytest.raises(Fault, match=r"2 inputs could not be read.*3 were done:\n.*b: storage") as fault:
+        run(dataset, [versioned(a="1", b="away", c="1", d="bad", e="away", f="1")], Unread)
+    assert fault.value.code == 4
+    assert held() == ({"a": "1", "c": "1", "f": "1"}, ["d"])
+
+    later = run(dataset, [versioned(a="1", b="1", c="1", d="bad", e="1", f="1")], Unread)
+    assert (later.rows, later.done_before, later.failed_before) == (2, 3, 1)
+    everything = {id_: "1" for id_ in "abcef"}
+    assert held() == (everything, ["d"])
+
+    with pytest.raises(Fault, match="1 inputs could not be read"):
+        run(dataset, [versioned(a="away", b="2", c="1", d="bad", e="1", f="1")], Unread, redo_changed=True)
+    assert held() == (everything | {"b": "2"}, ["d"])
