@@ -1,0 +1,48 @@
+"""What a training with its store in a bucket writes and prints, held to the secrets of its environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worlds.training import TINY, make_world
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "planted-access-key",
+    "AWS_SECRET_ACCESS_KEY": "planted-secret-key",
+    "AWS_SESSION_TOKEN": "planted-session-token",
+    "MLFLOW_TRACKING_PASSWORD": "planted-password",
+    "MLFLOW_TRACKING_TOKEN": "planted-token",
+    "HF_TOKEN": "planted-hub-token",
+    "RAY_AUTH_TOKEN": "planted-ray-token",
+}
+
+
+@pytest.mark.ray
+def test_a_training_writes_and_prints_no_secret(bucket, tmp_path):
+    uri, put = bucket
+    world = make_world(tmp_path / "world")
+    for path in (tmp_path / "world" / "store").rglob("*"):
+        if path.is_file():
+            put(f"world/{path.relative_to(tmp_path / 'world')}", path.read_bytes())
+    words = ["train", "show_tell.small", *world, *TINY, f"data.store={uri}/world/store", "training.epochs=1"]
+    words += ["cluster.workers=1", "cluster.cpus_per_worker=1", "--out", "run", "--log-level", "debug"]
+    run = tmp_path / "here"
+    run.mkdir()
+    left_out = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", *words],
+        env=environment | SECRETS,
+        cwd=run, text=True, capture_output=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    written = {str(path): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {"run.json", "recipe.yaml", "mlflow.db"} <= {Path(name).name for name in written}
+    written |= {"standard output": ended.stdout.encode(), "standard error": ended.stderr.encode()}
+    leaks = [(name, key) for name, content in written.items() for key in SECRETS.values() if key.encode() in content]
+    assert leaks == []
