@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 
 import numpy as np
@@ -31,6 +32,39 @@ def ray_cluster():
         yield found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_mlflow(tmp_path_factory):
+    """MLflow's tables are made once, which takes SQLite seconds and hundreds of flushes; other databases are copies."""
+    from mlflow.store.db import utils
+    from sqlalchemy import create_engine
+
+    make, made = utils._initialize_tables, tmp_path_factory.mktemp("mlflow") / "empty.db"
+
+    def copied(engine):
+        if engine.dialect.name != "sqlite":
+            return make(engine)
+        if not made.exists():
+            first = create_engine(f"sqlite:///{made}")
+            make(first)
+            first.dispose()
+        engine.dispose()
+        shutil.copyfile(made, engine.url.database)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", copied)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an S3 server on the loopback interface; buckets of tests differ by name."""
+    running = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
 @pytest.fixture
 def make_photos(tmp_path):
     """A function that fills a folder with small JPEGs, each different: ``make_photos(count, name="photos")``."""
@@ -47,31 +81,26 @@ def make_photos(tmp_path):
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket(s3_server, monkeypatch):
     """The uri of an empty bucket in a real S3 server on the loopback interface, and a function that fills it.
 
     Clients find the server by AWS_ENDPOINT_URL, as on any cluster; a Ray that is running already does not know it.
     """
-    server = pytest.importorskip("moto.server")
     import boto3
 
     from pipelines.files import filesystems
 
-    running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     filesystems._file_system.cache_clear()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    name = f"pictures-{secrets.token_hex(4)}"  # the servers of a process share their buckets
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    name = f"pictures-{secrets.token_hex(4)}"
     client.create_bucket(Bucket=name)
     yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
     filesystems._file_system.cache_clear()
-    running.stop()
 
 
 @pytest.fixture

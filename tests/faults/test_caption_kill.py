@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from feature_store import Store, fingerprint
+from feature_store import fingerprint
 from pipelines.features import backbones
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
 from tests.worlds.nodes import ACTOR, await_
-from tests.worlds.writing import Writing, check_kept, committed, entries
+from tests.worlds.writing import Writing, check_kept, entries
 
 BROKEN = "broken.jpg"
 KILLS = 20
@@ -64,12 +64,6 @@ def test_killed_driver_node_and_actor(nodes, command, images, model, chance, tmp
     writing.kill("actor")
     writing.finish(ids, {BROKEN})  # on the one node that is left
     nodes.fill()
-
-    with Store(tmp_path / "out").open().begin():
-        second = command(*caption)
-        _, said = second.communicate(timeout=600)
-        assert second.returncode == 2 and "another writer is at work" in " ".join(said.split())
-    assert set(committed(tmp_path / "out").ids().to_pylist()) == ids
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ LONG, EMPTY = 100, 17
 WORDS = list("abcdefgh")
 
 
+@pytest.mark.slow  # `caption` is killed alike every day, by the same engine
 @pytest.mark.ray
 def test_killed_driver_and_killed_actor(nodes, command, chance, tmp_path):
     corpus, model, out, lines = tmp_path / "test.en", tmp_path / "model", tmp_path / "out", tmp_path / "test.de"

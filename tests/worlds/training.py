@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -134,30 +134,33 @@ def without_clock(lines):
 
 
 def resumed_equals_unbroken(
-    make: Callable[[Path], Learner], folder: Path, lives: int, names: tuple[str, ...] = ("best", "last")
+    make: Callable[[Path], Learner], folder: Path, lives: Iterable[int], names: tuple[str, ...] = ("best", "last")
 ) -> tuple[Learner, list[dict[str, Any]]]:
-    """Hold a run that dies when it has kept ``lives`` checkpoints, and goes on, to the unbroken one, bit for bit.
+    """Hold runs that die when they have kept so many checkpoints, and are resumed, to the unbroken one, bit for bit.
 
     Args:
         make: a ``learner_of`` the same recipe, but for its folder.
+        lives: of each broken run the checkpoints that it keeps.
 
     Returns:
-        The unbroken learner, and the epochs of the broken run.
+        The unbroken learner, and its epochs.
     """
     whole = make(folder / "whole")
     whole.run()
-    broken = make(folder / "broken")
-    broken.sink.lives = lives
-    with pytest.raises(Killed):
-        broken.run()
-    broken.sink.close()
-    resumed = make(folder / "broken")
-    assert resumed.train_state.steps > 0
-    resumed.run()
-    assert resumed.sink.checkpoint()["state.safetensors"] == whole.sink.checkpoint()["state.safetensors"]
-    for name in ("samples.jsonl", "metrics.jsonl"):
-        lines, expected = (read_lines(folder / run / name) for run in ("broken", "whole"))
-        assert without_clock(lines) == without_clock(expected)
-    for name in names:
-        assert load(folder / "broken" / name).model_id == load(folder / "whole" / name).model_id
-    return whole, lines
+    for count in lives:
+        run = folder / f"broken after {count}"
+        broken = make(run)
+        broken.sink.lives = count
+        with pytest.raises(Killed):
+            broken.run()
+        broken.sink.close()
+        resumed = make(run)
+        assert resumed.train_state.steps > 0
+        resumed.run()
+        assert resumed.sink.checkpoint()["state.safetensors"] == whole.sink.checkpoint()["state.safetensors"]
+        for name in ("samples.jsonl", "metrics.jsonl"):
+            lines, expected = (read_lines(root / name) for root in (run, folder / "whole"))
+            assert without_clock(lines) == without_clock(expected)
+        for name in names:
+            assert load(run / name).model_id == load(folder / "whole" / name).model_id
+    return whole, expected

@@ -15,7 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
-from feature_store import Store, StoreError, compact, vacuum, verify
+from feature_store import Store, StoreError, compact, retry, vacuum, verify
 from feature_store.errors import cause_of
 from feature_store.files import Files
 from tests.worlds.feature_rows import commit, dataset, ids, rows
@@ -223,8 +223,9 @@ def replace_by_stream(files, path, content):
 
 
 @pytest.mark.parametrize("write", [Files.write, replace_by_stream])
-def test_what_cannot_be_replaced_stays(write):
+def test_what_cannot_be_replaced_stays(write, monkeypatch):
     """A heartbeat that fails does not take the sign of life away."""
+    monkeypatch.setattr(retry, "SECONDS", 0)  # which is not tried again
     storage = LosingLink()
     files = Store(f"{secrets.token_hex(4)}/store", storage).files
     write(files, "alive", b"old")

@@ -1,8 +1,6 @@
 import hashlib
 import json
-import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,15 +10,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pipelines.errors import Fault, UserError
-from pipelines.files.jsonl import read_lines
 from pipelines.tracking import client as reaching
 from pipelines.tracking import mlflow_run as module
 from pipelines.tracking.mlflow_run import Tracking, log_page
 from pipelines.tracking.models import locate
 from pipelines.training.data.task import prepare
-from pipelines.training.run_info import read_run
 from rnncond.checkpoint import load
-from tests.worlds.training import TINY, make_world, tiny_recipe
+from tests.worlds.training import make_world, tiny_recipe
 from tests.worlds.translator import make_translator
 
 LINES = [{"epoch": epoch, "train_loss": 1.0 / epoch, "BLEU-4": float(epoch)} for epoch in (1, 2, 3)]
@@ -328,27 +324,6 @@ def test_the_environment_names_the_server_where_the_recipe_does_not(recipe, uri,
     plain = recipe.model_copy(update={"tracking": recipe.tracking.model_copy(update={"uri": None})})
     with Tracking(plain, "run") as tracking:
         assert tracking.uri == uri
-
-
-@pytest.mark.ray
-def test_a_terminated_training_is_killed_in_mlflow(tmp_path, monkeypatch):
-    """SIGTERM of the driver, as a scheduler sends it."""
-    monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    overrides = [*make_world(tmp_path), *TINY, "cluster.threads=1", f"tracking.uri={uri}"]
-    command = [sys.executable, "-m", "pipelines.cli.main", "train", "show_tell.small", *overrides, "--out", "run"]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    driver = subprocess.Popen([*command, "training.epochs=100000"], env=environment, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 300
-    while len(read_lines("run/metrics.jsonl")) < 2:
-        assert driver.poll() is None and time.monotonic() < end
-        time.sleep(0.02)
-    driver.terminate()
-    assert driver.wait(300) not in (0, 2, 3)
-    client = mlflow.MlflowClient(uri)
-    known = read_run("run")
-    assert known["status"] == "interrupted"
-    assert client.get_run(known["mlflow_run_id"]).info.status == "KILLED"
 
 
 SECRETS = {

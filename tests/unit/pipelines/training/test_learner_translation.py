@@ -11,24 +11,23 @@ from rnncond.checkpoint import load
 from rnncond.contract import Source
 from rnncond.search import SearchOptions, search
 from tests.worlds.corpora import LETTERS, TINY, make_text, reverse
+from tests.worlds.engine import tokens_without_ray
 from tests.worlds.training import learner_of, resumed_equals_unbroken
-
-pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, ray_cluster):
-    return make_text(tmp_path_factory.mktemp("text"), pairs=120)
+def world(tmp_path_factory):
+    with tokens_without_ray():
+        yield make_text(tmp_path_factory.mktemp("text"), pairs=120)
 
 
 def learner(world, out, *overrides, recipe="encdec_bidirectional.small") -> Learner:
     return learner_of(read_recipe(recipe, [*world, *TINY, *overrides], str(out)))
 
 
-@pytest.mark.parametrize("lives", [1, 4])
-def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, lives):
+def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path):
     settings = ("training.checkpoint_steps=8", "data.memory_gb=0.000001")
-    whole, _ = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, lives)
+    whole, _ = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, [1, 4])
     assert len(whole.train.windows) > 1
 
 

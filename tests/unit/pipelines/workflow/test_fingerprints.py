@@ -57,4 +57,5 @@ def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand():
         tracemalloc.stop()
         return most
 
-    assert peak(100_000) < peak(1_000) + 10_000
+    # Their names alone would be 5 MB; other threads of this process may take some of the rest.
+    assert peak(100_000) < peak(1_000) + 1_000_000

@@ -8,13 +8,13 @@ from pipelines.config.recipe import read_recipe
 from pipelines.errors import UserError
 from pipelines.training.data.task import prepare
 from tests.worlds.corpora import LETTERS, TINY, make_text, reverse, sentences, write
-
-pytestmark = pytest.mark.ray
+from tests.worlds.engine import tokens_without_ray
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, ray_cluster):
-    return make_text(tmp_path_factory.mktemp("text"), pairs=120)
+def world(tmp_path_factory):
+    with tokens_without_ray():
+        yield make_text(tmp_path_factory.mktemp("text"), pairs=120)
 
 
 def task_of(*overrides: str):
