@@ -53,16 +53,19 @@ def failures_of(out) -> dict[str, dict]:
 
 @pytest.mark.ray
 def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, make_photos, model):
-    photos, folder = make_photos(40), model()
+    """Which are kept on the way, but for those that were there; and then they need no picture."""
+    photos, folder, store = make_photos(40), model(), str(tmp_path / "store")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     (photos / "notes.txt").write_text("no picture")
-    features.run(str(photos), str(tmp_path / "store"), BACKBONE, "random", options=ONE)
+    features.run(str(photos / "00007.jpg"), store, BACKBONE, "random", options=ONE)
     asked = {"beam": 3, "nbest": 2, "attention": True, "options": ONE}
-    read = caption.run(folder, str(tmp_path / "read"), store=str(tmp_path / "store"), **asked)
-    seen = caption.run(folder, str(tmp_path / "seen"), str(photos), weights="random", **asked)
+    seen = caption.run(folder, str(tmp_path / "seen"), str(photos), weights="random", keep_features=store, **asked)
+    read = caption.run(folder, str(tmp_path / "read"), store=store, **asked)
+    again = features.run(str(photos), store, BACKBONE, "random", options=ONE)
 
     assert (read.failed, read.summary["images"], read.summary["images without features"]) == (0, 40, 1)
     assert (seen.failed, seen.summary["images"], seen.summary["other files ignored"]) == (1, 41, 1)
+    assert (seen.summary["features added"], again.summary["already_done"], again.summary["computed"]) == (39, 40, 0)
     assert list(failures_of(tmp_path / "seen")) == ["broken.jpg"]
     assert "broken.jpg: decode: " in seen.failures[0]
     assert seen.summary["set"] == read.summary["set"]

@@ -20,7 +20,8 @@ NAME = "torchvision/squeezenet1_0"
 
 
 def compute(folder, store, **options):
-    return features.run(str(folder), str(store), NAME, "random", ("pooled",), options=Options(workers=1, **options))
+    outputs = ("grid", "pooled")
+    return features.run(str(folder), str(store), NAME, "random", outputs, options=Options(workers=1, **options))
 
 
 def command(*arguments) -> int:
@@ -55,17 +56,21 @@ def test_features_are_those_of_the_bare_network(ray_cluster, make_photos, tmp_pa
 
 
 @pytest.mark.ray
-def test_failures_resume_and_retry(ray_cluster, make_photos, tmp_path):
+def test_the_command_its_failures_and_what_is_tried_again(ray_cluster, make_photos, tmp_path, capsys):
     folder, store = make_photos(20), tmp_path / "store"
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
     (folder / "page.jpg").write_text("<html>not found</html>")
     (folder / "notes.txt").write_text("no picture")
 
-    first = compute(folder, store)
-    assert (first.failed, first.summary["computed"], first.summary["other_files_ignored"]) == (3, 20, 1)
-    assert {failure.split(":")[0] for failure in first.failures} == {"empty.jpg", "gone.jpg", "page.jpg"}
+    options = ["--store", store, "--backbone", NAME, "--weights", "random", "--workers", 1, "--json"]
+    assert command(folder, *options, "--outputs", "grid,pooled", "--batch", 2) == 3
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["failed"], summary["computed"], summary["other_files_ignored"]) == (3, 20, 1)
+    assert "RANDOM" in shown.err and "empty.jpg: decode: the file is empty" in shown.err
     snapshot = the_set(store)
+    assert snapshot.schema.names[-2:] == ["pooled", "grid"]
     assert len(snapshot.ids(include_failures=False)) == snapshot.rows == 20
     assert snapshot.failures().select(["image_id", "stage", "tries"]).to_pylist() == [
         {"image_id": "empty.jpg", "stage": "decode", "tries": 1},
@@ -104,21 +109,6 @@ def test_two_networks_share_a_store(tmp_path):
 
 
 @pytest.mark.ray
-def test_the_command(ray_cluster, make_photos, tmp_path, capsys):
-    folder = make_photos(3)
-    arguments = [folder, "--store", tmp_path / "store", "--backbone", NAME, "--weights", "random", "--json"]
-    arguments += ["--workers", 1]
-    assert command(*arguments, "--outputs", "grid,pooled", "--batch", 2) == 0
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["computed"] == 3
-    assert "RANDOM" in shown.err
-    (folder / "bad.jpg").write_bytes(b"")
-    assert command(*arguments) == 3
-    assert "bad.jpg: decode: the file is empty" in capsys.readouterr().err
-    assert the_set(tmp_path / "store").schema.names[-2:] == ["pooled", "grid"]
-
-
-@pytest.mark.ray
 def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_photos, tmp_path, capsys):
     folder, listing, store = make_photos(4), tmp_path / "listing.parquet", tmp_path / "store"
     options = ["--store", store, "--backbone", NAME, "--weights", "random", "--outputs", "pooled", "--workers", 1]
@@ -141,20 +131,6 @@ def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_pho
     assert after[0] == before[0] and after[1] != before[1]
     assert the_set(store).rows == 4
     assert run(folder, "--redo-changed")[0]["changed"] == 0
-
-
-@pytest.mark.ray
-def test_versions_that_a_listing_gives(ray_cluster, make_photos, tmp_path):
-    folder = make_photos(3)
-
-    def run(*versions: str) -> dict:
-        lines = [f"{number:05d}.jpg,{version}" for number, version in enumerate(versions)]
-        (folder / "list.csv").write_text("\n".join(["file,version", *lines]))
-        return compute(folder / "list.csv", tmp_path / "store").summary
-
-    assert run("v1", "v1", "7")["computed"] == 3
-    assert run("v1", "v1", "7")["changed"] == 0
-    assert run("v1", "v2", "7")["changed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipelines.features.cache import keeping
 from pipelines.features.featurizer import dataset_of
 from pipelines.features.sources import FromImages
 from pipelines.inference.captioner import Captioner
-from pipelines.verbs import caption, features
+from pipelines.verbs import caption
 from rnncond.search import SearchOptions
 from tests.worlds.captioner import model_reading
 
@@ -144,21 +144,6 @@ def test_what_cannot_be_captioned_has_features_all_the_same(world):
 def test_another_writer_of_the_features_is_refused(world, network):
     with dataset_of(network, world.store).begin(), pytest.raises(StoreError, match="another writer is at work"):
         world.run()
-
-
-@pytest.mark.ray
-def test_the_verb(ray_cluster, world, tmp_path):
-    features.run(str(world.photos / NAMES[0]), world.store, BACKBONE, "random", options=ONE)
-    asked = {"weights": "random", "keep_features": world.store, "options": ONE}
-    seen = caption.run(world.model, str(tmp_path / "a"), str(world.photos), **asked)
-    assert (seen.summary["computed"], seen.summary["features added"], seen.failed) == (5, 4, 1)
-    assert world.kept()[:2] == (NAMES, ["broken.jpg"])
-    read = caption.run(world.model, str(tmp_path / "b"), store=world.store, options=ONE)
-    one, other = (Store(tmp_path / name).open(kind="captions").snapshot().take(NAMES) for name in "ab")
-    assert one.drop_columns(["score", "log_prob", "nbest"]).equals(other.drop_columns(["score", "log_prob", "nbest"]))
-    again = features.run(str(world.photos), world.store, BACKBONE, "random", options=ONE)
-    assert (again.summary["already_done"], again.summary["computed"]) == (5, 0)
-    assert read.summary["set"] == seen.summary["set"]
 
 
 @pytest.mark.ray

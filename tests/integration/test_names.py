@@ -44,19 +44,17 @@ def ids_in(store: Path, kind: str) -> list[str]:
 def test_features_and_captions_of_pictures_with_nasty_names(ray_cluster, folder, make_photos):
     photos = make_photos(len(names.PARTS) + 1, f"{names.FOLDER}/photos")
     ids = names.name_files(photos)
-    store, out, kept = folder / "store", folder / "out", folder / "kept"
-    done = features.run(str(photos), str(store), BACKBONE, "random", options=ONE)
-    assert (done.summary["computed"], done.failed) == (len(ids), 0)
-    assert ids_in(store, "features") == ids
-    again = features.run(str(photos), str(store), BACKBONE, "random", options=ONE)
+    kept, model = str(folder / "kept"), str(folder / "model")
+    model_reading(folder / "model", "show_attend_tell", "grid", backbones.load(BACKBONE, "random").recipe)
+    asked = {"attention": True, "options": ONE}
+    seen = caption.run(model, str(folder / "seen"), str(photos), weights="random", keep_features=kept, **asked)
+    assert (seen.summary["computed"], seen.failed) == (len(ids), 0)
+    again = features.run(str(photos), kept, BACKBONE, "random", options=ONE)
     assert (again.summary["already_done"], again.summary["computed"]) == (len(ids), 0)
-    recipe = backbones.load(BACKBONE, "random").recipe
-    model_reading(folder / "model", "show_attend_tell", "grid", recipe)
-    said = caption.run(str(folder / "model"), str(out), store=str(store), attention=True, options=ONE)
-    assert (said.summary["computed"], said.failed) == (len(ids), 0)
-    asked = {"weights": "random", "keep_features": str(kept), "attention": True, "options": ONE}
-    assert caption.run(str(folder / "model"), str(folder / "out2"), str(photos), **asked).failed == 0
-    assert ids_in(out, "captions") == ids_in(folder / "out2", "captions") == ids_in(kept, "features") == ids
+    read = caption.run(model, str(folder / "read"), store=kept, **asked)
+    assert (read.summary["computed"], read.failed) == (len(ids), 0)
+    assert ids_in(folder / "seen", "captions") == ids_in(folder / "read", "captions") == ids
+    assert ids_in(folder / "kept", "features") == ids
 
 
 @pytest.mark.ray

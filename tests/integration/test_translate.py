@@ -74,20 +74,6 @@ def test_every_sentence_has_its_row_and_the_lines_are_in_order(ray_cluster, tmp_
     assert done.summary["lines"] == str(lines) and not list(tmp_path.glob(".unfinished-*"))
 
 
-@pytest.mark.ray
-def test_refused_sentences_are_failures_that_can_be_tried_again(ray_cluster, tmp_path, model, corpus):
-    out, lines = str(tmp_path / "out"), tmp_path / "test.de"
-    asked = {"too_long": "refuse", "beam": 1, "lines": str(lines), "options": driver.Options(workers=1)}
-    first = translate.run(corpus, model, out, **asked)
-    assert dataset_of(out).snapshot().failures()["id"].to_pylist() == ["000000020"]
-    assert (first.failed, first.summary["computed"]) == (1, 24)
-    assert "000000020: compute: 14 tokens, more than --max-source-length 12" in first.failures[0]
-    said = lines.read_text().split("\n")
-    assert len(said) == 26 and said[20] == "" and said[21] != ""
-    again = translate.run(corpus, model, out, **asked)
-    assert (again.failed, again.summary["already_done"]) == (1, 24) and "--retry-failed" in again.hint
-
-
 def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
     translator = prepare([checkpoint.load(model)], ["m"], too_long="refuse")
     worker = translate.TranslationWorker(Plan(1, 1, 0), translator, "test.en", translate.schema_of(False))
@@ -100,20 +86,26 @@ def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
 
 
 @pytest.mark.ray
-def test_a_corpus_with_ids_may_grow_and_keeps_them(ray_cluster, tmp_path, model):
-    out, path = str(tmp_path / "out"), tmp_path / "news.jsonl"
+def test_a_corpus_with_ids_may_grow_and_what_was_refused_is_told_again(ray_cluster, tmp_path, model):
+    out, path, lines = str(tmp_path / "out"), tmp_path / "news.jsonl", tmp_path / "lines"
     entries = [{"id": name, "text": sentence} for name, sentence in zip("zaq", world.PAIRS, strict=False)]
+    entries.append({"id": "long", "text": SENTENCES[20]})
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    asked = {"beam": 1, "column": "text"}
-    translate.run(str(path), model, out, options=driver.Options(workers=1), **asked)
-    entries = [{"id": "b", "text": "two birds"}, *entries[:2], {"id": "q", "text": "the dog is red"}]
+    asked = {"beam": 1, "column": "text", "too_long": "refuse", "lines": str(lines)}
+    first = translate.run(str(path), model, out, options=driver.Options(workers=1), **asked)
+    assert (first.failed, first.summary["computed"]) == (1, 3)
+    assert "long: compute: 14 tokens, more than --max-source-length 12" in first.failures[0]
+    assert dataset_of(out).snapshot().failures()["id"].to_pylist() == ["long"]
+
+    entries = [{"id": "b", "text": "two birds"}, *entries[:2], {"id": "q", "text": "the dog is red"}, entries[3]]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     options = driver.Options(workers=1, redo_changed=True)
-    grown = translate.run(str(path), model, out, lines=str(tmp_path / "lines"), options=options, **asked)
+    grown = translate.run(str(path), model, out, options=options, **asked)
     assert [grown.summary[name] for name in ("already_done", "computed", "changed")] == [2, 2, 1]
+    assert grown.failed == 1 and "--retry-failed" in grown.hint
     rows = {row["id"]: row for row in rows_of(out)}
-    assert {name: row["source"] for name, row in rows.items()} == {entry["id"]: entry["text"] for entry in entries}
-    assert (tmp_path / "lines").read_text().splitlines() == [rows[name]["translation"] for name in "bzaq"]
+    assert {name: row["source"] for name, row in rows.items()} == {entry["id"]: entry["text"] for entry in entries[:4]}
+    assert lines.read_text().split("\n") == [*(rows[name]["translation"] for name in "bzaq"), "", ""]
 
 
 def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):
