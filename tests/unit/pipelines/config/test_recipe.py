@@ -133,33 +133,6 @@ def test_a_system_and_its_output_must_fit(name):
             values_of(name, override)
 
 
-def test_all_mistakes_are_told_at_once():
-    overrides = [
-        "trainng.epochs=3",
-        "training.epochs=0",
-        "model.hiden=4",
-        "text.level=wrd",
-        "model.dropout=true",
-        "seed=x",
-        "foo",
-    ]
-    with pytest.raises(UserError) as caught:
-        read_recipe("show_tell.small", ["data.captions=captions.jsonl", *overrides])
-    message = str(caught.value)
-    for part in (
-        "has 8 mistakes",
-        "trainng: no such key", "Did you mean 'training'",
-        "training.epochs: found 0, expected greater than or equal to 1",
-        "model.hiden: no such key; there are embedding, hidden, dropout. Did you mean 'hidden'",
-        "text.level: found 'wrd', expected 'word', 'bpe', 'wordpiece' or 'unigram'. Did you mean 'word'",
-        "model.dropout: found true or false, expected a number",
-        "seed: found 'x', expected",
-        "'foo': expected key.path=value",
-        "data.store: missing",
-    ):  # fmt: skip
-        assert part in message
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -199,28 +172,6 @@ def test_values_that_do_not_fit(override, message):
     with pytest.raises(UserError) as caught:
         read_recipe("show_tell.small", [*DATA, "training.schedule.kind=cosine", override])
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "messages"),
-    [
-        ("system: encdec", ["data: missing; say it in the file, or add data.source=VALUE data.validation_source=VALUE",
-                            "training: missing; say it in the file, or add training.epochs=VALUE to the command"]),
-        ("system: show_tell\ndata: {store: a, output: pooled}\ntraining: {epochs: 1}",
-         ["1 mistake:\n  data.captions: missing; say it in the file, or add data.captions=VALUE to the command"]),
-        ("system: encdc\ndata: {source: a, validation_source: b}\ntraining: {epochs: 1}",
-         ["1 mistake:\n  system: no system is called 'encdc'"]),
-        ("system: encdec\ndata: {source: a, validation_source: b, columns: [a, b, c]}\ntraining: {epochs: 1}",
-         ["data.columns: found ['a', 'b', 'c'], expected at most 2 of them"]),
-        ("1: 2", ["1: no such key; there are system"]),
-        ("? [1, 2]\n: 3", ["is not YAML", "a key is a list or a mapping, expected text"]),
-    ],
-)  # fmt: skip
-def test_what_a_file_lacks_or_has_too_much(tmp_path, content, messages):
-    (tmp_path / "mine.yaml").write_text(content)
-    with pytest.raises(UserError) as caught:
-        read_recipe(str(tmp_path / "mine.yaml"))
-    assert all(message in str(caught.value) for message in messages)
 
 
 def test_a_value_in_a_file_is_read_by_the_type_of_its_key(tmp_path):
@@ -298,25 +249,6 @@ def test_a_recipe_can_be_sent_to_workers():
     recipe = read_recipe("encdec.small", TEXT)
     assert type(recipe) is TranslationRecipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
-
-
-def test_text_for_a_captioner_and_pictures_for_a_translator_are_one_mistake():
-    with pytest.raises(UserError, match=r"gives text \(data\.source\) to show_tell, .* encdec, "):
-        read_recipe("show_tell.small", TEXT)
-    with pytest.raises(UserError, match=r"gives pictures \(data\.captions\) to gnmt, .* show_tell"):
-        read_recipe("gnmt.small", DATA)
-
-
-def test_shared_embeddings_need_a_joint_vocabulary():
-    with pytest.raises(UserError, match=r"share_embeddings is true, which needs one vocabulary: text\.joint=true"):
-        read_recipe("encdec.small", [*TEXT, "text.joint=false"])
-
-
-def test_a_count_is_refused_where_nothing_is_counted():
-    with pytest.raises(UserError, match=r"text: min_count is 2, but level is unigram"):
-        read_recipe("encdec.small", [*TEXT, "text.level=unigram", "text.min_count=2"])
-    assert read_recipe("encdec.small", [*TEXT, "text.level=bpe", "text.min_count=2"]).text.min_count == 2
-    assert read_recipe("encdec.small", [*TEXT, "text.level=unigram"]).text.level == "unigram"
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):

@@ -1,32 +1,15 @@
-import json
 import os
 
 import fsspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from feature_store.index import hash_texts
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.filesystems import locate
 from pipelines.inputs import listing
 from pipelines.inputs.listing import Listing
-from pipelines.inputs.listing_formats import SCHEMA, saving
-from pipelines.inputs.unique_ids import Seen
-
-
-def rows(images) -> list[dict]:
-    chunks = list(Listing(str(images)).chunks())
-    assert all(chunk.schema == SCHEMA for chunk in chunks)
-    found = [row for chunk in chunks for row in chunk.to_pylist()]
-    assert len({row["image_id"] for row in found}) == len(found)
-    return found
-
-
-def ids(images) -> list[str]:
-    return [row["image_id"] for row in rows(images)]
+from tests.worlds.listings import ids, rows
 
 
 def test_folder(tree):
@@ -95,38 +78,9 @@ def test_one_picture(tree):
     assert [(row["image_id"], row["uri"]) for row in rows(tree / "a.jpg")] == [("a.jpg", str(tree / "a.jpg"))]
 
 
-def test_listings(tree):
-    listed = [{"image_id": "two", "file": "b.jpg"}, {"image_id": "one", "file": "a/1.webp"}]
-    nothing = {"version": None, "problem": None}
-    expected = [
-        {"image_id": "two", "uri": str(tree / "b.jpg"), **nothing},
-        {"image_id": "one", "uri": str(tree / "a/1.webp"), **nothing},
-    ]
-    (tree / "l.jsonl").write_text("\n".join(json.dumps({**row, "captions": ["x"]}) for row in listed) + "\n\n")
-    (tree / "l.csv").write_text("image_id,split,file\ntwo,train,b.jpg\none,val,a/1.webp\n")
-    pq.write_table(pa.Table.from_pylist(listed), tree / "l.parquet")
-    for name in ("l.jsonl", "l.csv", "l.parquet"):
-        assert rows(tree / name) == expected
-
-
-def test_listing_of_lines(tree, tmp_path):
-    (tree / "l.txt").write_text("b.jpg\r\n\n  a/1.webp  \n/else/where.jpg\ns3://bucket/x.jpg\n")
-    assert {row["image_id"]: row["uri"] for row in rows(tree / "l.txt")} == {
-        "b.jpg": str(tree / "b.jpg"),
-        "a/1.webp": str(tree / "a/1.webp"),
-        "/else/where.jpg": "/else/where.jpg",
-        "s3://bucket/x.jpg": "s3://bucket/x.jpg",
-    }
-
-
 def test_a_line_for_each_caption_names_a_picture_once(tree):
     (tree / "l.csv").write_text("file,caption\nb.jpg,one\nb.jpg,two\na.jpg,three\n")
     assert ids(tree / "l.csv") == ["b.jpg", "a.jpg"]
-
-
-def test_a_byte_order_mark_and_a_spreadsheets_blanks(tree):
-    (tree / "l.csv").write_text("\ufefffile, caption\nb.jpg, one\n", encoding="utf-8")
-    assert ids(tree / "l.csv") == ["b.jpg"]
 
 
 def test_object_storage():
@@ -142,29 +96,10 @@ def test_object_storage():
     assert filesystem.open_input_file(path).read() == b"22"
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        "s3://bucket/p?region=eu-west-1&endpoint_override=host:9000",
-        "gs://anonymous@bucket/p",
-    ],
-)
-def test_a_picture_is_read_with_the_rights_and_options_of_its_listing(images):
-    filesystem, path = locate(images)
-    assert path == "bucket/p"
-    uri = filesystems.as_uri(filesystem, f"{path}/a b?#%20.jpg", images)
-    assert locate(uri) == (filesystem, "bucket/p/a b?#%20.jpg")
-
-
 def test_a_password_in_an_address_is_refused_without_repeating_it():
     with pytest.raises(UserError, match=r"AWS_SECRET_ACCESS_KEY.* as s3://bucket$") as raised:
         rows("s3://KEY:SECRET@bucket/p")
     assert "SECRET@" not in str(raised.value) and "KEY:" not in str(raised.value)
-
-
-def test_google_is_not_asked_for_ever():
-    filesystem, _ = locate("gs://anonymous@bucket/p")
-    assert filesystem.__reduce__()[1][0]["retry_time_limit"].total_seconds() == 30
 
 
 def make_wrong(folder):
@@ -243,30 +178,12 @@ def test_a_name_that_is_not_utf8(tree):
     assert {row["image_id"] for row in rows(tree / "**" / "*.jpg") if row["problem"]} >= {r"/\xff.jpg", r"a//\xfe/"}
 
 
-def test_a_json_line_may_leave_its_id_open(tree):
-    (tree / "l.jsonl").write_text('{"file": "b.jpg", "image_id": null}')
-    assert ids(tree / "l.jsonl") == ["b.jpg"]
-
-
 def test_an_address_of_no_file_system():
     with pytest.raises(UserError, match="nope"):
         rows("nope://bucket/x")
 
 
 # Many rows
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 50])
-def test_seen_is_a_set(size):
-    numbers = np.random.default_rng(0).integers(0, 40, 100).tolist()
-    seen, found = Seen(), []
-    for start in range(0, 100, size):
-        names = [str(number) for number in numbers[start : start + size]]
-        fresh, twice = seen.compare(pa.chunked_array([names]), hash_texts(names)[:, 0])
-        assert twice is None
-        found += np.array(names)[fresh].tolist()
-    assert found == list(dict.fromkeys(map(str, numbers)))
-    assert sum(map(len, seen.runs)) == len(found)
 
 
 @pytest.mark.parametrize("rows_a_chunk", [1, 100])
@@ -276,40 +193,6 @@ def test_an_id_of_two_files_far_apart(tmp_path, rows_a_chunk, monkeypatch):
     (tmp_path / "l.csv").write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"gives image_id '3' to several files, .*/3\.jpg and .*/other\.jpg;"):
         rows(tmp_path / "l.csv")
-
-
-def test_a_listing_is_saved_and_reused(tree, tmp_path):
-    (tree / "gone.jpg").symlink_to("nowhere.jpg")
-    saved = tmp_path / "deep" / "listing.parquet"
-    saved.parent.mkdir()
-    expected = rows(tree)
-    chunks = saving(Listing(str(tree)).chunks(), str(saved))
-    next(chunks)
-    assert not saved.exists()
-    assert list(chunks) == []
-    assert rows(saved) == expected
-    (tree / "a.jpg").unlink()
-    assert rows(saved) == expected
-
-
-def test_a_listing_that_was_not_finished_is_not_saved(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "CHUNK_ROWS", 2)
-    chunks = saving(Listing(str(tree)).chunks(), str(tmp_path / "l.parquet"))
-    next(chunks)
-    chunks.close()
-    assert not list(tmp_path.glob("l.parquet*"))
-
-
-def test_a_listing_is_saved_as_what_it_can_be_read_as(tmp_path):
-    with pytest.raises(UserError, match="ends in"):
-        saving([], str(tmp_path / "l.csv"))
-
-
-def test_a_listing_may_say_versions(tree):
-    (tree / "l.csv").write_text("file,version\nb.jpg,7\na.jpg,\n")
-    (tree / "l.jsonl").write_text('{"file": "b.jpg", "version": 7}\n{"file": "a.jpg"}')
-    for name in ("l.csv", "l.jsonl"):
-        assert [row["version"] for row in rows(tree / name)] == ["7", None]
 
 
 def test_a_saved_listing_knows_how_many_there_are(make_photos, tmp_path):
