@@ -26,6 +26,7 @@ FLOORS = (
     "cli",
     "verbs",
     "demo",
+    "api",
     "reporting",
     "workflow",
     "tuning",

@@ -40,6 +40,15 @@ class Decoder:
         return self
 
 
+BEAM = 5
+"""Hypotheses followed at once, unless the user says."""
+
+
+def with_beam(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of a search, with a beam where it has none: ``BEAM``, or 1 where sentences are drawn."""
+    return {"beam": 1 if asked.get("samples") else BEAM} | dict(asked)
+
+
 def search_options(trained: Trained, **changes: Any) -> SearchOptions:
     """The search that the model's recipe asks for, with ``changes``.
 
