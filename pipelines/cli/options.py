@@ -33,7 +33,10 @@ Images = Annotated[
         ".txt, .csv, .jsonl, .parquet",
     ),
 ]
-Model = Annotated[str, Option(help="a run's folder, a model's folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS")]
+Model = Annotated[
+    str,
+    Option(help="a folder of a run or of a model, also in s3:// or gs://; runs:/RUN_ID/PATH or models:/NAME@ALIAS"),
+]
 Recipe = Annotated[
     str, Argument(metavar="RECIPE", help="a YAML file, or the name of a recipe that comes with the project")
 ]

@@ -11,7 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyarrow import fs
+
+from feature_store.retry import retried
 from pipelines.errors import Fault, UserError
+from pipelines.files import filesystems
+from pipelines.files.storage import as_user_error, open_file
 from pipelines.tracking.address import database_of, registry_uri, tracking_uri
 from pipelines.tracking.client import first_line, import_mlflow, is_away
 from rnncond.checkpoint import DESCRIPTION
@@ -20,30 +25,60 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FORMS = (
-    "Expected a run folder of `rnncond train`, a model folder (with model.json), runs:/RUN_ID, runs:/RUN_ID/PATH, "
-    "models:/NAME@ALIAS or models:/NAME/VERSION."
+    "Expected a run folder of `rnncond train` or a model folder (with model.json), here or in object storage, "
+    "runs:/RUN_ID, runs:/RUN_ID/PATH, models:/NAME@ALIAS or models:/NAME/VERSION."
 )
 BACKBONE = "backbone"
 """The folder, beside that of a model, which has the weights of its backbone."""
 
 
 def locate(model: str | Path, tracking: str | None = None) -> Path:
-    """The folder of MODEL; of a run folder, that of its best model. From MLflow it is fetched, and removed at exit.
+    """The folder of MODEL; of a run folder, that of its best model. From MLflow and object storage it is fetched,
+    and removed at exit.
 
     Args:
         tracking: uri of MLflow; by default MLFLOW_TRACKING_URI, or the database here.
 
     Raises:
-        UserError: nothing there, no model in it, or MLflow does not know it or cannot be reached.
+        UserError: nothing there, no model in it, or MLflow does not know it.
+        Fault: MLflow or object storage does not answer.
     """
     name = os.path.expanduser(model)
     if re.match("(runs|models):/", name):
         return in_folder(fetch(name, tracking), name)
     if "://" in name:
-        raise UserError(f"{name} is neither a local folder nor known to MLflow. {FORMS}")
+        return copy_of(name)
     if not Path(name).is_dir():
         raise UserError(f"There is no model {name}. {FORMS}")
     return in_folder(Path(name), name)
+
+
+def copy_of(uri: str) -> Path:
+    """The model folder at a uri of object storage, or ``best`` below it, copied to a temporary folder."""
+    filesystem, path = filesystems.locate(uri)
+    path = path.rstrip("/")
+    for candidate in (path, f"{path}/best"):
+        if filesystems.type_of(filesystem, f"{candidate}/{DESCRIPTION}") == fs.FileType.File:
+            break
+    else:
+        raise UserError(f"{uri} has no model: no {DESCRIPTION} in it or in its folder best. {FORMS}")
+    target = Path(temporary_folder(), os.path.basename(candidate))
+    target.mkdir()
+    try:
+        for info in retried(lambda: filesystem.get_file_info(fs.FileSelector(candidate))):
+            if info.type == fs.FileType.File:
+                with open_file(filesystem, info.path) as file:
+                    (target / info.base_name).write_bytes(file.read())
+    except OSError as error:
+        raise as_user_error(f"The model {uri} cannot be read: {error}", error, uri) from None
+    return target
+
+
+def temporary_folder() -> str:
+    """A folder that is removed at exit."""
+    folder = tempfile.mkdtemp(prefix="rnncond-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def weights_in(folder: str | Path) -> str | None:
@@ -82,9 +117,7 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
             "was trained, or set MLFLOW_TRACKING_URI."
         )
     mlflow = import_mlflow()
-    target = tempfile.mkdtemp(prefix="rnncond-model-")
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    place = {"dst_path": target, "tracking_uri": tracking, "registry_uri": registry}
+    place = {"dst_path": temporary_folder(), "tracking_uri": tracking, "registry_uri": registry}
     run = re.fullmatch(r"runs:/([^/]+)/?", uri)
     try:
         if run:

@@ -118,8 +118,8 @@ def captions_of_people(references: list[str]) -> str | None:
 
 
 def run_of(model: str, folder: Path) -> str | None:
-    """Where a model's results go unless the user says: its run. A model out of MLflow has none."""
-    if model.startswith(("runs:", "models:")):
+    """Where a model's results go unless the user says: its run. A model out of MLflow or object storage has none."""
+    if model.startswith(("runs:", "models:")) or "://" in model:
         return None
     if folder.parent.name == "history":
         return str(folder.parent.parent)

@@ -6,6 +6,8 @@ from pipelines.errors import UserError
 from pipelines.tracking.client import IMPATIENT
 from pipelines.tracking.models import locate
 from pipelines.verbs import caption, evaluate, promote, translate
+from rnncond import checkpoint
+from tests.worlds.translator import make_translator
 
 
 def folder(path):
@@ -26,8 +28,6 @@ def test_a_model_folder_a_run_folder_and_one_that_holds_a_single_model(tmp_path)
 def test_what_is_no_model_is_told(tmp_path):
     with pytest.raises(UserError, match="There is no model nowhere"):
         locate("nowhere")
-    with pytest.raises(UserError, match="neither a local folder nor known to MLflow"):
-        locate("s3://bucket/model")
     (tmp_path / "recipe.yaml").touch()
     with pytest.raises(UserError, match=r"no model\.json .* it has recipe\.yaml"):
         locate(tmp_path)
@@ -35,6 +35,23 @@ def test_what_is_no_model_is_told(tmp_path):
     folder(tmp_path / "b")
     with pytest.raises(UserError, match=r"2 models \(a, b\)"):
         locate(tmp_path)
+
+
+def test_a_model_in_a_bucket(bucket, tmp_path):
+    uri, put = bucket
+    make_translator(tmp_path / "model")
+    for file in (tmp_path / "model").iterdir():
+        put(f"runs/nightly/best/{file.name}", file.read_bytes())
+    expected = checkpoint.load(tmp_path / "model").model_id
+    for name in ("runs/nightly", "runs/nightly/", "runs/nightly/best"):
+        assert checkpoint.load(locate(f"{uri}/{name}")).model_id == expected
+    put("half/best/model.json", (tmp_path / "model" / "model.json").read_bytes())
+    with pytest.raises(checkpoint.ModelError, match="safetensors"):
+        checkpoint.load(locate(f"{uri}/half"))
+    with pytest.raises(UserError, match=r"/runs has no model: no model\.json in it or in its folder best"):
+        locate(f"{uri}/runs")
+    with pytest.raises(UserError, match="no-bucket-of-this-name"):
+        locate("s3://no-bucket-of-this-name/model")
 
 
 def test_every_verb_that_takes_a_model_may_be_told_where_mlflow_is(tmp_path):
