@@ -28,6 +28,7 @@ class Outcome:
         failures: some of them, for the eye: "name: reason".
         hint: the command to try next.
         code: the exit code, where ``failed`` does not say it.
+        printed: the verb has printed its result to standard output, so the summary is for ``--json`` alone.
     """
 
     summary: dict[str, Any]
@@ -35,6 +36,7 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
     hint: str | None = None
     code: int | None = None
+    printed: bool = False
 
 
 def visible(text: object, lines: bool = False) -> str:
@@ -69,8 +71,9 @@ def terminal() -> Console:
 
 def show(outcome: Outcome) -> None:
     out = terminal()
-    width = max((len(key) for key in outcome.summary), default=0)
-    for key, value in outcome.summary.items():
+    summary = {} if outcome.printed else outcome.summary
+    width = max(map(len, summary), default=0)
+    for key, value in summary.items():
         label = visible(key.replace("_", " "))
         out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", visible(in_words(value))))
     if outcome.failed:

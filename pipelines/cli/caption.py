@@ -20,6 +20,10 @@ Examples:
 
   rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
 
+  rnncond caption photo.jpg --model runs/show_tell            (prints the caption of one picture, without Ray)
+
+  rnncond caption photo.jpg --model runs/show_tell --samples 5 --temperature 0.8 --top-p 0.9
+
   rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
 
   rnncond caption --store store --model runs/first --ensemble runs/second --ensemble runs/third --out captioned
@@ -33,7 +37,6 @@ Run the same command again to resume after an interruption, or to add images tha
 @app.command(epilog=EXAMPLES)
 def caption(
     model: options.Model,
-    out: Annotated[str, Option(help="the captions' store, a folder or uri; made if it is not there"), Output()],
     images: Annotated[
         str | None,
         Argument(
@@ -41,6 +44,14 @@ def caption(
             help="a folder, a glob, an s3:// or gs:// prefix, a picture, tar shards, Parquet with images, or a "
             "listing: .txt, .csv, .jsonl, .parquet",
         ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        Option(
+            help="the captions' store, a folder or uri; made if it is not there. Without it IMAGES is one "
+            "picture, whose caption is printed"
+        ),
+        Output(),
     ] = None,
     store: Annotated[str | None, Option(help="in place of IMAGES: a store with their features")] = None,
     weights: Annotated[
@@ -63,10 +74,11 @@ def caption(
     save_listing: options.SaveListing = None,
     takeover: options.Takeover = False,
     tracking_uri: options.TrackingUri = None,
-    beam: options.Beam = 5,
+    beam: options.Beam = None,
     nbest: Annotated[
-        int, Option(min=1, help="captions kept of each image, at most the beam size", rich_help_panel=SEARCH)
-    ] = 1,
+        int | None,
+        Option(min=1, help="captions kept of each image, at most the beam size (default: 1)", rich_help_panel=SEARCH),
+    ] = None,
     attention: options.Attention = False,
     max_length: options.MaxLength = None,
     min_length: options.MinLength = None,
@@ -74,6 +86,11 @@ def caption(
     alpha: options.Alpha = None,
     coverage_penalty: options.CoveragePenalty = None,
     no_repeat_ngram: options.NoRepeatNgram = None,
+    samples: options.Samples = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -86,11 +103,12 @@ def caption(
 
     work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
     asked = options.search_options(
-        max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
-        coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,
+        beam=beam, nbest=nbest, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
+        alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
     )  # fmt: skip
     return run(
         model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,
-        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, beam=beam, nbest=nbest,
-        attention=attention, **asked,
+        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, attention=attention,
+        **asked,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def evaluate(
     kind: Annotated[
         ScoredKind | None, Option(help="what --hypotheses holds (default: what the references look like)")
     ] = None,
-    beam: options.Beam = 5,
+    beam: options.Beam = None,
     out: Annotated[
         str | None,
         Option(help="folder of the results (default: the run, or the store that is scored)"),
@@ -113,7 +113,7 @@ def evaluate(
 
     return run(
         model=model, captions=captions, translations=translations, hypotheses=hypotheses, data=data, source=source,
-        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam, tokenizer=tokenizer, partial=partial,
+        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam or 5, tokenizer=tokenizer, partial=partial,
         shuffled=shuffled,
         fingerprint=fingerprint, out=out, tracking_uri=tracking_uri,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typer import Argument, Option
 from pipelines.config.choices import LengthPenalty as LengthPenalties
 from pipelines.workflow.commands import Output
 
-SEARCH, WORK = "Search", "Work on the cluster"
+SEARCH, SAMPLING, WORK = "Search", "Sampling", "Work on the cluster"
 """Headings in the help of a verb."""
 
 
@@ -54,7 +54,7 @@ SaveListing = Annotated[
 ]
 
 # Beam search
-Beam = Annotated[int, Option(min=1, help="beam size; 1 is greedy search", rich_help_panel=SEARCH)]
+Beam = Annotated[int | None, Option(min=1, help="beam size; 1 is greedy search (default: 5)", rich_help_panel=SEARCH)]
 Attention = Annotated[
     bool, Option("--attention", help="keep the attention weights of each word", rich_help_panel=SEARCH)
 ]
@@ -75,6 +75,24 @@ CoveragePenalty = Annotated[float | None, Option(help="weight of GNMT's coverage
 NoRepeatNgram = Annotated[
     int | None, Option(help="repeat no sequence of this many words; 0 allows all", rich_help_panel=SEARCH)
 ]
+
+# Sampling, in place of a search
+Samples = Annotated[
+    int | None,
+    Option(min=1, help="draw so many sentences from the model, in place of beam search", rich_help_panel=SAMPLING),
+]
+Temperature = Annotated[
+    float | None,
+    Option(help="divides the logits before a draw; below 1 for likelier words (default: 1)", rich_help_panel=SAMPLING),
+]
+TopK = Annotated[
+    int | None, Option(min=1, help="draw from the K most probable words only (default: all)", rich_help_panel=SAMPLING)
+]
+TopP = Annotated[
+    float | None,
+    Option(help="draw from the fewest words that hold this much probability (default: 1)", rich_help_panel=SAMPLING),
+]
+Seed = Annotated[int | None, Option(help="seed of the draws (default: 0)", rich_help_panel=SAMPLING)]
 
 # How the work is done
 Address = Annotated[
@@ -111,5 +129,7 @@ TrackingUri = Annotated[
 
 
 def search_options(**values: Any) -> dict[str, Any]:
-    """The options of a search that were given; the model's recipe has the others."""
-    return {name: value for name, value in values.items() if value is not None}
+    """The options of a search that were given, and a beam; the model's recipe has the others."""
+    from pipelines.inference.decoder import with_beam
+
+    return with_beam({name: value for name, value in values.items() if value is not None})

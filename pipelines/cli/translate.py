@@ -21,6 +21,8 @@ Examples:
 
   rnncond translate news.jsonl.gz --model models:/translator@champion --out translated --attention --nbest 3
 
+  echo "a man rides a horse" | rnncond translate - --model runs/encdec_bidirectional.small     (without Ray)
+
   rnncond translate test.en --model runs/first --ensemble runs/second --ensemble runs/third --out translated
 
 Run the same command again to resume after an interruption.
@@ -30,10 +32,19 @@ Run the same command again to resume after an interruption.
 @app.command(epilog=EXAMPLES)
 def translate(
     text: Annotated[
-        str, Argument(metavar="TEXT", help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet")
+        str,
+        Argument(
+            metavar="TEXT",
+            help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet; "
+            "- for lines of standard input, which are translated to standard output",
+        ),
     ],
     model: options.Model,
-    out: Annotated[str, Option(help="the translations' store, a folder or uri; made if it is not there"), Output()],
+    out: Annotated[
+        str | None,
+        Option(help="the translations' store, a folder or uri; made if it is not there. Only `-` does without"),
+        Output(),
+    ] = None,
     lines: Annotated[
         str | None,
         Option("--text", help="also write the translations as lines to this file, in the order of TEXT"),
@@ -49,10 +60,13 @@ def translate(
     redo_changed: options.RedoChanged = False,
     takeover: options.Takeover = False,
     tracking_uri: options.TrackingUri = None,
-    beam: options.Beam = 5,
+    beam: options.Beam = None,
     nbest: Annotated[
-        int, Option(min=1, help="translations kept of each sentence, at most the beam size", rich_help_panel=SEARCH)
-    ] = 1,
+        int | None,
+        Option(
+            min=1, help="translations kept of each sentence, at most the beam size (default: 1)", rich_help_panel=SEARCH
+        ),
+    ] = None,
     attention: options.Attention = False,
     unk_replace: Annotated[
         bool,
@@ -68,6 +82,11 @@ def translate(
     alpha: options.Alpha = None,
     coverage_penalty: options.CoveragePenalty = None,
     no_repeat_ngram: options.NoRepeatNgram = None,
+    samples: options.Samples = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -80,11 +99,12 @@ def translate(
 
     work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
     asked = options.search_options(
-        max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
-        coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,
+        beam=beam, nbest=nbest, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
+        alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
     )  # fmt: skip
     return run(
         text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=work, unk_replace=unk_replace,
-        max_source_length=max_source_length, too_long=too_long, beam=beam, nbest=nbest, attention=attention,
-        tracking_uri=tracking_uri, **asked,
+        max_source_length=max_source_length, too_long=too_long, attention=attention, tracking_uri=tracking_uri,
+        **asked,
     )  # fmt: skip

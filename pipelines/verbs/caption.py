@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from feature_store import Store
+from pipelines.api import load_captioner
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
@@ -35,7 +37,9 @@ from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
 from pipelines.features.sources import FromImages, FromStore
+from pipelines.files.filesystems import suffix_of
 from pipelines.inference.captioner import Captioner, prepare
+from pipelines.inputs.listing import SUFFIXES
 from pipelines.tracking.models import locate, weights_in
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
@@ -48,7 +52,7 @@ VERSION = 1
 
 def run(
     model: str,
-    out: str,
+    out: str | None,
     images: str | None = None,
     *,
     ensemble: list[str] | tuple[str, ...] = (),
@@ -72,6 +76,16 @@ def run(
     """
     if (images is None) == (store is None):
         raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
+    if out is None:
+        if images is None or not is_one_picture(images):
+            raise UserError(
+                "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
+                f"{images or 'a store of features'} is none."
+            )
+        lost = {"--keep-features": keep_features, "--save-listing": save_listing}
+        if given := [name for name, value in lost.items() if value is not None]:
+            raise UserError(f"{' and '.join(given)}: nothing is kept of one picture without --out; say --out DIR.")
+        return print_caption(model, images, ensemble, weights, tracking_uri, **asked)
     if store is not None and save_listing is not None:
         raise UserError("--save-listing is of IMAGES; a store with features is a listing already.")
     if store is not None and weights is not None:
@@ -110,6 +124,33 @@ def run(
     more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
     more |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
     return summary.outcome("images", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
+
+
+def is_one_picture(images: str) -> bool:
+    """Whether IMAGES is the path or uri of one picture, and no listing, archive or table of them."""
+    return suffix_of(images) in SUFFIXES and (Path(images).is_file() or ("://" in images and "*" not in images))
+
+
+def print_caption(
+    model: str,
+    picture: str,
+    ensemble: list[str] | tuple[str, ...],
+    weights: str | None,
+    tracking_uri: str | None,
+    **asked: Any,
+) -> Outcome:
+    """Print the caption of one picture, or its ``nbest`` or samples a line each, without Ray.
+
+    Raises:
+        UserError: it cannot be captioned.
+    """
+    captioner = load_captioner(model, *ensemble, weights=weights, tracking_uri=tracking_uri)
+    caption = captioner.caption(picture, **asked)
+    for alternative in caption.alternatives:
+        print(alternative.text)
+    summary = {"image": picture, "caption": caption.text, "score": caption.score, "log_prob": caption.log_prob}
+    summary |= {"nbest": [alternative._asdict() for alternative in caption.alternatives]}
+    return Outcome(summary | {"model": f"{captioner.system} {captioner.model_id}"}, printed=True)
 
 
 def recipe_of(captioner: Captioner, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -26,19 +26,24 @@ import dataclasses
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from threading import Thread
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from feature_store import Dataset, Store
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.failures import Failures
+from pipelines.engine.summary import EXAMPLES
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files import filesystems
@@ -56,7 +61,7 @@ VERSION = 1
 def run(
     text: str,
     model: str,
-    out: str,
+    out: str | None,
     *,
     ensemble: list[str] | tuple[str, ...] = (),
     column: str = FIELDS[0],
@@ -74,6 +79,16 @@ def run(
     Raises:
         UserError, StoreError, ModelError: a mistake of the user's, or another writer at work.
     """
+    if text == "-":
+        kept = {"--out": out, "--text": lines, "--column": None if column == FIELDS[0] else column}
+        if given := [name for name, value in kept.items() if value is not None]:
+            raise UserError(
+                f"{' and '.join(given)}: - translates lines of standard input to standard output, and keeps "
+                "nothing; leave it out, or give a file of sentences in place of -."
+            )
+        return translate_input(model, ensemble, tracking_uri, **asked)
+    if out is None:
+        raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
     corpus = Corpus.open(text, columns=(column, FIELDS[1]))
     names = [model, *ensemble]
     translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
@@ -94,6 +109,66 @@ def run(
     if lines is not None:
         more["lines"] = lines
     return summary.outcome("sentences", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
+
+
+TOGETHER = 64
+"""Lines of standard input that are translated at once, where so many are waiting."""
+
+
+def translate_input(
+    model: str, ensemble: list[str] | tuple[str, ...], tracking_uri: str | None, **asked: Any
+) -> Outcome:
+    """Translate standard input to standard output line by line, without Ray. A line that has no translation is empty.
+
+    What comes slowly is translated as it comes, so that another program may wait for each answer.
+
+    Raises:
+        UserError: the model cannot be used, or the input is no UTF-8.
+    """
+    names = [model, *ensemble]
+    trained = [checkpoint.load(locate(name, tracking_uri)) for name in names]
+    translator = prepare(trained, names, **asked).to("cuda" if torch.cuda.is_available() else "cpu")
+    count, failures = 0, list[str]()
+    for lines in waiting_lines(sys.stdin.buffer, TOGETHER):
+        for number, answer in enumerate(translator(lines), count + 1):
+            if isinstance(answer, str):
+                failures.append(f"line {number}: {answer}")
+            print("" if isinstance(answer, str) else BREAKS.sub(" ", answer["translation"]))
+        count += len(lines)
+        sys.stdout.flush()
+    summary = {"sentences": count, "model": f"{translator.system} {translator.model_id}"}
+    return Outcome(summary, len(failures), failures[:EXAMPLES], printed=True)
+
+
+def waiting_lines(file: IO[bytes], most: int) -> Iterator[list[str]]:
+    """The lines of ``file`` as they come: those that are waiting already are given together, at most ``most``.
+
+    Raises:
+        UserError: a line is no UTF-8.
+    """
+    lines: Queue[bytes | None] = Queue(2 * most)
+
+    def read() -> None:
+        for line in file:
+            lines.put(line)
+        lines.put(None)
+
+    Thread(target=read, name="standard input", daemon=True).start()
+    count, ended = 0, False
+    while not ended:
+        some = [lines.get()]
+        while some[-1] is not None and len(some) < most and not lines.empty():
+            some.append(lines.get())
+        ended = some[-1] is None
+        texts = []
+        for line in filter(None, some):
+            count += 1
+            try:
+                texts.append(line.decode().rstrip("\r\n"))
+            except UnicodeDecodeError as error:
+                raise UserError(f"Line {count} of standard input is no UTF-8: {error.reason}.") from None
+        if texts:
+            yield texts
 
 
 def with_version(chunk: pa.Table) -> pa.Table:
