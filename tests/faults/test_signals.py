@@ -39,7 +39,10 @@ def check_end(running: subprocess.Popen, number: int, code: int, message: str) -
 
 
 # The same code ends every verb at either signal; Ray is of another kind below each, so each verb has one of them.
-@pytest.mark.parametrize(("verb", "number", "code", "message"), [("train", *INTERRUPT), ("tune", *TERMINATE)])
+@pytest.mark.parametrize(
+    ("verb", "number", "code", "message"),
+    [("train", *TERMINATE), pytest.param("tune", *INTERRUPT, marks=pytest.mark.slow)],
+)
 def test_a_training_and_a_search(verb, number, code, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world = make_world(tmp_path)

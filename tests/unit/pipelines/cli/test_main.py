@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import tomllib
@@ -156,40 +155,6 @@ def test_what_goes_wrong_while_a_mistake_is_handled_is_a_defect():
     assert errors.user_message(raised(translating)) is None
     assert errors.user_message(raised(wrapping)) == "found 3, expected 2"
     assert errors.user_message(TaskError()) == "found 3, expected 2"
-
-
-WAITING = """
-import sys, time, types, typer
-from pipelines.cli import commands, main as cli
-app = typer.Typer()
-@app.command()
-def main():
-    print("waiting", file=sys.stderr, flush=True)
-    time.sleep(300)
-sys.modules["pipelines.cli.wait"] = types.SimpleNamespace(app=app)
-commands.VERBS["wait"] = ""
-cli.main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "message"), [(signal.SIGINT, 130, main.INTERRUPTED), (signal.SIGTERM, 143, main.TERMINATED)]
-)
-@pytest.mark.parametrize(
-    "arguments", [["wait", "--json"], ["run", "pipeline.yaml", "--json"]], ids=["verb", "pipeline"]
-)
-def test_a_signal_ends_with_a_message_and_its_code(arguments, number, code, message, tmp_path):
-    (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")
-    command = [sys.executable, "-c", WAITING, *arguments]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "waiting\n" in iter(running.stderr.readline, "")
-    running.send_signal(number)
-    said, told = running.communicate(timeout=60)
-    assert running.returncode == code
-    assert "Traceback" not in told
-    assert json.loads(said) == {"error": message}
-    if arguments[0] == "run":
-        assert json.loads((tmp_path / "pipeline.json").read_text())["stages"]["first"]["status"] == "stopped"
 
 
 HELP = """

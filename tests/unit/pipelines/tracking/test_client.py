@@ -1,10 +1,7 @@
 """A client of MLflow: its database made once, and its errors as the exit codes that a scheduler is told."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -16,38 +13,12 @@ from pipelines.errors import Fault, UserError
 from pipelines.tracking import client
 from pipelines.tracking.client import check_reachable, client_at, if_known, make_or_get, needed, reach
 
-FIRST = """
-import sys
-from pipelines.tracking.client import client_at, import_mlflow
-import_mlflow()
-import mlflow.store.tracking.sqlalchemy_store
-print("ready", flush=True)
-sys.stdin.readline()
-client_at(sys.argv[1])
-print("done", flush=True)
-"""
-
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     for key, value in client.IMPATIENT.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-def test_several_that_are_the_first_to_use_a_database_all_succeed(tmp_path):
-    command = [sys.executable, "-c", FIRST, f"sqlite:///{tmp_path}/mlflow.db"]
-    jobs = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ})
-        for _ in range(2)
-    ]
-    for job in jobs:
-        assert job.stdout.readline() == "ready\n"
-    for job in jobs:
-        job.stdin.write("go\n")
-        job.stdin.flush()
-    assert [job.communicate()[0] for job in jobs] == ["done\n"] * 2
-    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 @pytest.fixture
