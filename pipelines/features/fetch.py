@@ -12,7 +12,9 @@ from feature_store.retry import retried
 from pipelines.errors import Fault, UserError
 from pipelines.files.filesystems import as_uri, locate, version_of
 from pipelines.files.storage import class_of
-from pipelines.inputs import shards
+from pipelines.inputs.members import is_ours, parse, size_of
+from pipelines.inputs.table_shards import NoBytes, read_cell
+from pipelines.inputs.tar_shards import read_stretch
 
 MAX_BYTES = 512 << 20
 """Larger pictures are refused unread."""
@@ -100,13 +102,13 @@ def is_passing(error: BaseException) -> bool:
 def read_once(uri: str, version: str | None) -> tuple[str | None, bytes]:
     """``read`` in one attempt."""
     try:
-        address, place = shards.parse(uri) or ("", uri)
+        address, place = parse(uri) or ("", uri)
         filesystem, path = opened(place)
         if address:
-            size = shards.size_of(address)
+            size = size_of(address)
             refuse_large(size or 0)
             return version, _read_member(filesystem, path, address, version, place)
-        given = version and not shards.is_ours(version)
+        given = version and not is_ours(version)
         if isinstance(filesystem, fs.S3FileSystem):
             found, data = _read_object(filesystem, path)
             return version if given else found, data
@@ -145,8 +147,8 @@ def opened(place: str) -> tuple[fs.FileSystem, str]:
 
 def _read_member(filesystem: fs.FileSystem, path: str, address: str, version: str | None, place: str) -> bytes:
     try:
-        return shards.read_member(filesystem, path, address, version)
-    except shards.NoBytes as row:
+        return (read_stretch if address.startswith("bytes://") else read_cell)(filesystem, path, address, version)
+    except NoBytes as row:
         try:
             return read(row.file if "://" in row.file else as_uri(filesystem, row.file, place))[1]
         except ReadError as error:

@@ -34,8 +34,9 @@ from feature_store.index import hash_texts
 from pipelines.errors import UserError
 from pipelines.files.filesystems import File, as_uri, locate, suffix_of, type_of, version_of, walk
 from pipelines.files.storage import as_user_error, class_of, open_file
-from pipelines.inputs import shards
+from pipelines.inputs import table_shards, tar_shards
 from pipelines.inputs.listing_formats import LISTINGS, READERS, SAVED, SCHEMA, Row, saving
+from pipelines.inputs.members import Member, is_hidden
 from pipelines.inputs.unique_ids import Seen
 from pipelines.threads import ahead
 
@@ -131,7 +132,7 @@ class Listing:
     def _folder(self, filesystem: fs.FileSystem, root: str) -> Iterator[Row | None]:
         for file in walk(filesystem, root):
             row = self._row(filesystem, file, root)
-            wanted = (suffix_of(file.path) in SUFFIXES or file.is_folder) and not shards.is_hidden(row.image_id)
+            wanted = (suffix_of(file.path) in SUFFIXES or file.is_folder) and not is_hidden(row.image_id)
             yield row if wanted else None
 
     def _glob(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Row | None]:
@@ -162,7 +163,7 @@ class Listing:
             if not (may_hold(path.rstrip("/")) if file.is_folder else matches(path)):
                 continue
             row = self._row(filesystem, file, root)
-            if shards.is_hidden(row.image_id) and "/." not in pattern:  # as in a shell, * stands for no dot at first
+            if is_hidden(row.image_id) and "/." not in pattern:  # as in a shell, * stands for no dot at first
                 continue
             refuse_compressed(file.path)
             if suffix_of(file.path) not in (".tar", ".parquet") or file.problem:
@@ -184,11 +185,11 @@ class Listing:
         try:
             if suffix_of(path) == ".tar":
                 version = version_of(filesystem, filesystem.get_file_info(path))
-                yield from self._members(shards.tar_members(filesystem, path, version), filesystem, path, name)
+                yield from self._members(tar_shards.tar_members(filesystem, path, version), filesystem, path, name)
                 return
             with open_file(filesystem, path) as file:
                 parquet = pq.ParquetFile(file) if suffix_of(path) == ".parquet" else None
-                if parquet and (column := shards.bytes_column(parquet.schema_arrow)):
+                if parquet and (column := table_shards.bytes_column(parquet.schema_arrow)):
                     version = version_of(filesystem, filesystem.get_file_info(path))
                     yield from self._cells(parquet, column, version, as_uri(filesystem, path, self.images), name)
                     return
@@ -215,20 +216,20 @@ class Listing:
             raise as_user_error(f"images: {uri}: {error}", error, uri) from error
 
     def _members(
-        self, members: Iterator[shards.Member], filesystem: fs.FileSystem, path: str, shard: str
+        self, members: Iterator[Member], filesystem: fs.FileSystem, path: str, shard: str
     ) -> Iterator[Row | None]:
         uri = as_uri(filesystem, path, self.images)
         for member in members:
             if not member.name:
                 yield Row(shard, uri, member.version, member.problem)
-            elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES and not shards.is_hidden(member.name):
+            elif suffix_of(re.sub(r"( \(\d+\))+$", "", member.name)) in SUFFIXES and not is_hidden(member.name):
                 yield Row(f"{shard}/{member.name}", f"{member.address}::{uri}", member.version, member.problem)
             else:
                 yield None
 
     def _cells(self, parquet: pq.ParquetFile, column: str, version: str, uri: str, shard: str) -> Iterator[Row | None]:
         self._named = self._named or "image_id" in parquet.schema_arrow.names
-        for cell in shards.table_cells(parquet, column, version, shard):
+        for cell in table_shards.table_cells(parquet, column, version, shard):
             yield Row(cell.name, f"{cell.address}::{uri}", version) if cell else None
 
 

@@ -19,3 +19,9 @@ def rows(images: object) -> list[dict[str, Any]]:
 
 def ids(images: object) -> list[str]:
     return [row["image_id"] for row in rows(images)]
+
+
+def listed(images: object) -> tuple[list[dict[str, Any]], int]:
+    """The rows, and how many other files were ignored."""
+    listing = Listing(str(images))
+    return [row for chunk in listing.chunks() for row in chunk.to_pylist()], listing.ignored

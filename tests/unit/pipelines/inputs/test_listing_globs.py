@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.files import filesystems
-from pipelines.inputs import listing, shards
+from pipelines.inputs import listing, table_shards
 from pipelines.inputs.listing import Listing
 
 
@@ -123,13 +123,13 @@ def test_a_broken_table_of_a_glob_is_a_problem_of_its_own(tmp_path):
 
 def test_a_table_that_breaks_off_keeps_what_was_read(tmp_path, monkeypatch):
     pq.write_table(pa.table({"image": [b"x", b"y"]}), tmp_path / "a.parquet")
-    real = shards.table_cells
+    real = table_shards.table_cells
 
     def cells(*arguments):
         yield next(real(*arguments))
         raise OSError("broken off")
 
-    monkeypatch.setattr(shards, "table_cells", cells)
+    monkeypatch.setattr(table_shards, "table_cells", cells)
     found = problems(tmp_path / "*.parquet")
     assert found["a.parquet/00000000"] is None and "from here on are lost: broken off" in found["a.parquet"]
     with pytest.raises(UserError, match="broken off"):
