@@ -157,10 +157,10 @@ def recipe_type(system: str | None, text: bool = False) -> type[Recipe]:
     sections: dict[str, Any] = {}
     base: type[Recipe] = TranslationRecipe if text else CaptionRecipe
     try:
-        found = systems.find(system or "")
-        model = section_of(found.Config, FILLED)
+        module = systems.find(system or "")
+        model = section_of(module.Config, FILLED)
         sections["model"] = (model, Field(default_factory=dict, validate_default=True))
-        base = TranslationRecipe if "tokens" in found.Model.takes else CaptionRecipe
+        base = TranslationRecipe if "tokens" in module.Model.takes else CaptionRecipe
     except (ValueError, TypeError, ImportError):
         pass
     search = section_of(TranslationSearch if base is TranslationRecipe else SearchOptions, OF_DECODING)
@@ -204,14 +204,14 @@ def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -
         data = structure(data)
     kind = recipe_type(system if isinstance(system, str) else None, isinstance(data, dict) and "source" in data)
     refuse_other_half(data, values.get("system", "the system"), kind, where)
-    found = list(problems)
+    mistakes = list(problems)
     try:
         recipe = kind.model_validate(values)
     except ValidationError as error:
-        found += [describe(entry, kind) for entry in error.errors()]
-    if found:
-        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
-        raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in found))
+        mistakes += [describe(entry, kind) for entry in error.errors()]
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in mistakes))
     return recipe
 
 

@@ -73,12 +73,12 @@ class Search:
 
     def beside(self, params: Params, chance: np.random.Generator) -> Params:
         """Values near ``params``, as a population explores them (Jaderberg et al. 2017, section 4)."""
-        found = {}
+        values = {}
         for key, dimension in self.settings.space.items():
             share, factor = chance.random(), chance.choice([0.8, 1.2])
             anew = chance.random() < self.settings.pbt.resample
-            found[key] = dimension.at(share) if anew else dimension.beside(params[key], factor)
-        return found
+            values[key] = dimension.at(share) if anew else dimension.beside(params[key], factor)
+        return values
 
     def to_yaml(self) -> str:
         """A recipe that gives this search again."""

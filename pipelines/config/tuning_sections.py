@@ -231,15 +231,15 @@ class Tune(Section):
 
 def dotted(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections, as ``tune.space.model.hidden=...`` on the command line makes them, as dotted keys."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in space.items():
         if isinstance(value, Written):
             value = structure(value)
         if isinstance(value, dict) and not any(difflib.get_close_matches(str(inner), WAYS) for inner in value):
-            found |= dotted(value, f"{prefix}{key}.")
+            flat |= dotted(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 class CaptionTune(Tune):

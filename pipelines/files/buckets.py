@@ -136,8 +136,8 @@ def _google(options: dict, _: fs.GcsFileSystem, bucket: str, prefix: str) -> Ite
         )
         retry = DEFAULT_RETRY.with_timeout(options["retry_time_limit"].total_seconds())
         fields = "items(name,size,updated),nextPageToken"
-        for found in client.list_blobs(bucket, prefix=prefix, fields=fields, retry=retry):
-            yield Object(found.name, found.size, found.updated)
+        for blob in client.list_blobs(bucket, prefix=prefix, fields=fields, retry=retry):
+            yield Object(blob.name, blob.size, blob.updated)
     except (GoogleAPIError, GoogleAuthError) as error:
         raise OSError(str(error)) from error
 

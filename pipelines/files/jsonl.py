@@ -34,10 +34,10 @@ def json_object(line: str) -> dict[str, Any]:
     Raises:
         ValueError: it is not JSON, no mapping, or nested too deeply.
     """
-    found = from_json(line)
-    if not isinstance(found, dict):
+    value = from_json(line)
+    if not isinstance(value, dict):
         raise ValueError("not a mapping")
-    return found
+    return value
 
 
 def refuse_halves(texts: Iterable[str | None]) -> None:
@@ -49,10 +49,10 @@ def refuse_halves(texts: Iterable[str | None]) -> None:
         raise ValueError(f"half of a character (a lone surrogate) in {near!a}") from error
 
 
-def shown(found: Any) -> str:
+def shown(value: Any) -> str:
     """The beginning of a value, as JSON, for a message."""
     try:
-        text = json.dumps(found, ensure_ascii=False)[:60]
+        text = json.dumps(value, ensure_ascii=False)[:60]
     except RecursionError:
         return "something nested too deeply"
     return text.encode(errors="backslashreplace").decode()

@@ -73,9 +73,9 @@ class Listing:
             UserError: nothing is there, there is no picture, or a listing is wrong.
         """
         entries, seen = filter(self._is_picture, self._entries()), Seen()
-        found = False
+        any_picture = False
         while some := list(islice(entries, CHUNK_ROWS)):
-            found = True
+            any_picture = True
             chunk = pa.table([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema=SCHEMA)
             if self._named:
                 fresh, twice = seen.compare(chunk["image_id"], hash_texts(chunk["uri"])[:, 0])
@@ -84,7 +84,7 @@ class Listing:
                 chunk = chunk.filter(pa.array(fresh))
             if chunk.num_rows:
                 yield chunk
-        if not found:
+        if not any_picture:
             ignored = f"; {self.ignored:,} other files are there" if self.ignored else ""
             raise UserError(
                 f"images: no picture in {self.images}{ignored}. Of a folder, files with a picture's suffix are taken "

@@ -75,11 +75,11 @@ def read_jsonl(file) -> Iterator[Row]:
             for key, value in (("image_id", id_), ("version", version)):
                 if not isinstance(value, str | int | None) or isinstance(value, bool):
                     raise ValueError(f"{key} is {shown(value)}, expected a string or a whole number")
-            found = Row(name if id_ is None else str(id_), name, None if version is None else str(version))
-            refuse_halves(found)
+            entry = Row(name if id_ is None else str(id_), name, None if version is None else str(version))
+            refuse_halves(entry)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
-        yield found
+        yield entry
 
 
 def read_parquet(file) -> Iterator[Row]:
@@ -88,10 +88,10 @@ def read_parquet(file) -> Iterator[Row]:
     column = _file_column(names)
     wanted = [name for name in ("image_id", "version", "problem") if name in names]
     for batch in parquet.iter_batches(columns=[column, *wanted]):
-        found = {name: batch[name].cast(pa.string()).to_pylist() for name in wanted}
+        given = {name: batch[name].cast(pa.string()).to_pylist() for name in wanted}
         files = batch[column].cast(pa.string()).to_pylist()
         nothing = [None] * len(files)
-        ids, versions, problems = (found.get(name, nothing) for name in ("image_id", "version", "problem"))
+        ids, versions, problems = (given.get(name, nothing) for name in ("image_id", "version", "problem"))
         for row in map(Row, ids, files, versions, problems):
             if row.file is None:
                 raise ValueError(f"column {column} has an empty row")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from pipelines.config.recipe import Recipe
+
 
 def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
@@ -15,6 +17,14 @@ def rank() -> int:
 
 def count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def accumulated(recipe: Recipe) -> int:
+    """How many batches of each rank make a step. Where workers of an elastic run are away, the others do their share,
+    as nearly as whole batches can."""
+    asked = recipe.cluster
+    share = asked.workers / count() if asked.min_workers else 1
+    return max(1, round(recipe.training.accumulate * share))
 
 
 def total(values: Tensor) -> Tensor:

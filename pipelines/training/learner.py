@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipelines.config.recipe import Recipe
 from pipelines.errors import UserError
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
@@ -28,8 +27,8 @@ from pipelines.training.data.feature_batches import Batches as FeatureBatches
 from pipelines.training.data.task import Task
 from pipelines.training.objectives import TALLY, make_objective, means, step_arguments, tally
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
-from pipelines.training.run_folder import Folder
-from pipelines.training.state import NO_SUMS, TrainState, decide
+from pipelines.training.run_folder import Folder, RunSink
+from pipelines.training.state import NO_SUMS, TrainState, decide, mixed
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.losses import Sums, TeacherForcing
@@ -41,19 +40,6 @@ from rnncond.text import Vocabulary
 OBJECTIVE, WORDS = TALLY.index("objective"), TALLY.index("words")
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
-
-
-class RunSink(Protocol):
-    """Where a rank hands in its work: a ``RunFolder``, or the ``RunClient`` of one on another machine."""
-
-    def checkpoint(self) -> Folder | None: ...
-    def save_checkpoint(
-        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
-    ) -> None: ...
-    def history(self) -> list[Folder]: ...
-    def save_average(self, model: Folder, line: dict[str, Any]) -> None: ...
-    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None: ...
-    def progress(self, **values: Any) -> None: ...
 
 
 class Learner:
@@ -79,7 +65,7 @@ class Learner:
         check_precision(self.settings, self.device.type)
         self.vocabulary = Vocabulary.from_json(task.vocabulary)
         self.train, self.validation = task.batches(distributed.rank(), distributed.count())
-        self.accumulate = accumulated(self.recipe)
+        self.accumulate = distributed.accumulated(self.recipe)
         self.steps = math.ceil(self.train.steps / self.accumulate)
         torch.manual_seed(self.recipe.seed)
         sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
@@ -310,16 +296,3 @@ class Learner:
             pace = {"learning_rate": self.rate(), "words_per_second": words / max(at.seconds, 1e-9)}
             place = {"epoch": at.epoch + 1, "step": at.step, "of": self.steps, "steps": at.steps}
             self.sink.progress(**place, **means(self.settings, sums), **pace)
-
-
-def accumulated(recipe: Recipe) -> int:
-    """How many batches of each rank make a step. Where workers of an elastic run are away, the others do their share,
-    as nearly as whole batches can."""
-    asked = recipe.cluster
-    share = asked.workers / distributed.count() if asked.min_workers else 1
-    return max(1, round(recipe.training.accumulate * share))
-
-
-def mixed(*numbers: int) -> int:
-    """A seed from several numbers; seeds from numbers that are near have nothing in common."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

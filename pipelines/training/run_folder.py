@@ -25,7 +25,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, sweep_unfinished, write_whole
@@ -41,6 +41,19 @@ CHECKPOINTS = 2
 """Checkpoints that are kept: should the newest be damaged, there is the one before it."""
 SUMS = "sha256.json"
 """In a checkpoint: SHA-256 of each of its files."""
+
+
+class RunSink(Protocol):
+    """Where a rank hands in its work: a ``RunFolder``, or the ``RunClient`` of one on another machine."""
+
+    def checkpoint(self) -> Folder | None: ...
+    def save_checkpoint(
+        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
+    ) -> None: ...
+    def history(self) -> list[Folder]: ...
+    def save_average(self, model: Folder, line: dict[str, Any]) -> None: ...
+    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None: ...
+    def progress(self, **values: Any) -> None: ...
 
 
 def writes(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipelines.config.metrics import value_of
 from pipelines.config.training_sections import Plateau, Training
 from pipelines.errors import UserError
@@ -117,3 +119,8 @@ def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> b
     patience = settings.early_stopping.patience
     state.finished = patience is not None and state.bad_epochs >= patience
     return improved
+
+
+def mixed(*numbers: int) -> int:
+    """A seed from several numbers; seeds from numbers that are near have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

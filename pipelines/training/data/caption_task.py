@@ -23,7 +23,8 @@ from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 from pipelines.inputs.entries import naming
 from pipelines.inputs.matching import match_captions
-from pipelines.training.data.feature_batches import Batches, Split, places, split_of
+from pipelines.training.data.feature_batches import Batches
+from pipelines.training.data.picture_split import Split, positions_of, split_of
 from pipelines.training.data.start_model import REWARDS, reward_of, start_of
 from rnncond.checkpoint import tensors_of
 from rnncond.rewards import CiderD, Reward
@@ -123,7 +124,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
             f"Make them: rnncond features IMAGES --store {data.store}{detector} --outputs {data.output}. "
             "Where the store has them already in another set, name it in data.fingerprint."
         )
-    there = places(snapshot)
+    there = positions_of(snapshot)
     joined = match_captions(examples, there.image_ids)
     train, validation = (in_split(joined, name, data.captions) for name in (data.train, data.validation))
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
@@ -166,11 +167,11 @@ def tell_shared(snapshot: Snapshot, train: list[Captioned], validation: list[Cap
 
 def in_split(examples: Iterable[Captioned], split: str, path: str) -> list[Captioned]:
     examples = list(examples)
-    found = [example for example in examples if example.split == split]
-    if not found:
+    chosen = [example for example in examples if example.split == split]
+    if not chosen:
         splits = ", ".join(sorted({example.split for example in examples}))
         raise UserError(f"{path} has no image of split {split!r} with features; its images with features are {splits}.")
-    return found
+    return chosen
 
 
 def vocabulary_of(recipe: CaptionRecipe, examples: list[Captioned]) -> Vocabulary:

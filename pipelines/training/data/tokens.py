@@ -66,15 +66,15 @@ def vocabularies(store: Store, corpus: Corpus, text: PairText) -> tuple[Vocabula
     kept = store.files.read(path)
     if kept is None:
         tell(f"Vocabulary: {settings['level']} of {' and '.join(corpus.paths)}")
-        sides = [chain.from_iterable(corpus.pairs())] if text.joint else [side(corpus, n) for n in (0, 1)]
+        texts = [chain.from_iterable(corpus.pairs())] if text.joint else [side(corpus, n) for n in (0, 1)]
         try:
-            trained = [Vocabulary.train(sentences, **settings) for sentences in sides]
+            trained = [Vocabulary.train(sentences, **settings) for sentences in texts]
         except ValueError as error:
             raise UserError(f"text: {error}") from None
         kept = json.dumps([vocabulary.to_json() for vocabulary in trained]).encode()
         store.files.write(path, kept)
-    found = [Vocabulary.from_json(content) for content in json.loads(kept)]
-    return found[0], found[-1]
+    sides = [Vocabulary.from_json(content) for content in json.loads(kept)]
+    return sides[0], sides[-1]
 
 
 def side(corpus: Corpus, number: int) -> Iterable[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from pipelines.training import distributed
+from tests.worlds.training import tiny_recipe
 
 
 def told_by(rank: int) -> dict[str, object]:
@@ -31,3 +33,12 @@ def test_alone_everything_is_ones_own():
     assert told_by(0) == {
         "place": (0, 1), "total": 1, "gather": ["of 0"], "share": "of 0", "gradients": (1, 11),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("here", "least", "expected"), [(4, 1, 3), (3, 1, 4), (2, 1, 6), (1, 1, 12), (1, "null", 3)])
+def test_fewer_workers_of_an_elastic_run_take_more_batches_to_a_step(monkeypatch, tmp_path, here, least, expected):
+    """Of 4 workers with 3 batches each."""
+    world = ["data.store=store", "data.captions=captions.jsonl"]
+    monkeypatch.setattr(distributed, "count", lambda: here)
+    asked = ("cluster.workers=4", f"cluster.min_workers={least}", "training.accumulate=3")
+    assert distributed.accumulated(tiny_recipe(world, tmp_path, *asked)) == expected

@@ -11,26 +11,15 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
 from pipelines.training import learner as learn
-from pipelines.training.learner import accumulated
 from pipelines.training.run_info import read_run
 from rnncond.checkpoint import load, tensors_of
 from rnncond.search import SearchOptions, search
-from tests.worlds.training import Killed, learner, make_world, resumed_equals_unbroken, tiny_recipe, without_clock
+from tests.worlds.training import Killed, learner, make_world, resumed_equals_unbroken, without_clock
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.mark.parametrize(("here", "least", "expected"), [(4, 1, 3), (3, 1, 4), (2, 1, 6), (1, 1, 12), (1, "null", 3)])
-def test_fewer_workers_of_an_elastic_run_take_more_batches_to_a_step(
-    monkeypatch, tmp_path, world, here, least, expected
-):
-    """Of 4 workers with 3 batches each."""
-    monkeypatch.setattr(distributed, "count", lambda: here)
-    asked = ("cluster.workers=4", f"cluster.min_workers={least}", "training.accumulate=3")
-    assert accumulated(tiny_recipe(world, tmp_path, *asked)) == expected
 
 
 DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedule.kind=cosine")

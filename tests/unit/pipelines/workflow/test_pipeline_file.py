@@ -8,9 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.cli.commands import stage_command
-from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
-from pipelines.workflow.pipeline_file import read_pipeline, words_of
+from pipelines.workflow.pipeline_file import read_pipeline
 
 SCORE = """
 variables: {day: 0010, cased: no}
@@ -154,23 +153,3 @@ def test_a_file_that_is_no_pipeline(text, message):
 def test_no_such_file():
     with pytest.raises(UserError, match="There is no pipeline nowhere"):
         read_pipeline("nowhere.yaml", stage_command)
-
-
-def words(verb: str, args: dict) -> list[str]:
-    return words_of(verb, args, stage_command(verb).parser)
-
-
-def test_arguments_become_the_words_of_a_command_line():
-    overrides = {"data": {"store": "s"}, "training.epochs": 3, "seed": Written("2")}
-    assert words("train", {"recipe": "show_tell.small", "overrides": overrides, "out": "-run"}) == [
-        "--out=-run", "--", "show_tell.small", "data.store=s", "training.epochs=3", "seed=2"
-    ]  # fmt: skip
-    translate = {"text": "t.en", "model": "m", "out": "o", "lines": "t.de", "ensemble": ["a", "b"]}
-    assert words("translate", translate) == [
-        "--model=m", "--out=o", "--text=t.de", "--ensemble=a", "--ensemble=b", "--", "t.en"
-    ]  # fmt: skip
-    assert words("features", {"images": "p", "store": "s", "outputs": ["pooled", "grid"], "retry_failed": True}) == [
-        "--store=s", "--outputs=pooled,grid", "--retry-failed", "--", "p"
-    ]  # fmt: skip
-    assert words("evaluate", {"lowercase": False, "references": "r", "split": None}) == ["--cased", "--data=r", "--"]
-    assert words("store compact", {"directory": "s"}) == ["--", "s"]

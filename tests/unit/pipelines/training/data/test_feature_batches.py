@@ -7,9 +7,9 @@ import torch
 
 from pipelines.threads import ahead
 from pipelines.training.data import feature_batches as module
-from pipelines.training.data.feature_batches import Batches, padded
+from pipelines.training.data.feature_batches import Batches
 from pipelines.training.data.task import prepare
-from rnncond.contract import BOS, EOS, PAD
+from rnncond.contract import PAD
 from rnncond.text import Vocabulary
 from tests.worlds.training import captions_of, features_of, make_world, tiny_recipe
 
@@ -180,11 +180,6 @@ def test_statistics_of_many_images_are_taken_from_some(task, make, monkeypatch):
     monkeypatch.setattr(module, "SAMPLE", 7)
     make(output="grid").statistics()
     assert len(reads) == 2
-
-
-def test_long_captions_are_cut_and_still_end():
-    tokens = padded([[7, 8, 9], [5], []], max_length=2)
-    assert tokens.tolist() == [[BOS, 7, 8, EOS], [BOS, 5, EOS, PAD], [BOS, EOS, PAD, PAD]]
 
 
 def test_a_failure_while_making_batches_reaches_the_consumer():

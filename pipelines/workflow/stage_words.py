@@ -1,0 +1,104 @@
+"""The arguments of a stage as the words of its verb's command line, and which of them name what the verb writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.config.by_type import spelled
+from pipelines.config.dotted import flat
+from pipelines.config.sections import local
+from pipelines.config.spelling import near
+from pipelines.config.yaml_core import dump_flow
+from pipelines.errors import UserError, is_usage_error
+from pipelines.workflow.commands import StageCommand
+
+
+def outputs_of(args: Mapping[str, Any], command: StageCommand, wrong: list[str]) -> list[str]:
+    """What ``args`` name that the verb writes. Object storage where the verb cannot write there goes to ``wrong``."""
+    params = {key: param for param in reversed(command.parser.params) for key in spellings(param)}
+    outputs = []
+    for key, value in args.items():
+        param = params.get(key.replace("_", "-"))
+        mark = command.outputs.get(param.name) if param else None
+        if mark is None or not isinstance(value, str):
+            continue
+        outputs.append(value)
+        if mark.local:
+            try:
+                local(value)
+            except ValueError as error:
+                wrong.append(f"args.{key}: {error}")
+    return outputs
+
+
+def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
+    """``args`` as words of a command line.
+
+    Raises:
+        UserError: an argument that the verb does not have.
+    """
+    params = {key: param for param in reversed(command.params) for key in spellings(param)}
+    names = [key for key in params if key not in NOT_OF_STAGES]
+    options: list[str] = []
+    positional: dict[str, list[str]] = {}
+    for key, value in args.items():
+        param = params.get(key.replace("_", "-"))
+        if param is None or key in NOT_OF_STAGES:
+            remedy = "say it to `rnncond run`" if key in NOT_OF_STAGES else f"there are {', '.join(sorted(names))}"
+            raise UserError(f"args.{key}: {verb} has no such argument in a stage; {remedy}.{near(key, names)}")
+        if param.param_type_name == "argument":
+            positional[param.name] = list(texts(value, param.nargs == -1))
+        elif param.is_flag:
+            flags = param.opts if value is True else param.secondary_opts if value is False else None
+            if flags is None and value is not None:
+                raise UserError(f"args.{key}: found {value!r}, expected true or false")
+            options += (flags or [])[:1]
+        else:
+            # One word, so that a value may begin with a dash.
+            options += [f"{param.opts[0]}={text}" for text in texts(value, param.multiple)]
+    order = [param.name for param in command.params if param.name in positional]
+    return [*options, "--", *(text for name in order for text in positional[name])]
+
+
+NOT_OF_STAGES = ("address", "help")
+
+
+def spellings(param: Any) -> list[str]:
+    """The names by which a stage may call a parameter; its own name goes before those of options."""
+    options = [] if param.param_type_name == "argument" else [option.removeprefix("--") for option in param.opts]
+    return [*options, param.name.replace("_", "-")]
+
+
+def texts(value: Any, several: bool) -> Iterator[str]:
+    """A value as words: a list is several, or one with commas; a mapping is key=value for each; null is nothing."""
+    if value is None:
+        return
+    if isinstance(value, dict):
+        yield from (f"{key}={override_text(inner)}" for key, inner in flat(value))
+    elif isinstance(value, list):
+        words = [word for inner in value for word in texts(inner, False)]
+        yield from words if several else [",".join(words)]
+    else:
+        yield spelled(value)
+
+
+def override_text(value: Any) -> str:
+    """A value behind the ``=`` of ``key.path=value``."""
+    if isinstance(value, list):
+        return dump_flow(value)
+    return "null" if value is None else spelled(value)
+
+
+def check_words(verb: str, words: list[str], command: Any) -> None:
+    """Parse the words as the command line would.
+
+    Raises:
+        UserError: something is missing, or of the wrong type.
+    """
+    try:
+        command.make_context(verb, list(words))
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        raise UserError(f"args: {error.format_message()}") from None  # type: ignore[attr-defined]

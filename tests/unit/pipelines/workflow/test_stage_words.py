@@ -1,0 +1,49 @@
+"""Arguments of a stage as words of a command line."""
+
+import pytest
+
+from pipelines.cli.commands import stage_command
+from pipelines.config.yaml_core import Written
+from pipelines.errors import UserError
+from pipelines.workflow.stage_words import check_words, outputs_of, override_text, words_of
+
+
+def words(verb: str, args: dict) -> list[str]:
+    return words_of(verb, args, stage_command(verb).parser)
+
+
+def test_arguments_become_the_words_of_a_command_line():
+    overrides = {"data": {"store": "s"}, "training.epochs": 3, "seed": Written("2")}
+    assert words("train", {"recipe": "show_tell.small", "overrides": overrides, "out": "-run"}) == [
+        "--out=-run", "--", "show_tell.small", "data.store=s", "training.epochs=3", "seed=2"
+    ]  # fmt: skip
+    translate = {"text": "t.en", "model": "m", "out": "o", "lines": "t.de", "ensemble": ["a", "b"]}
+    assert words("translate", translate) == [
+        "--model=m", "--out=o", "--text=t.de", "--ensemble=a", "--ensemble=b", "--", "t.en"
+    ]  # fmt: skip
+    assert words("features", {"images": "p", "store": "s", "outputs": ["pooled", "grid"], "retry_failed": True}) == [
+        "--store=s", "--outputs=pooled,grid", "--retry-failed", "--", "p"
+    ]  # fmt: skip
+    assert words("evaluate", {"lowercase": False, "references": "r", "split": None}) == ["--cased", "--data=r", "--"]
+    assert words("store compact", {"directory": "s"}) == ["--", "s"]
+
+
+def test_what_a_verb_writes_is_known_from_its_options():
+    wrong: list[str] = []
+    command = stage_command("train")
+    assert outputs_of({"recipe": "x", "out": "run"}, command, wrong) == ["run"] and wrong == []
+    outputs_of({"out": "s3://b/run"}, command, wrong)
+    assert len(wrong) == 1 and wrong[0].startswith("args.out: found s3://b/run, expected a local folder")
+
+
+def test_words_that_the_command_line_would_refuse_are_refused():
+    parser = stage_command("caption").parser
+    with pytest.raises(UserError, match=r"args: .*--beam"):
+        check_words("caption", ["--beam=many", "--", "photos"], parser)
+    with pytest.raises(UserError, match="args: Missing option"):
+        check_words("caption", ["--", "photos"], parser)
+
+
+@pytest.mark.parametrize(("value", "text"), [([1, "no"], "[1, 'no']"), (None, "null"), (True, "true"), (0.5, "0.5")])
+def test_a_value_behind_an_equals_sign(value, text):
+    assert override_text(value) == text
