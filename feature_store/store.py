@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -21,6 +21,26 @@ from feature_store.writer import Handle
 
 FORMAT = 1
 """The newest version of FORMAT.md that this code reads and the one that it writes."""
+
+CURRENT = "current"
+"""In place of a fingerprint: the set of a kind that readers get. Also the folder of the files that say which."""
+
+
+class Current(NamedTuple):
+    """The set of a kind that readers get who name none. A ``pinned`` one stays when a run completes another set."""
+
+    kind: str
+    fingerprint: str
+    pinned: bool
+
+    @property
+    def path(self) -> str:
+        """The file that says so, relative to the store's root."""
+        return current_path(self.kind)
+
+
+def current_path(kind: str) -> str:
+    return f"{CURRENT}/{kind}.json"
 
 
 class Store:
@@ -79,28 +99,86 @@ class Store:
         return found
 
     def open(self, fingerprint: str | None = None, kind: str | None = None) -> Dataset:
-        """A set that is there: the one of ``fingerprint`` (its beginning is enough), or the only one of ``kind``.
+        """A set that is there: the one of ``fingerprint`` (its beginning is enough); without one, or by the name
+        ``current``, the current set of ``kind``, or the only one.
 
         Raises:
             StoreError: none or several fit; it lists what is there.
         """
         if not self.exists():
             raise StoreError(f"there is no store at {self.files.shown}: {self._what_is_here()}")
+        if fingerprint == CURRENT:
+            fingerprint = None
         there = self.datasets()
         fitting = [
             dataset
             for dataset in there
             if dataset.fingerprint.startswith(fingerprint or "") and kind in (None, dataset.kind)
         ]
+        if not fingerprint and len({dataset.kind for dataset in fitting}) == 1:
+            current = self.current(fitting[0].kind)
+            chosen = [dataset for dataset in fitting if current and dataset.fingerprint == current.fingerprint]
+            if current and not chosen:
+                raise StoreError(
+                    f"{self.files.show(current.path)} names the set {current.fingerprint}, which is not there; it has:"
+                    f"\n{self._listed(fitting)}\n`rnncond store use {self.files.shown} SET` names another."
+                )
+            fitting = chosen or fitting
         if len(fitting) == 1:
             return fitting[0]
         asked = " ".join(["set", *([f"of kind {kind}"] if kind else []), *([fingerprint] if fingerprint else [])])
-        choices = "\n".join(f"  {dataset.describe()}" for dataset in fitting or there)
+        choices = self._listed(fitting or there)
         if fitting:
             raise StoreError(
-                f"{self.files.shown} has {len(fitting)} sets; say which one, by its fingerprint:\n{choices}"
+                f"{self.files.shown} has {len(fitting)} sets; say which one, by its fingerprint, or name the one that "
+                f"readers get, with `rnncond store use {self.files.shown} SET`:\n{choices}"
             )
         raise StoreError(f"{self.files.shown} has no {asked}; it has" + (f":\n{choices}" if there else " no sets."))
+
+    def current(self, kind: str) -> Current | None:
+        """Which set of ``kind`` readers get that name none; None where nobody has said.
+
+        Raises:
+            StoreError: the file that says it is damaged.
+        """
+        path = current_path(kind)
+        content = self.files.read(path)
+        if content is None:
+            return None
+        values = read_json(content, self.files.show(path))
+        if not isinstance(values.get("set"), str):
+            raise StoreError(
+                f"{self.files.show(path)} is damaged: it names no set. `rnncond store use {self.files.shown} SET` "
+                "writes it anew."
+            )
+        return Current(kind, values["set"], bool(values.get("pinned")))
+
+    def use(self, dataset: Dataset, pinned: bool = True) -> None:
+        """Make ``dataset`` the current set of its kind, at one moment for all readers.
+
+        Args:
+            pinned: until somebody says otherwise; if not, until a run completes another set of the kind.
+        """
+        values = {"set": dataset.fingerprint, "pinned": pinned}
+        self.files.write(current_path(dataset.kind), json.dumps(values).encode())
+
+    def completed(self, dataset: Dataset) -> Current:
+        """Note that a run has done all of its inputs in ``dataset``: it is the current set from now on, unless another
+        is pinned. Returns the one that is current."""
+        current = self.current(dataset.kind)
+        if current is not None and (current.pinned or current.fingerprint == dataset.fingerprint):
+            return current
+        self.use(dataset, pinned=False)
+        return Current(dataset.kind, dataset.fingerprint, pinned=False)
+
+    def _listed(self, datasets: list[Dataset]) -> str:
+        current = {kind: self.current(kind) for kind in {dataset.kind for dataset in datasets}}
+        lines = []
+        for dataset in datasets:
+            of_kind = current[dataset.kind]
+            chosen = of_kind is not None and of_kind.fingerprint == dataset.fingerprint
+            lines.append(f"  {dataset.describe()}{' (current)' if chosen else ''}")
+        return "\n".join(lines)
 
     def create(self) -> None:
         """Make the store, if it is not there.

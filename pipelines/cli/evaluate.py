@@ -88,7 +88,9 @@ def evaluate(
     fingerprint: Annotated[
         str | None,
         Option(
-            "--set", metavar="FINGERPRINT", help="the set of --captions to read, of several", rich_help_panel=CAPTIONS
+            "--set",
+            metavar="FINGERPRINT",
+            help="the set of --captions or --translations to read (default: the current one, or the only one)",
         ),
     ] = None,
     source: Annotated[

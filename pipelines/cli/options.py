@@ -44,7 +44,10 @@ Overrides = Annotated[
     list[str] | None,
     Argument(metavar="KEY=VALUE", help="values in place of the recipe's: key.path=value", show_default=False),
 ]
-Fingerprint = Annotated[str | None, Option("--set", metavar="FINGERPRINT", help="the set to read, of several")]
+Fingerprint = Annotated[
+    str | None,
+    Option("--set", metavar="FINGERPRINT", help="the set to read (default: the current one, or the only one)"),
+]
 
 # What a verb writes
 SaveListing = Annotated[

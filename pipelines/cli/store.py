@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from pipelines.cli import options
 from pipelines.console import Outcome
+from pipelines.workflow.commands import Output
 
 app = options.application(
     help="Look after the store that features, captions and translations are kept in.",
@@ -30,9 +31,9 @@ def examples(*lines: str) -> str:
 )
 def info(directory: Directory, fingerprint: options.Fingerprint = None) -> Outcome:
     """Show what is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing."""
-    from pipelines.verbs import store
+    from pipelines.verbs.store import maintenance
 
-    return store.info(directory, fingerprint or "")
+    return maintenance.info(directory, fingerprint or "")
 
 
 @app.command(
@@ -53,9 +54,85 @@ def verify(
 
     The exit code is 3 if there is any problem.
     """
-    from pipelines.verbs import store
+    from pipelines.verbs.store import maintenance
 
-    return store.verify(directory, fingerprint or "", drop, takeover)
+    return maintenance.verify(directory, fingerprint or "", drop, takeover)
+
+
+@app.command(
+    epilog=examples(
+        "rnncond store use captioned/ 3f9a       what readers get from now on; so is a rollback",
+        "rnncond store use captioned/ newest     the set that was written last, and each that a run completes later",
+    )
+)
+def use(
+    directory: Directory,
+    chosen: Annotated[
+        str, Argument(metavar="SET", help="a fingerprint or its beginning, or newest: what was written last")
+    ],
+) -> Outcome:
+    """Name the set that readers get who name none: `report`, `evaluate`, queries, pipelines.
+
+    The change is one file, put in place whole: a reader gets the one set or the other.
+    """
+    from pipelines.verbs.store import current
+
+    return current.use(directory, chosen)
+
+
+@app.command(
+    epilog=examples(
+        "rnncond store certify captioned/ --of photos/",
+        "rnncond store certify captioned/ --of photos/ --prune --dry-run",
+        "rnncond store certify captioned/ --check captioned/certificates/3f9a61c05d2e8b74.json",
+    )
+)
+def certify(
+    directory: Directory,
+    of: Annotated[
+        str | None, Option(metavar="IMAGES", help="the source: a folder, a glob, a prefix, shards or a listing")
+    ] = None,
+    check: Annotated[
+        str | None, Option(metavar="FILE", help="in place of --of: verify that this certificate still holds")
+    ] = None,
+    fingerprint: options.Fingerprint = None,
+    to: Annotated[
+        str | None, Option(help="the certificate's file (default: certificates/SET.json in the store)"), Output()
+    ] = None,
+    check_bytes: Annotated[
+        bool, Option("--bytes", help="also read every file and compare its checksum with the ledger's")
+    ] = False,
+    prune: Annotated[
+        bool, Option("--prune", help="drop the rows and failures of pictures that IMAGES does not have any more")
+    ] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="with --prune: say what would be dropped, and drop nothing")
+    ] = False,
+    anyway: Annotated[
+        bool, Option("--anyway", help="with --prune: drop them although they are most of the set")
+    ] = False,
+    takeover: options.Takeover = False,
+) -> Outcome:
+    """Certify that a set has all pictures of its source: what is missing, stale, or not in the source any more.
+
+    By id and version the hash of the listing equals that of rows and failures, or the exit code is 3. The certificate
+    has model, versions and checksums; its last line is the SHA-256 of the rest.
+    """
+    from pipelines.errors import UserError
+    from pipelines.verbs.store import certificate
+
+    if (of is None) == (check is None):
+        raise UserError("Say either --of IMAGES, to certify, or --check FILE, to verify a certificate.")
+    if check is not None:
+        if to or prune or fingerprint:
+            raise UserError("--check FILE verifies the certificate alone; leave out --to, --prune and --set.")
+        return certificate.check(directory, check, check_bytes)
+    if (dry_run or anyway) and not prune:
+        raise UserError("--dry-run and --anyway are of --prune; say --prune, too.")
+    return certificate.certify(
+        directory, str(of), fingerprint, to=to, check_bytes=check_bytes, drop=prune, dry_run=dry_run, anyway=anyway,
+        takeover=takeover,
+    )  # fmt: skip
 
 
 @app.command(epilog=examples("rnncond store compact features/", "rnncond store compact features/ --target-mb 512"))
@@ -66,9 +143,9 @@ def compact(
     takeover: options.Takeover = False,
 ) -> Outcome:
     """Merge small parts into large ones. May be stopped at any time; readers are not disturbed."""
-    from pipelines.verbs import store
+    from pipelines.verbs.store import maintenance
 
-    return store.compact(directory, fingerprint or "", target_mb, takeover)
+    return maintenance.compact(directory, fingerprint or "", target_mb, takeover)
 
 
 @app.command(
@@ -84,6 +161,6 @@ def vacuum(
     takeover: options.Takeover = False,
 ) -> Outcome:
     """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms."""
-    from pipelines.verbs import store
+    from pipelines.verbs.store import maintenance
 
-    return store.vacuum(directory, fingerprint or "", grace_hours, dry_run, takeover)
+    return maintenance.vacuum(directory, fingerprint or "", grace_hours, dry_run, takeover)

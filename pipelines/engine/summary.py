@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from feature_store import Dataset
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome
 
@@ -109,6 +110,23 @@ class RunSummary:
                 "only been moved, all is well; if they are others, give these another output."
             )
         return "\n".join(hints) or None
+
+
+def name_current(dataset: Dataset) -> tuple[dict[str, Any], str | None]:
+    """Note that ``dataset`` has all of its inputs: readers of its store get it from now on, unless another was chosen.
+
+    Returns:
+        What a verb shows: the set that readers get; and what the user may want to do where that is another.
+    """
+    current = dataset.store.completed(dataset)
+    shown = {"set": dataset.fingerprint, "current_set": current.fingerprint}
+    if current.fingerprint == dataset.fingerprint:
+        return shown, None
+    where = dataset.store.files.shown
+    return shown, (
+        f"Readers of {where} get the set {current.fingerprint}, which was chosen with `rnncond store use`. To give "
+        f"them this one: rnncond store use {where} {dataset.fingerprint}"
+    )
 
 
 def describe_failures(failures: pa.Table) -> list[str]:

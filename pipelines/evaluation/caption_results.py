@@ -144,7 +144,7 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         CAPTIONS,
         [with_references(row, example) for row, example in zip(rows, matches, strict=True)],
         [f"{name}: {failures.get(name, f'no caption in {out}')}" for name in matches.without_image],
-        {**about_output(dataset.recipe), "data": data, "split": split, "captions": out},
+        {**about_output(dataset.recipe), "set": dataset.fingerprint, "data": data, "split": split, "captions": out},
         lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
     )
 

@@ -61,12 +61,14 @@ class Evaluation(TypedDict, total=False):
     """The keys of evaluation.json, which are there where they are known; version 0.1.0 wrote ``tokeniser``.
 
     What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
-    ``references``, ``translations`` of translations, or ``hypotheses``. How: ``tokenizer``, ``lowercase``,
-    ``signatures``, ``comparability``. ``scores`` are of the whole set; ``without_brevity_penalty`` has BLEU before it
-    is multiplied by ``brevity_penalty``. ``seen`` counts what the training of the model has seen of what is scored.
+    ``references``, ``translations`` of translations, or ``hypotheses``; ``set`` is that of a store. How:
+    ``tokenizer``, ``lowercase``, ``signatures``, ``comparability``. ``scores`` are of the whole set;
+    ``without_brevity_penalty`` has BLEU before it is multiplied by ``brevity_penalty``. ``seen`` counts what the
+    training of the model has seen of what is scored.
     """
 
     kind: str
+    set: str
     model: dict[str, str]
     search: dict[str, Any]
     features: dict[str, Any]

@@ -148,7 +148,12 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None) ->
             for name, lines in targets
         ],
         [f"{name}: {reason}" for name, reason in sorted(failures.items())],
-        {**about_output(dataset.recipe), "translations": out, "references": list(references)},
+        {
+            **about_output(dataset.recipe),
+            "set": dataset.fingerprint,
+            "translations": out,
+            "references": list(references),
+        },
         (lambda ids: take(snapshot, ids)) if "attention" in snapshot.schema.names else None,
         dataset.recipe["lowercase"],
     )

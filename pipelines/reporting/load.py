@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store import Store
+from feature_store import Dataset, Store
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
@@ -35,6 +35,7 @@ class ReportData:
     run: dict[str, Any] = field(default_factory=dict)
     recipe: str = ""
     failures: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def is_text(self) -> bool:
@@ -64,6 +65,7 @@ def read(out: str, count: int, fingerprint: str | None = None) -> ReportData:
         )
     except (ValueError, OSError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run the verb that wrote it again.") from None
+    leave_out_others(content, fingerprint)
     content.failures, content.total = list(content.evaluation.get("missing", [])), len(content.rows)
     if not content.rows:
         read_output(content, count, fingerprint)
@@ -75,12 +77,34 @@ def read(out: str, count: int, fingerprint: str | None = None) -> ReportData:
     return content
 
 
+def set_of(out: str, fingerprint: str | None) -> Dataset | None:
+    """The set of captions or translations in OUT that is shown; None where OUT is no store of such."""
+    kinds = results.output_kinds(out)
+    return Store(out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None) if kinds else None
+
+
+def leave_out_others(content: ReportData, fingerprint: str | None) -> None:
+    """Leave out an evaluation of another set than the one that is shown: its scores are of another model."""
+    scored = content.evaluation
+    dataset = set_of(content.out, fingerprint) if scored.keys() & {"captions", "translations"} else None
+    if dataset is None:
+        return
+    # Versions before 0.3 kept the model alone.
+    same = scored["set"] == dataset.fingerprint if "set" in scored else scored["model"]["id"] == dataset.recipe["model"]
+    if not same:
+        option = "--captions" if dataset.kind == results.CAPTIONS.name else "--translations"
+        content.evaluation, content.rows = {}, []
+        content.remarks.append(
+            f"The scores in {SUMMARY} are of another set, {scored.get('set', scored['model']['id'])}, and are left "
+            f"out; `rnncond evaluate {option} {content.out}` scores this one."
+        )
+
+
 def read_output(content: ReportData, count: int, fingerprint: str | None) -> None:
     """Rows of a store with captions or translations, if OUT is one."""
-    kinds = results.output_kinds(content.out)
-    if not kinds:
+    dataset = set_of(content.out, fingerprint)
+    if dataset is None:
         return
-    dataset = Store(content.out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None)
     snapshot = dataset.snapshot()
     rows = results.spread(dataset, count)
     if dataset.kind == results.TRANSLATIONS.name:
@@ -88,7 +112,7 @@ def read_output(content: ReportData, count: int, fingerprint: str | None) -> Non
     else:
         content.rows = [caption_results.as_row(row, dataset.recipe["places"]) for row in rows]
     unit = results.TRANSLATIONS.unit if dataset.kind == results.TRANSLATIONS.name else results.CAPTIONS.unit
-    content.evaluation = results.about_output(dataset.recipe) | {unit: snapshot.rows}
+    content.evaluation = {**results.about_output(dataset.recipe), "set": dataset.fingerprint, unit: snapshot.rows}
     content.total = snapshot.rows
     failures = snapshot.failures().to_pylist()
     content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]

@@ -33,6 +33,7 @@ from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.failures import Failures
+from pipelines.engine.summary import name_current
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
@@ -122,8 +123,10 @@ def run(
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
-    more |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
-    return summary.outcome("images", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
+    current, choose = name_current(dataset)
+    more |= {"out": dataset.store.files.shown, **current}
+    hint = choose or f"rnncond report {dataset.store.files.shown}"
+    return summary.outcome("images", more, options.redo_changed, hint)
 
 
 def is_one_picture(images: str) -> bool:

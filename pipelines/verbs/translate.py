@@ -43,7 +43,7 @@ from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.failures import Failures
-from pipelines.engine.summary import EXAMPLES
+from pipelines.engine.summary import EXAMPLES, name_current
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files import filesystems
@@ -105,10 +105,12 @@ def run(
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
     more |= {"model": f"{translator.system} {translator.model_id}"}
-    more |= {"out": dataset.store.files.shown, "set": dataset.fingerprint}
+    current, choose = name_current(dataset)
+    more |= {"out": dataset.store.files.shown, **current}
     if lines is not None:
         more["lines"] = lines
-    return summary.outcome("sentences", more, options.redo_changed, f"rnncond report {dataset.store.files.shown}")
+    hint = choose or f"rnncond report {dataset.store.files.shown}"
+    return summary.outcome("sentences", more, options.redo_changed, hint)
 
 
 TOGETHER = 64

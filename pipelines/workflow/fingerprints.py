@@ -84,12 +84,16 @@ def content_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
 
 def store_of(name: str) -> Fingerprint:
     try:
-        datasets = Store(name).datasets()
-        return [
+        store = Store(name)
+        datasets = store.datasets()
+        sets: list[Any] = [
             [dataset.fingerprint, digest(sorted(part.path for part in snapshot.parts)), snapshot.failed]
             for dataset in datasets
             for snapshot in (dataset.snapshot(),)
         ]
+        # Readers get another set when another becomes the current one.
+        current = [store.current(kind) for kind in sorted({dataset.kind for dataset in datasets})]
+        return sets + [["current", chosen.kind, chosen.fingerprint] for chosen in current if chosen]
     except StoreError:
         return None
 

@@ -17,9 +17,9 @@ stages:
 ```
 
 ``args`` are the verb's own arguments and options, as on its command line. ``${name}`` is a variable, a text, and
-``${stage.arg}`` what an earlier stage was given. ``needs`` names stages whose results a stage depends on although no
-argument says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are told
-at once.
+``${stage.arg}`` what an earlier stage was given; ``${stage.set}``, of a stage that captions or translates, is the set
+that readers of its store get at that time. ``needs`` names stages whose results a stage depends on although no argument
+says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are told at once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from feature_store.store import CURRENT
 from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, read_yaml
 from pipelines.config.messages import describe
@@ -42,6 +43,8 @@ from pipelines.errors import UserError
 from pipelines.workflow.commands import Commands, StageCommand
 from pipelines.workflow.stage_words import check_words, outputs_of, words_of
 
+MAKES_CURRENT = ("caption", "translate")
+"""Verbs at whose end the set that they wrote is the store's current one."""
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -181,7 +184,8 @@ def resolve(
     name: str, given: StageSection, variables: Mapping[str, Any], earlier: list[Stage], commands: Commands
 ) -> tuple[Stage, list[str]]:
     """A stage, and what is wrong with it."""
-    known = dict(variables) | {f"{stage.name}.{key}": value for stage in earlier for key, value in stage.args.items()}
+    known = dict(variables) | {f"{stage.name}.set": CURRENT for stage in earlier if stage.verb in MAKES_CURRENT}
+    known |= {f"{stage.name}.{key}": value for stage in earlier for key, value in stage.args.items()}
     verb, wrong = given.verb or name, list[str]()
     args = filled(given.args, known, wrong)
     inputs = [str(path) for path in filled(given.inputs, known, wrong)]

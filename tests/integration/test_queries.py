@@ -49,11 +49,17 @@ def folder(tmp_path_factory):
 
 
 def commit(root: Path, kind: str, rows: pa.Table, failures: pa.Table | None) -> None:
-    with Store(root).dataset(kind, {"kind": kind}, rows.schema).begin() as term:
-        term.handle.commit(term.handle.part_name(["all"]), rows, failures)
+    """A set that readers get, and an older one of the same inputs beside it."""
+    for recipe in ({"kind": kind}, {"kind": kind, "model": "older"}) if kind == "captions" else ({"kind": kind},):
+        dataset = Store(root).dataset(kind, recipe, rows.schema)
+        with dataset.begin() as term:
+            term.handle.commit(term.handle.part_name(["all"]), rows, failures)
+        dataset.store.completed(dataset)
+    dataset.store.use(Store(root).dataset(kind, {"kind": kind}, rows.schema))
 
 
 EXPECTED = {
+    "The captions that readers get": None,
     "The caption of one picture": [("two dogs", -1.0, [{"caption": "two dogs", "score": -1.0}])],
     "Pictures by a word": [("dogs/1.jpg", "two dogs", -1.0)],
     "The most frequent captions": {("a cat", 1), ("two dogs", 1)},
@@ -74,8 +80,10 @@ def test_each_look_up_has_a_test():
 @pytest.mark.parametrize("title", EXPECTED)
 def test_look_up(title, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    (query,) = (text for name, text in QUERIES.items() if name.startswith(title))
-    found = duckdb.sql(query).fetchall()
+    for name, query in QUERIES.items():
+        if name.startswith(("The captions that readers get", title)):
+            answer = duckdb.sql(query)
+    found = answer.fetchall() if answer else None
     if title == "The region that each word":
         found = [(id_, word, BOXES.index(box)) for id_, word, box in found]
     expected = EXPECTED[title]

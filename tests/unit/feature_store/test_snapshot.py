@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from feature_store import Store, StoreError, feature_schema, from_numpy, to_numpy, writer
+from feature_store import Store, StoreError, feature_schema, to_numpy, writer
 from feature_store import snapshot as read
 from tests.worlds.feature_rows import DEPTH, GRID, SCHEMA, commit, dataset, grid_of, ids, rows
 
@@ -28,25 +27,6 @@ def made(tmp_path, monkeypatch):
         for offset in range(3):
             commit(term, ids(offset, 90 + offset)[::3], [f"x{offset}"])
     return made
-
-
-@settings(deadline=None, max_examples=50)
-@given(hnp.arrays(st.sampled_from(["f2", "f4", "i4"]), hnp.array_shapes(min_dims=2, max_dims=4, max_side=5)))
-def test_tensors_go_to_arrow_and_back(values):
-    column = from_numpy(values)
-    assert isinstance(column.type, pa.FixedShapeTensorType) and tuple(column.type.shape) == values.shape[1:]
-    np.testing.assert_array_equal(to_numpy(column), values)
-    np.testing.assert_array_equal(to_numpy(column[1:]), values[1:])
-    pieces = pa.chunked_array([column[:1], column[1:]])
-    np.testing.assert_array_equal(to_numpy(pieces), values)
-    assert to_numpy(pa.chunked_array([], column.type)).shape == (0, *values.shape[1:])
-
-
-def test_tensors_are_views_both_ways():
-    values = np.ones((4, 3, 2), np.float16)
-    column = from_numpy(values)
-    values[2] = 7
-    assert np.shares_memory(to_numpy(column), values) and to_numpy(column)[2, 0, 0] == 7
 
 
 def test_scanning_gives_every_row_once_by_row_group(made):
@@ -177,10 +157,3 @@ def test_a_set_may_have_any_columns(tmp_path):
     with made.begin() as term:
         term.handle.commit("p", table)
     assert made.snapshot().take(["b", "a"]).equals(table)
-
-
-def test_a_tensor_that_is_missing_is_not_taken_for_numbers():
-    kind = pa.fixed_shape_tensor(pa.float32(), (2,))
-    column = pa.ExtensionArray.from_storage(kind, pa.array([[1, 2], None], kind.storage_type))
-    with pytest.raises(StoreError, match="has 1 nulls"):
-        to_numpy(column)

@@ -52,17 +52,6 @@ def test_takeover_fences_the_first_writer(made, tmp_path):
     assert verify(made).problems == []
 
 
-def test_an_entry_added_to_an_older_term_is_seen_by_nobody(made):
-    first = made.begin()
-    ghost = commit(first, ids(0, 3))
-    first.close()
-    made.begin().close()
-    made.ledger.add(first.handle.term, replace(ghost, name="ghost", file="ghost"))
-    assert [part.name for part in made.snapshot().parts] == [ghost.name]
-    with made.begin():
-        assert [part.name for part in made.snapshot().parts] == [ghost.name]
-
-
 def test_no_commit_is_lost_between_a_new_term_and_its_base(made, monkeypatch):
     """The old writer commits when the new one has shown itself but has not yet written its base."""
     first = made.begin()
@@ -187,16 +176,6 @@ def test_a_clock_that_lags_elsewhere_does_not_make_a_writer_dead(made):
         thread.join()
 
 
-def test_how_long_a_writer_elsewhere_is_watched():
-    def watched(age: float) -> float:
-        return replace(elsewhere(10), time=time.time() - age).watched
-
-    assert watched(4) == pytest.approx(26, abs=1)  # until three intervals have passed since it was written
-    assert watched(35) == watched(14 * 3600) == 20
-    assert watched(-1e6) == 30
-    assert watched(25 * 3600) == 0
-
-
 def test_a_clock_that_runs_ahead_elsewhere_does_not_lock_the_store(made):
     made.begin().close()
     announce(made, replace(elsewhere(0.05), time=time.time() + 1e6))
@@ -227,16 +206,6 @@ def test_what_dead_writers_left_is_swept_and_the_rest_is_kept(made, tmp_path):
     with made.begin() as term:
         assert term.swept == {"parts/dead-1-ab.parquet": 26, "failures/dead-2-ab.parquet.tmp-12": 4}
     assert sorted(path.name for path in folder.glob("*/*.parquet*")) == [f"{kept.file}.parquet"] * 2
-
-
-def test_a_half_written_entry_does_not_count(made, tmp_path):
-    """Possible only where a file system does not put whole objects; the part is then computed again."""
-    with made.begin() as term:
-        part = commit(term, ids(0, 3))
-    entry = tmp_path / "store" / made.ledger.path(term.handle.term, f"{part.name}.json")
-    entry.write_bytes(entry.read_bytes()[:40])
-    assert made.snapshot().parts == [] and not term.handle.is_committed(part.name)
-    assert "is no whole entry" in verify(made).problems[0]
 
 
 def commit_units(handle, units):

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import random
 
 import pyarrow as pa
 import pytest
 
-from feature_store import Store, StoreError, fingerprint, verify, writer
-from feature_store.parts import Part
-from tests.worlds.feature_rows import RECIPE, SCHEMA, commit, dataset, failures, ids, rows
+from feature_store import Store, StoreError, verify, writer
+from tests.worlds.feature_rows import SCHEMA, commit, dataset, failures, ids, rows
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "store")
-
-
-def test_nothing_is_created_before_a_writer_begins(tmp_path, store):
-    made = dataset(store)
-    assert store.datasets() == [] and made.snapshot().rows == 0 and not store.exists()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_commit_is_seen_by_snapshots_made_after_it(store):
@@ -123,60 +115,6 @@ def test_a_retry_supersedes_the_failure(store):
     assert snapshot.failed == 2 and sorted(snapshot.ids().to_pylist()) == [*ids(0, 5), "x1", "x2", "x3"]
     assert snapshot.ids(include_failures=False).to_pylist() == [*ids(0, 5), "x1"]
     assert verify(made).problems == []
-
-
-def test_the_fingerprint_is_the_hash_of_canonical_json():
-    # printf '{"a":"é","b":[1,2.5,null]}' | sha256sum
-    assert fingerprint({"b": [1, 2.5, None], "a": "é"}) == "d764fee2563da33e"
-    with pytest.raises(StoreError, match="only JSON values"):
-        fingerprint({"a": float("nan")})
-
-
-def test_sets_are_found_by_recipe_fingerprint_and_kind(store):
-    with pytest.raises(StoreError, match=r"no store at .*: nothing is there"):
-        store.open()
-    first = dataset(store)
-    first.begin().close()
-    assert store.open().recipe == RECIPE and store.open().schema.equals(SCHEMA, check_metadata=True)
-    second = dataset(store, backbone="other")
-    second.begin().close()
-    assert store.open(second.fingerprint[:6]).fingerprint == second.fingerprint
-    with pytest.raises(StoreError, match=f"2 sets(.|\n)*{first.fingerprint}"):
-        store.open()
-    with pytest.raises(StoreError, match=f"no set of kind captions; it has(.|\n)*{second.fingerprint}"):
-        store.open(kind="captions")
-    assert {found.fingerprint for found in store.datasets()} == {first.fingerprint, second.fingerprint}
-
-
-def test_a_recipe_with_other_columns_is_refused(store):
-    dataset(store).begin().close()
-    with pytest.raises(StoreError, match=r"column grid .* is missing"):
-        store.dataset("features", RECIPE, SCHEMA.remove(6))
-    with pytest.raises(StoreError, match="it is features by image_id, not captions by image_id"):
-        store.dataset("captions", RECIPE, SCHEMA)
-
-
-def test_a_newer_format_is_refused_with_both_numbers(store, tmp_path):
-    dataset(store).begin().close()
-    (tmp_path / "store/store.json").write_text(json.dumps({"format": 9}))
-    for use in (store.datasets, store.open, lambda: dataset(store).begin()):
-        with pytest.raises(StoreError, match="format 9; this version reads formats up to 1"):
-            use()
-
-
-def test_a_folder_with_something_else_in_it_is_no_place_for_a_store(tmp_path):
-    (tmp_path / "photo.jpg").touch()
-    with pytest.raises(StoreError, match=r"not empty and no store \(it holds photo.jpg\)"):
-        dataset(Store(tmp_path)).begin()
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
-
-
-def test_an_entry_survives_json():
-    part = Part("é-1", 3, "é-1-ab", 5, 1, 10, "aa", 2, "bb", "a", "ż", (2, 3), 1.5, ("old",), 0.0)
-    assert Part.from_json(part.to_json()) == part
-    for text in (b"", b"{}", b"[]", part.to_json()[:-5]):
-        with pytest.raises(ValueError):
-            Part.from_json(text)
 
 
 def test_a_failed_commit_can_be_repeated(store):

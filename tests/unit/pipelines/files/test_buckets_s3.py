@@ -16,7 +16,7 @@ from pipelines.files import filesystems
 from pipelines.inputs import listing
 from pipelines.inputs.listing import Listing
 from pipelines.inputs.listing_formats import saving
-from pipelines.verbs import store
+from pipelines.verbs.store import maintenance
 from tests.worlds import hostile
 
 PICTURES = {"a/1.jpg": b"one", "a/2 ü#?%20.PNG": b"two", "b.jpg": b"three", "notes.txt": b"b.jpg\na/1.jpg\n"}
@@ -228,10 +228,10 @@ def test_uploads_that_a_kill_left_are_found_and_removed_by_vacuum(bucket, monkey
         client.create_multipart_upload(Bucket=name, Key=key)
     left = lambda: [upload["Key"] for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", [])]  # noqa: E731
     # The server gives each upload a time of 2010; one that is younger than the grace period may be at work.
-    assert "unfinished_uploads" not in store.vacuum(f"{uri}/store", grace_hours=10**6).summary
-    assert store.vacuum(f"{uri}/store", grace_hours=0, dry_run=True).summary["unfinished_uploads"] == 1
+    assert "unfinished_uploads" not in maintenance.vacuum(f"{uri}/store", grace_hours=10**6).summary
+    assert maintenance.vacuum(f"{uri}/store", grace_hours=0, dry_run=True).summary["unfinished_uploads"] == 1
     assert len(left()) == 2
-    assert store.vacuum(f"{uri}/store", grace_hours=0).summary["unfinished_uploads"] == 1
+    assert maintenance.vacuum(f"{uri}/store", grace_hours=0).summary["unfinished_uploads"] == 1
     assert left() == ["elsewhere/x"]
 
 

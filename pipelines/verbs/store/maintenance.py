@@ -1,4 +1,4 @@
-"""``rnncond store``: what is in a store, whether it is sound, and how to keep it quick to read."""
+"""What is in a store, whether it is sound, and how to keep it quick to read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ def info(directory: str, fingerprint: str = "") -> Outcome:
     if len(sets) < 2 or fingerprint:
         return Outcome({"store": directory, **details(store.open(fingerprint))})
     summary = {"store": directory, "sets": len(sets)}
+    current = [store.current(kind) for kind in {dataset.kind for dataset in sets}]
+    marks = {chosen.fingerprint: ", current, pinned" if chosen.pinned else ", current" for chosen in current if chosen}
     for dataset in sets:
         snapshot = dataset.snapshot()
         size = maintenance.size_of(snapshot)
         summary[dataset.fingerprint] = (
             f"{dataset.kind}: {snapshot.rows:,} rows, {snapshot.failed:,} failed, "
             f"{len(snapshot.parts):,} parts, {in_words(size)}"
+            f"{marks.get(dataset.fingerprint, '')}"
         )
     return Outcome(summary, hint=f"All of one set: rnncond store info {directory} --set FINGERPRINT")
 

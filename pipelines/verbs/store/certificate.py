@@ -1,0 +1,277 @@
+"""``rnncond store certify``: a file that says whether a set has all that its source has, to be verified later.
+
+The certificate is one JSON object. ``digest`` has hashes of all pairs of id and version (``multiset_hash``): where that
+of the listing equals that of the set's rows and failures, each listed input is there once, and nothing else is.
+``sha256`` is over everything else in the object as canonical JSON (sorted keys, no white space, UTF-8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from feature_store import Dataset, Snapshot, Store
+from feature_store.ledger import READ_THREADS
+from feature_store.prune import prune
+from feature_store.schema import canonical
+from feature_store.term import refuse_if_another_lives
+from pipelines.console import Outcome, Progress, tell
+from pipelines.errors import UserError
+from pipelines.files.atomic import write_whole
+from pipelines.inputs.listing import Listing
+from pipelines.verbs.store.census import Census, Comparison, own_hash
+
+SCHEMA = 1
+"""The newest version of certificates that this code reads and the one that it writes."""
+MOST_PRUNED = 0.5
+"""Share of a set's inputs above which ``--prune`` wants ``--anyway``: a wrong IMAGES must not empty a store."""
+
+
+def certify(
+    directory: str,
+    images: str,
+    fingerprint: str | None = None,
+    *,
+    to: str | None = None,
+    check_bytes: bool = False,
+    drop: bool = False,
+    dry_run: bool = False,
+    anyway: bool = False,
+    takeover: bool = False,
+) -> Outcome:
+    """Compare a set with IMAGES, and write what was found.
+
+    Args:
+        to: the certificate's file; in the store, as certificates/SET.json, if None.
+        check_bytes: also read every file of the set and compare its checksum with the ledger's.
+        drop: take rows and failures out whose inputs IMAGES does not have; with ``dry_run`` only say which.
+        anyway: drop them although they are more than half of the set.
+
+    Raises:
+        UserError: there are no such images, or too much would be dropped.
+        StoreError: there is no such set, or a writer is at work in it.
+    """
+    dataset = Store(directory).open(fingerprint)
+    if dataset.id_column != "image_id":
+        raise UserError(
+            f"The set {dataset.fingerprint} in {directory} has {dataset.kind}, and --of names pictures; only sets of "
+            "pictures, of `rnncond features` and `rnncond caption`, can be certified."
+        )
+    if not takeover:
+        refuse_if_another_lives(dataset.ledger)
+    comparison, census = compared(dataset.snapshot(), images)
+    dropped = 0
+    if drop and census.extra.count:
+        refuse_emptying(dataset, census, images, anyway)
+        ids = list(comparison.not_listed())
+        if dry_run:
+            tell("\n".join(f"would be dropped: {id_}" for id_ in ids[:100]))
+        else:
+            pruned = prune(dataset, ids, takeover)
+            dropped = pruned.rows + pruned.failures
+            _, census = compared(dataset.snapshot(), images)
+    snapshot = dataset.snapshot()
+    damaged = damaged_files(snapshot) if check_bytes else []
+    content = content_of(dataset, snapshot, census, images, damaged if check_bytes else None)
+    place = write(dataset, content, to)
+    summary: dict[str, Any] = {"store": directory, "set": dataset.fingerprint, "complete": content["complete"]}
+    summary |= {"listed": census.listed, "rows": census.rows, "failed_inputs": census.failures}
+    summary |= {"missing": census.missing.count, "stale": census.stale.count, "extra": census.extra.count}
+    if drop:
+        summary["would_be_dropped" if dry_run else "dropped"] = census.extra.count if dry_run else dropped
+    summary |= {"certificate": place, "sha256": content["sha256"]}
+    problems = [f"{id_}: {kind}" for kind in ("missing", "stale", "extra") for id_ in getattr(census, kind).examples]
+    count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
+    return Outcome(summary, count, [*damaged, *problems][:20], hint_of(dataset, census, directory, images))
+
+
+def compared(snapshot: Snapshot, images: str) -> tuple[Comparison, Census]:
+    listing = Listing(images)
+    chunks = listing.begin()  # a wrong IMAGES is told before the set is read
+    comparison = Comparison(snapshot)
+    with Progress("certify", "pictures listed", None) as progress:
+
+        def counted():
+            for chunk in chunks:
+                yield chunk
+                progress.advance(chunk.num_rows)
+
+        return comparison, comparison.run(counted())
+
+
+def refuse_emptying(dataset: Dataset, census: Census, images: str, anyway: bool) -> None:
+    if not anyway and census.extra.count > MOST_PRUNED * (census.rows + census.failures):
+        raise UserError(
+            f"--prune would drop {census.extra.count:,} of the {census.rows + census.failures:,} inputs of the set "
+            f"{dataset.fingerprint}, as {images} does not list them. Is it the whole source? If it is, say --anyway."
+        )
+
+
+def content_of(
+    dataset: Dataset, snapshot: Snapshot, census: Census, images: str, damaged: list[str] | None
+) -> dict[str, Any]:
+    """The certificate."""
+    paths = sorted(
+        line
+        for part in snapshot.parts
+        for line in (
+            *([f"{part.path} {part.sha256}"] if part.rows else []),
+            *([f"{part.failure_path} {part.failure_sha256}"] if part.failures else []),
+        )
+    )
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: metadata.version(name) for name in ("rnncond", "pyarrow")}
+        | {"python": platform.python_version()},
+        "store": dataset.store.files.shown,
+        "set": dataset.fingerprint,
+        "kind": dataset.kind,
+        "model": dataset.recipe.get("model"),
+        "recipe": dataset.recipe,
+        "of": images,
+        "listed": census.listed,
+        "unversioned": census.unversioned,
+        "rows": census.rows,
+        "failures": {"count": census.failures, "stages": census.stages},
+        "digest": {
+            "of": "pairs of id and version: LtHash16 over SHAKE128, and SHA-256 of the sum",
+            "listing": census.listing,
+            "rows_and_failures": census.content,
+            "with_all_versions": census.own,
+        },
+        "missing": asdict(census.missing),
+        "stale": asdict(census.stale),
+        "extra": asdict(census.extra),
+        "files": {
+            "count": len(paths),
+            "bytes": sum(part.bytes + part.failure_bytes for part in snapshot.parts),
+            "sha256": hashlib.sha256("\n".join(paths).encode()).hexdigest(),
+            "read": damaged is not None,
+            "damaged": damaged or [],
+        },
+        "complete": census.complete and not damaged,
+    }
+    return content | {"sha256": digest_of(content)}
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """SHA-256 over all but ``sha256`` itself."""
+    return hashlib.sha256(canonical({k: v for k, v in content.items() if k != "sha256"}).encode()).hexdigest()
+
+
+def write(dataset: Dataset, content: dict[str, Any], to: str | None) -> str:
+    """Put the certificate in place, whole; where it is."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if to is None:
+        path = f"certificates/{dataset.fingerprint}.json"
+        dataset.files.write(path, text.encode())
+        return dataset.files.show(path)
+    try:
+        write_whole(Path(to), text)
+    except OSError as error:
+        raise UserError(f"The certificate cannot be written to {to}: {error}. Say --to ANOTHER.") from None
+    return to
+
+
+def damaged_files(snapshot: Snapshot) -> list[str]:
+    """Files of a set that are not as the ledger says."""
+    named = [
+        (path, sha256)
+        for part in snapshot.parts
+        for path, sha256 in ((part.path, part.sha256), (part.failure_path, part.failure_sha256))
+        if sha256
+    ]
+
+    def problem(entry: tuple[str, str]) -> str | None:
+        path, sha256 = entry
+        full = f"{snapshot.folder}/{path}"
+        if snapshot.files.size(full) is None:
+            return f"{path}: is gone"
+        return None if snapshot.files.sha256(full) == sha256 else f"{path}: has changed since it was committed"
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        return [line for line in pool.map(problem, named) if line]
+
+
+def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> str | None:
+    hints = []
+    again = f"rnncond {'features' if dataset.kind == 'features' else 'caption'} {images} ..."
+    if census.missing.count:
+        hints.append(f"{again}   does what is missing")
+    if census.stale.count:
+        hints.append(f"{again} --redo-changed   does again what has changed")
+    if census.extra.count:
+        hints.append(
+            f"rnncond store certify {directory} --of {images} --set {dataset.fingerprint} --prune   drops the rows of "
+            f"{census.extra.count:,} pictures that it no longer has"
+        )
+    return "\n".join(hints) or None
+
+
+def check(directory: str, file: str, check_bytes: bool = False) -> Outcome:
+    """Whether a set is still what a certificate says.
+
+    Raises:
+        UserError: the file is no whole certificate, was changed, or is of a set that the store does not have.
+    """
+    content = read(file)
+    store = Store(directory)
+    there = {dataset.fingerprint: dataset for dataset in store.datasets()} or {"": store.open()}
+    dataset = there.get(content["set"])
+    if dataset is None:
+        raise UserError(
+            f"{file} is the certificate of the set {content['set']} in {content['store']}; {directory} has "
+            f"{', '.join(sorted(there))}."
+        )
+    snapshot = dataset.snapshot()
+    problems = damaged_files(snapshot) if check_bytes else []
+    before = content["digest"]["with_all_versions"]
+    if not problems and (now := own_hash(snapshot)) != before:
+        rows, failures = snapshot.rows - content["rows"], snapshot.failed - content["failures"]["count"]
+        problems.append(
+            f"its inputs are others than at {content['made']}: {rows:+,} rows, {failures:+,} failures; by id and "
+            f"version their hash is {now[:16]}..., and was {before[:16]}..."
+        )
+    summary = {"store": directory, "set": dataset.fingerprint, "certificate": file, "made": content["made"]}
+    summary |= {"complete": content["complete"], "holds": not problems, "rows": snapshot.rows}
+    again = f"rnncond store certify {directory} --of {content['of']}   certifies what is there now"
+    return Outcome(summary, len(problems), problems[:20], again if problems else None)
+
+
+def read(file: str) -> dict[str, Any]:
+    """A certificate.
+
+    Raises:
+        UserError: it is not there, not whole, was changed since it was written, or of a newer version.
+    """
+    files, name = Store(file.rpartition("/")[0] or ".").files, file.rpartition("/")[2]
+    raw = files.read(name)
+    if raw is None:
+        raise UserError(f"--check: there is no file {file}.")
+    try:
+        content = json.loads(raw)
+        if not isinstance(content, dict) or "sha256" not in content:
+            raise ValueError("it has no sha256")
+    except ValueError as error:
+        raise UserError(
+            f"--check: {file} is no whole certificate: {error}. Expected is what `rnncond store certify` wrote."
+        ) from None
+    if digest_of(content) != content["sha256"]:
+        raise UserError(
+            f"--check: {file} was changed since it was written: its SHA-256 is {digest_of(content)[:16]}..., and it "
+            f"says {str(content['sha256'])[:16]}... Take the file as `rnncond store certify` wrote it."
+        )
+    if content.get("schema") != SCHEMA:
+        raise UserError(
+            f"--check: {file} has schema {content.get('schema')!r}, written by rnncond "
+            f"{content.get('versions', {}).get('rnncond')}; this version reads {SCHEMA}."
+        )
+    return content

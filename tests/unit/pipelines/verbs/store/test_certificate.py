@@ -1,0 +1,135 @@
+"""``rnncond store certify`` as its user sees it: complete or not and why, and verified later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pyarrow as pa
+import pytest
+
+from feature_store import Store, compact, verify
+from pipelines.cli import main
+from pipelines.inputs.listing import Listing
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("caption", pa.string(), nullable=False),
+    ]
+)
+
+
+@pytest.fixture
+def rnncond(capsys):
+    def run(*arguments) -> tuple[int, dict, str]:
+        with pytest.raises(SystemExit) as ended:
+            main.main([str(argument) for argument in ("store", "certify", *arguments, "--json")])
+        out, err = capsys.readouterr()
+        return ended.value.code, json.loads(out.splitlines()[-1]), err
+
+    return run
+
+
+def caption(root, photos, model: str = "m"):
+    """The rows that a captioner would commit, of the photographs as they are."""
+    made = Store(root).dataset("captions", {"model": model}, SCHEMA)
+    with made.begin() as term:
+        for chunk in Listing(str(photos)).chunks():
+            chunk = chunk.select(["image_id", "uri", "version"]).append_column("caption", chunk["uri"])
+            for start in range(0, chunk.num_rows, 4):
+                term.handle.commit(f"part-{start}", pa.table(chunk.slice(start, 4).columns, schema=SCHEMA))
+    return made
+
+
+@pytest.fixture
+def photos(make_photos):
+    return make_photos(10)
+
+
+@pytest.fixture
+def made(tmp_path, photos):
+    return caption(tmp_path / "s", photos)
+
+
+def test_a_complete_set_has_a_certificate_that_holds(made, photos, tmp_path, rnncond):
+    code, found, _ = rnncond(tmp_path / "s", "--of", photos, "--bytes")
+    assert code == 0 and found["complete"] and (found["listed"], found["rows"]) == (10, 10)
+    file = tmp_path / "s/certificates" / f"{made.fingerprint}.json"
+    content = json.loads(file.read_text())
+    assert (content["model"], content["recipe"], content["files"]["read"]) == ("m", {"model": "m"}, True)
+    assert content["digest"]["listing"] == content["digest"]["rows_and_failures"]
+    compact(made)
+    code, found, _ = rnncond(tmp_path / "s", "--check", file, "--bytes")
+    assert code == 0 and found["holds"] and found["complete"]
+
+
+def test_what_is_missing_stale_and_extra_is_said(made, photos, tmp_path, rnncond):
+    shutil.copy(photos / "00000.jpg", photos / "new.jpg")
+    (photos / "00001.jpg").write_bytes((photos / "00002.jpg").read_bytes())
+    (photos / "00003.jpg").unlink()
+    code, found, shown = rnncond(tmp_path / "s", "--of", photos, "--to", tmp_path / "c.json")
+    assert code == 3 and not found["complete"] and found["failed"] == 3
+    assert (found["missing"], found["stale"], found["extra"]) == (1, 1, 1)
+    for line in ("new.jpg: missing", "00001.jpg: stale", "00003.jpg: extra", "--redo-changed", "--prune"):
+        assert line in shown
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["missing"] == {"count": 1, "examples": ["new.jpg"]} and not content["complete"]
+
+
+def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos, tmp_path, rnncond):
+    for name in ("00003.jpg", "00007.jpg"):
+        (photos / name).unlink()
+    code, found, shown = rnncond(tmp_path / "s", "--of", photos, "--prune", "--dry-run")
+    assert code == 3 and found["would_be_dropped"] == 2 and "00007.jpg" in shown and made.snapshot().rows == 10
+    code, found, _ = rnncond(tmp_path / "s", "--of", photos, "--prune")
+    assert code == 0 and found["complete"] and found["dropped"] == 2
+    assert made.snapshot().rows == 8 and verify(made).problems == []
+
+
+def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, rnncond):
+    others = make_photos(2, "others")
+    code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune")
+    assert code == 2 and "would drop 8 of the 10" in found["error"] and made.snapshot().rows == 10
+    code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune", "--anyway")
+    assert found["dropped"] == 8 and made.snapshot().rows == 2
+
+
+def test_a_certificate_does_not_hold_for_what_was_added_or_damaged(made, photos, tmp_path, rnncond, make_photos):
+    file = tmp_path / "c.json"
+    rnncond(tmp_path / "s", "--of", photos, "--to", file)
+    part = tmp_path / "s" / made.folder / made.snapshot().parts[0].path
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + b"?")
+    code, found, shown = rnncond(tmp_path / "s", "--check", file, "--bytes")
+    assert code == 3 and not found["holds"] and part.name in shown
+    part.write_bytes(whole)
+    with made.begin() as term:
+        rows = {"image_id": ["z"], "uri": ["z"], "version": ["1"], "caption": ["z"]}
+        term.handle.commit("z", pa.table(rows, schema=SCHEMA))
+        code, found, _ = rnncond(tmp_path / "s", "--of", photos)
+        assert code == 2 and "another writer is at work" in found["error"]
+    code, found, shown = rnncond(tmp_path / "s", "--check", file)
+    assert code == 3 and not found["holds"] and "+1 rows" in shown
+
+
+def test_bad_certificates(made, photos, tmp_path, rnncond):
+    file, copy = tmp_path / "c.json", tmp_path / "copy.json"
+    rnncond(tmp_path / "s", "--of", photos, "--to", file)
+    text = file.read_text()
+    for content, message in (
+        (text[: len(text) // 2], "no whole certificate"),
+        ("[]", "no whole certificate"),
+        (text.replace('"rows": 10', '"rows": 12'), "was changed since it was written"),
+    ):
+        copy.write_text(content)
+        code, found, _ = rnncond(tmp_path / "s", "--check", copy)
+        assert code == 2 and message in found["error"]
+    caption(tmp_path / "other", photos, "another")
+    code, found, _ = rnncond(tmp_path / "other", "--check", file)
+    assert code == 2 and made.fingerprint in found["error"]
+    assert rnncond(tmp_path / "s", "--check", tmp_path / "nowhere.json")[0] == 2
+    assert rnncond(tmp_path / "s", "--check", file, "--prune")[0] == rnncond(tmp_path / "s")[0] == 2
+    assert rnncond(tmp_path / "s", "--of", photos, "--set", "beef")[0] == 2
