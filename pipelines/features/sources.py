@@ -6,6 +6,7 @@ batch by batch, and notes what failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -240,5 +241,6 @@ def differences(found: Any, expected: Any, path: str = "") -> list[str]:
 
 
 def brief(value: Any) -> str:
+    """``value``; of a hash its beginning, which is enough to tell two apart."""
     shown = str(value)
-    return shown if len(shown) <= 24 else f"{shown[:16]}..."
+    return f"{shown[:16]}..." if re.fullmatch(r"[0-9a-f]{32,}", shown) else shown

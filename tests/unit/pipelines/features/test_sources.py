@@ -39,3 +39,13 @@ def test_each_part_is_opened_once_for_its_rows_in_whatever_order_ids_are(tmp_pat
     }
     assert found == {f"{number:03d}": number for number in range(PARTS * ROWS)}
     assert sorted(opened) == sorted(part.name for part in source.snapshot.parts)
+
+
+def test_features_of_another_backbone_are_told_by_its_whole_name():
+    there = {"backbone": "timm/tf_efficientnet_lite2", "weights": "0847c30eb0efca52" * 4, "outputs": {"grid": [9, 9]}}
+    wanted = {"backbone": "timm/tf_efficientnet_lite0", "weights": "20fee2f1366bb2f5" * 4, "outputs": {"grid": [7, 7]}}
+    assert sources.differences(there, wanted) == [
+        "backbone is timm/tf_efficientnet_lite2, expected timm/tf_efficientnet_lite0",
+        "outputs.grid is [9, 9], expected [7, 7]",
+        "weights is 0847c30eb0efca52..., expected 20fee2f1366bb2f5...",
+    ]
