@@ -81,13 +81,16 @@ def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
 
 def about_seen(evaluation: Mapping[str, Any], unit: str) -> dict[str, str]:
     """Warnings of scores that are better than those of new images, or sentences, would be; empty where the training has
-    seen none of what is scored, or it is not known."""
+    seen none of what is scored, or it is not known.
+
+    Args:
+        unit: what to call what is scored.
+    """
     seen = evaluation.get("seen", Seen(trained_on=0, chose_epoch=0))
     counts = {"also trained on": seen["trained_on"], "also chose the epoch": seen["chose_epoch"]}
+    total = evaluation["images"] if "images" in evaluation else evaluation["sentences"]
     return {
-        name: f"{count:,} of {evaluation[unit]:,} {unit}: of new {unit} expect less"
-        for name, count in counts.items()
-        if count
+        name: f"{count:,} of {total:,} {unit}: of new {unit} expect less" for name, count in counts.items() if count
     }
 
 

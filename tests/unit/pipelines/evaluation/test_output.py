@@ -55,6 +55,8 @@ def test_the_summary_warns_of_pictures_that_the_training_has_seen():
     seen = output.outcome(evaluated(seen={"trained_on": 2, "chose_epoch": 30}), CAPTIONS, None).summary
     assert seen["also trained on"] == "2 of 30 images: of new images expect less"
     assert seen["also chose the epoch"] == "30 of 30 images: of new images expect less"
+    called = output.about_seen(evaluated(seen={"trained_on": 0, "chose_epoch": 9}), "pictures")
+    assert called == {"also chose the epoch": "9 of 30 pictures: of new pictures expect less"}
     for unseen in (evaluated(), evaluated(seen={"trained_on": 0, "chose_epoch": 0})):
         assert not [name for name in output.outcome(unseen, CAPTIONS, None).summary if name.startswith("also")]
 
