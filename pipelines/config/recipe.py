@@ -1,7 +1,7 @@
 """Recipes: YAML validated by typed models, so that a misspelt key trains nothing instead of the wrong thing.
 
 A recipe comes from a file or, by name, from ``pipelines/recipes``; ``key.path=value`` overrides it. All mistakes are
-told in one message: where, what was found, what is allowed, and the nearest spelling. The resolved recipe, every
+reported in one message: where, what was found, what is allowed, and the nearest spelling. The resolved recipe, every
 default written out, is saved with the run and is a recipe itself.
 """
 
@@ -194,7 +194,7 @@ def overridden(
 
 
 def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -> Recipe:
-    """The recipe that ``values`` are; ``problems`` are told with its own.
+    """The recipe that ``values`` are; ``problems`` are reported with its own.
 
     Raises:
         UserError: anything is wrong.

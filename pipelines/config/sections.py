@@ -180,14 +180,14 @@ class Cluster(Section):
 
     workers: Count = 1
     min_workers: Count | None = None
-    """Go on with as few while nodes are lost or taken; null: wait for room for all. Fewer workers take more batches to
-    a step, so that it is of as many examples, or nearly; an epoch under way begins again."""
+    """Continue with as few while nodes are lost or taken; null: wait for room for all. Fewer workers take more batches
+    to a step, so that it is of as many examples, or nearly; an epoch under way begins again."""
     cpus_per_worker: Positive | None = None
     gpus_per_worker: NotNegative | None = None
     threads: Count | None = None
     """Of torch in each worker; null: one for each whole CPU of its own."""
     max_failures: Whole = 3
-    """Times that lost workers are replaced; training goes on from the last checkpoint."""
+    """Times that lost workers are replaced; training resumes from the last checkpoint."""
 
     @model_validator(mode="after")
     def fewer_at_least(self) -> Cluster:

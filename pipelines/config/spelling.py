@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def near(word: str, options: Iterable[str]) -> str:
-    """The end of a message about ``word``: which of ``options`` was perhaps meant; empty where none is like it."""
+    """The end of a message about ``word``: the nearest of ``options``; empty where none is like it."""
     close = difflib.get_close_matches(word, list(options), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -139,7 +139,7 @@ OBJECTIVES: dict[str, type[Section]] = {
 
 
 def kind_or(default: str) -> Discriminator:
-    """By which a section of one kind is told from the others; ``default`` where it says nothing."""
+    """Distinguishes the sections of one kind from the others; ``default`` where there is no kind."""
 
     def kind_of(section: Any) -> Any:
         return section.get("kind", default) if isinstance(section, dict) else getattr(section, "kind", None)

@@ -133,7 +133,7 @@ EXPECTED = "a list of choices, or one of uniform: [low, high] and log: [low, hig
 
 class Asha(Section):
     """Asynchronous successive halving (Li et al. 2020): of the trials that reach ``grace_epochs``, and again
-    ``reduction`` times that, and so on, the best ``1 / reduction`` go on."""
+    ``reduction`` times that, and so on, the best ``1 / reduction`` continue."""
 
     grace_epochs: Count = 1
     reduction: Annotated[float, BeforeValidator(number), Field(gt=1)] = 3
@@ -143,7 +143,7 @@ class Population(Section):
     """Population-based training (Jaderberg et al. 2017)."""
 
     interval: Count = 2
-    """Epochs after which the worst trials go on from the weights of the best."""
+    """Epochs after which the worst trials continue from the weights of the best."""
     quantile: Annotated[float, BeforeValidator(number), Field(gt=0, le=0.5)] = 0.25
     """How many of them are worst, and best."""
     resample: Annotated[float, BeforeValidator(number), Field(ge=0, le=1)] = 0.25
@@ -206,7 +206,7 @@ class Tune(Section):
         if self.algorithm == "grid" and self.trials is not None:
             raise ValueError(f"trials is {self.trials}, but a grid has as many as it has; leave trials out")
         if self.algorithm != "grid" and self.trials is None:
-            raise ValueError(f"trials is missing; algorithm {self.algorithm} needs to be told how many")
+            raise ValueError(f"trials is missing; algorithm {self.algorithm} needs a number of trials")
         if "training.epochs" in self.space and (self.asha or self.algorithm == "pbt"):
             raise ValueError("space.training.epochs: asha and pbt compare trials of equally many epochs")
         return self

@@ -95,7 +95,7 @@ def parse(text: str) -> Any:
 
 
 def _refuse_too_large(root: Any) -> None:
-    """Raises YAMLError where aliases make a circle, or more than anybody meant."""
+    """Raises YAMLError where aliases make a circle, or more than anybody wants."""
     left, count = [(root, 0)], 0
     while left:
         value, depth = left.pop()

@@ -1,7 +1,7 @@
 """Objects of a bucket in pages, as pyarrow has no such call: it gives a whole listing at once.
 
 Names come from the clients of Amazon and Google, which ask for the next thousand when they are wanted. They are
-told the same address, region and rights as pyarrow, which reads the objects, and look in the same places for
+given the same address, region and rights as pyarrow, which reads the objects, and look in the same places for
 credentials.
 """
 

@@ -52,7 +52,7 @@ def as_uri(filesystem: fs.FileSystem, path: str, like: str) -> str:
 
 
 def version_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> str:
-    """Size and modification time, so that another content under the same name can be told.
+    """Size and modification time, so that another content under the same name is noticed.
 
     Object storage tells the time to the millisecond in a listing and to the second of one object: seconds are common.
     """
@@ -148,18 +148,18 @@ def _in_order(filesystem: fs.FileSystem, folder: str) -> Iterator[File | Folder]
 
 
 def _in_bucket(filesystem: fs.FileSystem, root: str, begin: str) -> Iterator[File]:
-    told = ""
+    reported = ""
     bucket = root.partition("/")[0]
-    for found in objects(filesystem, root, begin):
-        path = f"{bucket}/{found.key}"
+    for entry in objects(filesystem, root, begin):
+        path = f"{bucket}/{entry.key}"
         empty = path.find("//", len(root))
         if empty >= 0:
             folder = path[: empty + 2]
-            if folder != told:  # the keys of a folder come one after the other
+            if folder != reported:  # the keys of a folder come one after the other
                 yield File(folder, None, EMPTY_PART)
-            told = folder
+            reported = folder
         elif not path.endswith("/"):  # a mark that some clients put where a folder is
-            yield File(path, f"{found.size}-{int(found.time.timestamp())}")
+            yield File(path, f"{entry.size}-{int(entry.time.timestamp())}")
 
 
 def _children(filesystem: fs.FileSystem, root: str) -> Iterable[File | Folder]:
@@ -202,5 +202,5 @@ def not_utf8(name: str) -> str | None:
 def _local_version(entry: os.DirEntry) -> str | None:
     if not entry.is_file():
         return None
-    found = entry.stat()
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    stat = entry.stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}"

@@ -16,7 +16,7 @@ BLOCK = 1 << 20
 
 
 def class_of(error: BaseException | str, uri: str) -> ErrorClass:
-    """The class of an error at ``uri``, or of what it said; the names in the uri are no signs."""
+    """The class of an error at ``uri``, or of its message; the names in the uri are no signs."""
     return classify(error, names_in(uri))
 
 

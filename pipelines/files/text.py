@@ -1,7 +1,7 @@
-"""Text that others wrote: the encoding is told by the first bytes, lines and whole files have a bound.
+"""Text that others wrote: the first bytes show the encoding, lines and whole files have a bound.
 
-UTF-8 with or without a byte-order mark, and UTF-16 and UTF-32 as Windows writes them. Other encodings cannot be told
-from one another, so they are refused.
+UTF-8 with or without a byte-order mark, and UTF-16 and UTF-32 as Windows writes them. Other encodings cannot be
+distinguished from one another, so they are refused.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def decode(content: bytes) -> str:
     """A whole text.
 
     Raises:
-        TextError: it is in no encoding that can be told.
+        TextError: its encoding cannot be recognised.
     """
     encoding = encoding_of(content[:4])
     try:
@@ -71,7 +71,7 @@ def lines_in(stream: io.RawIOBase, newline: str = "\n") -> Iterator[str]:
     """Lines of an open file with their ends, which are ``newline``; "" for any of those that systems have.
 
     Raises:
-        TextError: the text is in no encoding that can be told, or a line has more than ``MAX_LINE`` characters.
+        TextError: the encoding of the text cannot be recognised, or a line has more than ``MAX_LINE`` characters.
     """
     buffered = io.BufferedReader(stream)
     encoding = encoding_of(buffered.peek(4)[:4])
@@ -103,7 +103,7 @@ def read_text(path: str) -> str:
     """The text of a file, a local path or a uri; .gz, .bz2, .zst and .lz4 are unpacked on the way.
 
     Raises:
-        UserError: the file cannot be read, is no text, or unpacks to so much that it cannot be meant.
+        UserError: the file cannot be read, is no text, or unpacks to more than a text ever has.
     """
     filesystem, inside = locate(path)
     try:

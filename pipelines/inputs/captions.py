@@ -26,7 +26,7 @@ from pipelines.inputs.entries import naming
 def read_captions(path: str | Path) -> list[Captioned]:
     """All captioned images of a file, or of a folder's ``captions_*.json``, in the order in which they are named.
 
-    Captions without an image in the file, and images without captions or without a split, are told.
+    Captions without an image in the file, and images without captions or without a split, are reported.
 
     Raises:
         UserError: no such file, none of the formats, or entries that are not as the format has them; the message

@@ -43,7 +43,7 @@ DIGITS = 9
 OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
 """Suffixes of what is not read; as lines it would be no text."""
 IDS = "expected text or a whole number, or no ids at all"
-"""What is said where an id is something else."""
+"""The message where an id is something else."""
 
 SCHEMA = pa.schema(
     [
@@ -149,15 +149,15 @@ class Corpus:
 
     def _aligned(self, target: str) -> Iterator[Row]:
         sides = (lines_of(self.source), lines_of(target))
-        for number, (source, said) in enumerate(zip_longest(*sides)):
-            if source is None or said is None:
+        for number, (source, translation) in enumerate(zip_longest(*sides)):
+            if source is None or translation is None:
                 longer, shorter = (target, self.source) if source is None else (self.source, target)
                 count = number + 1 + sum(1 for _ in sides[source is None])
                 raise UserError(
                     f"text: {longer} has {count:,} lines and {shorter} has {number:,}; line by line they should be "
                     "each other's translation. Is one cut short, or are empty lines left out of it?"
                 )
-            yield Row(None, source, said)
+            yield Row(None, source, translation)
 
 
 def kind_of(path: str) -> str:

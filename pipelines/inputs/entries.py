@@ -1,4 +1,4 @@
-"""Entries of a file that others wrote, parsed one by one: all that are wrong are told in one message."""
+"""Entries of a file that others wrote, parsed one by one: one message names all that are wrong."""
 
 from __future__ import annotations
 

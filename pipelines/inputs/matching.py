@@ -109,7 +109,7 @@ class Comparison:
         return bool(self.image_of or self.ambiguous)
 
     def compared_folders(self) -> bool:
-        """Whether some image was told from others by its folder, too."""
+        """Whether some image was distinguished by its folder, too."""
         return any(last_two(image) for image in self.image_of.values())
 
     def without_contradictions(self, examples: list[Captioned]) -> Comparison:

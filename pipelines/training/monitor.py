@@ -52,7 +52,7 @@ class TrainMonitor(threading.Thread):
                 except (RayError, UserError):  # the driver's own call raises it
                     return
                 if not news and time.monotonic() - heard > QUIET_SECONDS:
-                    news, heard = want_of_room(running(), self.share), math.inf  # told once
+                    news, heard = want_of_room(running(), self.share), math.inf  # reported once
                 elif news:
                     heard = time.monotonic()
                 for entry in news:

@@ -39,6 +39,10 @@ PARTS = ("controller_failure", "health_check_failure", "cause", "_base_exc", "__
 PEER_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 """Marks of the errors by which a rank learns that another is gone. PyTorch has no class for all of them."""
 RESUME = "Run the same command again to resume from the last checkpoint."
+NO_MEMORY = (
+    "Ray killed workers because their node had no memory left. Put fewer of them on a node (a larger "
+    f"cluster.cpus_per_worker, fewer cluster.workers or tune.concurrent), or take larger nodes. {RESUME}"
+)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -65,7 +69,7 @@ def explain(error: BaseException, reported: str | None = None) -> UserError:
     """What the user can do about a training, or a search, that Ray has given up.
 
     Args:
-        reported: what a worker said that only the user can put right.
+        reported: a worker's message about what only the user can put right.
 
     Raises:
         BaseException: ``error`` itself, where it is a defect.
@@ -73,15 +77,12 @@ def explain(error: BaseException, reported: str | None = None) -> UserError:
     if reported:
         return UserError(reported)
     links = list(causes(error))
-    told = [(exit_code(link), message) for link in links if (message := user_message(link))]
-    if told:
-        code, message = min(told, key=lambda one: one[0])  # what the user must mend comes before what time may mend
+    messages = [(exit_code(link), message) for link in links if (message := user_message(link))]
+    if messages:
+        code, message = min(messages, key=lambda one: one[0])  # what the user must mend comes before what time may mend
         return (Fault if code == Fault.code else UserError)(message)
     if any(isinstance(link, OutOfMemoryError) for link in links):
-        return Fault(
-            "Ray killed workers because their node had no memory left. Put fewer of them on a node (a larger "
-            f"cluster.cpus_per_worker, fewer cluster.workers or tune.concurrent), or take larger nodes. {RESUME}"
-        )
+        return Fault(NO_MEMORY)
     for link in links:
         if isinstance(link, RuntimeEnvSetupError):
             return Fault(f"Ray could not make the workers' environment: {in_brief(link)}. {RESUME}")

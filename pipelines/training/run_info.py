@@ -72,16 +72,16 @@ def written_by(info: Mapping[str, Any]) -> str:
     return f"rnncond {version}" if version else "another version of rnncond"
 
 
-def refuse_newer(path: str | Path, found: object, known: int, by: str = "") -> None:
+def refuse_newer(path: str | Path, schema: object, known: int, by: str = "") -> None:
     """Raises UserError where a file has a schema that this version does not read.
 
     Args:
-        found: the schema that the file names; 0 where it names none, as those of rnncond 0.1.0.
+        schema: the one that the file names; 0 where it names none, as those of rnncond 0.1.0.
         by: which version wrote it, for the message.
     """
-    if not isinstance(found, int) or found > known:
+    if not isinstance(schema, int) or schema > known:
         raise UserError(
-            f"{path} has schema {found!r}{by}; rnncond {metadata.version('rnncond')} reads schemas up to {known}. Use "
+            f"{path} has schema {schema!r}{by}; rnncond {metadata.version('rnncond')} reads schemas up to {known}. Use "
             "the version that wrote it, or a newer one."
         )
 

@@ -15,10 +15,11 @@ from typing import Any, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.errors import Fault, UserError
+from pipelines.training.ray_errors import NO_MEMORY
 from pipelines.training.run_folder import Folder, News, RunFolder
 from pipelines.training.run_info import RunInfo, now
 
@@ -152,6 +153,8 @@ def answer(promise: ray.ObjectRef[Any]) -> Any:
         return ray.get(promise)
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, UserError) else error from None
+    except OutOfMemoryError:
+        raise Fault(NO_MEMORY) from None
     except RayActorError:
         raise Fault("The process that writes the run folder has died. Run the same command again to resume.") from None
     except RayError as error:

@@ -1,4 +1,4 @@
-"""Ray Tune's ways of choosing trials and of giving them up, told of the trials that an earlier driver saw end."""
+"""Ray Tune's ways of choosing trials and of giving them up, with the trials that an earlier driver saw end."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def tune_config(search: Search, earlier: list[Record], concurrent: int) -> tuple
 def scheduler(search: Search, earlier: list[Record]) -> TrialScheduler | None:
     """What ends or changes trials early; None where all run to their last epoch.
 
-    The trials that an earlier driver saw end are told to ASHA, which then gives up others as if it had seen them.
+    The trials that an earlier driver saw end are handed to ASHA, which then gives up others as if it had seen them.
     """
     settings, epochs = search.settings, search.recipe.training.epochs
     if settings.algorithm == "pbt":

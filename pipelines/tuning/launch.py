@@ -153,7 +153,7 @@ def fit(
     """Run Ray Tune to the end. Its own notes are thrown away: see ``trials``.
 
     Raises:
-        UserError: Ray Tune has given the search up, for a reason that can be told.
+        UserError: Ray Tune has given the search up, for a reason that the user can be given.
     """
     quiet()
     space, config = tune_config(search, earlier, share.concurrent)

@@ -104,7 +104,7 @@ class TuneMonitor(tune.Callback):
             try:
                 self.children[name] = child_of(self.search, self.folder, name, params, self.parent, run_id)
             except UserError as error:
-                tell(f"{error} Trial {name} goes on without it.")
+                tell(f"{error} Trial {name} continues without it.")
                 return None
         return self.children[name]
 
@@ -161,7 +161,7 @@ class TuneMonitor(tune.Callback):
 
 
 def end_child(child: Tracking, record: Record) -> bool:
-    """Tell MLflow how a trial ended; returns whether it took that. Trouble is told and does not end the search."""
+    """Tell MLflow how a trial ended; returns whether it took that. Trouble is reported and does not end the search."""
     try:
         if record.status == "stopped":
             child.client.set_tag(child.run_id, "stopped", "asha")

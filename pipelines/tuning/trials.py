@@ -69,7 +69,7 @@ class Record:
         return best_of(self.lines, metric) if any("val_loss" in line for line in self.lines) else None
 
     def reports(self, metric: str) -> list[dict[str, float]]:
-        """What schedulers were told: at each validated epoch, the best value so far."""
+        """What schedulers have been given: at each validated epoch, the best value so far."""
         reports: list[dict[str, float]] = []
         for line in self.lines:
             if "val_loss" in line:

@@ -1,4 +1,4 @@
-"""What a pipeline is told of the verbs by the command line, which lies above it. Imports nothing heavy."""
+"""What a pipeline learns about the verbs from the command line, which lies above it. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ stages:
 ``args`` are the verb's own arguments and options, as on its command line. ``${name}`` is a variable, a text, and
 ``${stage.arg}`` what an earlier stage was given; ``${stage.set}``, of a stage that captions or translates, is the set
 that readers of its store get at that time. ``needs`` names stages whose results a stage depends on although no argument
-says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are told at once.
+says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are
+reported at once.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def resolve(
         command = commands(verb)
         outputs = outputs_of(args, command, wrong)
         words = words_of(verb, args, command.parser)
-        # References that are wrong would be told once more as wrong values.
+        # References that are wrong would be reported once more as wrong values.
         if not wrong:
             check_words(verb, words, command.parser)
     except UserError as error:

@@ -42,7 +42,7 @@ def start_of(recipe: Recipe, features: dict[str, Any] | None = None) -> Trained 
     if trained.system != recipe.system:
         raise UserError(
             f"training.start_from: {name} is of the system {trained.system}, and the recipe of {recipe.system}. "
-            "A model goes on as what it is."
+            "A model is trained further as what it is."
         )
     config = {key: value for key, value in dataclasses.asdict(trained.model.config).items() if key not in FILLED}
     pairs = {f"model.{key}": (value, recipe.model.get(key)) for key, value in config.items()}

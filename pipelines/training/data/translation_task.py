@@ -92,7 +92,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         UserError, StoreError: the text is not there or not what the recipe says, or the store cannot be written.
     """
     data = recipe.data
-    bleu_of(tokenizer_of(data.target_language))  # what is not installed is told before hours of work
+    bleu_of(tokenizer_of(data.target_language))  # what is not installed is reported before hours of work
     train = Corpus.open(data.source, data.target, data.columns)
     validation = Corpus.open(data.validation_source, data.validation_target, data.columns)
     store = Store(data.store)
