@@ -88,7 +88,7 @@ def about_seen(evaluation: Mapping[str, Any], unit: str) -> dict[str, str]:
     """
     seen = evaluation.get("seen", Seen(trained_on=0, chose_epoch=0))
     counts = {"also trained on": seen["trained_on"], "also chose the epoch": seen["chose_epoch"]}
-    total = evaluation["images"] if "images" in evaluation else evaluation["sentences"]
+    total = evaluation.get("images") or evaluation.get("sentences", 0)
     return {
         name: f"{count:,} of {total:,} {unit}: of new {unit} expect less" for name, count in counts.items() if count
     }
