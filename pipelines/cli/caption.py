@@ -72,6 +72,14 @@ def caption(
     retry_failed: options.RetryFailed = False,
     redo_changed: options.RedoChanged = False,
     save_listing: options.SaveListing = None,
+    since: Annotated[
+        str | None,
+        Option(
+            metavar="SET",
+            help="a set of OUT (or current): caption its pictures, unless IMAGES or --store says others, and write "
+            "what changed to OUT/diffs",
+        ),
+    ] = None,
     takeover: options.Takeover = False,
     tracking_uri: options.TrackingUri = None,
     beam: options.Beam = None,
@@ -107,6 +115,17 @@ def caption(
         alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
     )  # fmt: skip
+    if since is not None:
+        from pipelines.errors import UserError
+        from pipelines.verbs.store import since as since_set
+
+        if out is None:
+            raise UserError("--since SET is of the store OUT; say --out DIR.")
+        return since_set.run(
+            since, model, out, images, store, ensemble=ensemble or (), weights=weights, options=work,
+            save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, attention=attention,
+            **asked,
+        )  # fmt: skip
     return run(
         model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,
         save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, attention=attention,

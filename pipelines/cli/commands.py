@@ -30,7 +30,8 @@ VERBS = {
     "promote": "register a model in MLflow, as champion if it is the best",
     "run": "run a pipeline of verbs from a file, each only where something has changed",
     "report": "write a self-contained page of captions or translations, attention, curves and scores",
-    "store": "info, verify, compact, vacuum: look after a store",
+    "store": "info, use, diff, certify, verify, compact, vacuum: look after a store",
+    "status": "say what is done, failed and left in a store or a run, by whom, and how fast",
     "submit": "run a verb as a job on a Ray cluster: start, status, logs, stop, list",
 }
 NO_STAGE = ("demo", "run", "submit")

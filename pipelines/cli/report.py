@@ -21,6 +21,8 @@ Examples:
 
   rnncond report captioned --data captions.jsonl --to captioned.html --count 60
 
+  rnncond report captioned --compare 3f9a
+
   rnncond report translated --data test.de
 """
 
@@ -42,8 +44,11 @@ def report(
     ] = None,
     count: Annotated[int, Option(help="number of pictures or sentences to show", min=1)] = 24,
     fingerprint: options.Fingerprint = None,
+    compare: Annotated[
+        str | None, Option(metavar="SET", help="an older set of OUT: show what changed, with both texts")
+    ] = None,
 ) -> Outcome:
     """Write one self-contained HTML page: pictures or sentences with the model's text, attention, curves and scores."""
     from pipelines.verbs.report import run
 
-    return run(out, images, data, to, count, fingerprint)
+    return run(out, images, data, to, count, fingerprint, compare)

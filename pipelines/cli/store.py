@@ -135,6 +135,30 @@ def certify(
     )  # fmt: skip
 
 
+@app.command(
+    epilog=examples(
+        "rnncond store diff captioned/ --set 3f9a --set 71c2                        what the second says otherwise",
+        "rnncond store diff captioned/ --set 3f9a --set current --to changed.parquet",
+    )
+)
+def diff(
+    directory: Directory,
+    sets: Annotated[list[str], Option("--set", metavar="SET", help="given twice: the older set, then the newer one")],
+    to: Annotated[
+        str | None, Option(help="write all that changed to this file: .parquet, .json or .csv"), Output(local=True)
+    ] = None,
+    count: Annotated[int, Option(help="number of examples to show", min=0)] = 10,
+) -> Outcome:
+    """Compare two sets of captions or of translations: counts, examples, and how the scores moved."""
+    from pipelines.errors import UserError
+    from pipelines.verbs.store import diff as differences
+
+    if len(sets) != 2:
+        raise UserError(f"--set is expected twice, the older set and then the newer one; found {len(sets)}.")
+    before, after = sets
+    return differences.run(directory, before, after, to, count)
+
+
 @app.command(epilog=examples("rnncond store compact features/", "rnncond store compact features/ --target-mb 512"))
 def compact(
     directory: Directory,

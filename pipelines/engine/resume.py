@@ -34,6 +34,7 @@ class Pending:
             pa.array([not is_of_storage(row) for row in self.failures.to_pylist()], pa.bool_())
         )
         self.failed_at = {id_: row for row, id_ in enumerate(self.failures[0].to_pylist())}
+        self.listed = np.zeros(len(self.done.first), bool)
         self.changed: list[pa.Table] = []
         self.tried_again: list[pa.Array] = []
 
@@ -43,6 +44,7 @@ class Pending:
         for chunk in chunks:
             self.summary.listed += chunk.num_rows
             at = self.done.find(chunk[0])
+            self.listed[at[at >= 0]] = True
             if (at >= 0).any():
                 self._look_for_changes(chunk, at)
                 if self.summary.moved_example is None:
@@ -50,6 +52,7 @@ class Pending:
             left = self._leave_failed(chunk.filter(pa.array(at < 0)))
             if left.num_rows:
                 yield left
+        self.summary.not_listed = int((~self.listed).sum())
 
     def _look_for_changes(self, chunk: pa.Table, at: np.ndarray) -> None:
         changed = np.zeros(len(at), bool)

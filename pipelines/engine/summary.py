@@ -25,6 +25,7 @@ class RunSummary:
         rows, failed: the inputs of this run.
         changed: inputs with another version than that which was read; among those done or failed before, unless they
             were done again.
+        not_listed: rows of inputs that the listing does not have: they left the source, or are of another one.
         moved_example: an input whose uri differs from that of the row that marks it as done; "" if none does, None as
             long as none was compared.
         units, bytes: of the parts that this run committed.
@@ -47,6 +48,7 @@ class RunSummary:
     deferred: int = 0
     deferred_shown: list[str] = field(default_factory=list)
     changed: int = 0
+    not_listed: int = 0
     moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
@@ -85,6 +87,8 @@ class RunSummary:
         """The numbers, by the names that a verb shows."""
         shown: dict[str, Any] = {inputs: self.listed, "already_done": self.done_before, "computed": self.rows}
         shown["changed"] = self.changed
+        if self.not_listed:
+            shown["no_longer_listed"] = self.not_listed
         if self.units:
             shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
             shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
@@ -104,6 +108,11 @@ class RunSummary:
             )
         if self.changed and not redo_changed:
             hints.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
+        if self.not_listed:
+            hints.append(
+                f"{self.not_listed:,} rows are of inputs that were not listed this time: removed since, or of another "
+                "source. `rnncond store certify DIR --of IMAGES --prune --dry-run` lists those of removed pictures."
+            )
         if self.moved_example:
             hints.append(
                 f"Some count as done by their names, but were read from elsewhere: {self.moved_example}. If they have "

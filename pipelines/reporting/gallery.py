@@ -73,7 +73,8 @@ class Attention:
 @dataclass
 class Card:
     """A picture with its caption and what belongs to it; ``picture`` is a data URI, None where it cannot be shown.
-    ``width`` and ``height`` are those of the embedded picture, ``seen_width`` and ``seen_height`` of the file's."""
+    ``width`` and ``height`` are those of the embedded picture, ``seen_width`` and ``seen_height`` of the file's.
+    ``before`` is what an older model said of it, None where that is not asked."""
 
     image_id: str
     caption: str
@@ -89,6 +90,7 @@ class Card:
     seen_height: int = 3
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     attention: Attention | None = None
+    before: str | None = None
 
     def data(self) -> dict[str, Any] | None:
         """What the page's script draws from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store import Dataset, Store
+from feature_store import Dataset, Snapshot, Store
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
@@ -36,6 +37,7 @@ class ReportData:
     recipe: str = ""
     failures: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
@@ -114,8 +116,23 @@ def read_output(content: ReportData, count: int, fingerprint: str | None) -> Non
     unit = results.TRANSLATIONS.unit if dataset.kind == results.TRANSLATIONS.name else results.CAPTIONS.unit
     content.evaluation = {**results.about_output(dataset.recipe), "set": dataset.fingerprint, unit: snapshot.rows}
     content.total = snapshot.rows
+    if dataset.kind == results.CAPTIONS.name and (gone := gone_pictures(snapshot)):
+        content.remarks.append(
+            f"{gone:,} of the pictures are no longer where they were read: removed since, or moved. `rnncond store "
+            f"certify {content.out} --of IMAGES` lists them."
+        )
     failures = snapshot.failures().to_pylist()
     content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
+
+
+def gone_pictures(snapshot: Snapshot) -> int:
+    """How many rows are of a local file that is gone. Of object storage and of members it is not asked."""
+    return sum(
+        not os.path.exists(uri)
+        for table in snapshot.iter_columns(["uri"])
+        for uri in table["uri"].to_pylist()
+        if "://" not in uri
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

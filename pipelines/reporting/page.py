@@ -56,7 +56,7 @@ def render(part: ModuleType, content: ReportData, groups: Mapping[str, Sequence[
         histogram=charts.histogram(each, across=part.RANK, unit=part.UNIT) if len(each) > 1 else None,
         curves=curves(content.metrics),
         groups=groups,
-        notes=notes(content.total, part),
+        notes=notes(content.total, part) | content.notes,
         grown=grown,
         settings=settings(content.evaluation, part),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),

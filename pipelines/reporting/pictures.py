@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.features.preprocess import Preprocess
 from pipelines.inputs.caption_formats import Captioned
@@ -37,6 +38,16 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
     for name, rows in choose(content.rows, count).items():
         groups[name] = [show(card_of(row, known), uris(row, content, known, images), preprocess) for row in rows]
     return groups
+
+
+def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Card]:
+    """Pictures of which an older model said something else, with both captions."""
+    preprocess = preprocess_of(content.evaluation)
+    cards = []
+    for row in examples(found, count):
+        card = Card(row["id"], row["after"] or "", before=row["before"] or "(no caption)")
+        cards.append(show(card, uris({"image_id": row["id"], "uri": row["uri"]}, content, {}, images), preprocess))
+    return cards
 
 
 def card_of(row: Mapping[str, Any], known: Known) -> Card:

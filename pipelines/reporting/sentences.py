@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pipelines.errors import UserError
+from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_results import read_references
@@ -43,6 +44,7 @@ class Sentence:
     pieces: Sequence[str] = ()
     source_pieces: Sequence[str] = ()
     weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    before: str | None = None
 
     def matrix(self) -> Markup:
         """Attention, the translation down and the source across."""
@@ -69,6 +71,14 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
         raise UserError(f"--images is where pictures are, and {content.out} has translations; leave it out.")
     chosen = choose(content.rows, count, TRANSLATIONS)
     return {name: [sentence_of(row, known) for row in rows] for name, rows in chosen.items()}
+
+
+def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Sentence]:
+    """Sentences that an older model translated otherwise, with both translations."""
+    return [
+        Sentence(row["id"], row["after"] or "", before=row["before"] or "(no translation)")
+        for row in examples(found, count)
+    ]
 
 
 def sentence_of(row: Mapping[str, Any], known: Known) -> Sentence:

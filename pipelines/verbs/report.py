@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from feature_store import Store
 from pipelines.console import Outcome
 from pipelines.errors import UserError
+from pipelines.evaluation.differences import Difference, difference
 from pipelines.files.atomic import write_whole
 from pipelines.reporting import pictures, search, sentences
-from pipelines.reporting.load import read
+from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
 from pipelines.training.run_info import read_run
+
+CHANGED = "Changed"
+"""The section of ``--compare``."""
 
 
 def run(
@@ -27,10 +32,13 @@ def run(
     to: str | None = None,
     count: int = 24,
     fingerprint: str | None = None,
+    compare: str | None = None,
 ) -> Outcome:
     """Write the page. The arguments are the command line's."""
     if "://" in (to or out):
         raise UserError(f"The page is written to a local file, not to {to or out}; say --to FILE.")
+    if search.is_search(out) and compare:
+        raise UserError(f"--compare is of captions or translations, and {out} is a search; leave it out.")
     if search.is_search(out):
         page, trials = search.page_of(out)
         path = keep(page, out, to)
@@ -39,6 +47,10 @@ def run(
     part = sentences if content.is_text else pictures
     known = part.references(content, data)
     groups = part.cards_of(content, known, images, count)
+    if compare:
+        found = change_of(content, compare)
+        groups = {CHANGED: part.changed(found, content, images, count), **groups}
+        content.notes[CHANGED] = in_words(found, part.UNIT)
     page = render(part, content, groups, part.growth(content, known, images))
     path = keep(page, out, to)
     cards = [card for group in groups.values() for card in group]
@@ -46,6 +58,28 @@ def run(
     summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     hint = "If the pictures have moved, say --images FOLDER." if missing else None
     return Outcome(summary, len(missing), missing[:5], hint)
+
+
+def change_of(content: ReportData, compare: str) -> Difference:
+    """What the set that is shown says otherwise than the set ``compare``.
+
+    Raises:
+        UserError: OUT is no output of a verb that decodes.
+    """
+    shown = content.evaluation.get("set")
+    if shown is None:
+        raise UserError(
+            f"--compare: {content.out} is no output of `rnncond caption` or `rnncond translate`; these have sets."
+        )
+    return difference(Store(content.out), compare, shown)
+
+
+def in_words(found: Difference, unit: str) -> str:
+    """The numbers of a change."""
+    counts = found.counts()
+    kinds = ", ".join(f"{counts[name]:,} {name}" for name in ("same", "changed", "added", "removed") if counts[name])
+    moves = f"; score {counts['score_moves']}" if "score_moves" in counts else ""
+    return f"{unit} from set {found.before.fingerprint} to {found.after.fingerprint}: {kinds}{moves}"
 
 
 def keep(page: str, out: str, to: str | None) -> Path:

@@ -1,0 +1,97 @@
+"""Two sets of a store with what an older and a newer model say of the same inputs: what changed between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import Dataset, Store
+from pipelines.errors import UserError
+from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Kind
+
+KINDS = {kind.name: kind for kind in (CAPTIONS, TRANSLATIONS)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two sets of one kind, compared.
+
+    Attributes:
+        changed: a row for each input whose text differs or that only one of the sets has, by id: ``id``, ``uri`` of
+            captions, ``change`` (changed, added, removed), ``before``, ``after``, ``score_before``, ``score_after``;
+            null where a set has none.
+        same: inputs of which both say the same.
+        moves: scores after less scores before, of inputs that both have.
+    """
+
+    before: Dataset
+    after: Dataset
+    changed: pa.Table
+    same: int
+    moves: np.ndarray
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.after.kind]
+
+    def counts(self) -> dict[str, Any]:
+        """The numbers, by the names that a verb shows."""
+        kinds = self.changed["change"].to_pylist()
+        numbers: dict[str, Any] = {"same": self.same}
+        numbers |= {change: kinds.count(change) for change in ("changed", "added", "removed")}
+        if len(self.moves):
+            low, middle, high = np.quantile(self.moves, (0.05, 0.5, 0.95))
+            numbers["mean_score_move"] = float(self.moves.mean())
+            numbers["score_moves"] = f"{low:+.3f} / {middle:+.3f} / {high:+.3f} (5%, median, 95%)"
+        return numbers
+
+
+def difference(store: Store, before: str, after: str) -> Difference:
+    """Compare the sets ``before`` and ``after``, named by fingerprints, their beginnings, or ``current``. Holds ids,
+    texts and scores of both, some 200 bytes a row.
+
+    Raises:
+        StoreError: there is no such set.
+        UserError: the two are not both of captions, or both of translations.
+    """
+    one, other = store.open(before), store.open(after)
+    if one.kind != other.kind or one.kind not in KINDS:
+        raise UserError(
+            f"Captions are compared with captions, and translations with translations; {one.fingerprint} has "
+            f"{one.kind}, {other.fingerprint} has {other.kind}."
+        )
+    kind = KINDS[one.kind]
+    keys = [kind.id_key, *(["uri"] if "uri" in one.schema.names else [])]
+    joined = texts(one, kind, "before").join(texts(other, kind, "after"), keys=kind.id_key, join_type="full outer")
+    there, now = pc.is_valid(joined["before"]), pc.is_valid(joined["after"])
+    equal = pc.fill_null(pc.equal(joined["before"], joined["after"]), False)
+    change = pc.if_else(pc.and_(there, now), "changed", pc.if_else(now, "added", "removed"))
+    both = joined.filter(pc.and_(there, now))
+    moves = pc.subtract(both["score_after"], both["score_before"]).to_numpy()
+    joined = joined.append_column("change", change).filter(pc.invert(equal))
+    columns: dict[str, Any] = {"id": joined[kind.id_key]}
+    if len(keys) > 1:
+        columns["uri"] = pc.coalesce(joined["uri_after"], joined["uri_before"])
+    columns |= {name: joined[name] for name in ("change", "before", "after", "score_before", "score_after")}
+    return Difference(one, other, pa.table(columns).sort_by("id"), pc.sum(equal).as_py() or 0, moves)
+
+
+def texts(dataset: Dataset, kind: Kind, name: str) -> pa.Table:
+    """Id, text and score of each row, and the uri where rows have one."""
+    columns = [kind.id_key, kind.text_key, "score", *(["uri"] if "uri" in dataset.schema.names else [])]
+    names = [kind.id_key, name, f"score_{name}", f"uri_{name}"]
+    schema = pa.schema([dataset.schema.field(column) for column in columns])
+    table = pa.Table.from_batches(dataset.snapshot().scan(columns), schema)
+    return table.rename_columns(names[: len(columns)])
+
+
+def examples(found: Difference, count: int) -> list[dict[str, Any]]:
+    """Some of what changed, spread evenly over all."""
+    total = found.changed.num_rows
+    places = np.unique(np.linspace(0, max(total - 1, 0), min(count, total)).round().astype(int))
+    rows: list[dict[str, Any]] = found.changed.take(pa.array(places, pa.int64())).to_pylist()
+    return rows

@@ -1,0 +1,149 @@
+"""``rnncond status``: what is done in a store, a run, a search or a pipeline, by whom, and whether somebody is at work.
+
+All of it is read from the store's ledger or the run's folder, so it is the same from any machine that sees them, while
+the work goes on and after it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from feature_store import Dataset, Store
+from feature_store.parts import Part
+from pipelines.console import Outcome, show, terminal
+from pipelines.errors import UserError
+from pipelines.files.jsonl import read_lines
+from pipelines.training.run_info import read_run
+
+RECENT_SECONDS = 600
+"""Of the commits that a rate is taken from, if the writer began longer ago."""
+
+
+def run(out: str, fingerprint: str | None = None, total: int | None = None, watch: float | None = None) -> Outcome:
+    """Show the state of ``out``; with ``watch`` again every so many seconds, until nobody is at work.
+
+    Args:
+        total: how many inputs there are, for the time left; the ledger does not know it.
+
+    Raises:
+        UserError: there is neither a store nor a run.
+    """
+    while True:
+        outcome, at_work = state_of(out, fingerprint, total)
+        if watch is None or not at_work:
+            return outcome
+        console = terminal()
+        if console.is_terminal:
+            console.clear()
+        show(outcome)
+        time.sleep(watch)
+
+
+def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outcome, bool]:
+    """What is known of ``out``, and whether somebody is at work in it."""
+    store = Store(out)
+    if store.exists():
+        sets = [store.open(fingerprint)] if fingerprint else store.datasets()
+        if not sets:
+            return Outcome({"store": out, "sets": 0}), False
+        states = [state_of_set(dataset, total if len(sets) == 1 else None) for dataset in sets]
+        at_work = any(state["at_work"] for state in states)
+        if len(states) == 1:
+            return Outcome({"store": out, **states[0]}), at_work
+        lines = {state["set"]: in_words(state) for state in states}
+        return Outcome({"store": out, "sets": len(sets), **lines}), at_work
+    folder = Path(out)
+    if (folder / "pipeline.json").is_file():
+        return state_of_pipeline(folder)
+    if (folder / "search.yaml").is_file() or (folder / "run.json").is_file():
+        return state_of_run(folder)
+    raise UserError(
+        f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
+        "(`rnncond train`, `tune`, `run`)."
+    )
+
+
+def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
+    """Done, failed, rate, time left, by whom, and the last sign of life; from the ledger alone."""
+    snapshot, beat = dataset.snapshot(), dataset.writer()
+    now = time.time()
+    alive = beat is not None and (
+        beat.process() == "alive" or (beat.process() == "unknown" and now - beat.time < beat.lasts)
+    )
+    parts = snapshot.parts
+    state: dict[str, Any] = {"set": dataset.fingerprint, "kind": dataset.kind, "done": snapshot.rows}
+    state |= {"failed_inputs": snapshot.failed, "at_work": alive}
+    if beat is not None:
+        state["writer"] = f"{beat.describe()}{'' if alive else ' (no longer alive; run its command again)'}"
+        rate = rate_of(parts, beat.begun, now if alive else beat.time)
+        if rate:
+            state["per_second"] = round(rate, 2)
+        if alive and rate and total is not None:
+            left = max(total - snapshot.rows - snapshot.failed, 0)
+            state |= {"left": left, "time_left": in_time(left / rate)}
+    elif total is not None:
+        state["left"] = max(total - snapshot.rows - snapshot.failed, 0)
+    last = max([part.time for part in parts] + ([beat.time] if beat else []), default=None)
+    if last is not None:
+        state["last_sign_of_life"] = f"{in_time(max(now - last, 0))} ago"
+    return state
+
+
+def rate_of(parts: list[Part], begun: float, until: float) -> float:
+    """Inputs a second: those committed since the writer began, or of late if that is long ago."""
+    since = max(begun, until - RECENT_SECONDS)
+    count = sum(part.rows + part.failures for part in parts if part.time >= since and not part.replaces)
+    return count / max(until - since, 1e-9)
+
+
+def in_words(state: dict[str, Any]) -> str:
+    rate = f", {state['per_second']:,} a second" if "per_second" in state else ""
+    last = f", last sign of life {state['last_sign_of_life']}" if "last_sign_of_life" in state else ""
+    who = f", {state['writer']}" if "writer" in state else ""
+    return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{rate}{who}{last}"
+
+
+def in_time(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def state_of_run(folder: Path) -> tuple[Outcome, bool]:
+    """A training's or a search's folder: epochs, scores, and when something was last written."""
+    info = read_run(folder)
+    state: dict[str, Any] = {"run": str(folder), "status": info.get("status", "unknown")}
+    state |= {name: info[name] for name in ("started", "ended", "search") if name in info}
+    lines = read_lines(folder / "metrics.jsonl")
+    if lines:
+        state["epochs"] = lines[-1]["epoch"]
+        state |= {name: lines[-1][name] for name in ("train_loss", "val_loss", "CIDEr", "BLEU") if name in lines[-1]}
+        state["seconds_an_epoch"] = round(sum(line.get("seconds", 0) for line in lines) / len(lines), 1)
+    if "search" in info:
+        trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
+        for status in sorted({trial.get("status", "unknown") for trial in trials}):
+            state[f"trials_{status}"] = sum(trial.get("status", "unknown") == status for trial in trials)
+    newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
+    if newest is not None:
+        state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
+    return Outcome(state), info.get("status") == "running"
+
+
+def state_of_pipeline(folder: Path) -> tuple[Outcome, bool]:
+    """The stages of pipeline.json."""
+    try:
+        stages = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))["stages"]
+        stages = {name: entry | {"status": entry["status"]} for name, entry in stages.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / 'pipeline.json'} is damaged: {error!r}.") from None
+    state: dict[str, Any] = {"pipeline": str(folder)}
+    for name, entry in stages.items():
+        when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")
+        since = f", {in_time(time.time() - datetime.fromisoformat(when).timestamp())} ago" if when else ""
+        state[name] = f"{entry['status']}{since}"
+    return Outcome(state), any(entry["status"] == "begun" for entry in stages.values())

@@ -1,0 +1,56 @@
+"""``rnncond caption --since SET``: the pictures of a set captioned by another model, and what that changed."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store import Dataset, Store
+from pipelines.console import Outcome
+from pipelines.evaluation.differences import difference
+from pipelines.verbs import caption
+from pipelines.verbs.store.diff import keep
+
+
+def run(since: str, model: str, out: str, images: str | None, store: str | None, **options: Any) -> Outcome:
+    """Caption what ``since`` has, or IMAGES or the features in ``store``, and write what changed into the store.
+
+    Args:
+        since: a set of captions in ``out``: a fingerprint, its beginning, or ``current``.
+        options: the other arguments of ``caption.run``.
+
+    Raises:
+        UserError, StoreError: a mistake of the user's, or another writer at work.
+    """
+    before = Store(out).open(since, kind="captions")
+    with tempfile.TemporaryDirectory() as folder:
+        if images is None and store is None:
+            images = str(Path(folder, "pictures.parquet"))
+            write_listing(before, images)
+        outcome = caption.run(model, out, images, store=store, **options)
+    found = difference(Store(out), before.fingerprint, outcome.summary["set"])
+    summary = outcome.summary | {"since": before.fingerprint} | found.counts() | {"changes": keep(found)}
+    hint = f"rnncond store diff {out} --set {before.fingerprint} --set {found.after.fingerprint}"
+    return replace(outcome, summary=summary, hint="\n".join(filter(None, [hint, outcome.hint])))
+
+
+def write_listing(dataset: Dataset, path: str) -> None:
+    """The pictures of a set, rows and failures, as a listing."""
+    snapshot = dataset.snapshot()
+    schema = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
+    failed = snapshot.failures().select(schema.names).cast(schema)
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in snapshot.scan(schema.names):
+            writer.write_table(absolute(pa.Table.from_batches([batch]), schema))
+        writer.write_table(absolute(failed, schema))
+
+
+def absolute(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Paths from the root: those of a listing begin at its own folder."""
+    uris = [uri if "://" in uri else str(Path(uri).absolute()) for uri in table["uri"].to_pylist()]
+    return pa.table([table["image_id"], pa.array(uris, pa.string())], schema=schema)

@@ -1,0 +1,97 @@
+"""``rnncond store diff``, what it writes, and the report's section of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.verbs.store import diff
+from tests.worlds.captioned import caption_set
+from tests.worlds.command import rnncond
+
+
+def page_of() -> str:
+    return Path("s/report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        Image.new("RGB", (40, 30), "teal").save(tmp_path / "images" / f"{name}.jpg")
+    places = {"folder": str(tmp_path / "images")}
+    old = caption_set(tmp_path / "s", "old", {"a": "a dog", "b": "a <b>cat</b>", "c": "a cow"}, **places)
+    new = caption_set(tmp_path / "s", "new", {"a": "a dog", "b": "two cats", "c": "a cow lies"}, -0.5, **places)
+    return old.fingerprint, new.fingerprint
+
+
+def test_counts_and_examples(sets, capsys):
+    assert rnncond("store", "diff", "s", "--set", sets[0], "--set", "current", "--json") == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out.splitlines()[-1])
+    assert (found["same"], found["changed"], found["added"], found["removed"]) == (1, 2, 0, 0)
+    assert (found["before"], found["after"], found["mean_score_move"]) == (*sets, 0.5)
+    assert "- a <b>cat</b>\n  + two cats" in told.err and "a dog" not in told.err
+
+
+@pytest.mark.parametrize("suffix", diff.FORMATS)
+def test_all_that_changed_in_a_file(sets, tmp_path, suffix):
+    file = tmp_path / f"changed{suffix}"
+    assert rnncond("store", "diff", "s", "--set", sets[0], "--set", sets[1], "--to", file, "--count", 0) == 0
+    readers = {
+        ".parquet": lambda: pq.read_table(file).to_pylist(),
+        ".csv": lambda: pyarrow.csv.read_csv(file).to_pylist(),
+        ".json": lambda: [json.loads(line) for line in file.read_text().splitlines()],
+    }
+    rows = readers[suffix]()
+    assert [(row["id"], row["before"], row["after"]) for row in rows] == [
+        ("b", "a <b>cat</b>", "two cats"),
+        ("c", "a cow", "a cow lies"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "current"], "--set is expected twice"),
+        (["--set", "beef", "--set", "current"], "no set beef; it has"),
+        (["--set", "current", "--set", "current", "--to", "x.xls"], "ends in .parquet"),
+        (["--set", "current", "--set", "current", "--to", "nowhere/x.csv"], "cannot be written"),
+    ],
+)
+def test_mistakes(sets, capsys, words, message):
+    assert rnncond("store", "diff", "s", *words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_report_shows_both_beside_the_picture(sets, capsys):
+    assert rnncond("report", "s", "--compare", sets[0]) == 0
+    page = page_of()
+    section = page[page.index('<section id="changed">') : page.index('<section id="examples">')]
+    assert section.count("<article") == 2 and "a &lt;b&gt;cat&lt;/b&gt;" in section and "two cats" in section
+    assert "1 same, 2 changed" in section and 'aria-label="picture b"' in section
+    assert rnncond("report", "s", "--compare", "beef") == 2
+
+
+def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
+    captions = tmp_path / "captions.jsonl"
+    lines = [{"image_id": id_, "file": f"{id_}.jpg", "split": "val", "captions": ["a dog"]} for id_ in "abc"]
+    captions.write_text("\n".join(map(json.dumps, lines)))
+    assert rnncond("store", "use", "s", sets[0]) == 0
+    assert rnncond("evaluate", "--captions", "s", "--references", captions, "--tokenizer", "simple") == 0
+    assert rnncond("report", "s") == 0
+    scored = page_of()
+    assert "a cow lies" not in scored and "CIDEr" in scored
+    assert rnncond("store", "use", "s", "newest") == 0
+    assert rnncond("report", "s") == 0
+    page = page_of()
+    assert "a cow lies" in page and "are of another set" in page
+    (tmp_path / "images" / "b.jpg").unlink()
+    assert rnncond("report", "s") == 3
+    assert "1 of the pictures are no longer where they were read" in page_of()

@@ -1,0 +1,85 @@
+"""``rnncond status``: what the ledger and the folders of runs say, while somebody is at work and after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from feature_store import Store
+from feature_store.parts import Part
+from pipelines.verbs import status
+from tests.worlds.command import rnncond
+from tests.worlds.feature_rows import commit, dataset, ids
+
+
+def state(capsys, *words) -> dict:
+    code = rnncond("status", *words, "--json")
+    out = capsys.readouterr().out
+    assert code == 0
+    return json.loads(out.splitlines()[-1])
+
+
+def test_a_store_while_somebody_is_at_work_and_after(tmp_path, capsys):
+    made = dataset(Store(tmp_path / "s"))
+    with made.begin() as term:
+        commit(term, ids(0, 30), ["x"])
+        found = state(capsys, tmp_path / "s", "--total", 100)
+        assert (found["done"], found["failed_inputs"], found["left"], found["at_work"]) == (30, 1, 69, True)
+        assert found["writer"] == made.writer().describe() and found["per_second"] > 0 and "time_left" in found
+    found = state(capsys, tmp_path / "s", "--total", 100)
+    assert (found["at_work"], found["left"]) == (False, 69) and "writer" not in found and "time_left" not in found
+    assert found["last_sign_of_life"].endswith("s ago")
+    commit_other = dataset(Store(tmp_path / "s"), backbone="other")
+    commit_other.begin().close()
+    assert state(capsys, tmp_path / "s")["sets"] == 2
+
+
+def test_a_writer_that_died_is_said(tmp_path, capsys, monkeypatch):
+    made = dataset(Store(tmp_path / "s"))
+    term = made.begin()
+    term._stop_beating()
+    monkeypatch.setattr("feature_store.ledger.process_start", lambda pid: "")  # of a process that is gone
+    found = state(capsys, tmp_path / "s")
+    assert not found["at_work"] and "no longer alive; run its command again" in found["writer"]
+
+
+def test_the_rate_is_of_what_was_committed_of_late():
+    def part(time: float, rows: int, replaces: tuple[str, ...] = ()) -> Part:
+        return Part(f"{time}", 1, "", rows, 1, 0, "", 0, "", "", "", (), time, replaces)
+
+    parts = [part(10, 99), part(2000, 299), part(2300, 299), part(2400, 500, ("10",))]
+    assert status.rate_of(parts, 0, 2500) == 600 / 600
+    assert status.rate_of(parts, 2250, 2500) == 300 / 250
+
+
+def test_runs_searches_and_pipelines(tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "trials/00001").mkdir(parents=True)
+    (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
+    lines = [{"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0} for epoch in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = state(capsys, run)
+    assert (found["status"], found["epochs"], found["train_loss"], found["seconds_an_epoch"]) == (
+        "running",
+        2,
+        0.5,
+        2.0,
+    )
+    (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
+    (run / "trials/00001/run.json").write_text('{"status": "finished"}')
+    assert state(capsys, run)["trials_finished"] == 1
+    pipeline = tmp_path / "pipeline"
+    pipeline.mkdir()
+    stages = {"caption": {"status": "done", "ended": "2026-01-01T00:00:00+00:00"}, "report": {"status": "failed"}}
+    (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
+    found = state(capsys, pipeline)
+    assert found["caption"].startswith("done, ") and found["report"] == "failed"
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"stages": 3}'])
+def test_what_has_no_state(tmp_path, capsys, damage):
+    assert rnncond("status", tmp_path / "nowhere") == 2
+    assert "There is no work in" in capsys.readouterr().err
+    (tmp_path / "pipeline.json").write_text(damage)
+    assert rnncond("status", tmp_path) == 2
