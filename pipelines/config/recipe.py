@@ -29,15 +29,15 @@ from pipelines.config.dotted import absolute, apply, read_yaml
 from pipelines.config.messages import describe
 from pipelines.config.sections import (
     CaptionText,
-    Cluster,
+    ClusterSection,
     Flag,
     LocalFolder,
-    Pairs,
+    PairData,
     PairText,
-    Pictures,
+    PictureData,
     Section,
     Text,
-    Tracking,
+    TrackingSection,
     Whole,
     number,
 )
@@ -74,8 +74,8 @@ class Recipe(Section):
     model: Any = Field(default_factory=dict)
     training: Training
     search: Any = Field(default_factory=dict)
-    cluster: Cluster = Cluster()
-    tracking: Tracking = Tracking()
+    cluster: ClusterSection = ClusterSection()
+    tracking: TrackingSection = TrackingSection()
     out: LocalFolder | None = None
     """The run's folder; null: runs/NAME of the recipe."""
     tune: Tune | None = Field(None, exclude=True)
@@ -92,7 +92,7 @@ class Recipe(Section):
 
 
 class CaptionRecipe(Recipe):
-    data: Pictures
+    data: PictureData
     text: CaptionText = CaptionText()
     training: CaptionTraining
     tune: CaptionTune | None = Field(None, exclude=True)
@@ -106,7 +106,7 @@ class CaptionRecipe(Recipe):
 
 
 class TranslationRecipe(Recipe):
-    data: Pairs
+    data: PairData
     text: PairText = PairText()
     training: PairTraining
     tune: PairTune | None = Field(None, exclude=True)

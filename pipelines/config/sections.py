@@ -92,7 +92,7 @@ class Section(BaseModel):
         return {key: read_as(value, hints.get(key, Any)) for key, value in values.items()}
 
 
-class Pictures(Section):
+class PictureData(Section):
     """What a captioner learns from: pictures and their captions."""
 
     store: str
@@ -114,7 +114,7 @@ class Pictures(Section):
     """Features that need no more than this, per worker, are kept in memory; others stream at every epoch."""
 
 
-class Pairs(Section):
+class PairData(Section):
     """What a translator learns from: sentences and their translations. Files as in ``pipelines.inputs.corpus``."""
 
     source: str
@@ -175,7 +175,7 @@ class PairText(Text):
     """Pairs with a side of more tokens are left out of training."""
 
 
-class Cluster(Section):
+class ClusterSection(Section):
     """What the run asks of Ray; null where the run takes what there is."""
 
     workers: Count = 1
@@ -190,13 +190,13 @@ class Cluster(Section):
     """Times that lost workers are replaced; training resumes from the last checkpoint."""
 
     @model_validator(mode="after")
-    def fewer_at_least(self) -> Cluster:
+    def fewer_at_least(self) -> ClusterSection:
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
         return self
 
 
-class Tracking(Section):
+class TrackingSection(Section):
     """MLflow."""
 
     uri: Annotated[str, AfterValidator(no_password)] | None = None

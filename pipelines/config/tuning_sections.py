@@ -139,7 +139,7 @@ class Asha(Section):
     reduction: Annotated[float, BeforeValidator(number), Field(gt=1)] = 3
 
 
-class Population(Section):
+class PopulationSection(Section):
     """Population-based training (Jaderberg et al. 2017)."""
 
     interval: Count = 2
@@ -170,7 +170,7 @@ class Tune(Section):
     """Whose best value over the epochs is a trial's score; null: that of ``training.early_stopping``."""
     asha: Asha | None = None
     """Give up bad trials early; null: none."""
-    pbt: Population = Population()
+    pbt: PopulationSection = PopulationSection()
     concurrent: Count | None = None
     """Trials at a time; null: as many as the cluster holds."""
     storage: str | None = None

@@ -12,7 +12,7 @@ from feature_store.retry import retried
 from pipelines.errors import Fault, UserError
 from pipelines.files.filesystems import as_uri, locate, version_of
 from pipelines.files.storage import class_of
-from pipelines.inputs.members import is_ours, parse, size_of
+from pipelines.inputs.members import is_ours, parse_address, size_of
 from pipelines.inputs.table_shards import NoBytes, read_cell
 from pipelines.inputs.tar_shards import read_stretch
 
@@ -102,7 +102,7 @@ def is_passing(error: BaseException) -> bool:
 def read_once(uri: str, version: str | None) -> tuple[str | None, bytes]:
     """``read`` in one attempt."""
     try:
-        address, place = parse(uri) or ("", uri)
+        address, place = parse_address(uri) or ("", uri)
         filesystem, path = opened(place)
         if address:
             size = size_of(address)

@@ -34,7 +34,7 @@ from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
 from pipelines.files.storage import as_user_error, open_file, open_stream
 from pipelines.files.text import PACKED, TextError, lines_in, packing_of
-from pipelines.inputs.unique_ids import Seen
+from pipelines.inputs.unique_ids import SeenIds
 
 FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
@@ -110,7 +110,7 @@ class Corpus:
             UserError: a line is not what the file's kind has, a column is missing, two rows have one id, or two files
                 differ in length.
         """
-        rows, seen = self._rows(), Seen()
+        rows, seen = self._rows(), SeenIds()
         mixed = kind_of(self.source) == "jsonl"  # its rows may have ids or not, and an id may be another row's number
         start = 0
         while some := list(islice(rows, CHUNK_ROWS)):

@@ -37,7 +37,7 @@ from pipelines.files.storage import as_user_error, class_of, open_file
 from pipelines.inputs import table_shards, tar_shards
 from pipelines.inputs.listing_formats import LISTINGS, READERS, SAVED, SCHEMA, Row, saving
 from pipelines.inputs.members import Member, is_hidden
-from pipelines.inputs.unique_ids import Seen
+from pipelines.inputs.unique_ids import SeenIds
 from pipelines.threads import ahead
 
 SUFFIXES = (
@@ -72,7 +72,7 @@ class Listing:
         Raises:
             UserError: nothing is there, there is no picture, or a listing is wrong.
         """
-        entries, seen = filter(self._is_picture, self._entries()), Seen()
+        entries, seen = filter(self._is_picture, self._entries()), SeenIds()
         any_picture = False
         while some := list(islice(entries, CHUNK_ROWS)):
             any_picture = True

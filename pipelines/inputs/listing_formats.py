@@ -40,7 +40,7 @@ class Row(NamedTuple):
     problem: str | None = None
 
 
-def read_lines(file) -> Iterator[Row]:
+def read_names(file) -> Iterator[Row]:
     for line in lines_in(file, newline=""):
         if line := line.strip():
             yield Row(line, line)
@@ -98,7 +98,7 @@ def read_parquet(file) -> Iterator[Row]:
             yield row if row.image_id is not None else row._replace(image_id=row.file)
 
 
-READERS = {".txt": read_lines, ".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+READERS = {".txt": read_names, ".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
 LISTINGS = tuple(READERS)
 
 

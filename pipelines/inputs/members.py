@@ -35,7 +35,7 @@ def is_hidden(path: str) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.split("/"))
 
 
-def parse(uri: str) -> tuple[str, str] | None:
+def parse_address(uri: str) -> tuple[str, str] | None:
     """An address and the uri of the file that it lies in; None for the uri of a whole file."""
     match = re.match(r"((?:bytes://\d+\+\d+)|(?:cell://\d+/\d+/[\w.]+))::(.+)", uri, re.DOTALL)
     return (match[1], match[2]) if match else None

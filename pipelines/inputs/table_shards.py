@@ -62,8 +62,8 @@ def table_cells(file: pq.ParquetFile, column: str, version: str, shard: str) -> 
         rows = file.metadata.row_group(group).num_rows
         wanted = [name for name in ("image_id", "status", path) if name and (name == path or name in known.names)]
         table = file.read_row_group(group, wanted) if wanted else pa.table({})
-        ids = texts(table, "image_id")
-        paths, states = texts(table, path), texts(table, "status")
+        ids = text_column(table, "image_id")
+        paths, states = text_column(table, path), text_column(table, "status")
         for row in range(rows):
             if (paths and is_hidden(paths[row] or "")) or (states and (states[row] or "").startswith("failed")):
                 yield None
@@ -80,7 +80,7 @@ def path_column(schema: pa.Schema, column: str) -> str | None:
     return f"{parent}.path" if child and schema.field(parent).type.get_field_index("path") >= 0 else None
 
 
-def texts(table: pa.Table, column: str | None) -> list[str | None] | None:
+def text_column(table: pa.Table, column: str | None) -> list[str | None] | None:
     """A column as strings, None if it is not there."""
     parent, _, child = (column or "").partition(".")
     if parent not in table.column_names:

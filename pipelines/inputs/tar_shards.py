@@ -90,7 +90,7 @@ def _member(info: tarfile.TarInfo, files: dict[str, Member], version: str) -> Me
     return Member(info.name, "bytes://0+0", known, problem)
 
 
-class Header(tarfile.TarInfo):
+class TarHeader(tarfile.TarInfo):
     """A header that is refused where ``tarfile`` would read its size at once, or go backwards by it, for ever."""
 
     @classmethod
@@ -110,7 +110,7 @@ def _headers(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
         while True:
             file.seek(tar.offset)
             try:
-                info = Header.fromtarfile(tar)
+                info = TarHeader.fromtarfile(tar)
             except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in typeshed
                 return
             except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]  # not in typeshed

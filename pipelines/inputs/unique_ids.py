@@ -8,7 +8,7 @@ import pyarrow as pa
 from feature_store.index import hash_texts
 
 
-class Seen:
+class SeenIds:
     """The ids so far, 16 bytes each: a file may name a picture often, as one with a line per caption does.
 
     Two ids count as one if 64 bits of their hashes are equal: among 10^8 of them once in 4,000 runs, among 10^9 in 40.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config import sections
 from pipelines.config.metrics import value_of
-from pipelines.config.sections import Tracking
+from pipelines.config.sections import TrackingSection
 from pipelines.console import Outcome
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LESS_IS_BETTER = ("TER",)
-EXPERIMENT = Tracking().experiment
+EXPERIMENT = TrackingSection().experiment
 """Of models that were trained elsewhere."""
 
 

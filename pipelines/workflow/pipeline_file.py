@@ -42,7 +42,7 @@ from pipelines.config.spelling import near
 from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
 from pipelines.workflow.commands import Commands, StageCommand
-from pipelines.workflow.stage_words import check_words, outputs_of, words_of
+from pipelines.workflow.stage_words import check_words, command_words, stage_outputs
 
 MAKES_CURRENT = ("caption", "translate")
 """Verbs at whose end the set that they wrote is the store's current one."""
@@ -201,8 +201,8 @@ def resolve(
     outputs: list[str] = []
     try:
         command = commands(verb)
-        outputs = outputs_of(args, command, wrong)
-        words = words_of(verb, args, command.parser)
+        outputs = stage_outputs(args, command, wrong)
+        words = command_words(verb, args, command.parser)
         # References that are wrong would be reported once more as wrong values.
         if not wrong:
             check_words(verb, words, command.parser)

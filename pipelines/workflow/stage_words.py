@@ -14,7 +14,7 @@ from pipelines.errors import UserError, is_usage_error
 from pipelines.workflow.commands import StageCommand
 
 
-def outputs_of(args: Mapping[str, Any], command: StageCommand, wrong: list[str]) -> list[str]:
+def stage_outputs(args: Mapping[str, Any], command: StageCommand, wrong: list[str]) -> list[str]:
     """What ``args`` name that the verb writes. Object storage where the verb cannot write there goes to ``wrong``."""
     params = {key: param for param in reversed(command.parser.params) for key in spellings(param)}
     outputs = []
@@ -32,7 +32,7 @@ def outputs_of(args: Mapping[str, Any], command: StageCommand, wrong: list[str])
     return outputs
 
 
-def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
+def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
     """``args`` as words of a command line.
 
     Raises:
@@ -48,7 +48,7 @@ def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
             remedy = "say it to `rnncond run`" if key in NOT_OF_STAGES else f"there are {', '.join(sorted(names))}"
             raise UserError(f"args.{key}: {verb} has no such argument in a stage; {remedy}.{near(key, names)}")
         if param.param_type_name == "argument":
-            positional[param.name] = list(texts(value, param.nargs == -1))
+            positional[param.name] = list(value_words(value, param.nargs == -1))
         elif param.is_flag:
             flags = param.opts if value is True else param.secondary_opts if value is False else None
             if flags is None and value is not None:
@@ -56,7 +56,7 @@ def words_of(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
             options += (flags or [])[:1]
         else:
             # One word, so that a value may begin with a dash.
-            options += [f"{param.opts[0]}={text}" for text in texts(value, param.multiple)]
+            options += [f"{param.opts[0]}={text}" for text in value_words(value, param.multiple)]
     order = [param.name for param in command.params if param.name in positional]
     return [*options, "--", *(text for name in order for text in positional[name])]
 
@@ -70,14 +70,14 @@ def spellings(param: Any) -> list[str]:
     return [*options, param.name.replace("_", "-")]
 
 
-def texts(value: Any, several: bool) -> Iterator[str]:
+def value_words(value: Any, several: bool) -> Iterator[str]:
     """A value as words: a list is several, or one with commas; a mapping is key=value for each; null is nothing."""
     if value is None:
         return
     if isinstance(value, dict):
         yield from (f"{key}={override_text(inner)}" for key, inner in flat(value))
     elif isinstance(value, list):
-        words = [word for inner in value for word in texts(inner, False)]
+        words = [word for inner in value for word in value_words(inner, False)]
         yield from words if several else [",".join(words)]
     else:
         yield spelled(value)

@@ -7,7 +7,7 @@ import pytest
 from pipelines.cluster import resources
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.config.search_space import read_search
-from pipelines.config.sections import Cluster as Asked
+from pipelines.config.sections import ClusterSection as Asked
 from pipelines.errors import UserError
 
 RATE = "training.learning_rate"

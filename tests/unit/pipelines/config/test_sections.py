@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.config.recipe import read_recipe
-from pipelines.config.sections import Cluster, local, masked, model_name, no_password, number, uri_prefix
+from pipelines.config.sections import ClusterSection, local, masked, model_name, no_password, number, uri_prefix
 from pipelines.errors import UserError
 
 DATA = ("data.store=features", "data.captions=captions.jsonl")
@@ -65,9 +65,9 @@ def test_an_address_without_one_is_taken(uri):
 
 
 def test_fewer_workers_at_least_than_at_most():
-    assert Cluster(workers=2, min_workers=2).min_workers == 2
+    assert ClusterSection(workers=2, min_workers=2).min_workers == 2
     with pytest.raises(ValueError, match="min_workers is 3, more than workers, 2"):
-        Cluster(workers=2, min_workers=3)
+        ClusterSection(workers=2, min_workers=3)
 
 
 def test_folders_are_local_and_begin_at_home(monkeypatch):

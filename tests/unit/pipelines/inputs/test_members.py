@@ -21,7 +21,7 @@ from tests.worlds.listings import listed
     ],
 )
 def test_an_address_and_the_file_that_it_lies_in(uri, expected):
-    assert members.parse(uri) == expected
+    assert members.parse_address(uri) == expected
 
 
 def test_the_size_of_a_stretch_is_known_before_it_is_read():

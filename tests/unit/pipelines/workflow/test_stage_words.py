@@ -5,11 +5,11 @@ import pytest
 from pipelines.cli.commands import stage_command
 from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
-from pipelines.workflow.stage_words import check_words, outputs_of, override_text, words_of
+from pipelines.workflow.stage_words import check_words, command_words, override_text, stage_outputs
 
 
 def words(verb: str, args: dict) -> list[str]:
-    return words_of(verb, args, stage_command(verb).parser)
+    return command_words(verb, args, stage_command(verb).parser)
 
 
 def test_arguments_become_the_words_of_a_command_line():
@@ -31,8 +31,8 @@ def test_arguments_become_the_words_of_a_command_line():
 def test_what_a_verb_writes_is_known_from_its_options():
     wrong: list[str] = []
     command = stage_command("train")
-    assert outputs_of({"recipe": "x", "out": "run"}, command, wrong) == ["run"] and wrong == []
-    outputs_of({"out": "s3://b/run"}, command, wrong)
+    assert stage_outputs({"recipe": "x", "out": "run"}, command, wrong) == ["run"] and wrong == []
+    stage_outputs({"out": "s3://b/run"}, command, wrong)
     assert len(wrong) == 1 and wrong[0].startswith("args.out: found s3://b/run, expected a local folder")
 
 
