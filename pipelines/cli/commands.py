@@ -32,9 +32,11 @@ VERBS = {
     "report": "write a self-contained page of captions or translations, attention, curves and scores",
     "store": "info, use, diff, certify, verify, compact, vacuum: look after a store",
     "status": "say what is done, failed and left in a store or a run, by whom, and how fast",
+    "recipes": "list the recipes that come with the project; show every key of one",
     "submit": "run a verb as a job on a Ray cluster: start, status, logs, stop, list",
+    "completion": "print the script that lets a shell complete this command",
 }
-NO_STAGE = ("demo", "run", "submit")
+NO_STAGE = ("demo", "run", "submit", "recipes", "completion")
 """Verbs that make no stage of a pipeline."""
 
 

@@ -74,6 +74,10 @@ def features(
             rich_help_panel=options.WORK,
         ),
     ] = None,
+    limit: options.Limit = None,
+    dry_run: options.DryRun = False,
+    sample: options.Sample = 64,
+    price_per_hour: options.PricePerHour = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -84,7 +88,10 @@ def features(
     from pipelines.engine.driver import Options
     from pipelines.verbs.features import run
 
-    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
+    work = Options(
+        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+    )  # fmt: skip
     wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
     regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
     regions = {name: value for name, value in regions.items() if value is not None}

@@ -14,7 +14,7 @@ from typer import Argument, Option
 from pipelines.config.choices import LengthPenalty as LengthPenalties
 from pipelines.workflow.commands import Output
 
-SEARCH, SAMPLING, WORK = "Search", "Sampling", "Work on the cluster"
+SEARCH, SAMPLING, WORK, TRIAL = "Search", "Sampling", "Work on the cluster", "Before it is done"
 """Headings in the help of a verb."""
 
 
@@ -112,6 +112,24 @@ Gpus = Annotated[int | None, Option(min=0, help="number of GPUs; 0 for none (def
 RowsPerPart = Annotated[
     int | None, Option(min=1, help="inputs in a part of the store (default: by their size)", rich_help_panel=WORK)
 ]
+Limit = Annotated[int | None, Option(min=1, help="do the first so many inputs only", rich_help_panel=TRIAL)]
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run",
+        help="try a sample, and print rate, hours, gigabytes, memory and price of the whole; nothing is kept",
+        rich_help_panel=TRIAL,
+    ),
+]
+Sample = Annotated[int, Option(min=2, help="inputs that --dry-run tries", rich_help_panel=TRIAL)]
+PricePerHour = Annotated[
+    str | None,
+    Option(
+        metavar="PRICE",
+        help="what an hour of all machines together costs, as '1.20 USD'; --dry-run prints the price of the whole",
+        rich_help_panel=TRIAL,
+    ),
+]
 RetryFailed = Annotated[bool, Option("--retry-failed", help="try inputs again that failed before")]
 RedoChanged = Annotated[bool, Option("--redo-changed", help="do inputs again that have changed since they were done")]
 RetrySeconds = Annotated[
@@ -126,6 +144,9 @@ Takeover = Annotated[
     bool, Option("--takeover", help="write although another writer seems to be at work; its work is then refused")
 ]
 Restart = Annotated[bool, Option("--restart", help="throw away what OUT has, and begin again")]
+Cfg = Annotated[
+    bool, Option("--cfg", help="print the recipe with every default and override written out, and do nothing else")
+]
 TrackingUri = Annotated[
     str | None, Option(help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)")
 ]

@@ -39,6 +39,7 @@ def train(
         str | None, Option(help="the run's folder (default: runs/RECIPE)"), Output(local=True, by_default="here")
     ] = None,
     restart: options.Restart = False,
+    cfg: options.Cfg = False,
     tracking_uri: options.TrackingUri = None,
     address: options.Address = None,
 ) -> Outcome:
@@ -48,4 +49,4 @@ def train(
     """
     from pipelines.verbs.train import run
 
-    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri)
+    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg)

@@ -87,6 +87,10 @@ def translate(
     top_k: options.TopK = None,
     top_p: options.TopP = None,
     seed: options.Seed = None,
+    limit: options.Limit = None,
+    dry_run: options.DryRun = False,
+    sample: options.Sample = 64,
+    price_per_hour: options.PricePerHour = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -97,7 +101,10 @@ def translate(
     from pipelines.engine.driver import Options
     from pipelines.verbs.translate import run
 
-    work = Options(workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds)
+    work = Options(
+        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+    )  # fmt: skip
     asked = options.search_options(
         beam=beam, nbest=nbest, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
         alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,

@@ -68,7 +68,9 @@ class Recipe(Section):
     """What both halves have."""
 
     system: str
+    """The architecture: a name of ``rnncond/systems``."""
     seed: Whole = 1
+    """Of the first weights, of the order of the data and of dropout."""
     data: Any
     text: Text = Text()
     model: Any = Field(default_factory=dict)

@@ -104,7 +104,9 @@ class PictureData(Section):
     fingerprint: str | None = None
     """Which set of the store; may be left out where the store has one."""
     train: Split = "train"
+    """The split to train on."""
     validation: Split = "val"
+    """The split to validate on after an epoch."""
     validation_images: Count | None = None
     """Validate on the first so many images only."""
     target_language: Language | None = None
@@ -122,7 +124,9 @@ class PairData(Section):
     target: str | None = None
     """The file of lines that are the translations; null where ``source`` has them."""
     validation_source: str
+    """What ``source`` is, for the validation."""
     validation_target: str | None = None
+    """What ``target`` is, for the validation."""
     columns: tuple[str, str] = ("source", "target")
     """Of a table: the names of the two sides."""
     store: str = "tokens"
@@ -141,11 +145,13 @@ class Text(Section):
     """The vocabulary, trained on the text of the training split."""
 
     level: Level = "word"
+    """What an entry of the vocabulary is: a word, or a part of one by BPE, WordPiece or a unigram model."""
     size: Count | None = None
     """At most so many entries; null: all words, or 10,000 subwords."""
     min_count: Count = 1
     """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
     lowercase: Flag = True
+    """Read and write lower case only."""
     normalise: Normalise = "none"
     """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them. What is generated has it
     too; references keep their own, against which it is scored."""
@@ -169,6 +175,7 @@ class CaptionText(Text):
 
 class PairText(Text):
     level: Level = "bpe"
+    """What an entry of a vocabulary is: a word, or a part of one by BPE, WordPiece or a unigram model."""
     joint: Flag = False
     """One vocabulary of both languages; false: one of each, with the same settings."""
     max_length: Count = 50
@@ -179,11 +186,14 @@ class ClusterSection(Section):
     """What the run asks of Ray; null where the run takes what there is."""
 
     workers: Count = 1
+    """Processes that train together, each on its own share of a batch."""
     min_workers: Count | None = None
     """Continue with as few while nodes are lost or taken; null: wait for room for all. Fewer workers take more batches
     to a step, so that it is of as many examples, or nearly; an epoch under way begins again."""
     cpus_per_worker: Positive | None = None
+    """CPUs that Ray keeps for a worker."""
     gpus_per_worker: NotNegative | None = None
+    """GPUs that Ray keeps for a worker; 0: train on CPUs."""
     threads: Count | None = None
     """Of torch in each worker; null: one for each whole CPU of its own."""
     max_failures: Whole = 3
@@ -202,6 +212,7 @@ class TrackingSection(Section):
     uri: Annotated[str, AfterValidator(no_password)] | None = None
     """null: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db."""
     experiment: str = "rnncond"
+    """The experiment that the run belongs to."""
     registered_model: Annotated[str, AfterValidator(model_name)] | None = None
     """Register the best model under this name."""
     backbone_weights: str | None = None

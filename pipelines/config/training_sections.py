@@ -39,6 +39,7 @@ class Plateau(WithWarmup):
     patience: Count = 1
     """Validations without a lower loss before the rate is multiplied by ``factor``."""
     factor: Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] = 0.5
+    """What the rate is multiplied by."""
 
 
 class GnmtDecay(WithWarmup):
@@ -57,6 +58,7 @@ class InverseSqrt(Section):
 
     kind: Literal["inverse_sqrt"]
     warmup_steps: Count = 4000
+    """Steps of the warm-up."""
 
 
 SCHEDULES: dict[str, type[Section]] = {
@@ -69,12 +71,14 @@ class EarlyStopping(Section):
     """When to end before ``epochs``, and which epoch is the best."""
 
     metric: CaptionMetric = "CIDEr"
+    """Of the validation; its best epoch gives the best model."""
     patience: Count | None = None
     """Validations without a better value before training ends; null: never."""
 
 
 class PairEarlyStopping(EarlyStopping):
     metric: PairMetric = "BLEU"  # type: ignore[assignment]
+    """Of the validation; its best epoch gives the best model."""
 
 
 class CrossEntropy(Section):
@@ -87,10 +91,13 @@ class Decay(Section):
     """The probability that a word of people is fed, over the training steps: ``rnncond.objectives.Decay``."""
 
     kind: DecayKind = "linear"
+    """How the probability falls: as a line, as k^step, or as k / (k + exp(step / k))."""
     k: Positive = 1.0
+    """Where ``linear`` begins; the constant of the other two."""
     c: Positive | None = None
     """``linear`` only: what a step takes off."""
     lowest: Share = 0.0
+    """What the probability never falls below."""
 
     @model_validator(mode="after")
     def possible(self) -> Decay:
@@ -103,6 +110,7 @@ class ScheduledSampling(Section):
 
     kind: Literal["scheduled_sampling"]
     decay: Decay
+    """How seldom the word of people becomes."""
 
 
 class SelfCritical(Section):
@@ -128,6 +136,7 @@ class PairSelfCritical(SelfCritical):
     """What the model's own translations are worth."""
 
     reward: Literal["GLEU", "BLEU"] = "GLEU"
+    """Of tokens, EOS included."""
 
 
 OBJECTIVES: dict[str, type[Section]] = {
@@ -171,14 +180,19 @@ PairObjective = Annotated[
 
 class Training(Section):
     epochs: Count
+    """At most so many passes over the data."""
     objective: Objective = CrossEntropy()
+    """What is learned from."""
     start_from: str | None = None
     """A trained model whose weights and vocabulary to begin with: MODEL as ``rnncond caption`` takes it."""
     learning_rate: Positive = 1e-3
+    """Of Adam, or of AdamW with ``weight_decay``."""
     weight_decay: NotNegative = 0.0
+    """Of AdamW."""
     clip_norm: Positive | None = 5.0
     """Gradients are scaled down to this norm."""
     label_smoothing: Share = 0.0
+    """Probability that the loss spreads evenly over the vocabulary (Szegedy et al. 2016)."""
     accumulate: Count = 1
     """Batches of each worker that make a step: so many times the batch, in the memory of one."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -195,7 +209,9 @@ class Training(Section):
     samples: Whole = 8
     """Validation examples whose sentences are kept at every validation."""
     schedule: Schedule = Constant()
+    """How the learning rate changes."""
     early_stopping: EarlyStopping = EarlyStopping()
+    """When to end early, and which epoch is the best."""
 
     @model_validator(mode="after")
     def objective_is_possible(self) -> Training:

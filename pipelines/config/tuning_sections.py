@@ -136,7 +136,9 @@ class Asha(Section):
     ``reduction`` times that, and so on, the best ``1 / reduction`` continue."""
 
     grace_epochs: Count = 1
+    """Epochs that every trial is given before the first comparison."""
     reduction: Annotated[float, BeforeValidator(number), Field(gt=1)] = 3
+    """One of so many trials goes on at a comparison."""
 
 
 class PopulationSection(Section):

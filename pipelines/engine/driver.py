@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -69,6 +71,8 @@ class Options:
         address: of a Ray cluster, see ``cluster.connect``.
         redo_changed: compute inputs again whose version has changed; their rows are replaced.
         retry_seconds: for which storage is asked again while it is overloaded or away.
+        limit: do the first so many inputs of the listing only.
+        dry_run: try ``sample`` inputs and estimate the run, see ``dry_run``; ``price_per_hour`` as the user gave it.
     """
 
     workers: int | None = None
@@ -79,6 +83,10 @@ class Options:
     address: str | None = None
     redo_changed: bool = False
     retry_seconds: float = retry.SECONDS
+    limit: int | None = None
+    dry_run: bool = False
+    sample: int = 64
+    price_per_hour: str | None = None
 
 
 DEFAULTS = Options()
@@ -109,6 +117,9 @@ def run(
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
     summary = RunSummary()
+    chunks = limited(chunks, options.limit)
+    if options.limit is not None and listed is not None:
+        listed = min(listed, options.limit)
     with dataset.begin(takeover=options.takeover) as term:
         pending = Pending(dataset.snapshot(), summary, options.retry_failed, options.redo_changed)
         inputs: Iterator[pa.Table | Unit] = chain(pending.chunks(chunks), pending.changed_units())
@@ -142,6 +153,18 @@ def run(
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)
     return summary
+
+
+def limited(chunks: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    """The first ``limit`` inputs; all where it is None."""
+    if limit is None:
+        yield from chunks
+        return
+    for chunk in chunks:
+        yield chunk.slice(0, limit)
+        limit -= chunk.num_rows
+        if limit <= 0:
+            return
 
 
 def has_workers(attempts: Any) -> bool:
@@ -250,6 +273,7 @@ class Actor:
         spent = {
             "retries": retry.RETRIES.total - retries,
             "cpu": time.process_time() - cpu,
+            "memory": peak_memory(),
             "begun": begun,
             "ended": time.time(),
         }
@@ -307,6 +331,11 @@ class Actor:
         return pa.concat_tables([rows, others]), pa.concat_tables([failures, *kept])
 
 
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 ERRORS = {(True, 2): StoreError, (True, 4): StorageFault, (False, 2): UserError, (False, 4): Fault}
 """What a worker raised, by whether it is the store's and by its exit code."""
 
@@ -318,6 +347,7 @@ REPORT = pa.schema(
         ("failures", pa.list_(pa.string())),
         ("stages", pa.list_(pa.string())),
         ("cpu", pa.float64()),
+        ("memory", pa.int64()),
         ("begun", pa.float64()),
         ("ended", pa.float64()),
         ("number", pa.int64()),

@@ -33,6 +33,8 @@ class RunSummary:
         deferred: inputs that ill storage kept from being read; ``deferred_shown`` names some with the reason.
         failures: some inputs without a row, "id: stage: reason".
         cpu: seconds that the workers' processors were busy.
+        memory: most bytes that a worker's process has held.
+        input_seconds, input_seconds_squared: sums over the units of the seconds that an input of the unit took.
         begun, ended: when the first unit began and the last one ended, seconds since 1970.
         plan: the workers; None where there was nothing to do.
     """
@@ -52,6 +54,9 @@ class RunSummary:
     moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
+    memory: int = 0
+    input_seconds: float = 0.0
+    input_seconds_squared: float = 0.0
     begun: float = math.inf
     ended: float = 0.0
     plan: Plan | None = None
@@ -61,6 +66,14 @@ class RunSummary:
         """From the first unit's beginning to the last one's end: the run without starting up and closing down."""
         return max(self.ended - self.begun, 0.0)
 
+    @property
+    def seconds_per_input(self) -> tuple[float, float]:
+        """Mean over the units, and the standard deviation between them, of what an input takes of a worker's time."""
+        count = max(self.units, 1)
+        mean = self.input_seconds / count
+        variance = max(self.input_seconds_squared / count - mean**2, 0.0) * count / max(count - 1, 1)
+        return mean, math.sqrt(variance)
+
     def add(self, report: dict[str, Any]) -> None:
         """Count a work unit; ``report`` is a row of ``driver.REPORT``."""
         self.rows += report["rows"]
@@ -69,6 +82,10 @@ class RunSummary:
         self.bytes += report["bytes"]
         self.cpu += report["cpu"]
         self.retries += report["retries"]
+        self.memory = max(self.memory, report.get("memory") or 0)
+        each = (report["ended"] - report["begun"]) / max(report["rows"] + report["failed"], 1)
+        self.input_seconds += each
+        self.input_seconds_squared += each**2
         self.deferred += len(report["deferred"])
         self.deferred_shown += list(filter(None, report["deferred"]))[: EXAMPLES - len(self.deferred_shown)]
         self.show(report["failures"])

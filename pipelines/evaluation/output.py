@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     summary |= {key.replace("_", " "): count for key, count in evaluation.get("not_scored", {}).items()}
     if written:
         summary["written"] = written
-    hint = f"To see the {kind.name}:  rnncond report {Path(written).parent}" if written else None
+    hint = f"Next: rnncond report {shlex.quote(str(Path(written).parent))}" if written else None
     missing = evaluation["missing"]
     return Outcome(summary, len(missing), missing[:SHOWN], hint)
 

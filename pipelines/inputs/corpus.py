@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,6 +132,19 @@ class Corpus:
         if not start:
             raise UserError(f"text: {' and '.join(self.paths)} has no line")
 
+    def describe(self) -> str:
+        """How a table's first line is read; "" of other files."""
+        if kind_of(self.source) != "tsv":
+            return ""
+        first = next(lines_of(self.source), "")
+        names = first.split("\t")
+        if self.columns[0] in names:
+            return f"{self.source}: the first line has the names of columns; {self.columns[0]!r} is read."
+        return (
+            f"{self.source}: no column names, so the first line is a sentence, {names[0][:60]!r}. If it has names, say "
+            f"--column {shlex.quote(names[0][:60])}."
+        )
+
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Source and target of every row.
 
@@ -205,6 +219,11 @@ def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
         return
     names = first.split("\t")
     header = columns[0] in names
+    if not header and columns[0] != FIELDS[0]:
+        raise UserError(
+            f"text: {path} has no column {columns[0]!r}: its first line is {first[:60]!r}, expected column names with "
+            "that one among them. A table without column names has the source in its first column."
+        )
     if not header:
         lines, names = chain_one(first, lines), list(columns)
     at = [names.index(name) if name in names else None for name in ("id" if header else "", columns[1])]

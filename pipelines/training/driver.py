@@ -7,7 +7,9 @@ is room; it alone talks to MLflow. Whatever dies, the same command resumes from 
 from __future__ import annotations
 
 import platform
+import shlex
 import threading
+import traceback
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,7 +21,7 @@ from ray.actor import ActorHandle
 
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Cluster, Room, Share
-from pipelines.config.recipe import PATHS, Recipe
+from pipelines.config.recipe import FILLED, PATHS, Recipe
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
 from pipelines.tracking.client import check_reachable, import_mlflow, uri_of
@@ -28,6 +30,7 @@ from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
 from pipelines.training.run_info import RunInfo, now, read_run, written_by
 from pipelines.training.run_writer import RunClient, RunWriter, run_writer
+from rnncond import systems
 
 MOVABLE = tuple(f"data.{key}" for key in PATHS)
 """Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` tells what is in them."""
@@ -35,8 +38,6 @@ MAY_CHANGE = ("cluster.", "tracking.", *MOVABLE, "out")
 """Beginnings of keys in which a run that is resumed may differ from how it began."""
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
-NEXT = {False: "caption IMAGES", True: "translate TEXT"}
-"""What to do with a model next, by whether it is a translator."""
 
 Parts = TypeVar("Parts", Share, Room)
 
@@ -105,6 +106,7 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
     changed = job.changed(info)
     done = bool(info) and job.is_done(info, changed)
     if not done:
+        check_system(job.recipe)
         check_reachable(uri)  # before the data are prepared
     task, about = prepare(job.recipe, address)
     data_id = task.data_id
@@ -147,6 +149,29 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
             finally:
                 run.update(status=status, ended=now())
     return job.summary()
+
+
+def check_system(recipe: Recipe) -> None:
+    """Make the recipe's system once, before Ray starts: what is wrong in its code would show in a worker only.
+
+    Raises:
+        UserError: it cannot be made; the message has the place and the error.
+    """
+    filled = FILLED & set(systems.find(recipe.system).Config.__dataclass_fields__)
+    try:
+        systems.build(recipe.system, dict(recipe.model) | dict.fromkeys(filled, 8))
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"The system {recipe.system} cannot be made with the recipe's section model: {type(error).__name__}: "
+            f"{error} ({last.filename}, line {last.lineno})."
+        ) from error
+
+
+def next_steps(folder: Path) -> str:
+    """What to do with a model next: commands that work as they are printed."""
+    shown = shlex.quote(str(folder))
+    return f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
 
 
 def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:

@@ -26,7 +26,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import distributed
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, NEXT, Job, differences
+from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
 from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
@@ -92,7 +92,7 @@ class TrainJob(Job[Share]):
                 **({"averaged_model": str(self.folder / "averaged")} if averaged else {}),
                 "mlflow_run": info["mlflow_run_id"],
             },
-            hint=f"Next: rnncond {NEXT['BLEU' in best]} --model {model} --out {self.folder.name}-output",
+            hint=next_steps(self.folder),
         )
 
 

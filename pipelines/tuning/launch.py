@@ -25,7 +25,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, NEXT, Job, differences
+from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
 from pipelines.training.ray_errors import explain
 from pipelines.training.run_info import RunInfo, read_run
 from pipelines.training.run_writer import RunClient, RunWriter
@@ -81,7 +81,6 @@ class TuneJob(Job[Room]):
         info, trials = read_run(self.folder), records(self.folder)
         best = info["best"]
         failed = [trial for trial in trials if trial.status == "failed"]
-        verb = NEXT["BLEU" in best]
         return Outcome(
             {
                 "trials": len(trials),
@@ -96,8 +95,7 @@ class TuneJob(Job[Room]):
             },
             failed=len(failed),
             failures=[f"trial {trial.name}: {trial.run.get('reason')}" for trial in failed[:5]],
-            hint=f"Next: rnncond report {self.folder}\n"
-            f"      rnncond {verb} --model {self.folder} --out {self.folder.name}-output",
+            hint=next_steps(self.folder),
         )
 
 

@@ -21,6 +21,7 @@ command goes on where the other stopped.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from feature_store import Store
 from pipelines.api import load_captioner
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
-from pipelines.engine import driver
+from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import name_current
 from pipelines.engine.workers import shipped
@@ -98,6 +99,7 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
+    dry_run.refuse_kept(options, {"--keep-features": keep_features, "--save-listing": save_listing})
     names = [model, *ensemble]
     folders = [locate(name, tracking_uri) for name in names]
     captioner = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
@@ -120,12 +122,14 @@ def run(
             source = kept = stack.enter_context(keeping(source, keep_features, options.takeover))
             besides.append(kept.handle)
         make_worker = shipped(CaptionWorker, source, captioner, dataset.schema)
+        if options.dry_run:
+            return dry_run.run(dataset, source.chunks(), make_worker, row_bytes, "images", options)
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
     current, choose = name_current(dataset)
     more |= {"out": dataset.store.files.shown, **current}
-    hint = choose or f"rnncond report {dataset.store.files.shown}"
+    hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
     return summary.outcome("images", more, options.redo_changed, hint)
 
 

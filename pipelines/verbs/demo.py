@@ -8,6 +8,7 @@ Every stage is a verb that can be run alone, and resumes where it was interrupte
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,10 +91,11 @@ def run(
     if generated:
         summary["captions_with_every_attribute_right"] = f"{exactness(folder / 'world', captioned):.1%}"
     summary |= {"minutes": round((time.monotonic() - began) / 60, 1), "report": str(folder / "run" / "report.html")}
+    picture = json.loads(pictures.read_text(encoding="utf-8").partition("\n")[0])["file"]
     hint = (
         f"Open {summary['report']} in a browser. Next:\n"
-        f"  rnncond caption PICTURES --model {model} --weights {subject.weights} --out mine\n"
-        f"  mlflow ui --backend-store-uri {tracking}"
+        f"  {shlex.join(['rnncond', 'caption', picture, '--model', str(model), '--weights', str(subject.weights)])}\n"
+        f"  {shlex.join(['mlflow', 'ui', '--backend-store-uri', tracking])}"
     )
     return Outcome(summary, made.failed, made.failures, hint)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipelines import console
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
-from pipelines.engine import driver
+from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.workers import shipped
 from pipelines.features import backbones
@@ -35,6 +35,7 @@ def run(
     Raises:
         UserError, StoreError: a mistake of the user's, or another writer at work.
     """
+    dry_run.refuse_kept(options, {"--save-listing": save_listing})
     listing = Listing(images)
     chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
     network = backbones.load(backbone, weights, outputs, regions)
@@ -42,6 +43,8 @@ def run(
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
     dataset = dataset_of(network, store)
     make_worker = shipped(FeatureWorker, network, dataset.schema, batch, threads)
+    if options.dry_run:
+        return dry_run.run(dataset, chunks, make_worker, network.row_bytes, "images", options)
     progress = Progress("features", "images", None)
     summary = driver.run(dataset, chunks, make_worker, progress, network.row_bytes, options, listing.total)
     more: dict[str, Any] = {"other_files_ignored": listing.ignored} if listing.ignored else {}

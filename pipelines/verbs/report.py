@@ -8,6 +8,7 @@ where its data are. ``pipelines.reporting.pictures`` has what is shown of captio
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from feature_store import Store
@@ -57,6 +58,11 @@ def run(
     missing = part.missing(cards)
     summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     hint = "If the pictures have moved, say --images FOLDER." if missing else None
+    if not content.evaluation:
+        hint = (
+            f"The page has no {part.UNIT} and no scores yet, only the training. "
+            f"Next: rnncond evaluate --model {shlex.quote(out)}"
+        )
     return Outcome(summary, len(missing), missing[:5], hint)
 
 

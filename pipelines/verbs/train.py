@@ -19,6 +19,15 @@ def run(
     address: str | None = None,
     restart: bool = False,
     tracking_uri: str | None = None,
+    cfg: bool = False,
 ) -> Outcome:
-    """Train a recipe to its end, or resume its training. The arguments are the command line's."""
-    return launch(TrainJob(read_recipe(recipe, tracked_at(tracking_uri, overrides), out)), address, restart)
+    """Train a recipe to its end, or resume its training. The arguments are the command line's.
+
+    Raises:
+        UserError, Fault: see ``launch``.
+    """
+    resolved = read_recipe(recipe, tracked_at(tracking_uri, overrides), out)
+    if cfg:
+        print(resolved.to_yaml(), end="")
+        return Outcome({"recipe": resolved.model_dump(mode="json")}, printed=True)
+    return launch(TrainJob(resolved), address, restart)

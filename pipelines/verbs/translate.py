@@ -26,6 +26,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -40,8 +41,8 @@ import torch
 
 from feature_store import Dataset, Store
 from pipelines.cluster.resources import Plan
-from pipelines.console import Outcome, Progress
-from pipelines.engine import driver
+from pipelines.console import Outcome, Progress, tell
+from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import EXAMPLES, name_current
 from pipelines.engine.workers import shipped
@@ -90,17 +91,22 @@ def run(
     if out is None:
         raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
     corpus = Corpus.open(text, columns=(column, FIELDS[1]))
+    if remark := corpus.describe():
+        tell(remark)
     names = [model, *ensemble]
     translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
+    dry_run.refuse_kept(options, {"--text": lines})
     refuse_unwritable(lines)
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
     make_worker = shipped(TranslationWorker, translator, text, dataset.schema)
     chunks = map(with_version, corpus.chunks())
     row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
+    if options.dry_run:
+        return dry_run.run(dataset, chunks, make_worker, row_bytes, "sentences", options)
     summary = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
-        write_lines(corpus, dataset, lines)
+        write_lines(corpus, dataset, lines, options.limit)
     more: dict[str, Any] = {}
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
@@ -109,7 +115,7 @@ def run(
     more |= {"out": dataset.store.files.shown, **current}
     if lines is not None:
         more["lines"] = lines
-    hint = choose or f"rnncond report {dataset.store.files.shown}"
+    hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
     return summary.outcome("sentences", more, options.redo_changed, hint)
 
 
@@ -225,24 +231,24 @@ class TranslationWorker:
         return pa.Table.from_pylist(rows, schema=self.schema), failures.table()
 
 
-def translated(corpus: Corpus, dataset: Dataset) -> Iterator[list[str]]:
+def translated(corpus: Corpus, dataset: Dataset, limit: int | None = None) -> Iterator[list[str]]:
     """The translations in the corpus's order, chunk by chunk; "" of what failed."""
     snapshot = dataset.snapshot()
     failed = snapshot.failures()["id"].combine_chunks()
-    for chunk in corpus.chunks():
+    for chunk in driver.limited(corpus.chunks(), limit):
         gone = pc.is_in(chunk["id"], value_set=failed)
         there = chunk["id"].filter(pc.invert(gone)).combine_chunks()
         said = iter(snapshot.take(there, ["translation"])["translation"].to_pylist())
         yield ["" if is_gone else next(said) for is_gone in gone.to_pylist()]
 
 
-def write_lines(corpus: Corpus, dataset: Dataset, path: str) -> None:
+def write_lines(corpus: Corpus, dataset: Dataset, path: str, limit: int | None = None) -> None:
     """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
     try:
         with nullcontext(path) if "://" in path else replacing(path) as place:
             filesystem, inside = filesystems.locate(str(place))
             with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
-                for some in translated(corpus, dataset):
+                for some in translated(corpus, dataset, limit):
                     # One line a sentence: a break within a translation would move all that follow.
                     file.write("".join(f"{BREAKS.sub(' ', line)}\n" for line in some).encode())
     except OSError as error:

@@ -30,6 +30,15 @@ def run(
     address: str | None = None,
     restart: bool = False,
     tracking_uri: str | None = None,
+    cfg: bool = False,
 ) -> Outcome:
-    """Search to the end, or resume the search. The arguments are the command line's."""
-    return launch(TuneJob(read_search(recipe, tracked_at(tracking_uri, overrides), out)), address, restart)
+    """Search to the end, or resume the search. The arguments are the command line's.
+
+    Raises:
+        UserError, Fault: see ``launch``.
+    """
+    search = read_search(recipe, tracked_at(tracking_uri, overrides), out)
+    if cfg:
+        print(search.to_yaml(), end="")
+        return Outcome({"recipe": search.recipe.model_dump(mode="json")}, printed=True)
+    return launch(TuneJob(search), address, restart)

@@ -74,6 +74,20 @@ def test_every_sentence_has_its_row_and_the_lines_are_in_order(ray_cluster, tmp_
     assert done.summary["lines"] == str(lines) and not list(tmp_path.glob(".unfinished-*"))
 
 
+@pytest.mark.ray
+def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(ray_cluster, tmp_path, model, corpus):
+    out, lines = tmp_path / "out", tmp_path / "lines"
+    told = translate.run(corpus, model, str(out), options=driver.Options(dry_run=True, sample=8))
+    assert (told.summary["left to do"], told.summary["tried"]) == (len(SENTENCES), 8)
+    assert told.summary["hours"] > 0 and told.summary["gigabytes of memory per worker"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "test.en"]
+    done = translate.run(corpus, model, str(out), lines=str(lines), options=driver.Options(limit=3))
+    assert (done.summary["sentences"], done.summary["computed"]) == (3, 3)
+    assert len(rows_of(out)) == len(lines.read_text().splitlines()) == 3
+    rest = translate.run(corpus, model, str(out), options=driver.Options())
+    assert (rest.summary["already_done"], rest.summary["computed"]) == (3, len(SENTENCES) - 3)
+
+
 def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
     translator = prepare([checkpoint.load(model)], ["m"], too_long="refuse")
     worker = translate.TranslationWorker(Plan(1, 1, 0), translator, "test.en", translate.schema_of(False))

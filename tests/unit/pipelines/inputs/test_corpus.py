@@ -221,3 +221,13 @@ def test_translations_are_written_where_text_is_read(bucket, tmp_path, monkeypat
             translate.write_lines(None, None, f"{place}/{name}")
             assert [row[1] for row in read(f"{place}/{name}")] == EN
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.en", "x.en.bz2", "x.en.gz"]
+
+
+def test_how_the_first_line_of_a_table_is_read_is_said(tmp_path):
+    named = lines(tmp_path / "named.tsv", ["en\tde", "a dog\tein Hund"])
+    assert "has the names of columns; 'en' is read" in Corpus.open(str(named), columns=("en", "de")).describe()
+    bare = Corpus.open(str(named)).describe()
+    assert "the first line is a sentence, 'en'" in bare and "--column en" in bare
+    assert Corpus.open(str(lines(tmp_path / "plain.en", ["a dog"]))).describe() == ""
+    with pytest.raises(UserError, match=r"no column 'eng': its first line is 'en\\tde'"):
+        list(Corpus.open(str(named), columns=("eng", "de")).chunks())

@@ -1,10 +1,23 @@
+import shlex
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from pipelines.errors import OtherRun
-from pipelines.training.driver import MAY_CHANGE, differences, refuse_other_data, thrown_away, tracked_at, versions
+from pipelines.cli.commands import values_of
+from pipelines.config.recipe import read_recipe
+from pipelines.errors import OtherRun, UserError
+from pipelines.training.driver import (
+    MAY_CHANGE,
+    check_system,
+    differences,
+    next_steps,
+    refuse_other_data,
+    thrown_away,
+    tracked_at,
+    versions,
+)
+from rnncond import systems
 
 FOLDER = Path("runs/one")
 BEFORE = {"seed": 1, "cluster.workers": 1, "data.store": "/a", "model.hidden": 8, "out": "/here"}
@@ -52,3 +65,24 @@ def test_a_damaged_run_may_be_thrown_away(tmp_path):
 def test_mlflows_address_is_an_override():
     assert tracked_at(None, ("seed=2",)) == ["seed=2"]
     assert tracked_at("sqlite:///a=b.db", ()) == ["tracking.uri=sqlite:///a=b.db"]
+
+
+def test_a_system_that_cannot_be_made_is_told_before_anything_else(tmp_path, monkeypatch):
+    """As a user's own may be: the recipe is right, and its code is not."""
+    recipe = read_recipe("show_tell.small", ["data.store=s", "data.captions=c"])
+    check_system(recipe)
+
+    def broken(self, config):
+        raise ZeroDivisionError("by my mistake")
+
+    monkeypatch.setattr(systems.find("show_tell").Model, "__init__", broken)
+    with pytest.raises(UserError, match=r"show_tell cannot be made .* ZeroDivisionError: by my mistake \(.*line \d+\)"):
+        check_system(recipe)
+
+
+def test_the_next_steps_are_commands_that_are_understood_as_printed():
+    folder = Path("runs/my run")
+    lines = [line.removeprefix("Next:").strip() for line in next_steps(folder).splitlines()]
+    parsed = [values_of(shlex.split(line)[1:]) for line in lines]
+    assert [line.split()[1] for line in lines] == ["evaluate", "report"]
+    assert parsed[0][1]["model"] == parsed[1][1]["out"] == str(folder)

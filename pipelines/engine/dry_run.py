@@ -1,0 +1,196 @@
+"""``--dry-run`` of the batch verbs: a sample is done on the machine or the cluster as it is, and the whole estimated.
+
+The sample goes through the same driver as a real run, into a store of its own that is removed again, so what is timed
+is what will be done. Inputs that have their row already are no part of the estimate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store import Dataset, Store
+from pipelines.console import Outcome, Progress
+from pipelines.engine import driver
+from pipelines.engine.resume import Pending
+from pipelines.engine.summary import RunSummary
+from pipelines.engine.workers import MakeWorker
+from pipelines.errors import UserError
+from pipelines.files import filesystems
+
+UNITS = 4
+"""Units of work that a sample is done in; what they differ by is the estimate's uncertainty."""
+STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+"""Student's t at 97.5%, by degrees of freedom; beyond these about 2.1."""
+PRICE = re.compile(r"(?P<before>[$€£¥]|[A-Z]{3})?\s*(?P<amount>\d+(\.\d+)?)\s*(?P<behind>[$€£¥]|[A-Z]{3})?")
+
+
+class Price(NamedTuple):
+    """What an hour of all machines together costs."""
+
+    amount: float
+    currency: str
+
+    @classmethod
+    def parse(cls, text: str) -> Price:
+        """
+        Raises:
+            UserError: there is no amount, or no currency.
+        """
+        match = PRICE.fullmatch(text.strip())
+        currency = match and (match["before"] or match["behind"])
+        if match is None or not currency or (match["before"] and match["behind"]):
+            raise UserError(
+                f"--price-per-hour: found {text!r}, expected an amount with its currency for an hour of all machines "
+                "together, as '1.20 USD' or '€0.95'."
+            )
+        return cls(float(match["amount"]), currency)
+
+
+class Estimate(NamedTuple):
+    """Seconds, with the bounds between which they lie with 95% probability, as far as the sample tells."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+def estimate(summary: RunSummary, left: int, startup: float) -> Estimate:
+    """How long ``left`` inputs take, by the units of a sample.
+
+    Args:
+        summary: of the sample.
+        startup: seconds before the first unit, which a real run has, too.
+    """
+    assert summary.plan is not None, "a sample has inputs"
+    mean, spread = summary.seconds_per_input
+    count = summary.units
+    error = STUDENT.get(count - 1, 2.1) * spread / math.sqrt(count) if count > 1 else mean
+    of_each = left / summary.plan.workers
+    seconds, less, more = (startup + of_each * value for value in (mean, max(mean - error, 0.0), mean + error))
+    return Estimate(seconds, less, more)
+
+
+def run(
+    dataset: Dataset,
+    chunks: Iterable[pa.Table],
+    make_worker: MakeWorker,
+    row_bytes: int,
+    inputs: str,
+    options: driver.Options,
+) -> Outcome:
+    """Try a sample of what a run would do, and estimate the run. ``driver.run`` has the arguments.
+
+    Args:
+        inputs: what they are called, as "images".
+
+    Raises:
+        UserError, StoreError: as ``driver.run``; a price without a currency.
+    """
+    price = None if options.price_per_hour is None else Price.parse(options.price_per_hour)
+    before = RunSummary()
+    pending = Pending(dataset.snapshot(), before, options.retry_failed, options.redo_changed)
+    left, held, kept = 0, list[pa.Table](), 0
+    for chunk in pending.chunks(driver.limited(chunks, options.limit)):
+        left += chunk.num_rows
+        if kept < options.sample:
+            held.append(chunk)
+            kept += chunk.num_rows
+    left += sum(changed.num_rows for changed in pending.changed)
+    held += pending.changed if not held else []
+    facts: dict[str, Any] = {inputs: before.listed, "already done": before.done_before, "left to do": left}
+    if not left:
+        return Outcome(facts, hint="Nothing is left to do, so a run would end at once.")
+    sample = spread_over(pa.concat_tables([table.select(held[0].column_names) for table in held]), options.sample)
+    tried = dataclasses.replace(
+        options, limit=None, retry_failed=False, redo_changed=False, takeover=False,
+        rows_per_part=math.ceil(sample.num_rows / UNITS),
+    )  # fmt: skip
+    began = time.time()
+    with temporary_store(dataset.store, bool(options.address)) as store:
+        own = dataclasses.replace(dataset, store=store)
+        progress = Progress("dry run", inputs, None)
+        summary = driver.run(own, [sample.drop_columns("tries")], make_worker, progress, row_bytes, tried)
+    startup = max(summary.begun - began, 0.0)
+    facts |= about(summary, estimate(summary, left, startup), left, startup, inputs, price)
+    hint = f"Nothing was written. The sample took {time.time() - began:.0f} s; its rows are not kept."
+    return Outcome(facts, summary.failed, summary.failures, hint, code=0)
+
+
+def about(
+    summary: RunSummary, time_needed: Estimate, left: int, startup: float, inputs: str, price: Price | None
+) -> dict[str, Any]:
+    """What a dry run tells."""
+    assert summary.plan is not None, "a sample has inputs"
+    hours, low, high = (value / 3600 for value in time_needed)
+    mean, _ = summary.seconds_per_input
+    done = summary.rows + summary.failed
+    facts: dict[str, Any] = {
+        "tried": done,
+        "failed of these": summary.failed,
+        f"{inputs}_per_second": round(summary.plan.workers / max(mean, 1e-9), 2),
+        "seconds to start": round(startup, 1),
+        "hours": round(hours, 4),
+        "hours, 95%": f"{low:.4g} to {high:.4g}",
+        "gigabytes written": round(summary.bytes / done * left / 1e9, 4),
+        "gigabytes of memory per worker": round(summary.memory / 1e9, 2),
+        "workers": summary.plan.describe(),
+    }
+    if price is not None:
+        amounts = [f"{price.amount * value:.2f}" for value in (hours, low, high)]
+        facts["price"] = f"{amounts[0]} {price.currency} ({amounts[1]} to {amounts[2]})"
+    return facts
+
+
+def refuse_kept(options: driver.Options, outputs: Mapping[str, Any]) -> None:
+    """Refuse outputs that a dry run would leave, and what means nothing without one.
+
+    Args:
+        outputs: by option; None where the user named none.
+
+    Raises:
+        UserError: an option does not go with the others.
+    """
+    if options.dry_run and (given := [name for name, value in outputs.items() if value is not None]):
+        raise UserError(f"{' and '.join(given)}: a dry run keeps nothing; leave it out, or leave out --dry-run.")
+    if options.price_per_hour is not None:
+        Price.parse(options.price_per_hour)
+        if not options.dry_run:
+            raise UserError("--price-per-hour is for --dry-run, which estimates the price of a run; say that, too.")
+
+
+def spread_over(inputs: pa.Table, count: int) -> pa.Table:
+    """``count`` of the inputs, evenly spread: the first alone may all be of one camera, or all be short."""
+    count = min(count, inputs.num_rows)
+    return inputs.take(np.linspace(0, inputs.num_rows - 1, count).round().astype(np.int64)).combine_chunks()
+
+
+@contextmanager
+def temporary_store(store: Store, on_cluster: bool) -> Iterator[Store]:
+    """A store for a sample, which is removed: beside ``store`` where other machines have to see it, too."""
+    shown = store.files.shown
+    if "://" not in shown and not on_cluster:
+        folder = tempfile.mkdtemp(prefix="rnncond-dry-run-")
+        try:
+            yield Store(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    place = f"{shown.rstrip('/')}.dry-run-{uuid.uuid4().hex[:8]}"
+    try:
+        yield Store(place)
+    finally:
+        filesystem, inside = filesystems.locate(place)
+        with suppress(OSError):  # nothing may have been written
+            filesystem.delete_dir(inside)
