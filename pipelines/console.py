@@ -14,8 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pipelines.events import EVENTS
+
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
+EVENT_SECONDS = 1
+"""Between two events of progress."""
 
 
 @dataclass
@@ -115,7 +119,8 @@ class Progress:
     def __init__(self, what: str, unit: str, total: int | None) -> None:
         self.what, self.unit, self.total = what, unit, total
         self.done = self.failed = self.before = 0
-        self.note = ""
+        self.inside, self.emitted = 0, 0.0
+        self.note, self.now = "", ""
         self.bar: RichProgress | None = None
         self.lock = threading.Lock()
 
@@ -142,6 +147,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.done:
+            EVENTS.emit("progress", **self.numbers())
         if self.bar:
             self.bar.stop()
         else:
@@ -158,11 +165,39 @@ class Progress:
             self.started, self.before = time.monotonic() - (took or 0.0), count if took is None else 0
         self.done += count
         self.failed += failed
-        self.note = note
+        self.inside = max(self.inside - count, 0)
+        self.note, self.now = note, ""
+        self.show()
+
+    def within(self, count: int) -> None:
+        """Of what is in work ``count`` units are done, too, but not kept yet."""
+        if count and self.started is None:
+            self.started, self.before = time.monotonic(), count
+        self.inside = count
+        self.show()
+
+    def phase(self, now: str) -> None:
+        """What goes on before the first unit is finished."""
+        if now != self.now and not self.done:
+            self.now = now
+            EVENTS.emit("phase", what=self.what, phase=now)
+            self.show()
+
+    def show(self) -> None:
+        """The present numbers, on the bar or as a line, and as an event."""
+        if time.monotonic() - self.emitted >= EVENT_SECONDS and (self.done or self.inside):
+            self.emitted = time.monotonic()
+            EVENTS.emit("progress", **self.numbers())
         if self.bar:
-            self.bar.update(self.task, completed=self.done, total=self.total, rate=self.describe())
+            shown = {"completed": self.done + self.inside, "total": self.total}
+            self.bar.update(self.task, rate=self.describe() or visible(self.now), **shown)
         else:
             self.tell()
+
+    def numbers(self) -> dict[str, Any]:
+        """What is done, as an event has it."""
+        done = {"done": self.done + self.inside, "failed": self.failed, "total": self.total}
+        return {"what": self.what, "unit": self.unit, **done, "rate": round(self.rate(), 3)}
 
     def _tell_again(self) -> None:
         while not self.ended.wait(1):
@@ -175,9 +210,9 @@ class Progress:
                 return
             self.logged = time.monotonic()
         of = f" of {self.total:,}" if self.total else ""
-        tell(
-            ", ".join(filter(None, [f"{self.what}: {self.done:,}{of} {self.unit}", self.describe(), self.time_left()]))
-        )
+        count = self.done + self.inside
+        shown = self.now if self.now and not count else f"{count:,}{of} {self.unit}"
+        tell(", ".join(filter(None, [f"{self.what}: {shown}", self.describe(), self.time_left()])))
 
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []
@@ -188,7 +223,11 @@ class Progress:
         """Units a second."""
         if self.started is None:
             return 0.0
-        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
+        return (self.done + self.inside - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:
-        return f"{(self.total - self.done) / self.rate() / 60:.1f} min left" if self.total and self.rate() else ""
+        return (
+            f"{(self.total - self.done - self.inside) / self.rate() / 60:.1f} min left"
+            if self.total and self.rate()
+            else ""
+        )

@@ -42,6 +42,7 @@ FLOORS = (
     "config",
     "files",
     "console",
+    "events",
     "errors",
     "threads",
     "logs",

@@ -139,6 +139,7 @@ class Common:
 
     json: bool = False
     log_level: str | None = None
+    events: str | None = None
 
 
 def take_common(arguments: Sequence[str]) -> tuple[Common, list[str]]:
@@ -148,7 +149,7 @@ def take_common(arguments: Sequence[str]) -> tuple[Common, list[str]]:
         UserError: there is no such level.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    own, as_json, level = list[str](), False, None
+    own, as_json, level, events = list[str](), False, None, None
     words = iter(arguments[:end])
     for word in words:
         name, equals, value = word.partition("=")
@@ -158,9 +159,13 @@ def take_common(arguments: Sequence[str]) -> tuple[Common, list[str]]:
             level = value if equals else next(words, "")
             if level not in LEVELS:
                 raise UserError(f"--log-level: expected one of {', '.join(LEVELS)}, found {level!r}.")
+        elif name == "--events":
+            events = value if equals else next(words, "")
+            if not events:
+                raise UserError("--events: expected the name of a file for lines of JSON.")
         else:
             own.append(word)
-    return Common(as_json, level), [*own, *arguments[end:]]
+    return Common(as_json, level, events), [*own, *arguments[end:]]
 
 
 def add_common(parser: Any) -> None:
@@ -178,6 +183,9 @@ def common_params() -> list[Any]:
         log_level: Annotated[
             str | None,
             typer.Option(metavar="|".join(LEVELS), help="log to standard error, and in workers to Ray's log files"),
+        ] = None,
+        events: Annotated[
+            str | None, typer.Option(metavar="FILE", help="also add each step to this file, an object of JSON a line")
         ] = None,
     ) -> None: ...
 

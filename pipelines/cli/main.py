@@ -25,6 +25,7 @@ from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
 from pipelines.config.spelling import near
 from pipelines.console import Outcome
 from pipelines.errors import Terminated, UserError, exit_code, user_message
+from pipelines.events import EVENTS
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,11 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         return fail(str(error), "--json" in arguments)
     parser = typer.main.get_command(app)
     add_common(parser)
+    if common.events:
+        try:
+            EVENTS.open(common.events)
+        except UserError as error:
+            return fail(str(error), common.json)
     if common.log_level:
         logs.configure(common.log_level)
     try:
@@ -104,6 +110,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         return fail(message, common.json, exit_code(error))
     if not isinstance(outcome, Outcome):
         return int(outcome or 0)
+    EVENTS.emit("outcome", **outcome.summary, failed=outcome.failed)
     console.show(outcome)
     if common.json:
         print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
@@ -113,6 +120,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
 def fail(message: str, as_json: bool, code: int = 2) -> int:
     """Tell an error, under ``--json`` as JSON too, and return the exit code."""
     console.tell_error(message)
+    EVENTS.emit("error", message=message, code=code)
     if as_json:
         print(json.dumps({"error": message}))
     return code

@@ -37,12 +37,13 @@ from pipelines.cluster.resources import Plan
 from pipelines.cluster.shared_storage import refuse_hidden
 from pipelines.cluster.waiting import RoomWatch
 from pipelines.console import Progress
-from pipelines.engine import isolation
+from pipelines.engine import isolation, within
 from pipelines.engine.failures import DEFERRED
 from pipelines.engine.feed import Feed
 from pipelines.engine.isolation import Attempts, Worker
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import RunSummary, describe_failures
+from pipelines.engine.within import UnitWatch
 from pipelines.engine.work import Unit, count
 from pipelines.engine.workers import MakeWorker
 from pipelines.errors import Fault, UserError
@@ -127,7 +128,7 @@ def run(
         if first is None:
             return summary
         inputs = chain([first], inputs)
-        with connection.connect(options.address) as found:
+        with progress, connection.connect(options.address) as found:
             summary.plan = plan = resources.plan(found, options.workers, options.gpus)
             for handle in (term.handle, *besides):
                 refuse_hidden(handle, plan)
@@ -136,13 +137,14 @@ def run(
             units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
             del known  # the feed alone holds what is not done yet
             meter = BatchMeter(dataset.kind, dataset.store.files.shown)
-            with Feed(inputs, rows) as feed, progress:
+            with Feed(inputs, rows) as feed:
                 attempts: Any = (
                     ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 )
                 parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
-                with RoomWatch(found, plan, partial(has_workers, attempts)):
+                watch = UnitWatch(progress, attempts, plan.workers)
+                with RoomWatch(found, plan, partial(has_workers, attempts)), watch:
                     for report in stream(feed, parts, plan, min(plan.workers, units)):
                         if feed.finish(report["number"]):
                             summary.add(report)
@@ -264,6 +266,7 @@ class Actor:
     def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
         logger.info("unit %d begins", number)
+        within.COUNTER.begin(self.attempts, number)
         retries = retry.RETRIES.total
         try:
             report = self.do(number, Unit.unpack(packed))

@@ -62,10 +62,11 @@ class Attempts:
     number."""
 
     def __init__(self) -> None:
-        self.workers = 0
+        self.workers, self.computed = 0, False
         self.begun: Counter[int] = Counter()
         self.under_way: dict[int, str] = {}
         self.deaths: dict[int, Counter[str]] = {}
+        self.within: dict[int, int] = {}
 
     def greet(self) -> None:
         """A worker has found room, and begins."""
@@ -74,7 +75,18 @@ class Attempts:
     def has_workers(self) -> bool:
         return self.workers > 0
 
+    def note(self, number: int, done: int) -> None:
+        """``done`` inputs of a unit that is in work are done."""
+        if number in self.begun:
+            self.within[number] = done
+
+    def describe(self) -> tuple[int, bool, int]:
+        """Workers that have begun, whether any has a unit or has had one, and what is done of the units in work."""
+        return self.workers, self.computed, sum(self.within.values())
+
     def begin(self, number: int) -> Attempt:
+        self.computed = True
+        self.within.pop(number, None)
         self.begun[number] += 1
         count, died_at = self.begun[number], self.under_way.get(number, "")
         deaths = self.deaths.setdefault(number, Counter())
@@ -89,7 +101,7 @@ class Attempts:
         self.under_way[number] = id_
 
     def end(self, number: int) -> None:
-        for known in (self.begun, self.under_way, self.deaths):
+        for known in (self.begun, self.under_way, self.deaths, self.within):
             known.pop(number, None)
 
 

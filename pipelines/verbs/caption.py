@@ -35,6 +35,7 @@ from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import name_current
+from pipelines.engine.within import COUNTER
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
@@ -206,4 +207,5 @@ class CaptionWorker:
                     failures.add(*image, "compute", "the search found no caption: its rules leave nothing to say")
                 else:
                     rows.append(image._asdict() | caption)
+            COUNTER.add(len(images))
         return pa.Table.from_pylist(rows, schema=self.schema), failures.table()

@@ -12,6 +12,7 @@ from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
+from pipelines.engine.within import COUNTER
 from pipelines.engine.workers import shipped
 from pipelines.features import backbones
 from pipelines.features.featurizer import Featurizer, Network, dataset_of, table_of
@@ -64,5 +65,8 @@ class FeatureWorker:
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures = Failures.before(unit)
-        tables = [table_of(*batch, self.schema) for batch in self.featurize(unit, failures)]
+        tables = []
+        for images, outputs in self.featurize(unit, failures):
+            tables.append(table_of(images, outputs, self.schema))
+            COUNTER.add(len(images))
         return pa.concat_tables(tables or [self.schema.empty_table()]), failures.table()

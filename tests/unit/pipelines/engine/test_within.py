@@ -1,0 +1,72 @@
+"""What is done of units that are not finished yet."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.console import Progress
+from pipelines.engine import within
+from pipelines.engine.isolation import Attempts
+from pipelines.engine.within import UnitCounter, UnitWatch
+
+
+class Remote:
+    """An actor in this process: what its methods give at once."""
+
+    def __init__(self, actor: Attempts) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(remote=getattr(self.actor, name))
+
+
+@pytest.fixture
+def attempts(monkeypatch):
+    monkeypatch.setattr(within, "TELL_SECONDS", 0)
+    monkeypatch.setattr(within.ray, "get", lambda value, timeout=None: value)
+    return Attempts()
+
+
+def counter_of(attempts: Attempts, number: int) -> UnitCounter:
+    attempts.begin(number)
+    counter = UnitCounter()
+    counter.begin(Remote(attempts), number)
+    return counter
+
+
+def test_units_in_work_are_counted_until_they_end(attempts):
+    attempts.greet()
+    assert attempts.describe() == (1, False, 0)
+    one, two = counter_of(attempts, 1), counter_of(attempts, 2)
+    one.add(8)
+    two.add(8)
+    one.add(8)
+    assert attempts.describe() == (1, True, 24)
+    attempts.end(1)
+    one.add(8)  # a late message of a unit that has ended
+    assert attempts.describe() == (1, True, 8)
+    attempts.begin(2)
+    assert attempts.describe() == (1, True, 0), "its process died, and it is done again from the start"
+
+
+def test_a_worker_outside_the_engine_tells_nobody():
+    counter = UnitCounter()
+    counter.add(5)
+    assert counter.done == 5
+
+
+def test_the_user_sees_phases_and_what_is_within(attempts):
+    progress = Progress("caption", "images", 100)
+    with progress:
+        with UnitWatch(progress, Remote(attempts), 2) as watch:
+            assert progress.now == "starting 2 workers"
+            attempts.greet()
+            watch.look()
+            assert progress.now == "loading weights"
+            counter_of(attempts, 7).add(30)
+            watch.look()
+            assert (progress.now, progress.inside, progress.done) == ("first units", 30, 0)
+        progress.advance(40)
+        assert (progress.now, progress.inside, progress.done) == ("", 0, 40)
