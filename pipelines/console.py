@@ -189,8 +189,8 @@ class Progress:
             self.emitted = time.monotonic()
             EVENTS.emit("progress", **self.numbers())
         if self.bar:
-            shown = {"completed": self.done + self.inside, "total": self.total}
-            self.bar.update(self.task, rate=self.describe() or visible(self.now), **shown)
+            rate = self.describe() or visible(self.now)
+            self.bar.update(self.task, completed=self.done + self.inside, total=self.total, rate=rate)
         else:
             self.tell()
 

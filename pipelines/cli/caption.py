@@ -53,6 +53,15 @@ def caption(
         ),
         Output(),
     ] = None,
+    lines: Annotated[
+        str | None,
+        Option(
+            "--text",
+            help="also write all captions of the set to this file: lines of image and caption, or by its name .csv, "
+            ".tsv or .jsonl (.gz too)",
+        ),
+        Output(),
+    ] = None,
     store: Annotated[str | None, Option(help="in place of IMAGES: a store with their features")] = None,
     weights: Annotated[
         str | None,
@@ -135,6 +144,6 @@ def caption(
         )  # fmt: skip
     return run(
         model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,
-        save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, attention=attention,
-        **asked,
+        save_listing=save_listing, lines=lines, keep_features=keep_features, tracking_uri=tracking_uri,
+        attention=attention, **asked,
     )  # fmt: skip

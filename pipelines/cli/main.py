@@ -110,7 +110,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         return fail(message, common.json, exit_code(error))
     if not isinstance(outcome, Outcome):
         return int(outcome or 0)
-    EVENTS.emit("outcome", **outcome.summary, failed=outcome.failed)
+    EVENTS.emit("outcome", failed=outcome.failed, summary=outcome.summary)
     console.show(outcome)
     if common.json:
         print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))

@@ -47,7 +47,11 @@ def translate(
     ] = None,
     lines: Annotated[
         str | None,
-        Option("--text", help="also write the translations as lines to this file, in the order of TEXT"),
+        Option(
+            "--text",
+            help="also write the translations to this file, in the order of TEXT: a line each, or by its name .csv, "
+            ".tsv or .jsonl with sources and scores (.gz too)",
+        ),
         Output(),
     ] = None,
     column: Annotated[str, Option(help="column to translate, where TEXT is a table")] = "source",

@@ -276,5 +276,8 @@ def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned
     chosen = [example for example in examples if example.split == split]
     if not chosen:
         there = ", ".join(f"{name} ({count:,})" for name, count in Counter(e.split for e in examples).items())
-        raise UserError(f"{data} has no images of the split {split!r}; it has {there}.")
+        raise UserError(
+            f"{data} has no images of the split {split!r}; it has {there}. "
+            f"Say --split {examples[0].split}, for example."
+        )
     return chosen

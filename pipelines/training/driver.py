@@ -6,6 +6,7 @@ is room; it alone talks to MLflow. Whatever dies, the same command resumes from 
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import shlex
 import threading
@@ -157,7 +158,7 @@ def check_system(recipe: Recipe) -> None:
     Raises:
         UserError: it cannot be made; the message has the place and the error.
     """
-    filled = FILLED & set(systems.find(recipe.system).Config.__dataclass_fields__)
+    filled = FILLED & {field.name for field in dataclasses.fields(systems.find(recipe.system).Config)}
     try:
         systems.build(recipe.system, dict(recipe.model) | dict.fromkeys(filled, 8))
     except Exception as error:

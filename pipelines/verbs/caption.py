@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from feature_store import Store
+from feature_store import Dataset, Store
 from pipelines.api import load_captioner
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress
@@ -41,6 +42,7 @@ from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping
 from pipelines.features.sources import FromImages, FromStore
 from pipelines.files.filesystems import suffix_of
+from pipelines.files.row_lines import refuse_unwritable, write_rows
 from pipelines.inference.captioner import Captioner, prepare
 from pipelines.inputs.listing import SUFFIXES
 from pipelines.tracking.models import locate, weights_in
@@ -63,6 +65,7 @@ def run(
     weights: str | None = None,
     options: driver.Options = driver.DEFAULTS,
     save_listing: str | None = None,
+    lines: str | None = None,
     keep_features: str | None = None,
     tracking_uri: str | None = None,
     **asked: Any,
@@ -70,8 +73,8 @@ def run(
     """The verb as a function.
 
     Args:
-        model, out, images, ensemble, store, weights, keep_features, tracking_uri: see the command line; exactly one of
-            ``images`` and ``store``.
+        model, out, images, ensemble, store, weights, lines, keep_features, tracking_uri: see the command line; exactly
+            one of ``images`` and ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
@@ -85,7 +88,7 @@ def run(
                 "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
                 f"{images or 'a store of features'} is none."
             )
-        lost = {"--keep-features": keep_features, "--save-listing": save_listing}
+        lost = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
         if given := [name for name, value in lost.items() if value is not None]:
             raise UserError(f"{' and '.join(given)}: nothing is kept of one picture without --out; say --out DIR.")
         return print_caption(model, images, ensemble, weights, tracking_uri, **asked)
@@ -100,7 +103,9 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
-    dry_run.refuse_kept(options, {"--keep-features": keep_features, "--save-listing": save_listing})
+    outputs = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
+    dry_run.refuse_kept(options, outputs)
+    refuse_unwritable(lines, "--text")
     names = [model, *ensemble]
     folders = [locate(name, tracking_uri) for name in names]
     captioner = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
@@ -127,11 +132,19 @@ def run(
             return dry_run.run(dataset, source.chunks(), make_worker, row_bytes, "images", options)
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
+    if lines is not None:
+        write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
     more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
     current, choose = name_current(dataset)
     more |= {"out": dataset.store.files.shown, **current}
     hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
     return summary.outcome("images", more, options.redo_changed, hint)
+
+
+def captioned(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
+    """All rows of the set without what only a program reads."""
+    for batch in dataset.snapshot().scan(["image_id", "uri", "caption", "score"]):
+        yield batch.to_pylist()
 
 
 def is_one_picture(images: str) -> bool:

@@ -24,12 +24,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -47,14 +44,12 @@ from pipelines.engine.failures import Failures
 from pipelines.engine.summary import EXAMPLES, name_current
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
-from pipelines.files import filesystems
-from pipelines.files.atomic import replacing
+from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
 from pipelines.inference.translator import Translator, prepare
-from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus, packing_of
+from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus
 from pipelines.tracking.models import locate
 from rnncond import checkpoint
 
-BREAKS = re.compile(r"[\r\n]+")
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
 
@@ -96,7 +91,7 @@ def run(
     names = [model, *ensemble]
     translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
     dry_run.refuse_kept(options, {"--text": lines})
-    refuse_unwritable(lines)
+    refuse_unwritable(lines, "--text")
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
     make_worker = shipped(TranslationWorker, translator, text, dataset.schema)
@@ -106,7 +101,8 @@ def run(
         return dry_run.run(dataset, chunks, make_worker, row_bytes, "sentences", options)
     summary = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
-        write_lines(corpus, dataset, lines, options.limit)
+        kept_in = dataset.store.files.shown
+        write_rows(lines, translated(corpus, dataset, options.limit), ("translation",), "--text", kept_in)
     more: dict[str, Any] = {}
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
@@ -141,7 +137,7 @@ def translate_input(
         for number, answer in enumerate(translator(lines), count + 1):
             if isinstance(answer, str):
                 failures.append(f"line {number}: {answer}")
-            print("" if isinstance(answer, str) else BREAKS.sub(" ", answer["translation"]))
+            print("" if isinstance(answer, str) else on_one_line(answer["translation"]))
         count += len(lines)
         sys.stdout.flush()
     summary = {"sentences": count, "model": f"{translator.system} {translator.model_id}"}
@@ -231,37 +227,16 @@ class TranslationWorker:
         return pa.Table.from_pylist(rows, schema=self.schema), failures.table()
 
 
-def translated(corpus: Corpus, dataset: Dataset, limit: int | None = None) -> Iterator[list[str]]:
-    """The translations in the corpus's order, chunk by chunk; "" of what failed."""
+def translated(corpus: Corpus, dataset: Dataset, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    """The sentences with their translations in the corpus's order, chunk by chunk; of what failed "" and no score."""
     snapshot = dataset.snapshot()
     failed = snapshot.failures()["id"].combine_chunks()
     for chunk in driver.limited(corpus.chunks(), limit):
         gone = pc.is_in(chunk["id"], value_set=failed)
         there = chunk["id"].filter(pc.invert(gone)).combine_chunks()
-        said = iter(snapshot.take(there, ["translation"])["translation"].to_pylist())
-        yield ["" if is_gone else next(said) for is_gone in gone.to_pylist()]
-
-
-def write_lines(corpus: Corpus, dataset: Dataset, path: str, limit: int | None = None) -> None:
-    """The translations as lines of text, packed if the name says so. A local file is there whole or not at all."""
-    try:
-        with nullcontext(path) if "://" in path else replacing(path) as place:
-            filesystem, inside = filesystems.locate(str(place))
-            with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
-                for some in translated(corpus, dataset, limit):
-                    # One line a sentence: a break within a translation would move all that follow.
-                    file.write("".join(f"{BREAKS.sub(' ', line)}\n" for line in some).encode())
-    except OSError as error:
-        raise UserError(
-            f"The lines cannot be written to {path}: {error}. The translations are in {dataset.store.files.shown}; run "
-            "the same command with --text ANOTHER."
-        ) from None
-
-
-def refuse_unwritable(path: str | None) -> None:
-    """Before hours of work, not after them."""
-    if path is None or "://" in path:
-        return
-    parent = Path(path).absolute().parent
-    if not parent.is_dir() or Path(path).is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"--text {path}: no file can be written there; expected a name in a folder that is there.")
+        rows = iter(snapshot.take(there, ["translation", "score"]).to_pylist())
+        nothing = {"translation": "", "score": None}
+        yield [
+            {**given, **(nothing if is_gone else next(rows))}
+            for given, is_gone in zip(chunk.select(["id", "source"]).to_pylist(), gone.to_pylist(), strict=True)
+        ]

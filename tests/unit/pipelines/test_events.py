@@ -37,7 +37,7 @@ def test_lines_are_added_and_nothing_where_no_file_is_open(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_a_mistake(tmp_path, capsys):
-    with pytest.raises(UserError, match="--events .*nowhere"):
+    with pytest.raises(UserError, match=r"--events .*nowhere"):
         EventLog().open(str(tmp_path / "nowhere" / "events"))
     with pytest.raises(UserError, match="--events: expected the name of a file"):
         take_common(["--events"])

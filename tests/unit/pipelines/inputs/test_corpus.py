@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import UserError
+from pipelines.files.row_lines import write_rows
 from pipelines.inputs import corpus
 from pipelines.inputs.corpus import CHUNK_ROWS, PACKED, Corpus
-from pipelines.verbs import translate
 
 EN, DE = ["a dog", "", "two cats\u2028run"], ["ein Hund", "", "zwei Katzen"]
 
@@ -214,11 +214,11 @@ def test_pairs_need_both_sides(tmp_path):
         list(Corpus.open(str(path)).pairs())
 
 
-def test_translations_are_written_where_text_is_read(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(translate, "translated", lambda *_: iter([EN[:2], EN[2:]]))
+def test_translations_are_written_where_text_is_read(bucket, tmp_path):
+    rows = [{"translation": line} for line in EN]
     for place in (bucket[0], str(tmp_path)):
         for name in ("x.en", "x.en.gz", "x.en.bz2"):
-            translate.write_lines(None, None, f"{place}/{name}")
+            write_rows(f"{place}/{name}", [rows[:2], rows[2:]], ("translation",), "--text", "out")
             assert [row[1] for row in read(f"{place}/{name}")] == EN
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.en", "x.en.bz2", "x.en.gz"]
 

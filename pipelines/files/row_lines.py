@@ -1,0 +1,89 @@
+"""Rows as lines of a file, in the format that its name says: .csv, .tsv, .jsonl, or plain text.
+
+Any of them may be packed, as in ``captions.csv.gz``. A local file is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.files import filesystems
+from pipelines.files.atomic import replacing
+from pipelines.files.text import PACKED, packing_of
+
+BREAKS = re.compile(r"[\r\n]+")
+Row = Mapping[str, Any]
+
+
+def write_rows(path: str, chunks: Iterable[list[Row]], plain: tuple[str, ...], option: str, kept_in: str) -> None:
+    """Write rows to ``path``; all have the same keys.
+
+    Args:
+        plain: the values that a line of plain text has, with tabs between them.
+        option: by which the user named the file, for a message.
+        kept_in: where the rows are in any case.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    suffix = suffix_of(path)
+    try:
+        with nullcontext(path) if "://" in path else replacing(path) as place:
+            filesystem, inside = filesystems.locate(str(place))
+            with filesystem.open_output_stream(inside, compression=packing_of(path)) as file:
+                for number, rows in enumerate(chunks):
+                    file.write(lines_of(rows, suffix, plain, header=number == 0).encode())
+    except OSError as error:
+        raise UserError(
+            f"The lines cannot be written to {path}: {error}. They are kept in {kept_in}; run the same command with "
+            f"{option} ANOTHER."
+        ) from None
+
+
+def suffix_of(path: str) -> str:
+    """The suffix before that of packing, in lower case."""
+    name = path.lower()
+    for packing in PACKED:
+        name = name.removesuffix(packing)
+    return os.path.splitext(name)[1]
+
+
+def lines_of(rows: list[Row], suffix: str, plain: tuple[str, ...], header: bool) -> str:
+    """Rows as text. With ``header`` a table begins with the names of its columns."""
+    if suffix in (".csv", ".tsv"):
+        text = io.StringIO()
+        table = csv.writer(text, delimiter="," if suffix == ".csv" else "\t", lineterminator="\n")
+        if header and rows:
+            table.writerow(rows[0])
+        table.writerows([on_one_line(value) if suffix == ".tsv" else value for value in row.values()] for row in rows)
+        return text.getvalue()
+    if suffix == ".jsonl":
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    return "".join("\t".join(on_one_line(row[name]) for name in plain) + "\n" for row in rows)
+
+
+def on_one_line(value: Any) -> str:
+    """A break within a value would move all lines that follow."""
+    return BREAKS.sub(" ", str(value))
+
+
+def refuse_unwritable(path: str | None, option: str) -> None:
+    """Refuse a file that cannot be written before hours of work, not after them.
+
+    Raises:
+        UserError: its folder is not there, or cannot be written.
+    """
+    if path is None or "://" in path:
+        return
+    parent = Path(path).absolute().parent
+    if not parent.is_dir() or Path(path).is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"{option} {path}: no file can be written there; expected a name in a folder that is there.")
