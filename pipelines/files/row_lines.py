@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ BREAKS = re.compile(r"[\r\n]+")
 Row = Mapping[str, Any]
 
 
-def write_rows(path: str, chunks: Iterable[list[Row]], plain: tuple[str, ...], option: str, kept_in: str) -> None:
+def write_rows(path: str, chunks: Iterable[Sequence[Row]], plain: tuple[str, ...], option: str, kept_in: str) -> None:
     """Write rows to ``path``; all have the same keys.
 
     Args:
@@ -57,7 +57,7 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(name)[1]
 
 
-def lines_of(rows: list[Row], suffix: str, plain: tuple[str, ...], header: bool) -> str:
+def lines_of(rows: Sequence[Row], suffix: str, plain: tuple[str, ...], header: bool) -> str:
     """Rows as text. With ``header`` a table begins with the names of its columns."""
     if suffix in (".csv", ".tsv"):
         text = io.StringIO()
