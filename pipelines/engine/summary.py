@@ -138,17 +138,25 @@ class RunSummary:
         return "\n".join(hints) or None
 
 
-def name_current(dataset: Dataset) -> tuple[dict[str, Any], str | None]:
+def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], str | None]:
     """Note that ``dataset`` has all of its inputs: readers of its store get it from now on, unless another was chosen.
+
+    Args:
+        whole: whether a run has done all of them; after one of ``--limit`` readers keep what they had.
 
     Returns:
         What a verb shows: the set that readers get; and what the user may want to do where that is another.
     """
-    current = dataset.store.completed(dataset)
+    current = (None if whole else dataset.store.current(dataset.kind)) or dataset.store.completed(dataset)
     shown = {"set": dataset.fingerprint, "current_set": current.fingerprint}
     if current.fingerprint == dataset.fingerprint:
         return shown, None
     where = dataset.store.files.shown
+    if not whole:
+        return shown, (
+            f"Readers of {where} still get the set {current.fingerprint}; this one becomes theirs when the command "
+            "without --limit has done the rest."
+        )
     return shown, (
         f"Readers of {where} get the set {current.fingerprint}, which was chosen with `rnncond store use`. To give "
         f"them this one: rnncond store use {where} {dataset.fingerprint}"

@@ -135,7 +135,7 @@ def run(
     if lines is not None:
         write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
     more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
-    current, choose = name_current(dataset)
+    current, choose = name_current(dataset, whole=options.limit is None)
     more |= {"out": dataset.store.files.shown, **current}
     hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
     return summary.outcome("images", more, options.redo_changed, hint)

@@ -107,7 +107,7 @@ def run(
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
     more |= {"model": f"{translator.system} {translator.model_id}"}
-    current, choose = name_current(dataset)
+    current, choose = name_current(dataset, whole=options.limit is None)
     more |= {"out": dataset.store.files.shown, **current}
     if lines is not None:
         more["lines"] = lines
