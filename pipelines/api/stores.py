@@ -55,11 +55,9 @@ class StoredSet:
 
     def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All rows as a table of pandas, with the id as its index; a tensor is an array of numpy in its cell."""
-        table = self.arrow(columns)
-        values = {name: cells(table[name]) for name in table.column_names}
-        frame = pd.DataFrame(values)
         first = self.columns[0]
-        return frame.set_index(first) if first in frame else frame
+        table = self.arrow(None if columns is None else [first, *(name for name in columns if name != first)])
+        return pd.DataFrame({name: cells(table[name]) for name in table.column_names}).set_index(first)
 
     def polars(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
         """All rows as a table of polars, which has to be installed."""

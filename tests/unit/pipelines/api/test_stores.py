@@ -37,7 +37,8 @@ def test_tables_have_rows_and_tensors(store):
     table = features.arrow(["image_id", "width"])
     assert table.to_pydict() == {"image_id": sorted(world.CAPTIONS), "width": [48] * len(world.CAPTIONS)}
     assert isinstance(features.polars(["image_id", "width"]), polars.DataFrame)
-    assert list(features.pandas(["width"]).columns) == ["width"]
+    width = features.pandas(["width"])
+    assert (list(width.columns), list(width.index)) == (["width"], sorted(world.CAPTIONS))
     assert features.failures().empty
 
 
