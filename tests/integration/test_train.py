@@ -19,6 +19,7 @@ from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
+from tests.worlds.command import run_hint
 from tests.worlds.training import TINY, make_world, tiny_recipe
 
 HALF = ("cluster.workers=2", "cluster.cpus_per_worker=0.5")
@@ -64,6 +65,7 @@ def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluste
     assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
     with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
         train_tiny(world, "model.hidden=9")
+    assert run_hint(outcome) == ["evaluate", "report"]
 
 
 def learn_alone(world, out, *overrides) -> Learner:

@@ -20,7 +20,7 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.verbs import caption, translate
 from rnncond import checkpoint
 from tests.worlds import translator as world
-from tests.worlds.command import rnncond
+from tests.worlds.command import rnncond, run_hint
 
 SENTENCES = [f"{sentence} {other}" for sentence in world.PAIRS for other in ("dog", "red cat", "two birds", "", "book")]
 SENTENCES[7] = ""
@@ -72,6 +72,7 @@ def test_every_sentence_has_its_row_and_the_lines_are_in_order(ray_cluster, tmp_
     with gzip.open(lines, "rt", encoding="utf-8") as file:
         assert file.read() == "".join(f"{row['translation']}\n" for row in rows)
     assert done.summary["lines"] == str(lines) and not list(tmp_path.glob(".unfinished-*"))
+    assert run_hint(done) == ["report"]
 
 
 @pytest.mark.ray

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from pipelines.cli import main
 from pipelines.cli.commands import app_of
+from pipelines.console import Outcome
 
 
 def rnncond(verb: str, *words: object) -> int:
     """Run a verb as from the command line, and return the exit code. A defect is raised."""
     return main.run(app_of(verb), f"rnncond {verb}", [str(word) for word in words])
+
+
+def run_hint(outcome: Outcome) -> list[str]:
+    """Run every command that a verb's hint has, as it is printed, and return their verbs; each has to end with 0."""
+    lines = [line.strip().removeprefix("Next: ").strip() for line in (outcome.hint or "").splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("rnncond ")]
+    for verb, *words in commands:
+        assert rnncond(verb, *words) == 0, (verb, words)
+    return [verb for verb, *_ in commands]
 
 
 LONG = "long" * 75
