@@ -19,6 +19,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -128,7 +129,10 @@ def run(
         if first is None:
             return summary
         inputs = chain([first], inputs)
-        with progress, connection.connect(options.address) as found:
+        with ExitStack() as stack:
+            stack.enter_context(progress)
+            progress.phase("starting Ray")
+            found = stack.enter_context(connection.connect(options.address))
             summary.plan = plan = resources.plan(found, options.workers, options.gpus)
             for handle in (term.handle, *besides):
                 refuse_hidden(handle, plan)
