@@ -139,8 +139,8 @@ def caption(
             raise UserError("--since SET is of the store OUT; say --out DIR.")
         return since_set.run(
             since, model, out, images, store, ensemble=ensemble or (), weights=weights, options=work,
-            save_listing=save_listing, keep_features=keep_features, tracking_uri=tracking_uri, attention=attention,
-            **asked,
+            save_listing=save_listing, lines=lines, keep_features=keep_features, tracking_uri=tracking_uri,
+            attention=attention, **asked,
         )  # fmt: skip
     return run(
         model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,

@@ -33,6 +33,8 @@ def run(since: str, model: str, out: str, images: str | None, store: str | None,
             images = str(Path(folder, "pictures.parquet"))
             write_listing(before, images)
         outcome = caption.run(model, out, images, store=store, **options)
+    if "set" not in outcome.summary:  # of --dry-run, which makes none
+        return outcome
     found = difference(Store(out), before.fingerprint, outcome.summary["set"])
     summary = outcome.summary | {"since": before.fingerprint} | found.counts() | {"changes": keep(found)}
     hint = f"rnncond store diff {out} --set {before.fingerprint} --set {found.after.fingerprint}"
