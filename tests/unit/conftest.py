@@ -7,7 +7,7 @@ import os
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def nothing_is_flushed():
     """Of what is flushed, and when, ``tests.worlds.disk`` keeps account; that it reaches the disk is shown in
     ``tests/faults``."""
