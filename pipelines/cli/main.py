@@ -52,9 +52,25 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     take_signals()
     code = run(app_of(verb), f"rnncond {verb}", rest)
+    if reader_is_gone():
+        code = UNREAD
     if code in (130, Terminated.code):
         leave(code)
     sys.exit(code)
+
+
+UNREAD = 141
+"""The exit code where nobody reads standard output to its end, as of a program that SIGPIPE ends."""
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more, as behind ``| head``. What is still to be written goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def take_signals() -> None:
@@ -103,6 +119,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return fail(INTERRUPTED, common.json, 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return UNREAD
         message = user_message(error)
         logger.debug("The verb was ended by:", exc_info=error)
         if message is None:

@@ -14,6 +14,7 @@ from ray.util.metrics import Counter, Gauge, Metric
 from pipelines.config.metrics import VALIDATED
 
 INPUTS = "rnncond_inputs_done", "Inputs that have a row now: images, sentences."
+WITHIN = "rnncond_inputs_in_units", "Inputs that are done in units of work whose part is not committed yet."
 FAILED = "rnncond_inputs_failed", "Inputs that could not be done, by the stage that they failed at."
 UNITS = "rnncond_units_committed", "Units of work whose part is committed."
 BYTES = "rnncond_bytes_committed", "Bytes of the committed parts."
@@ -37,7 +38,8 @@ class BatchMeter:
     ``output``, the store."""
 
     def __init__(self, kind: str, output: str) -> None:
-        tags = {"kind": kind, "output": output}
+        self.tags = tags = {"kind": kind, "output": output}
+        self.inside: Gauge | None = None
         self.done, self.units, self.bytes = (tagged(Counter, *about, tags) for about in (INPUTS, UNITS, BYTES))
         self.failed = tagged(Counter, *FAILED, tags, "stage")
 
@@ -52,6 +54,13 @@ class BatchMeter:
         for stage, count in stages.items():
             if count > 0:
                 self.failed.inc(count, {"stage": stage})
+
+    def within(self, count: int) -> None:
+        """``count`` inputs are done in units that are in work; told every few seconds, as Ray forgets other gauges."""
+        if self.inside is None and count:
+            self.inside = tagged(Gauge, *WITHIN, self.tags)
+        if self.inside is not None:
+            self.inside.set(count)
 
 
 class TrainingMeter:

@@ -147,7 +147,7 @@ def run(
                 )
                 parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
-                watch = UnitWatch(progress, attempts, plan.workers)
+                watch = UnitWatch(progress, attempts, plan.workers, meter)
                 with RoomWatch(found, plan, partial(has_workers, attempts)), watch:
                     for report in stream(feed, parts, plan, min(plan.workers, units)):
                         if feed.finish(report["number"]):

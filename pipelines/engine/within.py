@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from pipelines.cluster.prometheus import BatchMeter
 from pipelines.console import Progress
 
 logger = logging.getLogger(__name__)
@@ -52,10 +53,11 @@ class UnitWatch:
     Args:
         attempts: handle of an actor of ``Attempts``.
         workers: how many are to begin.
+        meter: for Prometheus.
     """
 
-    def __init__(self, progress: Progress, attempts: Any, workers: int) -> None:
-        self.progress, self.attempts, self.workers = progress, attempts, workers
+    def __init__(self, progress: Progress, attempts: Any, workers: int, meter: BatchMeter) -> None:
+        self.progress, self.attempts, self.workers, self.meter = progress, attempts, workers, meter
         self.ended = threading.Event()
 
     def __enter__(self) -> UnitWatch:
@@ -81,3 +83,4 @@ class UnitWatch:
             return
         self.progress.phase("first units" if computing else "loading weights")
         self.progress.within(done)
+        self.meter.within(done)

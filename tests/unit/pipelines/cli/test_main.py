@@ -52,6 +52,15 @@ def test_the_verbs_are_listed_without_importing_any():
     assert not imported & {"ray", "torch", "mlflow"}
 
 
+def test_a_reader_that_stops_early_is_no_mistake():
+    command = f"{sys.executable} -m pipelines.cli.main recipes show show_tell.small | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    first, code = done.stdout.splitlines()
+    assert first == "system = show_tell"
+    assert code in ("0", "141"), "0 where all fits into the pipe before it is closed"
+    assert done.stderr == ""
+
+
 def test_its_version():
     project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
     assert rnncond("--version").stdout == f"rnncond {project['version']}\n"

@@ -109,3 +109,25 @@ def test_failures_of_a_part_from_an_attempt_that_died_are_counted_too(monkeypatc
     monkeypatch.setattr(prometheus, "Counter", Counter)
     prometheus.BatchMeter("features", "s").add({"rows": 0, "failed": 5, "bytes": 0, "stages": ["read", "read"]})
     assert counted == [("units_committed", 1.0, None), ("inputs_failed", 2, "read"), ("inputs_failed", 3, "unknown")]
+
+
+def test_what_is_within_units_is_a_gauge_once_there_is_any(monkeypatch):
+    told = []
+
+    class Metric:
+        def __init__(self, name, description, tag_keys):
+            self.name = name.removeprefix("rnncond_")
+
+        def set_default_tags(self, tags):
+            told.append((self.name, tags["output"]))
+
+        def set(self, value, tags=None):
+            told.append((self.name, value))
+
+    monkeypatch.setattr(prometheus, "Counter", Metric)
+    monkeypatch.setattr(prometheus, "Gauge", Metric)
+    meter = prometheus.BatchMeter("features", "s")
+    del told[:]
+    for count in (0, 7, 0):
+        meter.within(count)
+    assert told == [("inputs_in_units", "s"), ("inputs_in_units", 7), ("inputs_in_units", 0)]

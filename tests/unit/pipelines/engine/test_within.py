@@ -60,7 +60,9 @@ def test_a_worker_outside_the_engine_tells_nobody():
 def test_the_user_sees_phases_and_what_is_within(attempts):
     progress = Progress("caption", "images", 100)
     with progress:
-        with UnitWatch(progress, Remote(attempts), 2) as watch:
+        metered = []
+        meter = SimpleNamespace(within=metered.append)
+        with UnitWatch(progress, Remote(attempts), 2, meter) as watch:
             assert progress.now == "starting 2 workers"
             attempts.greet()
             watch.look()
@@ -68,5 +70,6 @@ def test_the_user_sees_phases_and_what_is_within(attempts):
             counter_of(attempts, 7).add(30)
             watch.look()
             assert (progress.now, progress.inside, progress.done) == ("first units", 30, 0)
+            assert metered[-1] == 30
         progress.advance(40)
         assert (progress.now, progress.inside, progress.done) == ("", 0, 40)
