@@ -118,7 +118,7 @@ def run(
             in a unit can be done.
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
-    summary = RunSummary()
+    summary = RunSummary(whole=options.limit is None)
     chunks = limited(chunks, options.limit)
     if options.limit is not None and listed is not None:
         listed = min(listed, options.limit)

@@ -99,7 +99,7 @@ def run(
         UserError, StoreError: as ``driver.run``; a price without a currency.
     """
     price = None if options.price_per_hour is None else Price.parse(options.price_per_hour)
-    before = RunSummary()
+    before = RunSummary(whole=options.limit is None)
     pending = Pending(dataset.snapshot(), before, options.retry_failed, options.redo_changed)
     left, held, kept = 0, list[pa.Table](), 0
     for chunk in pending.chunks(driver.limited(chunks, options.limit)):

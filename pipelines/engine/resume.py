@@ -52,7 +52,8 @@ class Pending:
             left = self._leave_failed(chunk.filter(pa.array(at < 0)))
             if left.num_rows:
                 yield left
-        self.summary.not_listed = int((~self.listed).sum())
+        if self.summary.whole:
+            self.summary.not_listed = int((~self.listed).sum())
 
     def _look_for_changes(self, chunk: pa.Table, at: np.ndarray) -> None:
         changed = np.zeros(len(at), bool)

@@ -25,6 +25,7 @@ class RunSummary:
         rows, failed: the inputs of this run.
         changed: inputs with another version than that which was read; among those done or failed before, unless they
             were done again.
+        whole: whether all inputs are looked at; with ``--limit`` the first alone are, so nothing is known of others.
         not_listed: rows of inputs that the listing does not have: they left the source, or are of another one.
         moved_example: an input whose uri differs from that of the row that marks it as done; "" if none does, None as
             long as none was compared.
@@ -51,6 +52,7 @@ class RunSummary:
     deferred_shown: list[str] = field(default_factory=list)
     changed: int = 0
     not_listed: int = 0
+    whole: bool = True
     moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0

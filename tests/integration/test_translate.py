@@ -84,6 +84,8 @@ def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(ray_cluster, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "test.en"]
     done = translate.run(corpus, model, str(out), lines=str(lines), options=driver.Options(limit=3))
     assert (done.summary["sentences"], done.summary["computed"]) == (3, 3)
+    again = translate.run(corpus, model, str(out), options=driver.Options(limit=2))
+    assert (again.summary["computed"], "no_longer_listed" in again.summary) == (0, False)
     assert len(rows_of(out)) == len(lines.read_text().splitlines()) == 3
     rest = translate.run(corpus, model, str(out), options=driver.Options())
     assert (rest.summary["already_done"], rest.summary["computed"]) == (3, len(SENTENCES) - 3)
