@@ -121,7 +121,8 @@ def run(
     with temporary_store(dataset.store, bool(options.address)) as store:
         own = dataclasses.replace(dataset, store=store)
         progress = Progress("dry run", inputs, None)
-        summary = driver.run(own, [sample.drop_columns("tries")], make_worker, progress, row_bytes, tried)
+        listed = sample.drop_columns([name for name in ("tries", "part") if name in sample.column_names])
+        summary = driver.run(own, [listed], make_worker, progress, row_bytes, tried)
     startup = max(summary.begun - began, 0.0)
     facts |= about(summary, estimate(summary, left, startup), left, startup, inputs, price)
     hint = f"Nothing was written. The sample took {time.time() - began:.0f} s; its rows are not kept."

@@ -93,7 +93,7 @@ def tried(monkeypatch):
         calls.append((dataset.store.files.shown, sample, options))
         summary = RunSummary(plan=Plan(2, 1, 0))
         with dataset.begin() as term:
-            rows = sample.select(["image_id"]).cast(dataset.schema)
+            rows = sample.select(dataset.schema.names).cast(dataset.schema)
             term.handle.commit(term.handle.part_name(rows["image_id"].to_pylist()), rows)
         for start in range(0, sample.num_rows, options.rows_per_part):
             count = min(options.rows_per_part, sample.num_rows - start)
@@ -132,6 +132,22 @@ def test_where_nothing_is_left_nothing_is_tried(tmp_path, tried):
         term.handle.commit(term.handle.part_name(["a"]), pa.table({"image_id": ["a"]}, schema=ROWS))
     told = dry_run.run(dataset, [chunk("a")], partial(Worker), 100, "images", Options(dry_run=True))
     assert (told.summary["left to do"], tried) == (0, [])
+
+
+def test_inputs_that_have_changed_are_tried_where_they_are_to_be_done_again(tmp_path, tried):
+    schema = pa.schema([*ROWS, pa.field("version", pa.string())])
+    dataset = Store(tmp_path / "out").dataset("test", {"a": 1}, schema)
+    with dataset.begin() as term:
+        rows = pa.table({"image_id": ["a", "b"], "version": ["1", "1"]}, schema=schema)
+        term.handle.commit(term.handle.part_name(["a", "b"]), rows)
+    columns = {"image_id": ["a", "b"], "uri": ["/", "/"], "version": ["2", "1"], "problem": [None, None]}
+    listed = pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    options = Options(dry_run=True, redo_changed=True)
+    told = dry_run.run(dataset, [listed], partial(Worker), 100, "images", options)
+    assert told.summary["left to do"] == 1
+    ((_, sample, _),) = tried
+    assert sample["image_id"].to_pylist() == ["a"]
+    assert sample.column_names == SCHEMA.names, "as a listing gives it"
 
 
 def test_the_samples_store_is_beside_one_that_other_machines_see_and_removed(tmp_path):
