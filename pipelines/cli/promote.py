@@ -62,11 +62,19 @@ def promote(
     ] = None,
     split: Annotated[str | None, Option(help="split of --data (default: val)", rich_help_panel=HELD_OUT)] = None,
     beam: Annotated[int, Option(help="beam size", min=1, rich_help_panel=HELD_OUT)] = 5,
+    anyway: Annotated[
+        bool,
+        Option(
+            "--anyway",
+            help="make it the champion although its gain may be noise (paired bootstrap of what --data scores)",
+            rich_help_panel=HELD_OUT,
+        ),
+    ] = False,
 ) -> Outcome:
     """Register a model, and make it the champion if it beats the present one on the same held-out data."""
     from pipelines.verbs.promote import run
 
     return run(
         model, name, data=data, source=source, store=store, split=split, beam=beam, metric=metric, weights=weights,
-        allow_uri=allow_uri, tracking_uri=tracking_uri,
+        allow_uri=allow_uri, tracking_uri=tracking_uri, anyway=anyway,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.config import sections
 from pipelines.config.metrics import value_of
@@ -18,7 +18,10 @@ from pipelines.config.sections import TrackingSection
 from pipelines.console import Outcome
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
+from pipelines.evaluation.results import Evaluation, Row
+from pipelines.evaluation.significance import gain
 from pipelines.features.sources import check_backbone
+from pipelines.files.jsonl import read_lines
 from pipelines.tracking import registry
 from pipelines.tracking.address import tracking_uri as address_of
 from pipelines.tracking.client import client_at
@@ -52,6 +55,7 @@ def run(
     weights: str | None = None,
     allow_uri: list[str] | None = None,
     tracking_uri: str | None = None,
+    anyway: bool = False,
 ) -> Outcome:
     """Register the model, and compare it with the champion. The arguments are the command line's."""
     if not data and (source or store or split):
@@ -79,7 +83,8 @@ def run(
         return outcome(name, present, "it is the champion already", trained)
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
-        judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
+        scored: list[Scored] = []
+        judge = partial(evaluated, scored, metric, data, source, store=store, split=split, beam=beam)
     elif "recipe" not in trained.info:
         raise UserError(
             f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
@@ -114,6 +119,13 @@ def run(
         scores = f"{metric} {shown(tags[metric])} against {shown(theirs[metric])} of version {present.version}"
         if not better:
             return outcome(name, version, f"not the champion: {scores}", trained)
+        if data:
+            (rows, evaluation), (their_rows, _) = scored
+            gained = gain(metric, their_rows, rows, evaluation)
+            scores = f"{scores}, a gain of {gained}"
+            if gained.is_noise and not anyway:
+                verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
+                return outcome(name, version, verdict, trained)
         verdict = f"it is the champion: {scores}"
     now = registry.champion(client, name)
     if (now and now.version) != (present and present.version):
@@ -140,11 +152,23 @@ def recorded(metric: str, folder: Path) -> dict[str, str]:
     return {metric: str(value), registry.HELD_OUT: held_out(info["recipe"]["data"]) or ""}
 
 
-def evaluated(metric: str, data: list[str], source: str | None, folder: Path, **options: Any) -> dict[str, str]:
-    """The score on the user's data, as tags of a version; the higher the better."""
+class Scored(NamedTuple):
+    """What an evaluation wrote."""
+
+    rows: list[Row]
+    evaluation: Evaluation
+
+
+def evaluated(
+    scored: list[Scored], metric: str, data: list[str], source: str | None, folder: Path, **options: Any
+) -> dict[str, str]:
+    """The score on the user's data, as tags of a version; the higher the better. What it is made of is appended to
+    ``scored``."""
     with tempfile.TemporaryDirectory() as place:
         evaluate.run(model=str(folder), data=data, source=source, out=place, **options)
-        scores = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))["scores"]
+        evaluation: Evaluation = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))
+        scored.append(Scored(read_lines(Path(place, output.ROWS)), evaluation))
+    scores = evaluation["scores"]
     if metric not in scores:
         raise UserError(f"--metric {metric}: there is no such score; there are {', '.join(scores)}.")
     identity = [sha256_of(path) for path in (*data, *([source] if source else []))] + [options]

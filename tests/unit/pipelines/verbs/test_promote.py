@@ -106,11 +106,34 @@ def test_by_scores_on_data_that_are_given(client, name, make, tmp_path):
         scores.append(json.loads((tmp_path / "scored" / output.SUMMARY).read_text())["scores"]["chrF"])
     assert scores[0] != scores[1]
     for run in runs:
-        promote.run(model=run, name=name, metric="chrF", **given)
+        promote.run(model=run, name=name, metric="chrF", anyway=True, **given)
     best = runs[scores.index(max(scores))]
     found = client.get_model_version_by_alias(name, "champion")
     assert found.tags["rnncond.model_id"] == checkpoint.load(f"{best}/best").model_id
     assert float(found.tags["chrF"]) == max(scores)
+
+
+def test_a_gain_that_may_be_noise_makes_no_champion(client, name, make, tmp_path, monkeypatch):
+    """Scores of two models of which the second is better by chance, or by far."""
+    rows = {"far": [80.0] * 40, "near": [50.0, 51.2] * 20, "base": [51.0, 50.0] * 20}
+    runs = {which: make(seed, 20.0) for seed, which in enumerate(rows, 1)}
+    which_of = {checkpoint.load(locate(run)).model_id: which for which, run in runs.items()}
+
+    def score(model, data, source, out, **options):
+        values = rows[which_of[checkpoint.load(model).model_id]]
+        scored = [{"image_id": f"{n}", "caption": "", "scores": {"CIDEr": value}} for n, value in enumerate(values)]
+        Path(out, output.ROWS).write_text("".join(json.dumps(row) + "\n" for row in scored))
+        Path(out, output.SUMMARY).write_text(json.dumps({"scores": {"CIDEr": sum(values) / len(values)}}))
+
+    monkeypatch.setattr(evaluate, "run", score)
+    given = {"data": [str(tmp_path / "val.de")], "metric": "CIDEr", "name": name}
+    promote.run(model=runs["base"], **given)
+    verdict = promote.run(model=runs["near"], **given).summary["verdict"]
+    assert verdict.startswith("not the champion: CIDEr 50.6 against 50.5") and "95% interval" in verdict
+    assert client.get_model_version_by_alias(name, "champion").version == 1
+    verdict = promote.run(model=runs["near"], anyway=True, **given).summary["verdict"]
+    assert verdict.startswith("it is the champion") and "p = " in verdict
+    assert "it is the champion: CIDEr 80" in promote.run(model=runs["far"], **given).summary["verdict"]
 
 
 def test_a_champion_that_was_made_meanwhile_is_not_put_down_unjudged(client, name, make, monkeypatch):
