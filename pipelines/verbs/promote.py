@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pipelines.config import sections
 from pipelines.config.metrics import value_of
@@ -167,7 +167,8 @@ def evaluated(
     with tempfile.TemporaryDirectory() as place:
         evaluate.run(model=str(folder), data=data, source=source, out=place, **options)
         evaluation: Evaluation = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))
-        scored.append(Scored(read_lines(Path(place, output.ROWS)), evaluation))
+        rows = cast(list[Row], read_lines(Path(place, output.ROWS)))
+        scored.append(Scored(rows, evaluation))
     scores = evaluation["scores"]
     if metric not in scores:
         raise UserError(f"--metric {metric}: there is no such score; there are {', '.join(scores)}.")
