@@ -16,7 +16,7 @@ from feature_store import Store, verify
 from pipelines.engine.driver import Options
 from pipelines.features import backbones
 from pipelines.verbs import caption, evaluate, features, report, train, translate
-from pipelines.verbs.store import compact
+from pipelines.verbs.store.maintenance import compact
 from tests.worlds import names
 from tests.worlds.captioner import model_reading
 from tests.worlds.training import TINY
