@@ -264,6 +264,20 @@ PLACES = ("epoch", "step", "of", "steps")
 """Of a note on progress: what says where, not what."""
 
 
+def log_evaluation(run: Mapping[str, Any], evaluation: Path, scores: Mapping[str, float]) -> None:
+    """Scores of the model of the run whose run.json is ``run``, as ``evaluate_...``, and the file that says how they
+    were made; trouble is told."""
+    if "mlflow_run_id" not in run:
+        return
+    try:
+        client = client_at(run["mlflow_uri"])
+        for name, value in scores.items():
+            client.log_metric(run["mlflow_run_id"], f"evaluate_{name}", value)
+        client.log_artifact(run["mlflow_run_id"], str(evaluation))
+    except Exception as error:
+        tell(f"MLflow at {masked(run['mlflow_uri'])} did not take the scores: {first_line(error)}")
+
+
 def log_page(run: Mapping[str, Any], page: Path) -> None:
     """The report of the run whose run.json is ``run``, beside what MLflow has of it; trouble is told."""
     if "mlflow_run_id" not in run:

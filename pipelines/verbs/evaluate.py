@@ -28,7 +28,9 @@ from pipelines.evaluation.output import SUMMARY, outcome, write
 from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.text import encoding_of
+from pipelines.tracking.mlflow_run import log_evaluation
 from pipelines.tracking.models import locate
+from pipelines.training.run_info import read_run
 from rnncond import checkpoint
 
 
@@ -105,6 +107,8 @@ def run(
         evaluation = caption_results.evaluate(results, tokenizer, shuffled)
     if out:
         write(Path(out), evaluation, results)
+        if folder is not None and Path(out) == Path(folder):
+            log_evaluation(read_run(folder), Path(out) / SUMMARY, evaluation["scores"])
     return outcome(evaluation, results.kind, str(Path(out) / SUMMARY) if out else None)
 
 

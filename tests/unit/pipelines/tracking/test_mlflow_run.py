@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from pipelines.errors import Fault, UserError
 from pipelines.tracking import client as reaching
 from pipelines.tracking import mlflow_run as module
-from pipelines.tracking.mlflow_run import Tracking, log_page
+from pipelines.tracking.mlflow_run import Tracking, log_evaluation, log_page
 from pipelines.tracking.models import locate
 from pipelines.training.data.task import prepare
 from rnncond.checkpoint import load
@@ -239,6 +239,20 @@ def test_what_a_run_learnt_from_is_kept(recipe):
         ("validation", digest, "val"),
     }
     assert mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/vocabulary.json") == json.loads(task.vocabulary)
+
+
+def test_the_scores_of_an_evaluation_go_to_the_run_and_trouble_is_told(recipe, tmp_path, capsys):
+    with Tracking(recipe, "run") as tracking:
+        pass
+    (tmp_path / "evaluation.json").write_text("{}")
+    run = {"mlflow_run_id": tracking.run_id, "mlflow_uri": tracking.uri}
+    log_evaluation(run, tmp_path / "evaluation.json", {"CIDEr": 50.5, "BLEU-4": 20.0})
+    metrics = tracking.client.get_run(tracking.run_id).data.metrics
+    assert (metrics["evaluate_CIDEr"], metrics["evaluate_BLEU-4"]) == (50.5, 20.0)
+    assert "evaluation.json" in [file.path for file in tracking.client.list_artifacts(tracking.run_id)]
+    log_evaluation({}, tmp_path / "evaluation.json", {"CIDEr": 1.0})
+    log_evaluation(run | {"mlflow_run_id": "f" * 32}, tmp_path / "evaluation.json", {"CIDEr": 1.0})
+    assert "did not take the scores" in capsys.readouterr().err
 
 
 def test_the_page_of_a_run_goes_to_mlflow_and_trouble_is_told(recipe, tmp_path, capsys):
