@@ -10,11 +10,13 @@ import atexit
 import json
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import metadata
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -68,9 +70,24 @@ def reader_is_gone() -> bool:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_nowhere()
         return True
     return False
+
+
+def is_closed(file: TextIO) -> bool:
+    """Whether ``file`` is a pipe that nobody reads any more."""
+    try:
+        watch = select.poll()
+        watch.register(file.fileno(), 0)
+    except OSError:  # no file of the system
+        return False
+    return any(mask & select.POLLERR for _, mask in watch.poll(0))
+
+
+def write_nowhere() -> None:
+    """Let standard output take what is still written to it, for nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def take_signals() -> None:
@@ -119,7 +136,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return fail(INTERRUPTED, common.json, 130)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and reader_is_gone():
+        if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
+            write_nowhere()
             return UNREAD
         message = user_message(error)
         logger.debug("The verb was ended by:", exc_info=error)
