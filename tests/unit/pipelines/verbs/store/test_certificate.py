@@ -91,10 +91,14 @@ def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos,
 
 def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, rnncond):
     others = make_photos(2, "others")
+    for photo in others.iterdir():
+        photo.rename(others / f"other-{photo.name}")
+    code, found, shown = rnncond(tmp_path / "s", "--of", others)
+    assert code == 3 and "the same pictures by other ids?" in shown and "--prune" not in shown
     code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune")
-    assert code == 2 and "would drop 8 of the 10" in found["error"] and made.snapshot().rows == 10
+    assert code == 2 and "would drop 10 of the 10" in found["error"] and made.snapshot().rows == 10
     code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune", "--anyway")
-    assert found["dropped"] == 8 and made.snapshot().rows == 2
+    assert found["dropped"] == 10 and made.snapshot().rows == 0
 
 
 def test_a_certificate_does_not_hold_for_what_was_added_or_damaged(made, photos, tmp_path, rnncond, make_photos):
