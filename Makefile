@@ -10,7 +10,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
-.PHONY: install demo test test-fast test-slow learn lint docs clean
+.PHONY: install demo test test-fast test-slow learn lint docs gpu-check clean
 install: $(VENV)/.installed
 
 demo: install
@@ -35,6 +35,10 @@ test-slow: install
 # Trains every system until it has learnt its task, and prints the table.
 learn: install
 	$(PYTEST) -m slow tests/learn
+
+# On a machine with a GPU: laws, speeds and peak memory, into the folder that OUT names; needs no installation but torch's.
+gpu-check:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu_check.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -28,6 +28,8 @@ def output_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     On a CPU each row of the result begins at a line of the cache, with free places between the rows: where V is no
     multiple of a line MKL takes a third longer to write rows without them (``benchmarks/products.py``).
     """
+    if type(weight) not in (Tensor, nn.Parameter):
+        return functional.linear(x, weight, bias)  # a LeanWeight knows better
     plain = x.device.type != "cpu" or x.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
     if plain or weight.shape[0] % LINE == 0:
         return functional.linear(x, weight, bias)

@@ -25,6 +25,7 @@ from pipelines.features.preprocess import Preprocess
 from pipelines.features.sources import rebuild
 from pipelines.inference.captioner import Captioner, prepare
 from pipelines.tracking.models import locate, weights_in
+from rnncond.lean import Precision
 
 Picture: TypeAlias = str | Path | bytes | Image.Image
 """A picture's path or uri, its file as bytes, or a picture of Pillow. One of Pillow's is taken at its full size, where
@@ -149,6 +150,7 @@ def load_captioner(
     weights: str | Path | None = None,
     tracking_uri: str | None = None,
     device: str | None = None,
+    precision: Precision = "float32",
 ) -> CaptioningModel:
     """A trained captioner.
 
@@ -158,6 +160,7 @@ def load_captioner(
         weights: those of the CNN: a file, ``pretrained`` or ``random``; by default those that came with the model.
         tracking_uri: of MLflow; by default MLFLOW_TRACKING_URI, or the database here.
         device: such as ``cpu`` or ``cuda:1``; by default a GPU where there is one.
+        precision: in which the steps of the search multiply.
 
     Raises:
         UserError, ModelError: there is no such model, it reads text, or these are not the weights that its features
@@ -166,7 +169,7 @@ def load_captioner(
     names = [str(model), *map(str, ensemble)]
     folder = locate(model, tracking_uri)
     trained = load_models([folder, *ensemble], tracking_uri, device)
-    captioner = prepare(trained, names)
+    captioner = prepare(trained, names, precision)
     network = rebuild(captioner.features, str(weights) if weights is not None else weights_in(folder))
     return CaptioningModel(captioner, network.to(str(captioner.device)))
 

@@ -108,6 +108,7 @@ def caption(
     top_k: options.TopK = None,
     top_p: options.TopP = None,
     seed: options.Seed = None,
+    precision: options.Precision = "float32",
     limit: options.Limit = None,
     dry_run: options.DryRun = False,
     sample: options.Sample = 64,
@@ -129,7 +130,7 @@ def caption(
     asked = options.search_options(
         beam=beam, nbest=nbest, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
         alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
-        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, precision=precision,
     )  # fmt: skip
     if since is not None:
         from pipelines.errors import UserError

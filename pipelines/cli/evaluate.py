@@ -55,6 +55,7 @@ def evaluate(
         ScoredKind | None, Option(help="what --hypotheses holds (default: what the references look like)")
     ] = None,
     beam: options.Beam = None,
+    precision: options.Precision = "float32",
     out: Annotated[
         str | None,
         Option(help="folder of the results (default: the run, or the store that is scored)"),
@@ -115,7 +116,8 @@ def evaluate(
 
     return run(
         model=model, captions=captions, translations=translations, hypotheses=hypotheses, data=data, source=source,
-        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam or 5, tokenizer=tokenizer, partial=partial,
+        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam or 5, precision=precision,
+        tokenizer=tokenizer, partial=partial,
         shuffled=shuffled,
         fingerprint=fingerprint, out=out, tracking_uri=tracking_uri,
     )  # fmt: skip

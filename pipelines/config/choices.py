@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 LengthPenalty = Literal["none", "average", "gnmt"]
+DecodingPrecision = Literal["float32", "bfloat16", "int8"]
+"""What the steps of a search multiply in."""
 TooLong = Literal["cut", "refuse"]
 """What happens to a sentence that is longer than what is read of one."""
 Tokenizer = Literal[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from feature_store import Dataset, Snapshot
 from pipelines import console
+from pipelines.config.choices import DecodingPrecision
 from pipelines.console import tell
 from pipelines.errors import UserError
 from pipelines.evaluation.caption_metrics import score, shuffled_cider
@@ -34,10 +36,10 @@ from pipelines.inputs.captions import read_captions
 from pipelines.inputs.entries import naming
 from pipelines.inputs.matching import match_captions
 from rnncond.checkpoint import Trained
-from rnncond.search import SearchOptions
 
 if TYPE_CHECKING:
     from pipelines.features.sources import FromStore
+    from pipelines.inference.captioner import Captioner
 
 BATCH = 64
 DECIMALS = 5
@@ -45,14 +47,23 @@ COLUMNS = ("image_id", "uri", "caption", "log_prob", "nbest")
 """Of a set of captions, all but the large ones, pieces and attention."""
 
 
-def from_model(trained: Trained, model: str, data: str | None, store: str | None, split: str, beam: int) -> Results:
+def from_model(
+    trained: Trained,
+    model: str,
+    data: str | None,
+    store: str | None,
+    split: str,
+    beam: int,
+    precision: DecodingPrecision = "float32",
+) -> Results:
     """Caption a split from the features in a store, in this process.
 
     Raises:
         UserError: the model does not say what it was trained with, or the store has no such features.
     """
     from pipelines.features.sources import FromStore
-    from pipelines.inference.decoder import search_options, unusual
+    from pipelines.inference.captioner import prepare
+    from pipelines.inference.decoder import unusual
 
     trained_on = trained.info.get("recipe", {}).get("data", {})
     store, data = store or trained_on.get("store"), data or trained_on.get("captions")
@@ -63,7 +74,7 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     source = FromStore.open(store, trained.features)
     everyone, stored = read_captions(data), ids_of(source.snapshot)
     matches = match_captions(of_split(everyone, split, data), stored)
-    options = search_options(trained, beam=beam, nbest=min(3, beam))
+    captioner = prepare([trained], [model], precision, beam=beam, nbest=min(3, beam))
 
     results = Results(CAPTIONS, [], [f"{name}: no features in {store}" for name in matches.without_image])
     results.target_language = trained_on.get("target_language")
@@ -72,7 +83,7 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     with console.Progress("captions", "images", len(matches.examples)) as progress:
         for start in range(0, len(matches.examples), BATCH):
             examples = matches.examples[start : start + BATCH]
-            rows = dict(caption_images(trained, source, options, [example.image_id for example in examples]))
+            rows = dict(caption_images(captioner, source, [example.image_id for example in examples]))
             silent = [image_id for image_id, row in rows.items() if row is None]
             results.missing += [
                 f"{image_id}: the search found no caption: its rules leave nothing to say" for image_id in silent
@@ -82,12 +93,13 @@ def from_model(trained: Trained, model: str, data: str | None, store: str | None
     results.about = {
         "model": {"id": trained.model_id, "system": trained.system, "folder": model},
         "features": trained.features,
-        "search": unusual(dataclasses.asdict(options)),
+        "search": unusual(dataclasses.asdict(captioner.options)) | captioner.unusual_precision,
         "data": data,
         "split": split,
     }
-    attending = dataclasses.replace(options, attention=True)
-    results.attend = lambda ids: (row for _, row in caption_images(trained, source, attending, ids) if row)
+    attending = copy.copy(captioner)
+    attending.options = dataclasses.replace(captioner.options, attention=True)
+    results.attend = lambda ids: (row for _, row in caption_images(attending, source, ids) if row)
     return results
 
 
@@ -112,14 +124,10 @@ def seen_of(
     return Seen(trained_on=len(ids.intersection(of["train"])), chose_epoch=len(ids.intersection(of["validation"])))
 
 
-def caption_images(
-    trained: Trained, source: FromStore, options: SearchOptions, ids: Sequence[str]
-) -> Iterator[tuple[str, Row | None]]:
+def caption_images(captioner: Captioner, source: FromStore, ids: Sequence[str]) -> Iterator[tuple[str, Row | None]]:
     """Rows by image id from features in a store; None where the search found nothing."""
     from pipelines.features.sources import boxes_of
-    from pipelines.inference.captioner import Captioner
 
-    captioner = Captioner([trained], options).to(str(next(trained.model.parameters()).device))
     for start in range(0, len(ids), BATCH):
         table = source.snapshot.take(ids[start : start + BATCH], ["image_id", "uri", *source.columns])
         captions = captioner(of_column(table[source.output]), boxes_of(table))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store import Snapshot
 from pipelines import console
+from pipelines.config.choices import DecodingPrecision
 from pipelines.config.metrics import tokenizer_of
 from pipelines.errors import UserError
 from pipelines.evaluation.results import (
@@ -39,7 +40,14 @@ COLUMNS = ("id", "source", "translation", "log_prob", "nbest")
 NO_REFERENCES = "Say --references FILE: the translations of people to score against."
 
 
-def from_model(trained: Trained, model: str, source: str | None, references: Sequence[str], beam: int) -> Results:
+def from_model(
+    trained: Trained,
+    model: str,
+    source: str | None,
+    references: Sequence[str],
+    beam: int,
+    precision: DecodingPrecision = "float32",
+) -> Results:
     """Translate a source in this process; by default the text that the model was validated on.
 
     Raises:
@@ -53,7 +61,7 @@ def from_model(trained: Trained, model: str, source: str | None, references: Seq
     inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
     targets = read_references(references or [source], columns, most)
     check_lengths(len(inputs), source, len(targets), references or [source])
-    translator = prepare([trained], [model], beam=beam, nbest=min(3, beam))
+    translator = prepare([trained], [model], precision=precision, beam=beam, nbest=min(3, beam))
 
     data = trained.info.get("recipe", {}).get("data", {})
     results = Results(TRANSLATIONS, [], lowercase=translator.vocabulary.text.lowercase)
@@ -72,7 +80,7 @@ def from_model(trained: Trained, model: str, source: str | None, references: Seq
         results.rows.append(with_references({"id": row["id"], "source": row["source"], **translation}, lines))
     results.about = {
         "model": {"id": trained.model_id, "system": trained.system, "folder": model},
-        "search": unusual(dataclasses.asdict(translator.options)),
+        "search": unusual(dataclasses.asdict(translator.options)) | translator.unusual_precision,
         "source": source,
         "references": list(references) or [source],
         "cut": sum(not isinstance(one, str) and one["cut"] for one in translations),

@@ -20,17 +20,17 @@ from pipelines.inference.decoder import (
     refuse_other_vocabularies,
     refuse_without_attention,
     search_options,
-    search_with,
 )
 from rnncond.checkpoint import Trained
+from rnncond.lean import Precision
 from rnncond.search import Hypotheses, SearchOptions
 
 
 class Captioner(Decoder):
     """The models read the same features. ``prepare`` makes one as the user asked for it."""
 
-    def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
-        super().__init__(trained, options)
+    def __init__(self, trained: Sequence[Trained], options: SearchOptions, precision: Precision = "float32") -> None:
+        super().__init__(trained, options, precision)
         features = trained[0].features
         assert features is not None, "prepare refuses models that read text"
         self.halving, self.features = MemoryBackoff(), features
@@ -63,7 +63,7 @@ class Captioner(Decoder):
 
     def search(self, values: Values, options: SearchOptions | None = None) -> Hypotheses:
         """Hypotheses for each image, on the CPU."""
-        return search_with(self.trained, source_of(values).to(self.device), options or self.options)
+        return self.decode(source_of(values).to(self.device), options or self.options)
 
     def row(self, hypotheses: Hypotheses, b: int, places: int | None = None) -> dict[str, Any]:
         """The columns of image ``b``, with its attention over the first ``places``, which are not padding."""
@@ -88,11 +88,14 @@ class Captioner(Decoder):
         return row
 
 
-def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> Captioner:
+def prepare(
+    trained: Sequence[Trained], names: Sequence[str], precision: Precision = "float32", **asked: Any
+) -> Captioner:
     """A Captioner as the user asked for it.
 
     Args:
         names: what the user called each model.
+        precision: in which the steps of the search multiply.
         asked: fields of ``SearchOptions``; the first model's recipe has the others.
 
     Raises:
@@ -112,7 +115,7 @@ def prepare(trained: Sequence[Trained], names: Sequence[str], **asked: Any) -> C
                 f"An ensemble reads the same features: {name} was trained on {mine}, {names[0]} on {first}. Train the "
                 "models on one set of features and the same data.output."
             )
-    return Captioner(trained, search_options(trained[0], **asked))
+    return Captioner(trained, search_options(trained[0], **asked), precision)
 
 
 def describe_features(trained: Trained) -> str:

@@ -11,10 +11,15 @@ from typing import Any, Self
 import torch
 
 from pipelines.errors import UserError
+from rnncond import kernels
 from rnncond.checkpoint import Trained
-from rnncond.contract import Source
+from rnncond.contract import Source, System
+from rnncond.lean import Precision, lean, supported
 from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
 from rnncond.text import Vocabulary
+
+COMPILE_AFTER = 32
+"""Batches that a process decodes before it takes the seconds to compile attention."""
 
 
 class Decoder:
@@ -23,21 +28,68 @@ class Decoder:
     Args:
         trained: the models.
         options: of the search.
+        precision: in which the steps of the search multiply.
     """
 
-    def __init__(self, trained: Sequence[Trained], options: SearchOptions) -> None:
-        self.trained, self.options = list(trained), options
+    def __init__(self, trained: Sequence[Trained], options: SearchOptions, precision: Precision = "float32") -> None:
+        self.trained, self.options, self.precision = list(trained), options, precision
+        self.steppers: list[System] = []
+        self.batches = 0
         self.vocabulary = trained[0].vocabulary
         # Hashes of all weights, not to be taken for every example.
         self.model_id = "+".join(one.model_id for one in trained)
         self.system = " + ".join(one.system for one in trained)
         self.device = next(trained[0].model.parameters()).device
 
+    @property
+    def unusual_precision(self) -> dict[str, Any]:
+        """What a fingerprint has of the precision: nothing of float32, so that sets of earlier versions keep theirs."""
+        return {} if self.precision == "float32" else {"precision": self.precision}
+
+    @property
+    def description(self) -> str:
+        """The systems, the models' ids and the precision, as a summary has them."""
+        return " ".join([self.system, self.model_id, self.used_precision()][: 2 + (self.precision != "float32")])
+
+    def used_precision(self) -> str:
+        if supported(self.precision, self.device):
+            return f"in {self.precision}"
+        return f"in float32, as this machine has no instructions for {self.precision}"
+
     def to(self, device: str) -> Self:
+        """Move to ``device``, once and for all: what decodes is prepared there at the first batch."""
         self.device = torch.device(device)
         for one in self.trained:
             one.model.to(self.device).eval()
+        self.steppers = []
         return self
+
+    @torch.no_grad()
+    def decode(self, source: Source, options: SearchOptions) -> Hypotheses:
+        """Hypotheses for the examples of ``source``; on the CPU."""
+        self.steppers = self.steppers or [lean(one.model, self.precision) for one in self.trained]
+        self.batches += 1
+        if self.batches == COMPILE_AFTER:
+            kernels.enable()
+        models = [one.model for one in self.trained]
+        memories = [model.encode(source) for model in models]
+        states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
+        steps = [model.step for model in self.steppers]
+        if len(models) > 1:
+            step, memory, state = ensemble(*steps), join(memories), join(states)
+        else:
+            step, memory, state = steps[0], memories[0], states[0]
+        hypotheses = search(step, memory, state, options, mask=source.mask)
+        return Hypotheses(
+            hypotheses.tokens.cpu(),
+            hypotheses.lengths.cpu(),
+            hypotheses.scores.cpu(),
+            hypotheses.log_probs.cpu(),
+            None if hypotheses.attention is None else hypotheses.attention.cpu(),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"steppers": []}
 
 
 BEAM = 5
@@ -61,26 +113,6 @@ def search_options(trained: Trained, **changes: Any) -> SearchOptions:
         return SearchOptions(**asked)
     except ValueError as error:
         raise UserError(f"The search cannot be done: {error}") from None
-
-
-@torch.no_grad()
-def search_with(trained: Sequence[Trained], source: Source, options: SearchOptions) -> Hypotheses:
-    """Hypotheses of one model, or of an ensemble, for the examples of ``source``; on the CPU."""
-    models = [one.model for one in trained]
-    memories = [model.encode(source) for model in models]
-    states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
-    if len(models) > 1:
-        step, memory, state = ensemble(*(model.step for model in models)), join(memories), join(states)
-    else:
-        step, memory, state = models[0].step, memories[0], states[0]
-    hypotheses = search(step, memory, state, options, mask=source.mask)
-    return Hypotheses(
-        hypotheses.tokens.cpu(),
-        hypotheses.lengths.cpu(),
-        hypotheses.scores.cpu(),
-        hypotheses.log_probs.cpu(),
-        None if hypotheses.attention is None else hypotheses.attention.cpu(),
-    )
 
 
 def refuse_other_vocabularies(trained: Sequence[Trained], names: Sequence[str], *which: str) -> None:

@@ -19,10 +19,10 @@ from pipelines.inference.decoder import (
     refuse_other_vocabularies,
     refuse_without_attention,
     search_options,
-    search_with,
 )
 from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
+from rnncond.lean import Precision
 from rnncond.search import Hypotheses, SearchOptions
 
 LONGEST = 200
@@ -63,11 +63,12 @@ class Translator(Decoder):
         longest: int = LONGEST,
         too_long: TooLong = "cut",
         unk_replace: bool = False,
+        precision: Precision = "float32",
     ) -> None:
         self.longest, self.too_long, self.unk_replace = longest, too_long, unk_replace
         if unk_replace:
             options = dataclasses.replace(options, blocked=tuple(word for word in options.blocked if word != UNK))
-        super().__init__(trained, options)
+        super().__init__(trained, options, precision)
         vocabulary = trained[0].source_vocabulary
         assert vocabulary is not None, "prepare refuses models that describe pictures"
         self.source_vocabulary = vocabulary
@@ -122,7 +123,7 @@ class Translator(Decoder):
         values = torch.tensor([[*line, *[PAD] * (longest - len(line))] for line in tokens], device=self.device)
         lengths = torch.tensor([len(line) for line in tokens], device=self.device)
         source = Source(values, torch.arange(longest, device=self.device) < lengths[:, None])
-        return search_with(self.trained, source, options)
+        return self.decode(source, options)
 
     def row(self, hypotheses: Hypotheses, b: int, read: Read) -> dict[str, Any] | str:
         tokens = [
@@ -181,12 +182,14 @@ def prepare(
     max_source_length: int | None = None,
     too_long: TooLong = "cut",
     unk_replace: bool = False,
+    precision: Precision = "float32",
     **asked: Any,
 ) -> Translator:
     """A Translator as the user asked for it, found to be possible.
 
     Args:
         names: what the user called each model.
+        precision: in which the steps of the search multiply.
         max_source_length: by default ``text.max_length`` of the first model's recipe.
         asked: fields of ``SearchOptions``; the first model's recipe has the others.
 
@@ -199,7 +202,7 @@ def prepare(
     refuse_other_vocabularies(trained, names, "vocabulary", "source_vocabulary")
     recipe = trained[0].info.get("recipe", {})
     longest = max_source_length or recipe.get("text", {}).get("max_length") or LONGEST
-    translator = Translator(trained, search_options(trained[0], **asked), longest, too_long, unk_replace)
+    translator = Translator(trained, search_options(trained[0], **asked), longest, too_long, unk_replace, precision)
     translator.check()
     return translator
 

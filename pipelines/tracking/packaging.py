@@ -45,7 +45,7 @@ PACKAGES = (
     "safetensors", "ray[data,train]", "pydantic", "pyyaml", "typer", "rich",
 )  # fmt: skip
 """What the code needs, so far as it serves."""
-ALLOWED = "allowed_uris"
+ALLOWED, PRECISION = "allowed_uris", "precision"
 """The key of MLflow's model config which has the prefixes of what a served captioner opens."""
 
 
@@ -121,7 +121,7 @@ def saved(
                 signature=signature_of(trained),
                 input_example=example_of(trained),
                 pip_requirements=requirements(),
-                model_config={ALLOWED: list(allowed_uris)},
+                model_config={ALLOWED: list(allowed_uris), PRECISION: "float32"},
                 mlflow_model=mlflow.models.Model(run_id=run_id, model_id=model_id),
             )
         yield Path(place, "logged")

@@ -16,7 +16,7 @@ import copy
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import pandas as pd
 import torch
@@ -36,6 +36,7 @@ from pipelines.tracking.allowed_uris import AllowedUris
 from pipelines.tracking.models import weights_in
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
+from rnncond.lean import Precision
 from rnncond.search import SearchOptions
 
 PARAMS = {
@@ -57,18 +58,24 @@ class Answer(TypedDict, total=False):
 
 class Served(PythonModel):
     """Artifacts: ``model``, the folder of ``rnncond.checkpoint``, and for a captioner ``backbone``, a folder with the
-    weights of its CNN, unless they can be found by name. The model config has ``allowed_uris``."""
+    weights of its CNN, unless they can be found by name. The model config has ``allowed_uris`` and
+    ``precision``, in which the steps of the search multiply, as in
+    ``load_model(uri, model_config={"precision": "int8"})``."""
 
     model: ServedCaptioner | ServedTranslator
 
     def load_context(self, context: PythonModelContext) -> None:
-        folder = Path(context.artifacts["model"])
+        folder, config = Path(context.artifacts["model"]), context.model_config or {}
+        precision = config.get("precision", "float32")
+        if precision not in get_args(Precision):
+            asked = f"The model config has precision {precision!r}; expected one of {', '.join(get_args(Precision))}."
+            raise MlflowException(asked, INVALID_PARAMETER_VALUE)
         trained = checkpoint.load(folder, device())
         if trained.features:
-            allowed = AllowedUris((context.model_config or {}).get("allowed_uris", ()))
-            self.model = ServedCaptioner(trained, weights_in(folder), allowed)
+            allowed = AllowedUris(config.get("allowed_uris", ()))
+            self.model = ServedCaptioner(trained, weights_in(folder), allowed, precision)
         else:
-            self.model = ServedTranslator(trained)
+            self.model = ServedTranslator(trained, precision)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
@@ -131,11 +138,17 @@ class ServedCaptioner:
 
     columns, answer = ("image", "uri"), "caption"
 
-    def __init__(self, trained: Trained, weights: str | None, allowed: AllowedUris | None = None) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        weights: str | None,
+        allowed: AllowedUris | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         assert trained.features is not None, "a translator reads no pictures"
         self.network = rebuild(trained.features, weights).to(device())
         self.output = trained.features["output"]
-        self.captioner = Captioner([trained], options_of(trained, {})).to(device())
+        self.captioner = Captioner([trained], options_of(trained, {}), precision).to(device())
         self.allowed = allowed or AllowedUris()
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
@@ -203,8 +216,8 @@ class ServedTranslator:
 
     columns, answer = ("text",), "translation"
 
-    def __init__(self, trained: Trained) -> None:
-        self.translator = prepare([trained], ["model"], beam=BEAM)
+    def __init__(self, trained: Trained, precision: Precision = "float32") -> None:
+        self.translator = prepare([trained], ["model"], precision=precision, beam=BEAM)
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
         translator: Translator = copy.copy(self.translator)

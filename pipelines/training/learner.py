@@ -29,7 +29,7 @@ from pipelines.training.objectives import TALLY, make_objective, means, step_arg
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
 from pipelines.training.run_folder import Folder, RunSink
 from pipelines.training.state import NO_SUMS, TrainState, decide, mixed
-from rnncond import systems
+from rnncond import kernels, systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.losses import Sums, TeacherForcing
 from rnncond.objectives import Diverged, Rewarded
@@ -38,6 +38,8 @@ from rnncond.standardise import Standardise
 from rnncond.text import Vocabulary
 
 OBJECTIVE, WORDS = TALLY.index("objective"), TALLY.index("words")
+COMPILE_FROM = 2000
+"""Steps of a run for which attention is compiled, which takes seconds."""
 PROGRESS_SECONDS = 1.0
 """Between two notes to the terminal."""
 
@@ -67,6 +69,8 @@ class Learner:
         self.train, self.validation = task.batches(distributed.rank(), distributed.count())
         self.accumulate = distributed.accumulated(self.recipe)
         self.steps = math.ceil(self.train.steps / self.accumulate)
+        # By the recipe and the data alone, so that a run that is resumed computes as it did.
+        kernels.enable(self.steps * self.settings.epochs >= COMPILE_FROM)
         torch.manual_seed(self.recipe.seed)
         sizes = {"vocab_size": len(self.vocabulary)} | task.sizes()
         self.model = systems.build(self.recipe.system, self.recipe.model | sizes).to(self.device)

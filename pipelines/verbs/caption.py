@@ -32,6 +32,7 @@ import pyarrow as pa
 from feature_store import Dataset, Store
 from pipelines.api import load_captioner
 from pipelines.cluster.resources import Plan
+from pipelines.config.choices import DecodingPrecision
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
@@ -134,7 +135,7 @@ def run(
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     if lines is not None:
         write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
-    more = source.remarks() | {"model": f"{captioner.system} {captioner.model_id}"}
+    more = source.remarks() | {"model": captioner.description}
     current, choose = name_current(dataset, whole=options.limit is None)
     more |= {"out": dataset.store.files.shown, **current}
     hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
@@ -158,6 +159,7 @@ def print_caption(
     ensemble: list[str] | tuple[str, ...],
     weights: str | None,
     tracking_uri: str | None,
+    precision: DecodingPrecision = "float32",
     **asked: Any,
 ) -> Outcome:
     """Print the caption of one picture, or its ``nbest`` or samples a line each, without Ray.
@@ -165,7 +167,7 @@ def print_caption(
     Raises:
         UserError: it cannot be captioned.
     """
-    captioner = load_captioner(model, *ensemble, weights=weights, tracking_uri=tracking_uri)
+    captioner = load_captioner(model, *ensemble, weights=weights, tracking_uri=tracking_uri, precision=precision)
     caption = captioner.caption(picture, **asked)
     for alternative in caption.alternatives:
         print(alternative.text)
@@ -183,7 +185,7 @@ def recipe_of(captioner: Captioner, shape: tuple[int, ...]) -> dict[str, Any]:
         "features": captioner.features,
         "places": list(shape[:-1]),
         "version": VERSION,
-    }
+    } | captioner.unusual_precision
 
 
 def schema_of(options: SearchOptions, regions: bool = False) -> pa.Schema:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from pyarrow import fs
 
-from pipelines.config.choices import ScoredKind, Tokenizer
+from pipelines.config.choices import DecodingPrecision, ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
@@ -47,6 +47,7 @@ def run(
     store: str | None = None,
     split: str | None = None,
     beam: int = 5,
+    precision: DecodingPrecision = "float32",
     tokenizer: Tokenizer | None = None,
     partial: bool = False,
     shuffled: bool = False,
@@ -90,7 +91,7 @@ def run(
     results: Results
     if text:
         if trained is not None:
-            results = translation_results.from_model(trained, str(model), source, references, beam)
+            results = translation_results.from_model(trained, str(model), source, references, beam, precision)
         elif translations is not None:
             results = translation_results.from_output(translations, references, fingerprint)
         else:
@@ -99,7 +100,7 @@ def run(
     else:
         people = captions_of_people(references)
         if trained is not None:
-            results = caption_results.from_model(trained, str(model), people, store, split or "val", beam)
+            results = caption_results.from_model(trained, str(model), people, store, split or "val", beam, precision)
         elif captions is not None:
             results = caption_results.from_output(captions, people, split or "val", fingerprint)
         else:

@@ -106,7 +106,7 @@ def run(
     more: dict[str, Any] = {}
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
-    more |= {"model": f"{translator.system} {translator.model_id}"}
+    more |= {"model": translator.description}
     current, choose = name_current(dataset, whole=options.limit is None)
     more |= {"out": dataset.store.files.shown, **current}
     if lines is not None:
@@ -195,7 +195,7 @@ def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
         "unk_replace": translator.unk_replace,
         "lowercase": translator.vocabulary.text.lowercase,
         "version": VERSION,
-    }
+    } | translator.unusual_precision
 
 
 def schema_of(attention: bool) -> pa.Schema:

@@ -17,7 +17,8 @@ def apply_constraints(logits: Tensor, length: int, history: Tensor | None, optio
         length: words of each row so far.
         history: (N, length) these words; needed with ``no_repeat_ngram`` alone.
     """
-    logits.index_fill_(1, torch.tensor((PAD, BOS, *options.blocked), device=logits.device), -torch.inf)
+    for word in {PAD, BOS, *options.blocked}:  # one by one: their ids are no tensor to be sent to a device at each step
+        logits[:, word] = -torch.inf
     if length < options.min_length:
         logits[:, EOS] = -torch.inf
     if history is not None and 0 < options.no_repeat_ngram <= length:

@@ -17,6 +17,10 @@ COMPACT_FRACTION = 0.25
 """Finished examples are left out once they are this part of all, so that all copies together cost few steps."""
 
 
+CHECK_EVERY = 4
+"""Steps of a GPU between two looks at what has finished: at each look the CPU waits for all that it has queued."""
+
+
 @torch.no_grad()
 def search(
     step: StepFunction,
@@ -48,7 +52,7 @@ def search(
         logits, state, attention = step(words, state, memory)
         choice = beams.choose(logits, t)
         beams.record(t, choice, attention)
-        kept = beams.unfinished()
+        kept = beams.unfinished(t)
         if len(kept) == 0:
             break
         if len(kept) < len(choice.words):
@@ -73,7 +77,7 @@ class _Beams:
     """
 
     def __init__(self, count: int, device: torch.device, mask: Tensor | None, options: SearchOptions) -> None:
-        self.options = options
+        self.options, self.asking_waits = options, device.type != "cpu"
         self.backpointers = Backpointers(count, options.width, device)
         self.examples = {
             "index": torch.arange(count, device=device),
@@ -114,7 +118,7 @@ class _Beams:
 
         ended = (choice.words == EOS) & (choice.log_probs > -torch.inf)
         self.live = choice.log_probs.masked_fill(ended, -torch.inf)
-        if ended.any():
+        if self.asking_waits or ended.any():
             log_probs = choice.log_probs.masked_fill(~ended, -torch.inf)
             scores = self.score(log_probs, t + 1)
             self.backpointers.record_ends(index, scores, log_probs)
@@ -132,15 +136,17 @@ class _Beams:
 
     def score(self, log_probs: Tensor, length: int) -> Tensor:
         """Scores of hypotheses of ``length`` with ``log_probs`` (A, K)."""
-        scores = log_probs / length_penalty(torch.tensor(length, device=log_probs.device), self.options)
+        scores = log_probs / length_penalty(length, self.options)
         if self.options.coverage_beta:
             coverage = self.rows["coverage"][self.origins]
             scores = scores + coverage_penalty(coverage, self.examples.get("mask"), self.options)
         return scores
 
-    def unfinished(self) -> Tensor:
+    def unfinished(self, t: int) -> Tensor:
         """Places of the examples to keep: all, or the unfinished ones alone once enough have finished."""
         working = (self.live > -torch.inf).any(1)
+        if self.asking_waits and (t + 1) % CHECK_EVERY:
+            return torch.arange(len(working), device=working.device)
         count = int(working.sum())
         if count > len(working) * (1 - COMPACT_FRACTION):
             return torch.arange(len(working), device=working.device)

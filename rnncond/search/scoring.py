@@ -8,13 +8,13 @@ from torch import Tensor
 from rnncond.search.options import SearchOptions
 
 
-def length_penalty(lengths: Tensor, options: SearchOptions) -> Tensor:
-    """lp for ``lengths`` (EOS included), in their shape."""
+def length_penalty(length: int, options: SearchOptions) -> float:
+    """lp of a hypothesis of ``length`` words, EOS included."""
     if options.length_penalty == "average":
-        return lengths.float()
+        return float(length)
     if options.length_penalty == "gnmt":
-        return ((5 + lengths) / 6) ** options.alpha
-    return torch.ones_like(lengths, dtype=torch.float)
+        return float(((5 + length) / 6) ** options.alpha)
+    return 1.0
 
 
 def coverage_penalty(coverage: Tensor, mask: Tensor | None, options: SearchOptions) -> Tensor:
@@ -30,5 +30,4 @@ def score_upper_bound(log_probs: Tensor, options: SearchOptions) -> Tensor:
 
     A longer hypothesis has no higher log-probability, lp does not fall with length, and cp is at most zero.
     """
-    longest = torch.tensor(options.max_length + 1, device=log_probs.device)
-    return log_probs.amax(-1) / length_penalty(longest, options)
+    return log_probs.amax(-1) / length_penalty(options.max_length + 1, options)

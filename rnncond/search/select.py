@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from rnncond.search.options import SearchOptions
 
+BLOCK = 64
+"""Words of a block, of which the highest is found first."""
+
 
 class Choice(NamedTuple):
     """K hypotheses of each of A examples, all (A, K).
@@ -37,7 +40,11 @@ def top_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if k >= logits.shape[1]:
         return logits.sort(dim=1, descending=True, stable=True)
-    values, ids = logits.topk(k + 1, dim=1)
+    if logits.device.type != "cpu":
+        return top_by_key(logits, k)
+    if k == 1:
+        return best_words(logits)
+    values, ids = highest(logits, k + 1)
     tied = (values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)
     ids = ids[:, :k].sort(dim=1).values
     values, order = logits.gather(1, ids).sort(dim=1, descending=True, stable=True)
@@ -45,6 +52,54 @@ def top_words(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if tied.any():
         full = logits[tied].sort(dim=1, descending=True, stable=True)
         values[tied], ids[tied] = full.values[:, :k], full.indices[:, :k]
+    return values, ids
+
+
+def top_by_key(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``top_words`` of (N, V) float32 in one sorting and without a question whose answer a GPU's owner must wait for:
+    by 64 bits that have the value before and the id behind."""
+    bits = (logits + 0.0).view(torch.int32)  # + 0.0 makes the two zeros equal
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+    ids = torch.arange(logits.shape[1] - 1, -1, -1, device=logits.device)
+    chosen = (ordered * 2**32 + ids).topk(k, dim=1).indices
+    return logits.gather(1, chosen), chosen
+
+
+def highest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``logits.topk(k)`` of (N, V), but that equals may be others: by the highest of each block of words, as no more
+    than k blocks have what is among the k highest, and a block's maximum is found faster than by any sorting."""
+    width = logits.shape[1]
+    blocks = width // BLOCK
+    if blocks <= 2 * k:
+        values, ids = logits.topk(k, dim=1)
+        return values, ids
+    whole = blocks * BLOCK
+    body = logits[:, :whole].unflatten(1, (blocks, BLOCK))
+    chosen = body.amax(2).topk(k, dim=1).indices
+    values = body.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1)
+    values, places = torch.cat([values, logits[:, whole:]], 1).topk(k, dim=1)
+    block, inside = places // BLOCK, places % BLOCK
+    ids = chosen.gather(1, block.clamp(max=k - 1)) * BLOCK + inside
+    return values, ids.where(block < k, places - k * BLOCK + whole)
+
+
+def best_words(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest of each row of (N, V), the lower id among equals: values and ids (N, 1). By blocks, as ``highest``:
+    torch's maximum with its place takes eight times as long as without."""
+    width = logits.shape[1]
+    blocks = width // BLOCK
+    if blocks < 2:
+        values, ids = logits.max(1, keepdim=True)
+        return values, ids
+    whole = blocks * BLOCK
+    body = logits[:, :whole].unflatten(1, (blocks, BLOCK))
+    _, block = body.amax(2).max(1, keepdim=True)
+    values, inside = body.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].max(1, keepdim=True)
+    ids = block * BLOCK + inside
+    if whole < width:
+        others, places = logits[:, whole:].max(1, keepdim=True)
+        ids = torch.where(others > values, places + whole, ids)
+        values = torch.maximum(values, others)
     return values, ids
 
 
@@ -57,6 +112,9 @@ def select_best(logits: Tensor, normaliser: Tensor, live: Tensor, open_slots: Te
         width: K of the result; places from ``open_slots`` on hold nothing.
     """
     values, words = top_words(logits, min(width, logits.shape[1]))
+    if width == 1:
+        log_probs = (values - normaliser + live).masked_fill(open_slots[:, None] < 1, -torch.inf)
+        return Choice(torch.zeros_like(words), words, log_probs)
     candidates = (values - normaliser).view(*live.shape, -1) + live[..., None]
     log_probs, order = candidates.flatten(1).sort(dim=1, descending=True, stable=True)
     log_probs, order = log_probs[:, :width], order[:, :width]

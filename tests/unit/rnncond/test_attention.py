@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, cheaper_projected, mean_place
-from rnncond.fused import LARGEST, StepProducts, lstm_gates
+from rnncond.fused import StepProducts, lstm_gates
 
 MASK = torch.tensor([[True, True, True, True], [True, False, False, False], [True, True, False, False]])
 """Three examples of four places; six rows share them."""
@@ -50,37 +50,6 @@ def test_additive_attention_follows_its_formula_forward_and_backward(many, mask,
     expected = objective(lambda q: plain(attention, q, places, mask))
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found, wanted), torch.autograd.grad(expected, wanted))
-
-
-def test_additive_attention_works_in_parts(monkeypatch):
-    torch.manual_seed(0)
-    attention, places = AdditiveAttention(5, 5, 7).double(), values()
-    query = torch.randn(6, 5, dtype=torch.float64)
-
-    def gradients():
-        context, weights = attention(query, attention.keys(places), places, MASK)
-        return torch.autograd.grad((context.sin().sum() + weights.square().sum()), [places, *attention.parameters()])
-
-    at_once = gradients()
-    monkeypatch.setattr("rnncond.fused.SCRATCH", 60)  # of 2 rows x 4 places x 7: one example at a time
-    torch.testing.assert_close(gradients(), at_once)
-
-
-@pytest.mark.parametrize("key", [-3 * LARGEST, -LARGEST, 0.0, LARGEST, 3 * LARGEST])
-@pytest.mark.parametrize("query", [-3 * LARGEST, -LARGEST, 0.0, LARGEST, 3 * LARGEST])
-def test_additive_attention_at_its_limits(key, query):
-    """In float32 scores stay finite and, while either is in range, those of tanh."""
-    attention = AdditiveAttention(1, 1, 1)
-    for parameter in attention.parameters():
-        torch.nn.init.ones_(parameter)
-    places = torch.tensor([[[key], [0.3]]], requires_grad=True)
-    query = torch.tensor([[query]], requires_grad=True)
-    context, weights = attention(query, attention.keys(places), places, None)
-    if abs(key) <= LARGEST and abs(query.item()) <= LARGEST:
-        expected = torch.tanh(query + places[0, :, 0]).softmax(1)
-        torch.testing.assert_close(weights, expected)
-    gradients = torch.autograd.grad(context.sum() + weights.square().sum(), [places, query])
-    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_half_precision_keys_are_widened():

@@ -33,9 +33,9 @@ def test_rows_come_in_the_order_asked_and_do_not_depend_on_the_batch(made, monke
     trained, source = made
     options = SearchOptions(beam=3, nbest=2, max_length=5, attention=True)
     ids = ["d.png", "a.png", "c.png"]
-    together = dict(caption_images(trained, source, options, ids))
+    together = dict(caption_images(Captioner([trained], options), source, ids))
     monkeypatch.setattr(caption_results, "BATCH", 1)
-    alone = dict(caption_images(trained, source, options, ids))
+    alone = dict(caption_images(Captioner([trained], options), source, ids))
     assert list(together) == list(alone) == ids
     for name, row in together.items():
         assert row["caption"] == alone[name]["caption"]
@@ -48,7 +48,7 @@ def test_rows_come_in_the_order_asked_and_do_not_depend_on_the_batch(made, monke
 def test_a_row_is_the_search_on_the_grid_read_row_by_row(made):
     trained, source = made
     options = SearchOptions(beam=2, max_length=5, attention=True)
-    ((_, row),) = caption_images(trained, source, options, ["b.png"])
+    ((_, row),) = caption_images(Captioner([trained], options), source, ["b.png"])
     grid = source.snapshot.take(["b.png"], ["grid"])["grid"].combine_chunks().to_numpy_ndarray()[0].astype(np.float32)
     places = torch.from_numpy(np.stack([grid[r, c] for r in range(2) for c in range(3)]))[None]
     memory = trained.model.encode(Source(places))
@@ -65,7 +65,7 @@ def test_a_row_is_the_search_on_the_grid_read_row_by_row(made):
 
 def test_attention_only_where_asked_and_where_there_is_a_grid(made):
     trained, source = made
-    ((_, row),) = caption_images(trained, source, SearchOptions(max_length=5), ["b.png"])
+    ((_, row),) = caption_images(Captioner([trained], SearchOptions(max_length=5)), source, ["b.png"])
     assert "attention" not in row
     said = {
         "image_id": "a",

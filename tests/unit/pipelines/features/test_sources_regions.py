@@ -129,7 +129,7 @@ def test_captions_and_attention_are_of_the_images_own_regions(task, folder):
         (alone,) = captioner([regions_of(index)])
         assert alone["caption"] == row["caption"]
         assert alone["log_prob"] == pytest.approx(row["log_prob"], abs=1e-5)
-    ((_, shown),) = caption_images(trained, source, options, ["image002"])
+    ((_, shown),) = caption_images(captioner, source, ["image002"])
     assert shown["attention"]["boxes"] == [[0, 0, 1, 1]] * 3
     assert np.shape(shown["attention"]["weights"]) == (len(shown["attention"]["pieces"]), 3)
 

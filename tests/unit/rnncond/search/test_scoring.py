@@ -24,8 +24,8 @@ from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper
     ids=str,
 )
 def test_length_penalties(options, expected):
-    penalties = length_penalty(torch.tensor([1, 7, 19]), SearchOptions(**options))
-    assert penalties.tolist() == pytest.approx(expected)
+    penalties = [length_penalty(length, SearchOptions(**options)) for length in (1, 7, 19)]
+    assert penalties == pytest.approx(expected)
 
 
 def test_the_coverage_penalty_counts_what_was_looked_at_too_little():

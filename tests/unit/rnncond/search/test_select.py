@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rnncond.contract import EOS, UNK, Step
 from rnncond.search import SearchOptions, search
-from rnncond.search.select import sample_words, top_words
+from rnncond.search.select import sample_words, top_by_key, top_words
 from tests.worlds import search as world
 
 PROBABILITIES = torch.tensor([0.01, 0.01, 0.2, 0.08, 0.4, 0.1, 0.05, 0.15])
@@ -184,3 +184,19 @@ def test_words_that_cannot_come_are_not_sorted(monkeypatch):
     assert ids[1, 1:3].tolist() == [20, 30]
     assert widths
     assert max(widths) == 5
+
+
+@pytest.mark.parametrize("find", [top_words, top_by_key], ids=lambda find: find.__name__)
+@pytest.mark.parametrize("width", [9, 64, 130, 1000])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_the_highest_words_are_those_of_a_stable_sort(find, width, k):
+    """Of few values, so that equals are everywhere, of many, and of minus infinity."""
+    generator = torch.Generator().manual_seed(width * k)
+    few = torch.randint(-2, 3, (40, width), generator=generator).float()
+    many = torch.randn(40, width, generator=generator)
+    for logits in (few, many, many.where(many > 2, -torch.inf), many[:, : width - 1]):
+        expected = logits.sort(dim=1, descending=True, stable=True)
+        values, words = find(logits, k)
+        assert torch.equal(values, expected.values[:, :k])
+        possible = values > -torch.inf
+        assert torch.equal(words[possible], expected.indices[:, :k][possible])

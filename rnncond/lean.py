@@ -1,0 +1,177 @@
+"""Weights in the form by which a step of decoding is fastest: packed by oneDNN, in bfloat16, or in int8.
+
+``lean(model, precision)`` is a copy of a model for its steps alone. It shares the weights; what multiplies a step's
+rows gets its form once, at the first product. The condition is encoded by the model itself, and attention's own
+matrices stay in float32, since their product enters an exponential.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnncond.attention import AdditiveAttention, DotAttention
+from rnncond.contract import System
+from rnncond.output_layer import output_product
+
+Precision = Literal["float32", "bfloat16", "int8"]
+Product = Callable[[Tensor], Tensor]
+
+ROWS = 8
+"""Rows of oneDNN's products are a multiple of this: it keeps half a megabyte for every number of rows it has met."""
+
+
+def supported(precision: Precision, device: torch.device) -> bool:
+    """Whether ``device`` multiplies faster in ``precision`` than in float32; without instructions for it a CPU does
+    not, and decodes in float32 instead."""
+    if precision == "bfloat16":
+        return device.type == "cuda" or (device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if precision == "int8":
+        return device.type == "cpu" and torch.backends.quantized.engine in ("x86", "fbgemm", "onednn")
+    return True
+
+
+def lean(model: System, precision: Precision) -> System:
+    """A copy of ``model`` for its steps, which multiplies in ``precision``, where its device does so faster.
+
+    It has the model's weights, not copies; change neither while it is in use.
+    """
+    device = next(model.parameters()).device
+    precision = precision if supported(precision, device) else "float32"
+    if precision == "float32" and packed_rows(device) == 0:
+        return model
+    exact = {
+        id(weight)
+        for module in model.modules()
+        if isinstance(module, AdditiveAttention | DotAttention)
+        for weight in module.parameters()
+    }
+    forms: dict[int, Any] = {
+        id(weight): LeanWeight(weight.data, "float32" if id(weight) in exact else precision)
+        if weight.ndim == 2
+        else weight
+        for weight in model.parameters()
+    }
+    return copy.deepcopy(model, forms | {id(buffer): buffer for buffer in model.buffers()})
+
+
+class LeanWeight(nn.Parameter):
+    """A matrix that ``functional.linear`` multiplies by in a lean form; to all else it is what it is.
+
+    Parts cut out of it are matrices of the same kind, each made once.
+    """
+
+    precision: Precision
+    form: tuple[Tensor | None, Product] | None
+    parts: dict[str, Any]
+
+    def __new__(cls, values: Tensor, precision: Precision) -> LeanWeight:
+        weight = cast(LeanWeight, super().__new__(cls, values, requires_grad=False))
+        weight.precision, weight.form, weight.parts = precision, None, {}
+        return weight
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        own = args[0] if args and isinstance(args[0], LeanWeight) else None
+        if own is not None and function in (Tensor.split, Tensor.__getitem__):
+            key = f"{args[1:]} {kwargs}"
+            if key not in own.parts:
+                with torch._C.DisableTorchFunctionSubclass():
+                    cut = function(*args, **(kwargs or {}))
+                many = isinstance(cut, tuple)
+                made = [LeanWeight(part, own.precision) for part in (cut if many else [cut])]
+                own.parts[key] = tuple(made) if many else made[0]
+            return own.parts[key]
+        with torch._C.DisableTorchFunctionSubclass():
+            if (
+                function is functional.linear
+                and len(args) > 1
+                and isinstance(args[1], LeanWeight)
+                and args[0].ndim == 2
+            ):
+                bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
+                return args[1].product(args[0], bias)
+            return function(*args, **(kwargs or {}))
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x W^T + b in float32, for ``x`` (N, I)."""
+        if self.form is None or self.form[0] is not bias:
+            self.form = bias, FORMS[self.precision](self.data, bias)
+        return self.form[1](x)
+
+
+def packed_rows(device: torch.device) -> float:
+    """Up to how many rows oneDNN multiplies float32 by a packed matrix faster than MKL: always, with AVX-512, where it
+    takes 0.4 to 0.8 of the time; for few rows with AVX2 (0.8); never on a GPU or another processor."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return 0
+    capability = torch.backends.cpu.get_cpu_capability()
+    return float("inf") if capability.startswith("AVX512") else 64 if capability == "AVX2" else 0
+
+
+def in_float32(weight: Tensor, bias: Tensor | None) -> Product:
+    """By oneDNN for as many rows as it is the faster one for."""
+    most, multiply = packed_rows(weight.device), plain(weight, bias)
+    if not most or weight.dtype is not torch.float32:
+        return multiply
+    by_onednn = packed(weight, bias)
+    return lambda x: by_onednn(x) if len(x) <= most else multiply(x)
+
+
+def plain(weight: Tensor, bias: Tensor | None) -> Product:
+    """By torch's own product."""
+    if bias is not None:
+        return lambda x: output_product(x, weight, bias)
+    return lambda x: functional.linear(x, weight, bias)
+
+
+def in_bfloat16(weight: Tensor, bias: Tensor | None) -> Product:
+    """Products of bfloat16, summed in float32."""
+    half, added = weight.bfloat16(), None if bias is None else bias.bfloat16()
+    by_onednn = weight.device.type == "cpu" and supported("bfloat16", weight.device)
+    multiply = packed(half, added) if by_onednn else plain(half, added)
+    return lambda x: multiply(x.bfloat16()).float()
+
+
+def packed(weight: Tensor, bias: Tensor | None) -> Product:
+    """By oneDNN, of rows whose number it is always a multiple of ``ROWS``."""
+    form = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)
+
+    def multiply(x: Tensor) -> Tensor:
+        more = -len(x) % ROWS
+        x = functional.pad(x, (0, 0, 0, more)) if more else x
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, form, bias, "none", [], "")
+        return y[: len(y) - more] if more else y
+
+    return multiply
+
+
+def in_int8(weight: Tensor, bias: Tensor | None) -> Product:
+    """Dynamic quantization: a scale for every row of W, and at each product one for x, by its largest value."""
+    scales = weight.abs().amax(1).clamp_min(1e-9) / 127
+    with warnings.catch_warnings():
+        # torch will take these tensors away once there is another product of int8 as fast without AVX-512.
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
+        zeros = torch.zeros(len(weight), dtype=torch.int64)
+        quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+        form = torch.ops.quantized.linear_prepack(quantized, bias)
+    # Without VNNI two products are summed in 16 bits, which must not overflow: x has 7 bits then.
+    narrow = not torch.cpu._is_vnni_supported()
+    return lambda x: cast(Tensor, torch.ops.quantized.linear_dynamic(x.contiguous(), form, narrow))
+
+
+FORMS: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
+    "float32": in_float32, "bfloat16": in_bfloat16, "int8": in_int8,
+}  # fmt: skip

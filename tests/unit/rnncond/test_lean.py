@@ -1,0 +1,105 @@
+"""A model's steps by lean products, beside the same steps in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rnncond import lean as module
+from rnncond.attention import AdditiveAttention
+from rnncond.contract import BOS, Source
+from rnncond.lean import LeanWeight, lean, supported
+from tests.contract.cases import Case
+from tests.contract.test_laws import CASES
+
+SIZES = {"embedding": 32, "hidden": 32, "attention": 24, "readout": 32, "multimodal": 40}
+WORDS = [5, 7, 4, 6]
+
+
+@pytest.fixture(params=[64, 0, float("inf")], ids=["few rows by oneDNN", "none", "all"])
+def rows(request, monkeypatch):
+    monkeypatch.setattr(module, "packed_rows", lambda device: request.param)
+
+
+def logits_of(case: Case, precision: str, wider: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of three steps by the model itself and by its lean copy."""
+    model = case.build(**{name: SIZES[name] for name in SIZES if wider and name in case.config}).eval()
+    source = case.sources(len(WORDS), torch.Generator().manual_seed(2))
+    if source.values.is_floating_point():
+        source = Source(source.values.float().clamp(-3, 3), source.mask)
+    results = []
+    with torch.no_grad():
+        memory = model.encode(source)
+        for stepper in (model, lean(model, precision)):
+            state, words, found = model.init_state(memory), torch.full((len(WORDS),), BOS), []
+            for _ in range(3):
+                logits, state, _ = stepper.step(words, state, memory)
+                found.append(logits)
+                words = torch.tensor(WORDS)
+            results.append(torch.stack(found))
+    return results[0], results[1]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_packed_float32_is_float32(case, rows):
+    exact, found = logits_of(case, "float32")
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not supported("int8", torch.device("cpu")), reason="no int8 here")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_int8_is_near(case):
+    exact, found = logits_of(case, "int8")
+    assert not torch.equal(found, exact)
+    off = (found - exact).square().mean().sqrt() / exact.std()
+    assert off < 0.1
+
+
+def test_int8_is_as_near_as_its_steps_of_a_127th():
+    """By the largest value of a row of W and of x: each is off by half a step at most (of x, a 127th or a 63rd)."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(6, 40), torch.randn(9, 40), torch.randn(9)
+    found = functional.linear(x, LeanWeight(weight, "int8"), bias)
+    exact = functional.linear(x.double(), weight.double(), bias.double())
+    step_w, step_x = weight.abs().amax(1) / 127, (x.max() - x.min()) / 127
+    bound = (x.abs() @ torch.ones(40, 9)) * step_w / 2 + weight.abs().sum(1) * step_x
+    assert ((found - exact).abs() <= bound).all()
+
+
+def test_bfloat16_rounds_to_eight_bits():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(6, 40), torch.randn(9, 40), torch.randn(9)
+    found = functional.linear(x, LeanWeight(weight, "bfloat16"), bias)
+    assert found.dtype is torch.float32
+    expected = functional.linear(x.bfloat16().double(), weight.bfloat16().double(), bias.double())
+    torch.testing.assert_close(found.double(), expected, rtol=2**-7, atol=2**-7)
+
+
+def test_a_precision_without_instructions_is_float32(monkeypatch):
+    monkeypatch.setattr(module, "supported", lambda precision, device: precision == "float32")
+    monkeypatch.setattr(module, "packed_rows", lambda device: 0)
+    model = CASES[0].build()
+    assert lean(model, "bfloat16") is model
+
+
+def test_the_copy_shares_the_weights_and_attention_keeps_its_own_precision():
+    case = next(case for case in CASES if case.id == "top_down grid")
+    model = case.build().eval()
+    copy = lean(model, "int8")
+    for (name, own), other in zip(model.named_parameters(), copy.parameters(), strict=True):
+        assert own.data_ptr() == other.data_ptr(), name
+        assert type(own) is nn.Parameter
+    assert {type(weight) for weight in copy.parameters() if weight.ndim == 2} == {LeanWeight}
+    assert {weight.precision for weight in copy.attend.parameters()} == {"float32"}
+    assert isinstance(copy.attend, AdditiveAttention) and copy.output.weight.precision == "int8"
+
+
+def test_a_part_of_a_matrix_is_made_once():
+    weight = LeanWeight(torch.randn(6, 8), "float32")
+    first, second = weight.split([3, 5], 1)
+    again, _ = weight.split([3, 5], 1)
+    assert first is again and isinstance(second, LeanWeight)
+    assert weight[:, :3] is weight[:, :3]
+    assert torch.equal(weight[:, 3:].data, second.data)
