@@ -206,8 +206,8 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
     if census.missing.count and census.extra.count > MOST_PRUNED * (census.rows + census.failures):
         missing, extra = census.missing.examples[0], census.extra.examples[0]
         return (
-            f"{images} has {missing!r}, for example, and the set has {extra!r}. Are these the same pictures by other ids? Then "
-            "say --of what the set was made of: the same folder, or the same listing."
+            f"{images} has {missing!r}, and the set has {extra!r}. Are these the same pictures by other ids? "
+            "Then say --of what the set was made of: the same folder, or the same listing."
         )
     again = f"rnncond {'features' if dataset.kind == 'features' else 'caption'} {images} ..."
     if census.missing.count:
