@@ -53,8 +53,7 @@ def test_the_head_does_no_work_and_workers_come_and_go(config):
     assert config["head_node_type"] == "head"
     assert nodes["head"]["resources"] == {"CPU": 0}
     for kind in ("cpu", "gpu"):
-        # One of each is up from the start, because a job is planned for the nodes that it finds.
-        assert 1 <= nodes[kind]["min_workers"] < nodes[kind]["max_workers"]
+        assert 0 == nodes[kind]["min_workers"] < nodes[kind]["max_workers"]
     assert nodes["gpu"]["resources"]["GPU"] >= 1
     assert "GPU" not in nodes["cpu"]["resources"]
 

@@ -390,7 +390,7 @@ def test_workers_come_and_go_and_what_is_mounted_is_there():
     assert spec["enableInTreeAutoscaling"] and spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert [group["groupName"] for group in spec["workerGroupSpecs"]] == ["cpu", "gpu"]
     for group in spec["workerGroupSpecs"]:
-        assert 1 <= group["minReplicas"] <= group["replicas"] < group["maxReplicas"]
+        assert 0 == group["minReplicas"] == group["replicas"] < group["maxReplicas"]
 
 
 @pytest.mark.parametrize("place", pods())

@@ -116,6 +116,7 @@ def caption(
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
+    wait: options.Wait = 3600,
     gpus: options.Gpus = None,
     address: options.Address = None,
 ) -> Outcome:
@@ -124,7 +125,7 @@ def caption(
     from pipelines.verbs.caption import run
 
     work = Options(
-        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds,
+        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds, wait,
         limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
     )  # fmt: skip
     asked = options.search_options(

@@ -81,6 +81,7 @@ def features(
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
+    wait: options.Wait = 3600,
     gpus: options.Gpus = None,
     address: options.Address = None,
 ) -> Outcome:
@@ -89,7 +90,7 @@ def features(
     from pipelines.verbs.features import run
 
     work = Options(
-        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds,
+        workers, gpus, rows_per_part, retry_failed, takeover, address, redo_changed, retry_seconds, wait,
         limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
     )  # fmt: skip
     wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))

@@ -114,8 +114,39 @@ Address = Annotated[
         rich_help_panel=WORK,
     ),
 ]
+
+
+def worker_count(text: Any) -> Any:
+    """The value of --workers: a number, or (fewest, most).
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    if isinstance(text, int | tuple):
+        return text
+    counts = [int(word) if word.isdecimal() else 0 for word in text.split(":")]
+    if not 1 <= len(counts) <= 2 or min(counts) < 1 or counts[0] > counts[-1]:
+        raise typer.BadParameter(f"found {text}; expected a number from 1, or MIN:MAX with MIN not above MAX")
+    return counts[0] if len(counts) == 1 else tuple(counts)
+
+
 Workers = Annotated[
-    int | None, Option(min=1, help="number of workers (default: one a GPU, or one a CPU)", rich_help_panel=WORK)
+    Any,
+    Option(
+        parser=worker_count,
+        metavar="N|MIN:MAX",
+        help="number of workers; with MIN:MAX it follows the nodes that come and go (default: one a GPU, or one a CPU, "
+        "up to what the cluster's autoscaler may start)",
+        rich_help_panel=WORK,
+    ),
+]
+Wait = Annotated[
+    float,
+    Option(
+        min=0,
+        help="seconds to wait for room for a first worker, on a cluster that is full or has no workers yet",
+        rich_help_panel=WORK,
+    ),
 ]
 Gpus = Annotated[int | None, Option(min=0, help="number of GPUs; 0 for none (default: all)", rich_help_panel=WORK)]
 RowsPerPart = Annotated[

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.worker import global_worker
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 import pipelines
 from pipelines import logs
+from pipelines.cluster.node_types import node_types
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import Fault, UserError
 
@@ -198,6 +200,8 @@ def silence() -> Iterator[None]:
 
 
 def running() -> Cluster:
-    """The cluster this process is connected to."""
+    """The cluster this process is connected to, as it is now."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Cluster(tuple(Node(found.get("CPU", 0), found.get("GPU", 0)) for found in resources))
+    nodes = tuple(Node(has.get("CPU", 0), has.get("GPU", 0)) for has in resources)
+    joined = not global_worker.node.is_head()  # the head of a Ray that was started here is this process's own node
+    return Cluster(nodes, node_types() if joined else (), joined)

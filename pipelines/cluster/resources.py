@@ -18,10 +18,31 @@ class Node:
 
 
 @dataclass(frozen=True)
+class NodeType:
+    """Nodes of one kind that an autoscaler may start, ``most`` at a time."""
+
+    name: str
+    cpus: float
+    gpus: float
+    most: int
+
+    def describe(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"up to {self.most} {self.name} with {self.cpus:g} CPU{gpus}"
+
+
+@dataclass(frozen=True)
 class Cluster:
-    """What there is, busy or not."""
+    """What there is, busy or not, and what may come.
+
+    Attributes:
+        types: that its autoscaler may start; none where there is no autoscaler, or nobody says what it may do.
+        joined: whether it is another's, to which nodes may come by themselves; not a Ray that was started here.
+    """
 
     nodes: tuple[Node, ...]
+    types: tuple[NodeType, ...] = ()
+    joined: bool = False
 
     @property
     def cpus(self) -> float:
@@ -31,63 +52,113 @@ class Cluster:
     def gpus(self) -> float:
         return sum(node.gpus for node in self.nodes)
 
+    @property
+    def limit(self) -> Cluster:
+        """The cluster with all nodes that it may have."""
+        if not self.types:
+            return Cluster(self.nodes)
+        known = {(kind.cpus, kind.gpus) for kind in self.types}
+        fixed = tuple(node for node in self.nodes if (node.cpus, node.gpus) not in known)
+        return Cluster(fixed + tuple(Node(kind.cpus, kind.gpus) for kind in self.types for _ in range(kind.most)))
+
     def describe(self) -> str:
         nodes = f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else ""
-        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{nodes}"
+        types = f", and may start {', '.join(kind.describe() for kind in self.types)}" if self.types else ""
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{nodes}{types}"
+
+
+WorkerCount = int | tuple[int, int] | None
+"""Workers that are asked for: a fixed number, the fewest and the most, or as many as the cluster may hold."""
+
+WORTH = {0: 1024, 1: 16384}
+"""Inputs that a worker more should find to do, without and with a GPU: a node takes minutes to come up."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``workers`` actors with ``cpus`` and ``gpus`` each."""
+    """``workers`` actors with ``cpus`` and ``gpus`` each, to begin with.
+
+    Attributes:
+        fewest, most: of them, as nodes come and go; None where they stay as many. ``most`` may be ``NO_LIMIT``.
+        bounded: whether the user said how many.
+    """
 
     workers: int
     cpus: int
     gpus: int
+    fewest: int | None = None
+    most: int | None = None
+    bounded: bool = True
 
     @property
     def device(self) -> str:
         return "cuda" if self.gpus else "cpu"
 
+    def worth(self, inputs: int) -> int:
+        """Workers at most for so many inputs, as far as more would be worth waiting for."""
+        most = self.most or self.workers
+        return most if self.bounded else min(most, max(self.workers, math.ceil(inputs / WORTH[self.gpus])))
+
+    def describe_worker(self) -> str:
+        return f"{self.cpus} CPU" + (f" and {self.gpus} GPU" if self.gpus else "")
+
     def describe(self) -> str:
-        gpus = f" and {self.gpus} GPU" if self.gpus else ""
-        return f"{self.workers} with {self.cpus} CPU{gpus} each"
+        workers = f"{self.workers}"
+        if self.most == NO_LIMIT:
+            workers = f"{self.fewest} or more"
+        elif self.most is not None:
+            workers = f"{self.fewest} to {self.most}"
+        return f"{workers} with {self.describe_worker()} each"
 
 
-def plan(cluster: Cluster, workers: int | None = None, gpus: int | None = None) -> Plan:
+NO_LIMIT = 1 << 20
+"""Workers of a cluster that nobody knows the limit of."""
+
+
+def plan(cluster: Cluster, workers: WorkerCount = None, gpus: int | None = None) -> Plan:
     """Share the cluster out among workers.
 
     With GPUs: one worker for each, with its share of its node's CPUs to decode with. Without: one worker for each CPU,
-    because decoding and a CNN in one thread a core leave no core idle; fewer ``workers`` get several CPUs each.
+    because decoding and a CNN in one thread a core leave no core idle; fewer ``workers`` get several CPUs each. A
+    cluster that may grow begins with what is there.
 
     Raises:
-        UserError: the cluster will never hold what is asked for.
+        UserError: the cluster will never hold what is asked for, however it grows.
     """
-    gpus = int(cluster.gpus) if gpus is None else gpus
-    if gpus > cluster.gpus:
+    limit = cluster.limit
+    fewest, most = workers if isinstance(workers, tuple) else (workers, workers)
+    if fewest and most and fewest > most:
+        raise UserError(f"workers: found {fewest}:{most}; expected MIN:MAX with MIN not above MAX.")
+    counted, gpus = gpus, int(limit.gpus) if gpus is None else gpus
+    if not cluster.types and cluster.joined and not places(limit, 1, bool(gpus)):
+        # Nobody knows what will come, so the smallest worker is waited for.
+        return Plan(fewest or 1, 1, min(gpus, 1), fewest or 1, most or NO_LIMIT, bool(workers))
+    if gpus > limit.gpus:
         raise UserError(f"gpus: {gpus} asked for, but the cluster has {cluster.describe()}")
+    nodes = [node for node in limit.nodes if node.gpus] if gpus else limit.nodes
+    room = sum(int(node.cpus) for node in nodes)
+    each = 1
     if gpus:
-        return _plan_gpus(cluster, workers, gpus)
-    places = sum(int(node.cpus) for node in cluster.nodes)
-    workers = workers or places
-    if workers > places or not places:
-        raise UserError(f"workers: {workers} asked for, with a CPU each, but the cluster has {cluster.describe()}")
-    each = next(
-        each for each in range(places // workers, 0, -1) if sum(node.cpus // each for node in cluster.nodes) >= workers
-    )
-    return Plan(workers, each, 0)
-
-
-def _plan_gpus(cluster: Cluster, workers: int | None, gpus: int) -> Plan:
-    nodes = [node for node in cluster.nodes if node.gpus]
-    each = max(int(min(node.cpus // node.gpus for node in nodes)), 1)
-    places = min(sum(int(min(node.gpus, node.cpus // each)) for node in nodes), gpus)
-    workers = workers or places
-    if workers > places or not places:
+        each = max(int(min(node.cpus // node.gpus for node in nodes)), 1)
+        room = min(places(limit, each, 1), gpus)
+    elif most and room >= most:
+        each = next(each for each in range(room // most, 0, -1) if places(limit, each, 0) >= most)
+    if not room or (fewest or 0) > room:
+        what = f"with a CPU and one of {gpus} GPUs each" if gpus else "with a CPU each"
         raise UserError(
-            f"workers: {workers} asked for, with a CPU and one of {gpus} GPUs each, but the cluster has room for "
-            f"{places}: {cluster.describe()}"
+            f"workers: {fewest or 1} asked for, {what}, but the cluster has room for {room}: {cluster.describe()}"
         )
-    return Plan(workers, each, 1)
+    gpu = min(gpus, 1)
+    grows = cluster.joined or bool(cluster.types)
+    ceiling = room if cluster.types or not grows else NO_LIMIT
+    if counted:
+        ceiling = room
+    most = min(most or ceiling, ceiling)
+    now = min(places(cluster, each, gpu), room, most)
+    fewest = fewest or 1
+    if not grows or fewest == most:
+        return Plan(most, each, gpu)
+    return Plan(max(now, fewest), each, gpu, fewest, most, bool(workers))
 
 
 AUTOMATIC = (8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0.25)
@@ -128,7 +199,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     Raises:
         UserError: the cluster will never hold what is asked for, or several workers are to share a GPU.
     """
-    asked = recipe.cluster
+    cluster, asked = cluster.limit, recipe.cluster
     at_least = asked.min_workers or asked.workers
     gpus = asked.gpus_per_worker
     if asked.workers > 1 and gpus and gpus < 1:
@@ -178,7 +249,7 @@ def room(search: Search, cluster: Cluster) -> Room:
     Raises:
         UserError: the cluster will never hold what is asked for.
     """
-    asked, settings = search.recipe.cluster, search.settings
+    cluster, asked, settings = cluster.limit, search.recipe.cluster, search.settings
     if asked.workers > 1 or asked.min_workers:
         raise UserError(
             f"cluster.workers is {asked.workers}, but a trial is trained by one worker. Leave cluster.workers out; "

@@ -7,6 +7,7 @@ them. Object storage is seen by all, and one machine sees itself: neither is ask
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 import ray
@@ -36,16 +37,40 @@ def refuse_hidden(handle: Handle, plan: Plan) -> None:
     if not others:
         return
     # The driver has just written it, and no other store has a term of that name.
-    answers = ask(handle.files.full(handle.ledger.path(handle.term, "base.parquet")), others)
+    answers = ask(mark_of(handle), others)
     if hidden := sorted(address for address, sees in answers.items() if not sees):
-        raise UserError(
-            f"The store {handle.files.root} is a folder of this machine that the cluster's machines "
-            f"{', '.join(hidden)} do not see: what their workers compute would be lost. Expected a place that all see: "
-            "name one in object storage (s3://bucket/...), or in a shared file system that is mounted at the same path "
-            "on each. For the text of a translator's training that is data.store."
-        )
+        raise hidden_from(handle.files.root, f"the cluster's machines {', '.join(hidden)} do")
     if silent := sorted(others.keys() - answers):
         tell(f"Whether {', '.join(silent)} see the store {handle.files.root} is not known: they did not answer.")
+
+
+def mark_of(handle: Handle) -> str:
+    """A file of the running term, which who sees it sees the store."""
+    path: str = handle.files.full(handle.ledger.path(handle.term, "base.parquet"))
+    return path
+
+
+def refuse_unseen(marks: dict[str, str]) -> None:
+    """In a worker, whose node may have come after the others were asked: refuse stores that it does not see.
+
+    Args:
+        marks: of each store's folder its ``mark_of``.
+
+    Raises:
+        UserError: one is not seen here.
+    """
+    for root, mark in marks.items():
+        if not sees(mark):
+            raise hidden_from(root, f"the machine {socket.gethostname()} does")
+
+
+def hidden_from(root: str, whom: str) -> UserError:
+    return UserError(
+        f"The store {root} is a folder of the driver's machine that {whom} not see: what is computed there would be "
+        "lost. Expected a place that all machines see: name one in object storage (s3://bucket/...), or in a shared "
+        "file system that is mounted at the same path on each. For the text of a translator's training that is "
+        "data.store."
+    )
 
 
 def other_machines(plan: Plan) -> dict[str, str]:
@@ -84,6 +109,6 @@ def ask(path: str, nodes: dict[str, str]) -> dict[str, bool]:
 def sees(path: str) -> bool:
     """Whether the file is there, where this runs."""
     end = time.monotonic() + LATE_SECONDS
-    while not (found := os.path.exists(path)) and time.monotonic() < end:
+    while not (is_there := os.path.exists(path)) and time.monotonic() < end:
         time.sleep(0.5)
-    return found
+    return is_there

@@ -1,71 +1,89 @@
-"""Tell the user of a full cluster what a verb waits for, and since when."""
+"""Wait for room on a cluster that is full, or that has no workers yet, and say what for.
+
+What waits is a task of a worker's size that does nothing. Ray's autoscaler acts on it as on any other work that finds
+no room.
+"""
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable
 
 import ray
+from ray._private import state
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 
 from pipelines.cluster.resources import Cluster, Plan
 from pipelines.console import tell
-
-logger = logging.getLogger(__name__)
+from pipelines.errors import Fault, UserError
 
 POLL_SECONDS = 10
 AGAIN_SECONDS = 600
-"""Between two such messages."""
-STARTING_SECONDS = 60
-"""For a worker to begin in where there is room: its process has to start, and to load its libraries."""
+"""Between two messages."""
 
 
-class RoomWatch:
-    """While its block lasts, ask whether a worker has begun; where none has and there is no room, say so.
+def has_room(plan: Plan) -> bool:
+    """Whether a node has a worker's CPUs and GPUs free."""
+    free = state.available_resources_per_node().values()
+    return any(node.get("CPU", 0) >= plan.cpus and node.get("GPU", 0) >= plan.gpus for node in free)
 
-    Args:
-        cluster: what there is, busy or not.
-        plan: what the workers want of it.
-        begun: whether a worker has begun.
+
+def wait_for_room(cluster: Cluster, plan: Plan, seconds: float) -> bool:
+    """Return when a worker of ``plan`` has room; True where that had to be waited for, so that nodes may have come.
+
+    Raises:
+        Fault: there was none for ``seconds``.
+        UserError: no node that the autoscaler may start would have room.
     """
-
-    def __init__(self, cluster: Cluster, plan: Plan, begun: Callable[[], bool]) -> None:
-        self.cluster, self.plan, self.begun = cluster, plan, begun
-        self.since, self.told = time.time(), 0.0
-        self.ended = threading.Event()
-
-    def __enter__(self) -> RoomWatch:
-        self.thread = threading.Thread(target=self._watch, name="room", daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        self.thread.join(15)  # a call that is under way is let end before Ray is shut down
-
-    def _watch(self) -> None:
-        while not self.ended.wait(POLL_SECONDS):
-            try:
-                if self.look(ray.available_resources(), time.time()):
-                    return
-            except Exception as error:  # Ray is busy, or has been shut down meanwhile; a message is not worth an end
-                logger.info("whether there is room is not known: %s", error)
-
-    def look(self, free: dict[str, float], now: float) -> bool:
-        """Tell what there is to tell, ``free`` being what nobody uses; True where a worker has begun."""
-        if self.begun():
-            if self.told:
-                tell(f"There is room now, after {(now - self.since) / 60:.0f} min.")
-            return True
-        cpus, gpus = free.get("CPU", 0.0), free.get("GPU", 0.0)
-        is_full = cpus < self.plan.cpus or gpus < self.plan.gpus
-        if (is_full or now - self.since > STARTING_SECONDS) and now - self.told > AGAIN_SECONDS:
-            self.told = now
-            since = time.strftime("%H:%M:%S", time.localtime(self.since))
-            tell(
-                f"Waiting for room since {since}: workers are planned, {self.plan.describe()}, and none has begun. The "
-                f"cluster has {self.cluster.describe()}; {cpus:g} CPUs and {gpus:g} GPUs of it are free. Work begins "
-                "when others end theirs, or more nodes come up; Ctrl-C gives it up."
-            )
+    if has_room(plan):
         return False
+    since, told = time.time(), 0.0
+    probe = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_retries=-1)(nothing).remote()
+    try:
+        while not ray.wait([probe], timeout=min(POLL_SECONDS, max(since + seconds - time.time(), 0)))[0]:
+            now = time.time()
+            if is_infeasible(plan):
+                raise UserError(
+                    f"No node of the cluster, nor one that its autoscaler may start, holds a worker with "
+                    f"{plan.describe_worker()}. It has {cluster.describe()}. Ask for less (--workers, --gpus 0), or "
+                    "give the cluster such nodes."
+                )
+            if now - since >= seconds:
+                raise Fault(
+                    f"No worker found room for {seconds:g} seconds (--wait): {plan.describe()}. The cluster has "
+                    f"{cluster.describe()}. See `ray status` on its head: others hold it, or no node could be started. "
+                    "The same command tries again."
+                )
+            if now - told > AGAIN_SECONDS:
+                told = now
+                tell(message(cluster, plan, since, since + seconds))
+        ray.get(probe)
+    finally:
+        ray.cancel(probe)
+    if told:
+        tell(f"There is room now, after {(time.time() - since) / 60:.1f} min.")
+    return True
+
+
+def message(cluster: Cluster, plan: Plan, since: float, until: float) -> str:
+    """What is waited for, since when, and how long still."""
+    began, ends = (time.strftime("%H:%M:%S", time.localtime(at)) for at in (since, until))
+    free = ray.available_resources()
+    what = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of it are free"
+    return (
+        f"Waiting for room since {began}, until {ends} at most (--wait): workers are planned, {plan.describe()}. The "
+        f"cluster has {cluster.describe()}; {what}. Work begins when others end theirs, or nodes come up."
+    )
+
+
+def is_infeasible(plan: Plan) -> bool:
+    """Whether the autoscaler reports that no node it knows of would hold a worker. Only that of version 2 does."""
+    reply = GetClusterStatusReply()
+    reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=POLL_SECONDS))
+    wanted = {"CPU": float(plan.cpus)} | ({"GPU": float(plan.gpus)} if plan.gpus else {})
+    requests = reply.autoscaling_state.infeasible_resource_requests
+    return any(dict(request.resources_bundle) == wanted for request in requests)
+
+
+def nothing() -> None:
+    """Take a worker's room for a moment."""

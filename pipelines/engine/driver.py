@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -34,9 +33,9 @@ from feature_store import Dataset, Handle, Part, StoreError, failure_schema, ret
 from feature_store.errors import RESUME_LATER, StorageFault
 from pipelines.cluster import connection, resources
 from pipelines.cluster.prometheus import BatchMeter
-from pipelines.cluster.resources import Plan
-from pipelines.cluster.shared_storage import refuse_hidden
-from pipelines.cluster.waiting import RoomWatch
+from pipelines.cluster.resources import Plan, WorkerCount
+from pipelines.cluster.shared_storage import mark_of, refuse_hidden, refuse_unseen
+from pipelines.cluster.waiting import wait_for_room
 from pipelines.console import Progress
 from pipelines.engine import isolation, within
 from pipelines.engine.failures import DEFERRED
@@ -45,7 +44,7 @@ from pipelines.engine.isolation import Attempts, Worker
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import RunSummary, describe_failures
 from pipelines.engine.within import UnitWatch
-from pipelines.engine.work import Unit, count
+from pipelines.engine.work import Unit, count, count_units
 from pipelines.engine.workers import MakeWorker
 from pipelines.errors import Fault, UserError
 
@@ -53,10 +52,10 @@ PART_BYTES = 128 << 20
 MAX_ROWS = 4096
 MIN_ROWS = 16
 UNITS_PER_WORKER = 4
+MANY = 64
+"""Workers whose work is listed before the first begin; for more, as many as there may be are taken to be worth it."""
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 5
-"""For an actor to say in whether a worker has begun."""
 ATTEMPTS = 5
 """To hand out the work, where the task that does it dies."""
 
@@ -73,11 +72,12 @@ class Options:
         address: of a Ray cluster, see ``cluster.connect``.
         redo_changed: compute inputs again whose version has changed; their rows are replaced.
         retry_seconds: for which storage is asked again while it is overloaded or away.
+        wait_seconds: for which a first worker's room is waited for, on a cluster that is full or has no workers yet.
         limit: do the first so many inputs of the listing only.
         dry_run: try ``sample`` inputs and estimate the run, see ``dry_run``; ``price_per_hour`` as the user gave it.
     """
 
-    workers: int | None = None
+    workers: WorkerCount = None
     gpus: int | None = None
     rows_per_part: int | None = None
     retry_failed: bool = False
@@ -85,6 +85,7 @@ class Options:
     address: str | None = None
     redo_changed: bool = False
     retry_seconds: float = retry.SECONDS
+    wait_seconds: float = 3600
     limit: int | None = None
     dry_run: bool = False
     sample: int = 64
@@ -132,24 +133,32 @@ def run(
         with ExitStack() as stack:
             stack.enter_context(progress)
             progress.phase("starting Ray")
-            found = stack.enter_context(connection.connect(options.address))
-            summary.plan = plan = resources.plan(found, options.workers, options.gpus)
+            cluster = stack.enter_context(connection.connect(options.address))
+            plan = resources.plan(cluster, options.workers, options.gpus)
+            if cluster.joined and wait_for_room(cluster, plan, options.wait_seconds):
+                plan = resources.plan(connection.running(), options.workers, options.gpus)
+            summary.plan = plan
             for handle in (term.handle, *besides):
                 refuse_hidden(handle, plan)
-            known, inputs = look_ahead(inputs, plan.workers * UNITS_PER_WORKER * MAX_ROWS)
-            rows = options.rows_per_part or choose_rows(row_bytes, sum(map(count, known)), plan.workers)
-            units = sum(1 if isinstance(chunk, Unit) else math.ceil(count(chunk) / rows) for chunk in known)
+            most = plan.most or plan.workers
+            enough = min(most, MANY) * UNITS_PER_WORKER * MAX_ROWS
+            known, inputs = look_ahead(inputs, enough)
+            total = sum(map(count, known))
+            workers = plan.worth(total) if total < enough else most
+            rows = options.rows_per_part or choose_rows(row_bytes, total, workers)
+            if total < enough:
+                workers = min(workers, sum(count_units(chunk, rows) for chunk in known))
             del known  # the feed alone holds what is not done yet
             meter = BatchMeter(dataset.kind, dataset.store.files.shown)
             with Feed(inputs, rows) as feed:
                 attempts: Any = (
                     ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 )
-                parts = (make_worker(plan), term.handle, attempts, options.retry_seconds)
+                marks = {handle.files.root: mark_of(handle) for handle in (term.handle, *besides) if handle.files.local}
+                parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
-                watch = UnitWatch(progress, attempts, plan.workers, meter)
-                with RoomWatch(found, plan, partial(has_workers, attempts)), watch:
-                    for report in stream(feed, parts, plan, min(plan.workers, units)):
+                with UnitWatch(progress, attempts, min(plan.workers, workers), meter):
+                    for report in stream(feed, parts, plan, workers):
                         if feed.finish(report["number"]):
                             summary.add(report)
                             meter.add(report)
@@ -171,11 +180,6 @@ def limited(chunks: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]
         limit -= chunk.num_rows
         if limit <= 0:
             return
-
-
-def has_workers(attempts: Any) -> bool:
-    """Whether a worker has begun. An actor knows it, as workers are no children of this process."""
-    return bool(ray.get(attempts.has_workers.remote(), timeout=ANSWER_SECONDS))
 
 
 def refuse_deferred(summary: RunSummary) -> None:
@@ -243,7 +247,7 @@ def stream_once(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) ->
         fn_constructor_args=parts,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=pool(plan, workers),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
     )
@@ -257,15 +261,30 @@ def stream_once(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) ->
             return
 
 
+def pool(plan: Plan, workers: int) -> ray.data.ActorPoolStrategy:
+    """The actors: as many as ``workers``, which all come where the cluster cannot grow. Elsewhere Ray Data asks its
+    autoscaler for more by the rates that it measures, takes them as nodes come, and goes on when they go."""
+    if plan.most is None:
+        return ray.data.ActorPoolStrategy(size=workers)
+    return ray.data.ActorPoolStrategy(
+        min_size=min(plan.fewest or 1, workers), max_size=workers, initial_size=min(plan.workers, workers)
+    )
+
+
 class Actor:
     """Computes and commits units."""
 
     def __init__(
-        self, make_worker: Callable[[], Worker], handle: Handle, attempts: Any, retry_seconds: float = retry.SECONDS
+        self,
+        make_worker: Callable[[], Worker],
+        handle: Handle,
+        attempts: Any,
+        marks: dict[str, str],
+        retry_seconds: float = retry.SECONDS,
     ) -> None:
         retry.SECONDS = retry_seconds  # of this process, which serves this run alone
         attempts.greet.remote()
-        self.worker, self.handle, self.attempts = make_worker(), handle, attempts
+        self.worker, self.handle, self.attempts, self.marks = make_worker(), handle, attempts, marks
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
@@ -273,6 +292,8 @@ class Actor:
         within.COUNTER.begin(self.attempts, number)
         retries = retry.RETRIES.total
         try:
+            refuse_unseen(self.marks)
+            self.marks = {}
             report = self.do(number, Unit.unpack(packed))
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
             report = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}

@@ -72,9 +72,6 @@ class Attempts:
         """A worker has found room, and begins."""
         self.workers += 1
 
-    def has_workers(self) -> bool:
-        return self.workers > 0
-
     def note(self, number: int, done: int) -> None:
         """``done`` inputs of a unit that is in work are done."""
         if number in self.begun:

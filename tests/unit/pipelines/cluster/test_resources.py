@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.cluster import resources
-from pipelines.cluster.resources import Cluster, Node
+from pipelines.cluster.resources import Cluster, Node, NodeType, Plan
 from pipelines.config.search_space import read_search
 from pipelines.config.sections import ClusterSection as Asked
 from pipelines.errors import UserError
@@ -66,6 +66,59 @@ def test_workers_of_a_training_do_not_share_a_gpu(asked):
     told = r"gpus_per_worker is 0.5 and cluster.workers 2.*cluster.gpus_per_worker=1\).*training.accumulate"
     with pytest.raises(UserError, match=told):
         place({**asked, "gpus_per_worker": 0.5}, Cluster((Node(32, 4),)))
+
+
+TYPES = (NodeType("cpu", 16, 0, 10), NodeType("gpu", 16, 2, 3))
+EMPTY = Cluster((Node(0, 0),), TYPES, joined=True)  # a head without work
+HEAD = Cluster((Node(0, 0),), joined=True)
+FARM = Cluster((Node(0, 0), Node(16, 0)), (TYPES[0],), joined=True)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "expected"),
+    [
+        (EMPTY, {}, Plan(1, 8, 1, 1, 6, False)),
+        (EMPTY, {"gpus": 0}, Plan(1, 1, 0, 1, 208, False)),
+        (EMPTY, {"gpus": 1}, Plan(1, 8, 1)),
+        (EMPTY, {"gpus": 0, "workers": (2, 20)}, Plan(2, 8, 0, 2, 20)),
+        (EMPTY, {"gpus": 0, "workers": 13}, Plan(13, 16, 0)),
+        (FARM, {}, Plan(16, 1, 0, 1, 160, False)),
+        (FARM, {"workers": (1, 20)}, Plan(2, 8, 0, 1, 20)),
+        (HEAD, {}, Plan(1, 1, 0, 1, resources.NO_LIMIT, False)),
+        (HEAD, {"gpus": 1, "workers": (3, 5)}, Plan(3, 1, 1, 3, 5)),
+        (Cluster((Node(0, 0), Node(4, 0)), joined=True), {}, Plan(4, 1, 0, 1, resources.NO_LIMIT, False)),
+        (TWO_CPUS, {"workers": (1, 8)}, Plan(2, 1, 0)),
+    ],
+)
+def test_a_plan_of_a_cluster_that_may_grow(cluster, asked, expected):
+    assert resources.plan(cluster, **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "message"),
+    [
+        (FARM, {"gpus": 1}, "1 asked for.*16 CPUs and 0 GPUs on 2 nodes, and may start up to 10 cpu with 16 CPU$"),
+        (EMPTY, {"gpus": 7}, "7 asked for.*up to 3 gpu with 16 CPU and 2 GPU"),
+        (FARM, {"workers": (161, 200)}, "161 asked for, with a CPU each.*room for 160"),
+        (TWO_CPUS, {"workers": (3, 8)}, "3 asked for.*room for 2"),
+        (TWO_CPUS, {"workers": (2, 1)}, "2:1; expected MIN:MAX with MIN not above MAX"),
+    ],
+)
+def test_a_worker_that_no_node_will_ever_hold_is_refused(cluster, asked, message):
+    with pytest.raises(UserError, match=message):
+        resources.plan(cluster, **asked)
+
+
+def test_more_workers_than_the_work_is_worth_do_not_come():
+    grows = resources.plan(FARM)
+    assert [grows.worth(inputs) for inputs in (1, 20_000, 10**6)] == [16, 20, 160]
+    assert resources.plan(FARM, (1, 20)).worth(1) == 20  # the user's own word
+    assert resources.plan(TWO_CPUS).worth(1) == 2
+
+
+def test_a_training_and_a_search_may_have_nodes_that_are_still_to_come():
+    assert place({"gpus_per_worker": 1, "workers": 2}, EMPTY).cpus == 8
+    assert resources.room(search_of(), EMPTY).gpus == 1
 
 
 @pytest.mark.parametrize(
