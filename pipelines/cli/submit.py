@@ -47,6 +47,8 @@ Examples:
 
   rnncond submit --working-dir . --id nightly-2026-11-23 --no-follow -- train recipe.yaml --out /shared/runs/nightly
 
+  rnncond submit --retry 3 --timeout 36000 -- run /shared/pipeline.yaml --address auto
+
   rnncond submit --working-dir . --install --env MLFLOW_TRACKING_URI -- caption ...
 """
 
@@ -69,6 +71,12 @@ def start(
     env: Annotated[list[str] | None, Option(help="KEY=VALUE, or KEY with its value here; repeatable")] = None,
     cpus: Annotated[float, Option(min=0, help="CPUs of the command itself; with 0 it runs on the head")] = 0,
     gpus: Annotated[float, Option(min=0, help="GPUs of the command itself, as for `evaluate`")] = 0,
+    retry: Annotated[
+        int,
+        Option(min=0, help="start it so many times again where a fault breaks it off: exit code 4, or a lost driver"),
+    ] = 0,
+    timeout: Annotated[float | None, Option(min=0, help="seconds after which the job is stopped, exit code 4")] = None,
+    wait: Annotated[float, Option(min=0, help="seconds to wait for the dashboard of a cluster that comes up")] = 0,
 ) -> Outcome:
     """Run a verb as a job. A job that is followed ends this command with its own exit code."""
     refuse_wrong(command)
@@ -78,7 +86,9 @@ def start(
         job_outputs.check(command, working_dir, env or ())
     from pipelines.verbs import submit
 
-    return submit.start(command, address, follow, name, working_dir, install, env or (), cpus, gpus)
+    return submit.start(
+        command, address, follow, name, working_dir, install, env or (), cpus, gpus, retry, timeout, wait
+    )
 
 
 @app.command()

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import time
 import urllib.error
@@ -95,11 +96,16 @@ class Server:
     def outcome(self, job: str, hint: str | None = None) -> Outcome:
         return Outcome(about(self.details(job)), hint=hint)
 
-    def follow(self, job: str) -> Outcome:
-        """Show what the job says until it ends; its own exit code becomes this command's."""
+    def follow(self, job: str, deadline: float | None = None) -> Outcome:
+        """Show what the job says until it ends; its own exit code becomes this command's.
+
+        Raises:
+            TimeoutError: it has not ended at ``deadline``, by the monotonic clock.
+        """
         self.details(job)
         try:
-            asyncio.run(self.show(job))
+            left = None if deadline is None else deadline - time.monotonic()
+            asyncio.run(asyncio.wait_for(self.show(job), left))
         except KeyboardInterrupt as interruption:
             tell(f"\nThe job {job} goes on.")
             return Outcome({"id": job}, hint=self.commands(job), code=getattr(interruption, "code", 130))
@@ -186,6 +192,11 @@ def without(*names: str) -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+def is_broken_off(job: JobDetails) -> bool:
+    """Whether a fault ended the job, which may pass: it said so (exit code 4), or its driver was lost or killed."""
+    return bool(job.status == JobStatus.FAILED and job.driver_exit_code in (None, Fault.code, -signal.SIGKILL))
 
 
 def exit_code(job: JobDetails) -> int:

@@ -19,9 +19,10 @@ from typing import Any
 
 from ray.job_submission import JobType
 
-from pipelines.cluster.jobs import POLL_SECONDS, Server, about
+from pipelines.cluster.jobs import POLL_SECONDS, Server, about, is_broken_off
+from pipelines.config.sections import no_password
 from pipelines.console import Outcome, tell
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 
 STOP_SECONDS = 60
 LEFT_OUT = ["/runs", "/demo", "/mlruns", "/mlartifacts", "mlflow.db", "*.log", ".venv-*"]
@@ -41,18 +42,59 @@ def start(
     env: Sequence[str] = (),
     cpus: float = 0,
     gpus: float = 0,
+    retry: int = 0,
+    timeout: float | None = None,
+    wait: float = 0,
 ) -> Outcome:
-    """Start a job, unless there is one of its id, and follow it. The arguments are the command line's."""
+    """Start a job, unless there is one of its id, and follow it. The arguments are the command line's.
+
+    Raises:
+        UserError: what the job needs is not there.
+        Fault: no dashboard answers, or the job has not ended in time.
+    """
+    if not follow and (retry or timeout is not None):
+        raise UserError("--retry and --timeout need a job that is followed: leave --no-follow out.")
     environment = runtime_environment(working_dir, install, env)
     job = job or f"{command[0]}-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-    server = Server.at(address)
+    server = reach(address, wait)
     own = working_dir is not None and is_project(Path(working_dir))
     entrypoint = shlex.join([*(("python", "-m", "pipelines.cli.main") if own else ("rnncond",)), *command])
-    if server.start(job, entrypoint, environment, cpus, gpus):
-        tell(f"The job is {job}.")
-    else:
-        tell(f"The job {job} is there already; it is not started again.")
-    return server.follow(job) if follow else server.outcome(job, server.commands(job))
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for name in [job, *(f"{job}-{attempt}" for attempt in range(2, retry + 2))]:
+        if server.start(name, entrypoint, environment, cpus, gpus):
+            tell(f"The job is {name}.")
+        else:
+            tell(f"The job {name} is there already; it is not started again.")
+        if not follow:
+            return server.outcome(name, server.commands(name))
+        try:
+            outcome = server.follow(name, deadline)
+        except TimeoutError:
+            stop(name, address)
+            raise Fault(
+                f"The job {name} has not ended within {timeout:g} seconds (--timeout), and was stopped. What it has "
+                "committed is kept; the same command, under another --id, resumes."
+            ) from None
+        if not is_broken_off(server.details(name)):
+            break
+        tell(f"The job {name} was broken off by a fault, which may pass.")
+    return outcome
+
+
+def reach(address: str | None, seconds: float) -> Server:
+    """The job server, for which ``seconds`` are waited while its cluster comes up.
+
+    Raises:
+        Fault: it did not come.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return Server.at(address)
+        except Fault:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def status(job: str, address: str | None = None) -> Outcome:
@@ -128,4 +170,10 @@ def variable(word: str) -> tuple[str, str]:
     key, given, value = word.partition("=")
     if not given and key not in os.environ:
         raise UserError(f"--env {word}: there is no variable {key} here; say KEY=VALUE.")
-    return key, value if given else os.environ[key]
+    value = value if given else os.environ[key]
+    if key == "MLFLOW_TRACKING_URI":
+        try:
+            no_password(value)
+        except ValueError as error:
+            raise UserError(f"--env {key}: {error}") from None
+    return key, value

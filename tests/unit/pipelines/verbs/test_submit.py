@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError
 from pipelines.cli import job_outputs
 from pipelines.cluster import connection, jobs
 from pipelines.cluster.jobs import Server, dashboard, exit_code
-from pipelines.errors import UserError
+from pipelines.errors import Fault, UserError
 from pipelines.verbs import submit
 from tests.worlds.command import rnncond
 
@@ -66,10 +66,15 @@ def rnncond_submit(*words: str) -> int:
     [
         (["--", "fetaures", "x"], "no verb 'fetaures' to submit.*'features'"),
         (["submit", "features"], "no verb 'submit' to submit"),
-        (["--address", "http://h:1", "status", "one"], "rnncond submit status ID --address URL"),
+        (["--address", "http://h:1", "logs", "one"], "rnncond submit logs ID --address URL"),
         (["--working-dir", "no/where", "--", "store", "info", "s"], "no folder no/where"),
         (["--install", "--", "store", "info", "s"], "--install needs --working-dir"),
         (["--env", "NOT_SET_HERE", "--", "store", "info", "s"], "no variable NOT_SET_HERE"),
+        (
+            ["--env", "MLFLOW_TRACKING_URI=http://user:pw@host", "--", "store", "info", "s"],
+            r"--env MLFLOW_TRACKING_URI: found http://\S*@host.*password",
+        ),
+        (["--retry", "1", "--no-follow", "--", "store", "info", "s"], "--retry and --timeout need .* --no-follow"),
         (["--working-dir", ".", "--", "train", "r.yaml"], "--out is missing: train would"),
         (["--working-dir", ".", "--", "train", "r.yaml", "--out=runs/a"], "--out: found runs/a.*absolute"),
         (["--working-dir", ".", "--", "train", "r.yaml", "--out=s3://b/run"], "found s3://b/run.*an absolute path\\."),
@@ -271,6 +276,70 @@ def test_the_exit_code_is_that_of_the_verb(job, code):
     assert exit_code(job) == code
     outcome = Server("a", Client(job, [[]])).follow("one")
     assert (outcome.code, outcome.summary["exit_code"], outcome.summary["seconds"]) == (code, code, 2.5)
+
+
+class Faults:
+    """A job server whose jobs end with ``codes``, one after the other; one of None has no end."""
+
+    def __init__(self, *codes: int | None) -> None:
+        self.codes, self.jobs = list(codes), {}
+
+    def submit_job(self, entrypoint, submission_id, **_):
+        code = self.codes.pop(0)
+        status = "RUNNING" if code is None else "FAILED" if code else "SUCCEEDED"
+        self.jobs[submission_id] = Job(status, code, entrypoint)
+
+    def get_job_info(self, job):
+        return self.jobs[job]
+
+    async def tail_job_logs(self, job):
+        yield ""
+
+    def stop_job(self, job):
+        self.jobs[job] = Job("STOPPED")
+
+
+@pytest.mark.parametrize(
+    ("codes", "retry", "started", "code"),
+    [
+        ([4, -9, 0], 3, ["j", "j-2", "j-3"], 0),
+        ([4, 4], 1, ["j", "j-2"], 4),
+        ([2], 3, ["j"], 2),
+        ([-15], 3, ["j"], 143),
+        ([3], 3, ["j"], 3),
+        ([4], 0, ["j"], 4),
+    ],
+)
+def test_what_a_fault_breaks_off_is_started_again(codes, retry, started, code, monkeypatch):
+    client = Faults(*codes)
+    monkeypatch.setattr(Server, "at", lambda address: Server("http://head:8265", client))
+    outcome = submit.start(["store", "info", "s"], job="j", retry=retry)
+    assert (list(client.jobs), outcome.code or 0) == (started, code)
+
+
+def test_a_job_that_takes_too_long_is_stopped(monkeypatch):
+    client = Faults(None)
+    monkeypatch.setattr(Server, "at", lambda address: Server("http://head:8265", client))
+    with pytest.raises(Fault, match=r"job j has not ended within 0.05 seconds \(--timeout\), and was stopped"):
+        submit.start(["store", "info", "s"], job="j", timeout=0.05)
+    assert client.jobs["j"].status == jobs.JobStatus.STOPPED
+
+
+def test_a_cluster_that_comes_up_is_waited_for(monkeypatch):
+    answers = [Fault("away"), Fault("away"), Server("http://head:8265", Faults(0))]
+
+    def at(address):
+        answer = answers.pop(0)
+        if isinstance(answer, Fault):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Server, "at", at)
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0)
+    assert submit.start(["store", "info", "s"], job="j", wait=60).summary["status"] == "SUCCEEDED"
+    answers[:] = [Fault("away")] * 2
+    with pytest.raises(Fault, match="away"):
+        submit.start(["store", "info", "s"], job="j", wait=0)
 
 
 def test_a_broken_connection_is_made_again_and_nothing_is_shown_twice(capsys):
