@@ -10,8 +10,8 @@ import time
 
 import ray
 from ray._private import state
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # made by Cython
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]  # made by protoc
 
 from pipelines.cluster.resources import Cluster, Plan
 from pipelines.console import tell
