@@ -61,6 +61,9 @@ class AutoscalingNodes:
         for raylet in self.raylets():
             end(raylet)
         self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
+        for process in psutil.process_iter():  # the nodes' readers of logs, which are no children of a raylet
+            if self.folder in title_of(process):
+                process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def config(self, port: int) -> dict[str, Any]:
