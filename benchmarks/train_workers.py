@@ -78,7 +78,7 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float
     """Words/s and steps/s of a loop that does what there is to do, and nothing else; and seconds of a checkpoint."""
     import torch
 
-    from pipelines.training.state import NOTHING
+    from pipelines.training.state import NO_SUMS
     from rnncond.losses import TeacherForcing
 
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float
         seconds = time.perf_counter() - began
         rates.append((words / seconds, len(batches) / seconds))
     learner.optimizer.adam = adam  # whose moments are part of a checkpoint
-    sums = learner.tensor(NOTHING)
+    sums = learner.tensor(NO_SUMS)
     kept = [record.seconds(lambda: learner.checkpoint(sums)) for _ in range(CHECKPOINTS)]
     return {**usual("bare", rates), "checkpoint": statistics.median(kept)}
 

@@ -36,7 +36,9 @@ def run(since: str, model: str, out: str, images: str | None, store: str | None,
     if "set" not in outcome.summary:  # of --dry-run, which makes none
         return outcome
     found = difference(Store(out), before.fingerprint, outcome.summary["set"])
-    summary = outcome.summary | {"since": before.fingerprint} | found.counts() | {"changes": keep(found)}
+    # `changed` of the run itself counts inputs with another version.
+    counts = {f"captions_{name}" if name in outcome.summary else name: n for name, n in found.counts().items()}
+    summary = outcome.summary | {"since": before.fingerprint} | counts | {"changes": keep(found)}
     hint = f"rnncond store diff {out} --set {before.fingerprint} --set {found.after.fingerprint}"
     return replace(outcome, summary=summary, hint="\n".join(filter(None, [hint, outcome.hint])))
 

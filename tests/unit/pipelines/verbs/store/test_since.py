@@ -23,7 +23,7 @@ def captioned(tmp_path, monkeypatch):
         listed = [row for chunk in Listing(images).chunks() for row in chunk.to_pylist()] if images else []
         given.update({row["image_id"]: row["uri"] for row in listed}, **options)
         new = caption_set(tmp_path / "s", model, {"a": "a dog", "b": "two cats"})
-        return Outcome({"set": new.fingerprint})
+        return Outcome({"set": new.fingerprint, "changed": 0})
 
     monkeypatch.setattr(caption, "run", run)
     caption_set(tmp_path / "s", "old", {"a": "a dog", "b": "a cat"})
@@ -33,7 +33,7 @@ def captioned(tmp_path, monkeypatch):
 def test_the_pictures_of_the_set_are_captioned_and_what_changed_is_kept(captioned, tmp_path):
     outcome = since.run("current", "new", "s", None, None, beam=3)
     assert captioned == {name: str(tmp_path / f"images/{name}.jpg") for name in "ab"} | {"beam": 3}
-    assert (outcome.summary["changed"], outcome.summary["same"]) == (1, 1)
+    assert [outcome.summary[name] for name in ("captions_changed", "same", "changed")] == [1, 1, 0]
     (row,) = pq.read_table(outcome.summary["changes"]).to_pylist()
     assert (row["id"], row["before"], row["after"]) == ("b", "a cat", "two cats")
     assert len(Store("s").datasets()) == 2  # what lies beside the sets is none
