@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cli.commands import VERBS, stage_command
+from pipelines.cli.commands import NO_STAGE, VERBS, stage_command
 from pipelines.errors import UserError
 
 
 def test_the_verbs_that_need_a_cluster_are_those_that_take_an_address():
-    stages = [verb for verb in VERBS if verb not in ("demo", "run", "submit", "store")]
+    stages = [verb for verb in VERBS if verb not in (*NO_STAGE, "store")]
     on_ray = {verb for verb in stages if stage_command(verb).uses_ray}
     assert on_ray == {"features", "train", "tune", "caption", "translate"}
 
@@ -19,7 +19,7 @@ def test_what_verbs_write():
         "features": {"store", "save_listing"},
         "train": {"out"},
         "tune": {"out"},
-        "caption": {"out", "save_listing", "keep_features"},
+        "caption": {"out", "save_listing", "keep_features", "lines"},
         "translate": {"out", "lines"},
         "evaluate": {"out"},
         "report": {"to"},
