@@ -187,6 +187,11 @@ class Heartbeat:
             return "unknown"
         return "alive" if process_start(self.pid) == self.started else "gone"
 
+    def seems_alive(self) -> bool:
+        """What this one heartbeat tells: of a writer on another machine, whether it is recent."""
+        process = self.process()
+        return process == "alive" or (process == "unknown" and time.time() - self.time <= self.lasts)
+
     def describe(self) -> str:
         begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.begun))
         return f"host {self.host}, pid {self.pid}, writing since {begun}"

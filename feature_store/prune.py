@@ -36,6 +36,7 @@ def prune(
         StoreError: another writer is at work.
     """
     gone = np.array(sorted(set(ids)), dtype=object)
+    everyone = pa.array(gone, pa.string())
     pruned = Pruned()
     with dataset.begin(takeover) as term:
         snapshot = dataset.snapshot()
@@ -43,7 +44,7 @@ def prune(
         for part in sorted(snapshot.parts, key=lambda part: not part.failures):
             in_rows = rows_among(snapshot, part, gone)
             failed = snapshot.read_failures(part)[snapshot.id_column] if part.failures else pa.array([], pa.string())
-            in_failures = pc.sum(pc.is_in(failed, value_set=pa.array(gone, pa.string()))).as_py() or 0
+            in_failures = pc.sum(pc.is_in(failed, value_set=everyone)).as_py() or 0
             if not in_rows and not in_failures:
                 continue
             standing = snapshot.standing_failures[part.name] if part.failures else None

@@ -133,19 +133,15 @@ def caption(
         alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, precision=precision,
     )  # fmt: skip
+    asked |= {
+        "ensemble": ensemble or (), "weights": weights, "options": work, "save_listing": save_listing, "lines": lines,
+        "keep_features": keep_features, "tracking_uri": tracking_uri, "attention": attention,
+    }  # fmt: skip
     if since is not None:
         from pipelines.errors import UserError
         from pipelines.verbs.store import since as since_set
 
         if out is None:
             raise UserError("--since SET is of the store OUT; say --out DIR.")
-        return since_set.run(
-            since, model, out, images, store, ensemble=ensemble or (), weights=weights, options=work,
-            save_listing=save_listing, lines=lines, keep_features=keep_features, tracking_uri=tracking_uri,
-            attention=attention, **asked,
-        )  # fmt: skip
-    return run(
-        model, out, images, ensemble=ensemble or (), store=store, weights=weights, options=work,
-        save_listing=save_listing, lines=lines, keep_features=keep_features, tracking_uri=tracking_uri,
-        attention=attention, **asked,
-    )  # fmt: skip
+        return since_set.run(since, model, out, images, store, **asked)
+    return run(model, out, images, store=store, **asked)

@@ -17,6 +17,11 @@ class Node:
     gpus: float
 
 
+def describe_size(cpus: float, gpus: float) -> str:
+    """What one worker, trial or node has, in words."""
+    return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+
+
 @dataclass(frozen=True)
 class NodeType:
     """Nodes of one kind that an autoscaler may start, ``most`` at a time."""
@@ -27,8 +32,7 @@ class NodeType:
     most: int
 
     def describe(self) -> str:
-        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
-        return f"up to {self.most} {self.name} with {self.cpus:g} CPU{gpus}"
+        return f"up to {self.most} {self.name} with {describe_size(self.cpus, self.gpus)}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Plan:
         return most if self.bounded else min(most, max(self.workers, math.ceil(inputs / WORTH[self.gpus])))
 
     def describe_worker(self) -> str:
-        return f"{self.cpus} CPU" + (f" and {self.gpus} GPU" if self.gpus else "")
+        return describe_size(self.cpus, self.gpus)
 
     def describe(self) -> str:
         workers = f"{self.workers}"
@@ -216,7 +220,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     cpus = next((cpus for workers, cpus in wanted if places(cluster, cpus, gpus) >= workers), None)
     if cpus is None:
         workers = f"cluster.min_workers is {at_least}" if asked.min_workers else f"cluster.workers is {at_least}"
-        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        each = describe_size(choices[-1], gpus)
         raise UserError(
             f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
             f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker, "
@@ -263,7 +267,7 @@ def room(search: Search, cluster: Cluster) -> Room:
     needed = wanted if settings.concurrent or asked.cpus_per_worker is None else 1
     cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= needed), None)
     if cpus is None:
-        each = f"{choices[-1]:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        each = describe_size(choices[-1], gpus)
         raise UserError(
             f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
             f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "

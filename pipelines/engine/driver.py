@@ -138,7 +138,8 @@ def run(
             if cluster.joined and wait_for_room(cluster, plan, options.wait_seconds):
                 plan = resources.plan(connection.running(), options.workers, options.gpus)
             summary.plan = plan
-            for handle in (term.handle, *besides):
+            handles = (term.handle, *besides)
+            for handle in handles:
                 refuse_hidden(handle, plan)
             most = plan.most or plan.workers
             enough = min(most, MANY) * UNITS_PER_WORKER * MAX_ROWS
@@ -154,7 +155,7 @@ def run(
                 attempts: Any = (
                     ray.remote(Attempts).options(max_restarts=-1, max_task_retries=-1, **feed.place).remote()
                 )
-                marks = {handle.files.root: mark_of(handle) for handle in (term.handle, *besides) if handle.files.local}
+                marks = {handle.files.root: mark_of(handle) for handle in handles if handle.files.local}
                 parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
                 with UnitWatch(progress, attempts, min(plan.workers, workers), meter):

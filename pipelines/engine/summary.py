@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,20 +141,20 @@ class RunSummary:
         return "\n".join(hints) or None
 
 
-def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], str | None]:
+def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], str]:
     """Note that ``dataset`` has all of its inputs: readers of its store get it from now on, unless another was chosen.
 
     Args:
         whole: whether a run has done all of them; after one of ``--limit`` readers keep what they had.
 
     Returns:
-        What a verb shows: the set that readers get; and what the user may want to do where that is another.
+        What a verb shows: the store, its set and the one that readers get; and what the user may want to do next.
     """
     current = (None if whole else dataset.store.current(dataset.kind)) or dataset.store.completed(dataset)
-    shown = {"set": dataset.fingerprint, "current_set": current.fingerprint}
-    if current.fingerprint == dataset.fingerprint:
-        return shown, None
     where = dataset.store.files.shown
+    shown = {"out": where, "set": dataset.fingerprint, "current_set": current.fingerprint}
+    if current.fingerprint == dataset.fingerprint:
+        return shown, f"Next: rnncond report {shlex.quote(where)}"
     if not whole:
         return shown, (
             f"Readers of {where} still get the set {current.fingerprint}; this one becomes theirs when the command "

@@ -7,7 +7,7 @@ not logged again. metrics.jsonl is the truth; a server that is away for a while 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,7 @@ from pipelines.tracking.lineage import held_out, inputs_of
 from pipelines.tracking.packaging import log_model
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -264,41 +265,43 @@ PLACES = ("epoch", "step", "of", "steps")
 """Of a note on progress: what says where, not what."""
 
 
-def log_evaluation(run: Mapping[str, Any], evaluation: Path, scores: Mapping[str, float]) -> None:
-    """Scores of the model of the run whose run.json is ``run``, as ``evaluate_...``, and the file that says how they
-    were made; trouble is told."""
+def add_to(run: Mapping[str, Any], trouble: str, change: Callable[[MlflowClient, str], None]) -> None:
+    """Change what MLflow has of the run whose run.json is ``run``, if it has it. What hinders that is told as
+    ``trouble``, and ends nothing."""
     if "mlflow_run_id" not in run:
         return
     try:
-        client = client_at(run["mlflow_uri"])
-        for name, value in scores.items():
-            client.log_metric(run["mlflow_run_id"], f"evaluate_{name}", value)
-        client.log_artifact(run["mlflow_run_id"], str(evaluation))
+        change(client_at(run["mlflow_uri"]), run["mlflow_run_id"])
     except Exception as error:
-        tell(f"MLflow at {masked(run['mlflow_uri'])} did not take the scores: {first_line(error)}")
+        tell(f"MLflow at {masked(run['mlflow_uri'])} {trouble}: {first_line(error)}")
+
+
+def log_evaluation(run: Mapping[str, Any], evaluation: Path, scores: Mapping[str, float]) -> None:
+    """Scores of the model of the run whose run.json is ``run``, as ``evaluate_...``, and the file that says how they
+    were made; trouble is told."""
+
+    def log(client: MlflowClient, run_id: str) -> None:
+        for name, value in scores.items():
+            client.log_metric(run_id, f"evaluate_{name}", value)
+        client.log_artifact(run_id, str(evaluation))
+
+    add_to(run, "did not take the scores", log)
 
 
 def log_page(run: Mapping[str, Any], page: Path) -> None:
     """The report of the run whose run.json is ``run``, beside what MLflow has of it; trouble is told."""
-    if "mlflow_run_id" not in run:
-        return
-    try:
-        client_at(run["mlflow_uri"]).log_artifact(run["mlflow_run_id"], str(page))
-    except Exception as error:
-        tell(f"MLflow at {masked(run['mlflow_uri'])} did not take the page: {first_line(error)}")
+    add_to(run, "did not take the page", lambda client, run_id: client.log_artifact(run_id, str(page)))
 
 
 def end_thrown_away(run: Mapping[str, Any]) -> None:
     """Leave nothing of the run whose run.json was ``run``, and of its trials, open in MLflow; trouble is told."""
-    if "mlflow_run_id" not in run:
-        return
-    try:
-        client, old = client_at(run["mlflow_uri"]), run["mlflow_run_id"]
+
+    def end(client: MlflowClient, old: str) -> None:
         known = client.get_run(old).info
         query = f"attributes.status = 'RUNNING' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{old}'"
         children = client.search_runs([known.experiment_id], query, max_results=50_000)  # as many as MLflow gives
         for info in (*(child.info for child in children), known):
             if info.status == "RUNNING":
                 client.set_terminated(info.run_id, "KILLED")
-    except Exception as error:
-        tell(f"MLflow at {masked(run['mlflow_uri'])} was not told that the run before has ended: {first_line(error)}")
+
+    add_to(run, "was not told that the run before has ended", end)

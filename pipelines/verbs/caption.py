@@ -21,7 +21,6 @@ command goes on where the other stopped.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +30,7 @@ import pyarrow as pa
 
 from feature_store import Dataset, Store
 from pipelines.api import load_captioner
+from pipelines.api.search_arguments import load_models
 from pipelines.cluster.resources import Plan
 from pipelines.config.choices import DecodingPrecision
 from pipelines.console import Outcome, Progress
@@ -47,7 +47,6 @@ from pipelines.files.row_lines import refuse_unwritable, write_rows
 from pipelines.inference.captioner import Captioner, prepare
 from pipelines.inputs.listing import SUFFIXES
 from pipelines.tracking.models import locate, weights_in
-from rnncond import checkpoint
 from rnncond.search import SearchOptions
 
 Source = FromImages | FromStore | Keeping
@@ -83,14 +82,14 @@ def run(
     """
     if (images is None) == (store is None):
         raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
+    outputs = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
     if out is None:
         if images is None or not is_one_picture(images):
             raise UserError(
                 "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
                 f"{images or 'a store of features'} is none."
             )
-        lost = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
-        if given := [name for name, value in lost.items() if value is not None]:
+        if given := [name for name, value in outputs.items() if value is not None]:
             raise UserError(f"{' and '.join(given)}: nothing is kept of one picture without --out; say --out DIR.")
         return print_caption(model, images, ensemble, weights, tracking_uri, **asked)
     if store is not None and save_listing is not None:
@@ -104,18 +103,16 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
-    outputs = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
     dry_run.refuse_kept(options, outputs)
     refuse_unwritable(lines, "--text")
-    names = [model, *ensemble]
-    folders = [locate(name, tracking_uri) for name in names]
-    captioner = prepare([checkpoint.load(folder) for folder in folders], names, **asked)
+    folder = locate(model, tracking_uri)
+    captioner = prepare(load_models([folder, *ensemble], tracking_uri, "cpu"), [model, *ensemble], **asked)
     source: Source
     if images is None:
         assert store is not None, "refused above"
         source = FromStore.open(store, captioner.features)
     else:
-        source = FromImages.open(images, captioner.features, weights or weights_in(folders[0]), save_listing)
+        source = FromImages.open(images, captioner.features, weights or weights_in(folder), save_listing)
     captioner.check(source.shape)
     dataset = Store(out).dataset(
         "captions", recipe_of(captioner, source.shape), schema_of(captioner.options, captioner.reads_regions)
@@ -136,10 +133,8 @@ def run(
     if lines is not None:
         write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
     more = source.remarks() | {"model": captioner.description}
-    current, choose = name_current(dataset, whole=options.limit is None)
-    more |= {"out": dataset.store.files.shown, **current}
-    hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
-    return summary.outcome("images", more, options.redo_changed, hint)
+    current, hint = name_current(dataset, whole=options.limit is None)
+    return summary.outcome("images", more | current, options.redo_changed, hint)
 
 
 def captioned(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:

@@ -81,10 +81,13 @@ def run(
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
     if present is not None and same and opens_the_same and (not weights or registry.BACKBONE in present.tags):
         return outcome(name, present, "it is the champion already", trained)
+    ours: Scored | None = None
+    champion: Scored | None = None
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
-        scored: list[Scored] = []
-        judge = partial(evaluated, scored, metric, data, source, store=store, split=split, beam=beam)
+        judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
+        ours = judge(folder)
+        tags = ours.tags
     elif "recipe" not in trained.info:
         raise UserError(
             f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
@@ -92,11 +95,11 @@ def run(
         )
     else:
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
-        judge = partial(recorded, metric)
-    tags = judge(folder)
-    theirs: Mapping[str, str] = {}
-    if present is not None:
-        theirs = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri)) if data and not same else present.tags
+        tags = recorded(metric, folder)
+    theirs: Mapping[str, str] = present.tags if present is not None else {}
+    if ours and present is not None and not same:
+        champion = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
+        theirs = champion.tags
     travelling = weights or weights_in(folder)
     run_id = run_of(client, model, folder, about)
     logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed)
@@ -119,9 +122,8 @@ def run(
         scores = f"{metric} {shown(tags[metric])} against {shown(theirs[metric])} of version {present.version}"
         if not better:
             return outcome(name, version, f"not the champion: {scores}", trained)
-        if data:
-            (rows, evaluation), (their_rows, _) = scored
-            gained = gain(metric, their_rows, rows, evaluation)
+        if ours and champion:
+            gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
             scores = f"{scores}, a gain of {gained}"
             if gained.is_noise and not anyway:
                 verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
@@ -153,29 +155,26 @@ def recorded(metric: str, folder: Path) -> dict[str, str]:
 
 
 class Scored(NamedTuple):
-    """What an evaluation wrote."""
+    """A score as tags of a version, the higher the better, and what the evaluation wrote."""
 
+    tags: dict[str, str]
     rows: list[Row]
     evaluation: Evaluation
 
 
-def evaluated(
-    scored: list[Scored], metric: str, data: list[str], source: str | None, folder: Path, **options: Any
-) -> dict[str, str]:
-    """The score on the user's data, as tags of a version; the higher the better. What it is made of is appended to
-    ``scored``."""
+def evaluated(metric: str, data: list[str], source: str | None, folder: Path, **options: Any) -> Scored:
+    """The score on the user's data."""
     with tempfile.TemporaryDirectory() as place:
         evaluate.run(model=str(folder), data=data, source=source, out=place, **options)
         evaluation: Evaluation = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))
         rows = cast(list[Row], read_lines(Path(place, output.ROWS)))
-        scored.append(Scored(rows, evaluation))
     scores = evaluation["scores"]
     if metric not in scores:
         raise UserError(f"--metric {metric}: there is no such score; there are {', '.join(scores)}.")
     identity = [sha256_of(path) for path in (*data, *([source] if source else []))] + [options]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     value = -scores[metric] if metric in LESS_IS_BETTER else scores[metric]
-    return {metric: str(value), registry.HELD_OUT: digest}
+    return Scored({metric: str(value), registry.HELD_OUT: digest}, rows, evaluation)
 
 
 def run_of(client: MlflowClient, model: str, folder: Path, about: RunInfo) -> str:

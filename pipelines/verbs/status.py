@@ -6,7 +6,6 @@ the work goes on and after it.
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipelines.console import Outcome, show, terminal
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.run_info import read_run
+from pipelines.workflow.state import read_state
 
 RECENT_SECONDS = 600
 """Of the commits that a rate is taken from, if the writer began longer ago."""
@@ -71,9 +71,7 @@ def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
     """Done, failed, rate, time left, by whom, and the last sign of life; from the ledger alone."""
     snapshot, beat = dataset.snapshot(), dataset.writer()
     now = time.time()
-    alive = beat is not None and (
-        beat.process() == "alive" or (beat.process() == "unknown" and now - beat.time < beat.lasts)
-    )
+    alive = beat is not None and beat.seems_alive()
     parts = snapshot.parts
     state: dict[str, Any] = {"set": dataset.fingerprint, "kind": dataset.kind, "done": snapshot.rows}
     state |= {"failed_inputs": snapshot.failed, "at_work": alive}
@@ -136,11 +134,7 @@ def state_of_run(folder: Path) -> tuple[Outcome, bool]:
 
 def state_of_pipeline(folder: Path) -> tuple[Outcome, bool]:
     """The stages of pipeline.json."""
-    try:
-        stages = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))["stages"]
-        stages = {name: entry | {"status": entry["status"]} for name, entry in stages.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / 'pipeline.json'} is damaged: {error!r}.") from None
+    stages = read_state(folder / "pipeline.json")
     state: dict[str, Any] = {"pipeline": str(folder)}
     for name, entry in stages.items():
         when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")

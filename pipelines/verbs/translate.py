@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +33,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from feature_store import Dataset, Store
+from pipelines.api.search_arguments import load_models
 from pipelines.cluster.resources import Plan
 from pipelines.console import Outcome, Progress, tell
 from pipelines.engine import driver, dry_run
@@ -47,8 +46,6 @@ from pipelines.errors import UserError
 from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
 from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus
-from pipelines.tracking.models import locate
-from rnncond import checkpoint
 
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
@@ -70,7 +67,7 @@ def run(
 
     Args:
         text, model, out, ensemble, column, lines, tracking_uri: see the command line.
-        asked: what ``translation_search.prepare`` takes: fields of ``SearchOptions``, ``unk_replace``, and others.
+        asked: what ``inference.translator.prepare`` takes: fields of ``SearchOptions``, ``unk_replace``, and others.
 
     Raises:
         UserError, StoreError, ModelError: a mistake of the user's, or another writer at work.
@@ -89,7 +86,7 @@ def run(
     if remark := corpus.describe():
         tell(remark)
     names = [model, *ensemble]
-    translator = prepare([checkpoint.load(locate(name, tracking_uri)) for name in names], names, **asked)
+    translator = prepare(load_models(names, tracking_uri, "cpu"), names, **asked)
     dry_run.refuse_kept(options, {"--text": lines})
     refuse_unwritable(lines, "--text")
     recipe = recipe_of(translator, corpus)
@@ -107,11 +104,10 @@ def run(
     if translator.too_long == "cut":
         more["cut"] = sum(pc.sum(batch["cut"]).as_py() or 0 for batch in dataset.snapshot().scan(["cut"]))
     more |= {"model": translator.description}
-    current, choose = name_current(dataset, whole=options.limit is None)
-    more |= {"out": dataset.store.files.shown, **current}
+    current, hint = name_current(dataset, whole=options.limit is None)
+    more |= current
     if lines is not None:
         more["lines"] = lines
-    hint = choose or f"Next: rnncond report {shlex.quote(dataset.store.files.shown)}"
     return summary.outcome("sentences", more, options.redo_changed, hint)
 
 
@@ -130,8 +126,7 @@ def translate_input(
         UserError: the model cannot be used, or the input is no UTF-8.
     """
     names = [model, *ensemble]
-    trained = [checkpoint.load(locate(name, tracking_uri)) for name in names]
-    translator = prepare(trained, names, **asked).to("cuda" if torch.cuda.is_available() else "cpu")
+    translator = prepare(load_models(names, tracking_uri, device=None), names, **asked)
     count, failures = 0, list[str]()
     for lines in waiting_lines(sys.stdin.buffer, TOGETHER):
         for number, answer in enumerate(translator(lines), count + 1):

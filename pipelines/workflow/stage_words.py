@@ -16,7 +16,7 @@ from pipelines.workflow.commands import StageCommand
 
 def stage_outputs(args: Mapping[str, Any], command: StageCommand, wrong: list[str]) -> list[str]:
     """What ``args`` name that the verb writes. Object storage where the verb cannot write there goes to ``wrong``."""
-    params = {key: param for param in reversed(command.parser.params) for key in spellings(param)}
+    params = parameters(command.parser)
     outputs = []
     for key, value in args.items():
         param = params.get(key.replace("_", "-"))
@@ -38,7 +38,7 @@ def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]
     Raises:
         UserError: an argument that the verb does not have.
     """
-    params = {key: param for param in reversed(command.params) for key in spellings(param)}
+    params = parameters(command)
     names = [key for key in params if key not in NOT_OF_STAGES]
     options: list[str] = []
     positional: dict[str, list[str]] = {}
@@ -62,6 +62,11 @@ def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]
 
 
 NOT_OF_STAGES = ("address", "help")
+
+
+def parameters(parser: Any) -> dict[str, Any]:
+    """The parameters of click's command by all names that a stage may call them; the first of two of a name counts."""
+    return {key: param for param in reversed(parser.params) for key in spellings(param)}
 
 
 def spellings(param: Any) -> list[str]:

@@ -124,36 +124,30 @@ class Comparison:
 
     def _count_set(self) -> None:
         """The hash of the set, and what of it is not listed."""
-        content, own = MultisetHash(), MultisetHash()
-        for pairs in self.pairs(content_only=True):
+        content = MultisetHash()
+        for pairs in self._compared_pairs():
             content.add(pairs)
-        if self.census.unversioned:
-            for pairs in self.pairs(content_only=False):
-                own.add(pairs)
-        else:
-            own = content
         self.census.extra.count = int((~self.listed).sum()) + len(self.failed) - len(self.failed_listed)
-        self.census.content, self.census.own = content.hexdigest(), own.hexdigest()
+        self.census.content = content.hexdigest()
+        self.census.own = own_hash(self.snapshot) if self.census.unversioned else self.census.content
 
-    def pairs(self, content_only: bool) -> Iterator[list[tuple[str, str | None]]]:
-        """Ids and versions of rows and failures; with ``content_only`` without versions that could not be compared."""
+    def _compared_pairs(self) -> Iterator[list[tuple[str, str | None]]]:
+        """Ids and versions of rows and failures, without versions that could not be compared; notes some that are not
+        listed."""
         extra = self.census.extra
         for ids, versions in rows_of(self.snapshot):
-            if content_only:
-                at = self.index.find(pa.chunked_array([pa.array(ids, pa.string())]))
-                listed, compared = self.listed[at], self.compared[at]
-                if len(extra.examples) < EXAMPLES:
-                    extra.examples += [ids[row] for row in np.flatnonzero(~listed)][: EXAMPLES - len(extra.examples)]
-                drop = listed & ~compared
-                versions = [None if gone else version for version, gone in zip(versions, drop, strict=True)]
-            yield list(zip(ids, versions, strict=True))
-        failed = self.failed.items()
-        if content_only:
-            left = [id_ for id_ in self.failed if id_ not in self.failed_listed]
-            extra.examples += left[: EXAMPLES - len(extra.examples)]
-            yield [(id_, version if self.failed_listed.get(id_, True) else None) for id_, version in failed]
-        else:
-            yield list(failed)
+            at = self.index.find(pa.chunked_array([pa.array(ids, pa.string())]))
+            listed, compared = self.listed[at], self.compared[at]
+            if len(extra.examples) < EXAMPLES:
+                extra.examples += [ids[row] for row in np.flatnonzero(~listed)][: EXAMPLES - len(extra.examples)]
+            unknown = listed & ~compared
+            yield [
+                (id_, None if left_out else version)
+                for id_, version, left_out in zip(ids, versions, unknown, strict=True)
+            ]
+        left = [id_ for id_ in self.failed if id_ not in self.failed_listed]
+        extra.examples += left[: EXAMPLES - len(extra.examples)]
+        yield [(id_, version if self.failed_listed.get(id_, True) else None) for id_, version in self.failed.items()]
 
     def not_listed(self) -> Iterator[str]:
         """Ids of rows and failures that the listing does not have; after ``run``."""

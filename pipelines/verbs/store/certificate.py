@@ -19,6 +19,7 @@ from typing import Any
 
 from feature_store import Dataset, Snapshot, Store
 from feature_store.ledger import READ_THREADS
+from feature_store.maintenance import part_problems
 from feature_store.prune import prune
 from feature_store.schema import canonical
 from feature_store.term import refuse_if_another_lives
@@ -182,23 +183,10 @@ def write(dataset: Dataset, content: dict[str, Any], to: str | None) -> str:
 
 
 def damaged_files(snapshot: Snapshot) -> list[str]:
-    """Files of a set that are not as the ledger says."""
-    named = [
-        (path, sha256)
-        for part in snapshot.parts
-        for path, sha256 in ((part.path, part.sha256), (part.failure_path, part.failure_sha256))
-        if sha256
-    ]
-
-    def problem(entry: tuple[str, str]) -> str | None:
-        path, sha256 = entry
-        full = f"{snapshot.folder}/{path}"
-        if snapshot.files.size(full) is None:
-            return f"{path}: is gone"
-        return None if snapshot.files.sha256(full) == sha256 else f"{path}: has changed since it was committed"
-
+    """What is wrong with the files of a set, as `rnncond store verify` finds it."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        return [line for line in pool.map(problem, named) if line]
+        found = pool.map(lambda part: list(part_problems(snapshot, part)), snapshot.parts)
+        return [problem for problems in found for problem in problems]
 
 
 def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> str | None:

@@ -54,14 +54,11 @@ def describe_writer(dataset: Dataset) -> str:
     seen = dataset.writer()
     if seen is None:
         return "none"
-    age = time.time() - seen.time
-    process = seen.process()
-    said = f"{seen.describe()}, last seen {age:,.0f} s ago"
-    if process == "gone":
-        return f"{said} (dead; run its command again)"
-    if process == "unknown" and age > seen.lasts:
-        return f"{said} (dead, unless its clock differs from this one; run its command again)"
-    return said
+    shown = f"{seen.describe()}, last seen {time.time() - seen.time:,.0f} s ago"
+    if seen.seems_alive():
+        return shown
+    doubt = "" if seen.process() == "gone" else ", unless its clock differs from this one"
+    return f"{shown} (dead{doubt}; run its command again)"
 
 
 def verify(directory: str, fingerprint: str = "", drop: bool = False, takeover: bool = False) -> Outcome:
