@@ -162,6 +162,22 @@ DryRun = Annotated[
     ),
 ]
 Sample = Annotated[int, Option(min=2, help="inputs that --dry-run tries", rich_help_panel=TRIAL)]
+TrainLimit = Annotated[
+    int | None,
+    Option(
+        min=1, help="train on the first so many images or pairs only: data.train_images or data.train_lines",
+        rich_help_panel=TRIAL,
+    ),
+]  # fmt: skip
+TrainDryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run",
+        help="try some steps, and print rate, hours, gigabytes, memory and price of the whole; nothing is kept",
+        rich_help_panel=TRIAL,
+    ),
+]
+SampleSteps = Annotated[int, Option(min=2, help="steps that --dry-run tries, after a warm-up", rich_help_panel=TRIAL)]
 PricePerHour = Annotated[
     str | None,
     Option(

@@ -41,6 +41,10 @@ def train(
     restart: options.Restart = False,
     cfg: options.Cfg = False,
     tracking_uri: options.TrackingUri = None,
+    limit: options.TrainLimit = None,
+    dry_run: options.TrainDryRun = False,
+    sample: options.SampleSteps = 8,
+    price_per_hour: options.PricePerHour = None,
     address: options.Address = None,
 ) -> Outcome:
     """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
@@ -49,4 +53,7 @@ def train(
     """
     from pipelines.verbs.train import run
 
-    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg)
+    return run(
+        recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+    )  # fmt: skip

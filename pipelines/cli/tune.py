@@ -41,6 +41,10 @@ def tune(
     restart: options.Restart = False,
     cfg: options.Cfg = False,
     tracking_uri: options.TrackingUri = None,
+    limit: options.TrainLimit = None,
+    dry_run: options.TrainDryRun = False,
+    sample: options.SampleSteps = 8,
+    price_per_hour: options.PricePerHour = None,
     address: options.Address = None,
 ) -> Outcome:
     """Search for the values of a recipe that train the best model: its section `tune` says what to vary, and how.
@@ -49,4 +53,7 @@ def tune(
     """
     from pipelines.verbs.tune import run
 
-    return run(recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg)
+    return run(
+        recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+    )  # fmt: skip

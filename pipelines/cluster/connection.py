@@ -79,6 +79,11 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         ray.shutdown()
 
 
+def is_joining(address: str | None) -> bool:
+    """Whether ``connect`` joins a cluster, whose other machines see no temporary folder of this one."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
 def start(address: str, options: dict[str, Any]) -> None:
     """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
     for attempt in range(1, ATTEMPTS + 1):

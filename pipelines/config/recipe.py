@@ -184,6 +184,13 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     return resolve(validate(values, where, problems), name_of(source))
 
 
+def limited(recipe: Recipe, limit: int | None) -> list[str]:
+    """The override by which a recipe trains on ``limit`` examples only; none where it is None."""
+    if limit is None:
+        return []
+    return [f"data.{'train_lines' if isinstance(recipe, TranslationRecipe) else 'train_images'}={limit}"]
+
+
 def overridden(
     source: str, overrides: list[str] | tuple[str, ...], out: str | None
 ) -> tuple[dict[str, Any], str, list[str]]:

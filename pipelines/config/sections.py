@@ -105,6 +105,8 @@ class PictureData(Section):
     """Which set of the store; may be left out where the store has one."""
     train: Split = "train"
     """The split to train on."""
+    train_images: Count | None = None
+    """Train on the first so many images of it only, by their ids; null: all."""
     validation: Split = "val"
     """The split to validate on after an epoch."""
     validation_images: Count | None = None
@@ -132,6 +134,8 @@ class PairData(Section):
     store: str = "tokens"
     """Where the text is kept as tokens. Made when it is not there; runs with the same text share it. On a cluster of
     several machines it has to be a place that all see."""
+    train_lines: Count | None = None
+    """Train on the first so many pairs only; null: all."""
     validation_lines: Count | None = None
     """Validate on the first so many pairs only."""
     target_language: Language | None = None

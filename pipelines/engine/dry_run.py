@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store import Dataset, Store
+from pipelines.cluster.connection import is_joining
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.resume import Pending
@@ -118,7 +119,7 @@ def run(
         rows_per_part=math.ceil(sample.num_rows / UNITS),
     )  # fmt: skip
     began = time.time()
-    with temporary_store(dataset.store, bool(options.address)) as store:
+    with temporary_store(dataset.store, is_joining(options.address)) as store:
         own = dataclasses.replace(dataset, store=store)
         progress = Progress("dry run", inputs, None)
         listed = sample.drop_columns([name for name in ("tries", "part") if name in sample.column_names])
@@ -165,9 +166,14 @@ def refuse_kept(options: driver.Options, outputs: Mapping[str, Any]) -> None:
     """
     if options.dry_run and (given := [name for name, value in outputs.items() if value is not None]):
         raise UserError(f"{' and '.join(given)}: a dry run keeps nothing; leave it out, or leave out --dry-run.")
-    if options.price_per_hour is not None:
-        Price.parse(options.price_per_hour)
-        if not options.dry_run:
+    refuse_lone_price(options.price_per_hour, options.dry_run)
+
+
+def refuse_lone_price(price_per_hour: str | None, dry_run: bool) -> None:
+    """Raises UserError where there is a price without a currency, or without a dry run."""
+    if price_per_hour is not None:
+        Price.parse(price_per_hour)
+        if not dry_run:
             raise UserError("--price-per-hour is for --dry-run, which estimates the price of a run; say that, too.")
 
 

@@ -119,7 +119,7 @@ def seen_of(
     except (UserError, KeyError):
         return None
     of = {name: [e.image_id for e in known if e.split == trained_on.get(name)] for name in ("train", "validation")}
-    of["validation"] = sorted(of["validation"])[: trained_on.get("validation_images")]
+    of = {name: sorted(ids)[: trained_on.get(f"{name}_images")] for name, ids in of.items()}
     ids = {example.image_id for example in scored}
     return Seen(trained_on=len(ids.intersection(of["train"])), chose_epoch=len(ids.intersection(of["validation"])))
 

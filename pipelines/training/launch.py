@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def hand_in(folder: Path, run: RunClient, tracking: Tracking, metric: str) -> No
     tracking.hand_in(folder, metric, best)
 
 
-def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
+def fit(task: Task, run: RunClient, share: Share, folder: Path, make_learner: Callable[..., Learner] = Learner) -> None:
     """Train on Ray, to the end; lost workers are replaced, and resume from the last checkpoint.
 
     Ray Train replaces them itself, but takes some losses, as of a worker that is killed for want of memory while it
@@ -120,7 +121,7 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
     allowed = task.recipe.cluster.max_failures
     for failures in range(1, allowed + 2):
         try:
-            interruptible(trainer_of(task, run, share, folder).fit)
+            interruptible(trainer_of(task, run, share, folder, make_learner).fit)
             break
         except (TrainingFailedError, RayError) as error:
             reported = run.reported_error()
@@ -133,13 +134,16 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path) -> None:
         raise UserError(reported)
 
 
-def trainer_of(task: Task, run: RunClient, share: Share, folder: Path) -> TorchTrainer:
+def trainer_of(
+    task: Task, run: RunClient, share: Share, folder: Path, make_learner: Callable[..., Learner] = Learner
+) -> TorchTrainer:
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     # A pair makes the run elastic; the type that Ray gives num_workers knows numbers only.
     workers: Any = share.workers if share.at_least == share.workers else (share.at_least, share.workers)
+    config = {"task": ray.put(task), "run": run, "threads": share.threads, "make_learner": make_learner}
     return TorchTrainer(
         work,
-        train_loop_config={"task": ray.put(task), "run": run, "threads": share.threads},
+        train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=share.gpus > 0,
@@ -158,7 +162,8 @@ def work(config: dict[str, Any]) -> None:
     """Train as one rank, in a worker of Ray Train.
 
     Args:
-        config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``threads``.
+        config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``threads``;
+            ``make_learner``, with the arguments of ``Learner``.
     """
     torch.set_num_threads(config["threads"])
     run: RunClient = config["run"]
@@ -167,7 +172,7 @@ def work(config: dict[str, Any]) -> None:
     sink = run.writer() if distributed.rank() == 0 else run
     try:
         with user_errors():
-            Learner(ray.get(config["task"]), sink, get_device()).run()
+            config["make_learner"](ray.get(config["task"]), sink, get_device()).run()
     except Fault:
         raise
     except UserError as error:

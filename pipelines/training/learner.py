@@ -228,10 +228,10 @@ class Learner:
         chosen = np.linspace(0, count - 1, min(self.settings.samples, count), dtype=int).tolist()
         return distributed.share(scores), [self.task.sample(example, hypotheses[example]) for example in chosen]
 
-    def decode(self, batch: Batch) -> list[str]:
-        """The best sentence for each example of a batch, as the recipe searches."""
+    def decode(self, batch: Batch, **changes: Any) -> list[str]:
+        """The best sentence for each example of a batch, as the recipe searches, but for ``changes`` of it."""
         memory = self.model.encode(batch.source.to(self.device))
-        options = SearchOptions(**self.recipe.search)
+        options = SearchOptions(**{**self.recipe.search, **changes})
         best = search(self.model.step, memory, self.model.init_state(memory), options).tokens[:, 0]
         return [self.vocabulary.decode(words) for words in best.tolist()]
 

@@ -5,9 +5,11 @@ See ``pipelines.training.driver`` for what the driver does, and ``pipelines.trai
 
 from __future__ import annotations
 
-from pipelines.config.recipe import read_recipe
+from pipelines.config.recipe import limited, read_recipe
 from pipelines.console import Outcome
+from pipelines.engine.dry_run import refuse_lone_price
 from pipelines.training.driver import launch, tracked_at
+from pipelines.training.dry_run import run as try_steps
 from pipelines.training.launch import TrainJob
 
 
@@ -20,14 +22,23 @@ def run(
     restart: bool = False,
     tracking_uri: str | None = None,
     cfg: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    sample: int = 8,
+    price_per_hour: str | None = None,
 ) -> Outcome:
     """Train a recipe to its end, or resume its training. The arguments are the command line's.
 
     Raises:
         UserError, Fault: see ``launch``.
     """
-    resolved = read_recipe(recipe, tracked_at(tracking_uri, overrides), out)
+    refuse_lone_price(price_per_hour, dry_run)
+    given = tracked_at(tracking_uri, overrides)
+    given += limited(read_recipe(recipe, given, out), limit)
+    resolved = read_recipe(recipe, given, out)
     if cfg:
         print(resolved.to_yaml(), end="")
         return Outcome({"recipe": resolved.model_dump(mode="json")}, printed=True)
+    if dry_run:
+        return try_steps(TrainJob(resolved), address, restart, sample, price_per_hour)
     return launch(TrainJob(resolved), address, restart)

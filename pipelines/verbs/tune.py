@@ -16,9 +16,12 @@ OUT/
 
 from __future__ import annotations
 
+from pipelines.config.recipe import limited
 from pipelines.config.search_space import read_search
 from pipelines.console import Outcome
+from pipelines.engine.dry_run import refuse_lone_price
 from pipelines.training.driver import launch, tracked_at
+from pipelines.tuning.dry_run import run as try_steps
 from pipelines.tuning.launch import TuneJob
 
 
@@ -31,14 +34,23 @@ def run(
     restart: bool = False,
     tracking_uri: str | None = None,
     cfg: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    sample: int = 8,
+    price_per_hour: str | None = None,
 ) -> Outcome:
     """Search to the end, or resume the search. The arguments are the command line's.
 
     Raises:
         UserError, Fault: see ``launch``.
     """
-    search = read_search(recipe, tracked_at(tracking_uri, overrides), out)
+    refuse_lone_price(price_per_hour, dry_run)
+    given = tracked_at(tracking_uri, overrides)
+    given += limited(read_search(recipe, given, out).recipe, limit)
+    search = read_search(recipe, given, out)
     if cfg:
         print(search.to_yaml(), end="")
         return Outcome({"recipe": search.recipe.model_dump(mode="json")}, printed=True)
+    if dry_run:
+        return try_steps(TuneJob(search), address, restart, sample, price_per_hour)
     return launch(TuneJob(search), address, restart)

@@ -127,6 +127,8 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
     there = positions_of(snapshot)
     joined = match_captions(examples, there.image_ids)
     train, validation = (in_split(joined, name, data.captions) for name in (data.train, data.validation))
+    if data.train_images is not None:
+        train = sorted(train, key=lambda example: example.image_id)[: data.train_images]
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
     tell_shared(snapshot, train, validation)
     features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output}

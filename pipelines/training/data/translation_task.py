@@ -103,7 +103,7 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
         source, target = vocabularies(store, train, recipe.text)
     made = [tokenise(store, corpus, source, target, address) for corpus in (train, validation)]
     sets = [dataset.snapshot() for dataset in made]
-    pairs = pairs_of(sets[0], recipe.text.max_length), pairs_of(sets[1], first=data.validation_lines)
+    pairs = pairs_of(sets[0], recipe.text.max_length, data.train_lines), pairs_of(sets[1], first=data.validation_lines)
     if not len(pairs[0].row):
         raise UserError(
             f"No pair of {data.source} can be learnt from: all {pairs[0].left_out:,} have an empty side or one of more "

@@ -29,6 +29,8 @@ TEXT = ("data.source=train.en", "data.target=train.de", "data.validation_source=
 OF_NONE = {
     "data.fingerprint": "0123456789abcdef",
     "data.target_language": "ja",
+    "data.train_images": 9,
+    "data.train_lines": 9,
     "data.validation_images": 9,
     "data.validation_lines": 9,
     "data.validation_target": "val.de",
