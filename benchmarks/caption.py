@@ -109,11 +109,13 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
 
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
+    from pipelines.allocator import keep_freed_memory
     from pipelines.features import decode, sources
     from pipelines.inference.captioner import Captioner
     from pipelines.inference.decoder import search_options
     from rnncond import checkpoint
 
+    keep_freed_memory()
     torch.set_num_threads(1)
     trained = checkpoint.load(model)
     network = sources.rebuild(trained.features, "random")

@@ -91,8 +91,10 @@ def measure_features(photos: Path) -> dict[str, float]:
 def bare(paths: list[str], barrier, results) -> None:
     import torch
 
+    from pipelines.allocator import keep_freed_memory
     from pipelines.features import backbones, decode
 
+    keep_freed_memory()
     torch.set_num_threads(1)
     network = backbones.load(NETWORK, "random")
     size = network.batch

@@ -45,6 +45,7 @@ FLOORS = (
     "events",
     "errors",
     "threads",
+    "allocator",
     "logs",
 )
 # A room is read in one sitting; verbs and the building blocks of models are entered one at a time.

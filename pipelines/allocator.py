@@ -1,0 +1,29 @@
+"""What glibc does with memory that a network's layers have freed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h."""
+LARGEST = 2**31 - 1
+"""What mallopt takes for a number of bytes."""
+GIBIBYTE = 2**30
+
+
+def keep_freed_memory() -> bool:
+    """Have this process keep what it frees, for the next batch; False where there is no glibc, or its user has set it.
+
+    glibc gives a freed array of more than 32 MB back to the kernel, as well as the end of the heap. The next layer gets
+    new pages, each of which the kernel clears at its first use: 17,000 for one image of EfficientNet-Lite0 in batches of
+    32. In a virtual machine that took twice as long as the network's arithmetic (docs/results.md). Arrays of up to
+    1 GiB now come from the heap, which does not shrink; the process is then at all times as large as its largest batch
+    made it.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, GIBIBYTE) and mallopt(M_TRIM_THRESHOLD, LARGEST))
