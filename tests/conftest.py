@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 
@@ -21,6 +22,10 @@ def pytest_configure():
     # Nobody reads what workers print, and by default each Ray looks through its log files ten times a second.
     os.environ |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3600"}
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # the end of a training is noticed only then
+    # Each run draws other examples; --hypothesis-profile=thorough looks longer.
+    settings.register_profile("suite", max_examples=25, deadline=None)
+    settings.register_profile("thorough", max_examples=1000, deadline=None)
+    settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +85,21 @@ def make_photos(tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def s3_client(s3_server):
+    """Making one takes boto3 a third of a second."""
+    import boto3
+
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    return boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1", **keys)
+
+
 @pytest.fixture
-def bucket(s3_server, monkeypatch):
+def bucket(s3_server, s3_client, monkeypatch):
     """The uri of an empty bucket in a real S3 server on the loopback interface, and a function that fills it.
 
     Clients find the server by AWS_ENDPOINT_URL, as on any cluster; a Ray that is running already does not know it.
     """
-    import boto3
-
     from pipelines.files import filesystems
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
@@ -96,10 +108,9 @@ def bucket(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     filesystems._file_system.cache_clear()
-    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
     name = f"pictures-{secrets.token_hex(4)}"
-    client.create_bucket(Bucket=name)
-    yield f"s3://{name}", lambda key, data: client.put_object(Bucket=name, Key=key, Body=data)
+    s3_client.create_bucket(Bucket=name)
+    yield f"s3://{name}", lambda key, data: s3_client.put_object(Bucket=name, Key=key, Body=data)
     filesystems._file_system.cache_clear()
 
 

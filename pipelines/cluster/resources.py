@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
-from pipelines.config.recipe import Recipe
-from pipelines.config.search_space import Search
 from pipelines.errors import UserError
+
+if TYPE_CHECKING:  # every process of a batch verb comes by here, and recipes load torch
+    from pipelines.config.recipe import Recipe
+    from pipelines.config.search_space import Search
 
 
 @dataclass(frozen=True)

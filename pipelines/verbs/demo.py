@@ -66,6 +66,7 @@ def run(
     else:
         subject = Subject(Path(data), backbone, Path(weights), "show_attend_tell.small", "val")
     store, model, captioned = folder / "store", folder / "run", folder / "captioned"
+    pictures = list_pictures(subject, folder)  # what is wrong with them is told before Ray starts
 
     with connection.connect(address):
         with stage(f"Features: what {subject.backbone} sees in each picture"):
@@ -80,7 +81,6 @@ def run(
             ]
             train.run(subject.recipe, settings, out=str(model))
         with stage(f"Captions: pictures of the split {subject.held_out!r}, which training has not seen"):
-            pictures = list_pictures(subject, folder)
             caption.run(str(model), str(captioned), str(pictures), weights=str(subject.weights), attention=True)
         with stage("Scores"):
             scores = evaluate.run(model=str(model), split=subject.held_out, shuffled=True).summary
@@ -133,6 +133,7 @@ def is_drawn(drawn: Path, seed: int) -> bool:
 
 def list_pictures(subject: Subject, folder: Path) -> Path:
     """A listing of the pictures that are held out, for ``rnncond caption``."""
+    folder.mkdir(parents=True, exist_ok=True)
     listing = folder / "held_out.jsonl"
     home = subject.data.absolute().parent
     rows = [

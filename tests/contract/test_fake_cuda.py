@@ -60,7 +60,7 @@ def test_the_fake_gpu_refuses_what_a_gpu_refuses(gpu):
 def test_teacher_forcing(case, gpu):
     """Forward; the backward pass is driven by threads that look for a real GPU."""
     model, source = on_gpu(case)
-    unrolled = model.train().unroll(model.encode(source), torch.full((2 * ROWS, 4), BOS, device="cuda"))
+    unrolled = model.train().unroll(model.encode(source), torch.full((2 * ROWS, 3), BOS, device="cuda"))
     log_probs = model.project(unrolled.readout).log_softmax(-1)[..., 5]
     total = model.regulariser(unrolled, log_probs, torch.ones_like(log_probs, dtype=torch.bool)) - log_probs.sum()
     assert total.device.type == "cuda"
@@ -78,7 +78,7 @@ def test_a_search_waits_for_nothing_between_its_looks_at_the_end(case, options, 
     model, source = on_gpu(case)
     with torch.no_grad():
         memory = model.eval().encode(source)
-        search(model.step, memory, model.init_state(memory), SearchOptions(max_length=6, min_length=1, **options))
+        search(model.step, memory, model.init_state(memory), SearchOptions(max_length=3, min_length=1, **options))
 
 
 @pytest.mark.parametrize("case", FAKED, ids=lambda case: case.id)
@@ -87,7 +87,7 @@ def test_a_search_in_bfloat16(case, gpu, without_end, monkeypatch):
     model, source = on_gpu(case)
     with torch.no_grad():
         memory = model.eval().encode(source)
-        search(lean(model, "bfloat16").step, memory, model.init_state(memory), SearchOptions(beam=2, max_length=4))
+        search(lean(model, "bfloat16").step, memory, model.init_state(memory), SearchOptions(beam=2, max_length=2))
 
 
 def test_it_looks_every_few_steps(gpu, without_end):

@@ -24,16 +24,16 @@ ROWS = 16
 """Of a unit at most."""
 
 
-def run(dataset: Dataset, chunks: Iterable[pa.Table], make: MakeWorker, *_: Any) -> SimpleNamespace:
-    """Do what is left of ``chunks``, in units of ``ROWS``."""
+def run(dataset: Dataset, chunks: Iterable[pa.Table], make: MakeWorker, *_: Any, rows: int = ROWS) -> SimpleNamespace:
+    """Do what is left of ``chunks``, in units of so many ``rows``."""
     worker, failed = make(Plan(1, 1, 0))(), 0
     with dataset.begin() as term:
         for chunk in chunks:
             new = chunk.filter(pc.invert(pc.is_in(chunk[dataset.id_column], dataset.snapshot().ids())))
-            for unit in cut(with_tries(new), ROWS) if new.num_rows else ():
-                rows, failures = worker.process(unit.inputs)
+            for unit in cut(with_tries(new), rows) if new.num_rows else ():
+                results, failures = worker.process(unit.inputs)
                 name = term.handle.part_name(unit.inputs[dataset.id_column].to_pylist())
-                term.handle.commit(name, rows, failures)
+                term.handle.commit(name, results, failures)
                 failed += failures.num_rows
     return SimpleNamespace(failed=failed)
 

@@ -307,4 +307,4 @@ class Events(RuleBasedStateMachine):
 
 
 TestEvents = Events.TestCase
-TestEvents.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestEvents.settings = settings(max_examples=12, stateful_step_count=15)

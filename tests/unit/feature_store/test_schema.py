@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,7 +19,6 @@ def test_the_fingerprint_is_the_hash_of_canonical_json():
         fingerprint({"a": float("nan")})
 
 
-@settings(deadline=None, max_examples=50)
 @given(hnp.arrays(st.sampled_from(["f2", "f4", "i4"]), hnp.array_shapes(min_dims=2, max_dims=4, max_side=5)))
 def test_tensors_go_to_arrow_and_back(values):
     column = from_numpy(values)

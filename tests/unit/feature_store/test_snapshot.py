@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store import Store, StoreError, feature_schema, to_numpy, writer
@@ -53,7 +53,6 @@ def test_row_groups_are_known_without_opening_a_file_and_read_alone(made, monkey
     assert to_numpy(grid).shape == (groups[3].rows, *GRID) and not to_numpy(grid).flags.owndata
 
 
-@settings(deadline=None, max_examples=30)
 @given(wanted=st.lists(st.sampled_from(ids(0, 90)), max_size=20))
 def test_take_gives_rows_by_id_in_the_order_asked(shared, wanted):
     assert shared.snapshot().take(wanted).equals(rows(wanted))

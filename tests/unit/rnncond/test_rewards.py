@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import sacrebleu
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
@@ -56,7 +56,6 @@ def gleu_by_hand(hypotheses, references):
 
 
 @given(batches)
-@settings(deadline=None)
 def test_gleu_is_the_smaller_of_precision_and_recall(batch):
     torch.testing.assert_close(gleu(*tensors(batch)), each(batch, gleu_by_hand))
 
@@ -67,7 +66,6 @@ def sacrebleu_of(hypotheses, references):
 
 
 @given(batches)
-@settings(deadline=None)
 def test_bleu_is_sacrebleus_of_a_sentence(batch):
     torch.testing.assert_close(bleu(*tensors(batch)), each(batch, sacrebleu_of), rtol=1e-5, atol=1e-6)
 
@@ -96,7 +94,6 @@ def cider_by_coco(batch, corpus):
 
 
 @given(batches, st.lists(st.lists(sentence, min_size=1, max_size=3), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_cider_d_is_pycocoevalcaps_with_the_corpus_frequencies(batch, corpus):
     tokens = torch.cat([tensor(references, len(references)) for references in corpus])
     numbers = torch.tensor([number for number, references in enumerate(corpus) for _ in references])

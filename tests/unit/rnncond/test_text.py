@@ -77,7 +77,6 @@ def test_known_text_comes_back(level, text):
     assert cased.decode(cased.encode(text)) == text
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="abcdehikorst ", max_size=40), st.sampled_from(["bpe", "unigram", "wordpiece"]))
 def test_subwords_spell_words_never_seen(text, level):
     """Every letter of the alphabet occurs inside and at the start of a word, so nothing is unknown."""
@@ -90,7 +89,6 @@ def test_subwords_spell_words_never_seen(text, level):
 _TAUGHT: dict[str, Vocabulary] = {}
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.sampled_from(LEVELS), st.sampled_from(["split", "drop", "keep"]))
 def test_any_text_gives_ordinary_ids(text, level, punctuation):
     key = level + punctuation
@@ -100,7 +98,6 @@ def test_any_text_gives_ordinary_ids(text, level, punctuation):
     assert isinstance(vocabulary.decode(ids), str)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8), min_size=1, max_size=6))
 def test_words_of_any_script_come_back(words):
     text = " ".join(words)
@@ -132,7 +129,7 @@ sentences = st.lists(
 ).map(lambda line: " ".join("".join(line).split()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(sentences.filter(bool), st.sampled_from(LEVELS), st.sampled_from(["split", "keep"]))
 @example("#\u200d#", "wordpiece", "keep")
 @example("<s>", "word", "keep")

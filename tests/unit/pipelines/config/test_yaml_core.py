@@ -5,7 +5,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config.yaml_core import Written, dump_flow, dump_yaml, load_yaml, scalar, scalars, structure
@@ -40,7 +40,6 @@ def test_scalars_of_the_core_schema(text, value):
     assert math.isnan(scalar(".nan"))
 
 
-@settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_of_json_are_numbers(number):
     assert scalar(json.dumps(number)) == number
@@ -56,20 +55,17 @@ def test_plain_scalars_stay_as_written_and_quoted_ones_are_text():
     assert (type(found["a"]), type(found["b"]), type(found["c"][0])) == (Written, str, Written)
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_what_is_dumped_comes_back(values):
     assert scalars(load_yaml(dump_yaml({"key": values}), "it")) == {"key": values}
     assert scalars(load_yaml(dump_flow([values]), "it")) == [values]
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_readers_of_yaml_1_1_read_the_same_text(text):
     assert yaml.safe_load(dump_yaml({"key": text})) == {"key": text}
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["0010", "1e5", "3e-4", "0o17", "0x1F", "12:30", "no", "null", "~", "x y", "a: b", "[", "#x", ""])
 )

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UserError
@@ -44,7 +44,6 @@ VOCABULARIES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_pieces_of_whatever_a_model_may_write_are_its_text_without_signs(data):
     """Any tokens in any order, as no text has them; in format 1 a closing quote moves the blank of the opening one."""

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, make_url, text
 
@@ -85,7 +85,6 @@ def test_databases_are_named_from_the_root(monkeypatch, tmp_path):
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=30)
 
 
-@settings(deadline=None)
 @given(NAMES.filter(lambda name: name not in (".", "..")))
 def test_a_folder_of_any_name_is_that_folder_to_sqlalchemy(name):
     uri = f"sqlite:///{as_address(f'/tmp/{name}/mlflow.db')}"

@@ -49,7 +49,7 @@ def test_a_digest_is_the_same_in_any_order_and_counts_twins():
     assert stream_digest([]) == f"0-{0:064x}"
 
 
-def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand():
+def test_many_files_take_no_more_memory_than_a_thousand():
     def peak(count: int) -> int:
         tracemalloc.start()
         stream_digest((f"photograph-{index:09d}.jpg", "5-7", None) for index in range(count))
@@ -57,5 +57,5 @@ def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand():
         tracemalloc.stop()
         return most
 
-    # Their names alone would be 5 MB; other threads of this process may take some of the rest.
-    assert peak(100_000) < peak(1_000) + 1_000_000
+    # Their names alone would be 2.5 MB; other threads of this process may take some of the rest.
+    assert peak(40_000) < peak(1_000) + 1_000_000

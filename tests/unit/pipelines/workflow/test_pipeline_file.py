@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.cli.commands import stage_command
@@ -50,7 +50,6 @@ def test_a_variable_in_the_file_is_the_text_that_stands_there():
         assert params["data"] == [expected]
 
 
-@settings(deadline=None)
 @given(st.text().filter(lambda text: "://" not in text))  # evaluate writes to no bucket
 @example("0010")
 @example("true")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rnncond.contract import EOS, UNK, Step
@@ -46,7 +46,6 @@ def agrees(hypotheses, examples: list[float], expected: list[list[world.Scored]]
             torch.testing.assert_close(found[number], wanted, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
 @given(examples=inputs, nbest=st.integers(1, 6), rank=scoring(), rules=constraints(3))
 def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(examples, nbest, rank, rules):
     """At most 4 + 16 + 64 sentences of up to three words, and EOS alone: all fit into a beam of 90."""
@@ -55,7 +54,6 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(examples, 
     agrees(world.run(options, examples), examples, expected, nbest)
 
 
-@settings(max_examples=200, deadline=None)
 @given(examples=inputs, beam=st.integers(1, 6), rank=scoring(), rules=constraints(6), data=st.data())
 def test_a_narrow_beam_is_the_plain_definition(examples, beam, rank, rules, data):
     options = SearchOptions(beam=beam, nbest=data.draw(st.integers(1, beam)), **rank, **rules)
@@ -73,7 +71,6 @@ def test_greedy_takes_the_most_probable_word_each_time():
         assert world.sentences(world.run(SearchOptions(max_length=8), [example]), 0) == [words]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     examples=st.lists(st.floats(0, 6, width=16), min_size=1, max_size=12),
     beam=st.integers(1, 4),

@@ -144,7 +144,7 @@ def world_lines(tokens: torch.Tensor) -> list[list[int]]:
     return tokens.flatten(0, 1).tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0, 6, width=16), min_size=2, max_size=8))
 def test_the_other_examples_of_a_batch_change_no_draw(examples):
     options = SearchOptions(samples=3, max_length=6)
@@ -153,7 +153,6 @@ def test_the_other_examples_of_a_batch_change_no_draw(examples):
     assert world.sentences(together, 0) == world.sentences(alone, 0)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, 2.0, -math.inf]), min_size=1, max_size=12), st.integers(1, 12))
 def test_the_best_words_are_those_of_a_stable_sort(values, k):
     rows = torch.tensor([values, values[::-1]])
