@@ -37,6 +37,16 @@ def ray_cluster():
         yield found
 
 
+@pytest.fixture
+def without_ray():
+    """Batch verbs do all that they do in this process, with one worker. Where it is not about Ray, this saves four
+    processes, each of which takes seconds to start."""
+    from tests.worlds.engine import without_ray
+
+    with without_ray():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tables_of_mlflow(tmp_path_factory):
     """MLflow's tables are made once, which takes SQLite seconds and hundreds of flushes; other databases are copies."""

@@ -51,8 +51,7 @@ def failures_of(out) -> dict[str, dict]:
     return {row["image_id"]: row for row in Store(out).open(kind="captions").snapshot().failures().to_pylist()}
 
 
-@pytest.mark.ray
-def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, make_photos, model):
+def test_captions_of_images_are_those_of_their_features(without_ray, tmp_path, make_photos, model):
     """Which are kept on the way, but for those that were there; and then they need no picture."""
     photos, folder, store = make_photos(40), model(), str(tmp_path / "store")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
@@ -91,9 +90,7 @@ def test_captions_of_images_are_those_of_their_features(ray_cluster, tmp_path, m
     assert (recipe["places"], recipe["search"]["beam"], recipe["search"]["max_length"]) == ([5, 5], 3, 8)
 
 
-@pytest.mark.slow  # `features` and `translate` have the like in the tests of every day
-@pytest.mark.ray
-def test_running_again_captions_what_is_new_and_nothing_else(ray_cluster, tmp_path, make_photos, model):
+def test_running_again_captions_what_is_new_and_nothing_else(without_ray, tmp_path, make_photos, model):
     photos, folder, out = make_photos(20), model("show_tell", "pooled"), str(tmp_path / "out")
     (photos / "broken.jpg").write_bytes(b"")
     first = caption.run(folder, out, str(photos), options=ONE)
@@ -118,8 +115,7 @@ def test_another_search_or_model_makes_another_set(tmp_path, network):
     assert len(prints) == 4
 
 
-@pytest.mark.ray
-def test_a_worker_is_refused_what_the_cluster_has_not(ray_cluster, tmp_path, make_photos, model):
+def test_a_worker_is_refused_what_the_cluster_has_not(without_ray, tmp_path, make_photos, model):
     with pytest.raises(UserError, match="workers: 9 asked for"):
         caption.run(model(), str(tmp_path / "out"), str(make_photos(2)), options=driver.Options(workers=9))
 

@@ -55,8 +55,7 @@ def test_features_are_those_of_the_bare_network(ray_cluster, make_photos, tmp_pa
         assert np.allclose(to_numpy(rows[output]), expected[output], atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.ray
-def test_the_command_its_failures_and_what_is_tried_again(ray_cluster, make_photos, tmp_path, capsys):
+def test_the_command_its_failures_and_what_is_tried_again(without_ray, make_photos, tmp_path, capsys):
     folder, store = make_photos(20), tmp_path / "store"
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
@@ -108,8 +107,7 @@ def test_two_networks_share_a_store(tmp_path):
     assert sorted(output for dataset in found for output in dataset.recipe["outputs"]) == ["grid", "pooled"]
 
 
-@pytest.mark.ray
-def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_photos, tmp_path, capsys):
+def test_changed_images_are_told_and_done_again_when_asked(without_ray, make_photos, tmp_path, capsys):
     folder, listing, store = make_photos(4), tmp_path / "listing.parquet", tmp_path / "store"
     options = ["--store", store, "--backbone", NAME, "--weights", "random", "--outputs", "pooled", "--workers", 1]
 
@@ -151,8 +149,7 @@ def test_changed_images_are_told_and_done_again_when_asked(ray_cluster, make_pho
     ],
     ids=str,
 )
-@pytest.mark.ray
-def test_mistakes(ray_cluster, change, message, make_photos, tmp_path, monkeypatch, capsys):
+def test_mistakes(without_ray, change, message, make_photos, tmp_path, monkeypatch, capsys):
     from safetensors.numpy import save_file
 
     make_photos(1)

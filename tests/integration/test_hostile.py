@@ -108,8 +108,7 @@ def test_the_same_in_parquet(tmp_path):
     hostile.assert_as_expected(hostile.outcome_of(Listing(str(tmp_path / "t.parquet"))), hostile.EXPECTED)
 
 
-@pytest.mark.ray
-def test_the_verb(ray_cluster, tmp_path):
+def test_the_verb(without_ray, tmp_path):
     expected = hostile.make(tmp_path / "hostile")
     arguments = (str(tmp_path / "hostile"), str(tmp_path / "store"), "torchvision/squeezenet1_0", "random", ("pooled",))
     outcome = features.run(*arguments, options=Options(workers=1))

@@ -19,6 +19,7 @@ from pipelines.verbs import caption, evaluate, features, report, train, translat
 from pipelines.verbs.store.maintenance import compact
 from tests.worlds import names
 from tests.worlds.captioner import model_reading
+from tests.worlds.engine import without_ray
 from tests.worlds.training import TINY
 from tests.worlds.translator import make_translator
 
@@ -40,8 +41,7 @@ def ids_in(store: Path, kind: str) -> list[str]:
     return sorted(dataset.snapshot().ids().to_pylist())
 
 
-@pytest.mark.ray
-def test_features_and_captions_of_pictures_with_nasty_names(ray_cluster, folder, make_photos):
+def test_features_and_captions_of_pictures_with_nasty_names(without_ray, folder, make_photos):
     photos = make_photos(len(names.PARTS) + 1, f"{names.FOLDER}/photos")
     ids = names.name_files(photos)
     kept, model = str(folder / "kept"), str(folder / "model")
@@ -68,10 +68,12 @@ def test_a_training_scores_and_a_report_with_nasty_names(ray_cluster, folder, ma
         for number, id_ in enumerate(ids)
     ]
     Path("captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    features.run("photos", "store", BACKBONE, "random", options=ONE)
+    with without_ray():
+        features.run("photos", "store", BACKBONE, "random", options=ONE)
     data = ["data.store=store", "data.captions=captions.jsonl"]
     assert train.run("show_tell.small", [*data, *TINY, *ALONE, "training.epochs=1"], out="run").summary["epochs"] == 1
-    caption.run("run/best", "out", "photos", weights="random", options=ONE)
+    with without_ray():
+        caption.run("run/best", "out", "photos", weights="random", options=ONE)
     scored = evaluate.run(captions="out", data=["captions.jsonl"], split="val", out="out")
     assert scored.summary["images"] == len([row for row in rows if row["split"] == "val"])
     page = "".join(Path(report.run(of).summary["page"]).read_text(encoding="utf-8") for of in ("out", "run"))
@@ -83,8 +85,7 @@ def test_a_training_scores_and_a_report_with_nasty_names(ray_cluster, folder, ma
     assert "\x1b[31mred" not in shown + page and "Traceback" not in shown
 
 
-@pytest.mark.ray
-def test_a_corpus_with_nasty_names_is_translated(ray_cluster, folder):
+def test_a_corpus_with_nasty_names_is_translated(without_ray, folder):
     ids = [f"{part}\n" for part in names.PARTS]
     text = folder / "text.jsonl"
     text.write_text("".join(json.dumps({"id": id_, "source": f"a {id_} b"}) + "\n" for id_ in ids))

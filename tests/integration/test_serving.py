@@ -61,8 +61,7 @@ def rows_of(out: Path) -> dict[str, dict]:
     return {row["image_id"]: row for batch in snapshot.scan() for row in batch.to_pylist()}
 
 
-@pytest.mark.ray
-def test_a_loaded_captioner_says_what_caption_says(ray_cluster, client, run_id, tmp_path, make_photos):
+def test_a_loaded_captioner_says_what_caption_says(without_ray, client, run_id, tmp_path, make_photos):
     photos, weights = make_photos(11), weights_file(tmp_path)
     recipe = backbones.load(BACKBONE, str(weights)).recipe
     model_reading(tmp_path / "best", "show_attend_tell", "grid", recipe)

@@ -75,8 +75,7 @@ def test_every_sentence_has_its_row_and_the_lines_are_in_order(ray_cluster, tmp_
     assert run_hint(done) == ["report"]
 
 
-@pytest.mark.ray
-def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(ray_cluster, tmp_path, model, corpus):
+def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(without_ray, tmp_path, model, corpus):
     out, lines = tmp_path / "out", tmp_path / "lines"
     told = translate.run(corpus, model, str(out), options=driver.Options(dry_run=True, sample=8))
     assert (told.summary["left to do"], told.summary["tried"]) == (len(SENTENCES), 8)
@@ -102,8 +101,7 @@ def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
     assert failure == {"id": "b", "uri": "test.en", "version": "2", "stage": "compute", "tries": 4}
 
 
-@pytest.mark.ray
-def test_a_corpus_with_ids_may_grow_and_what_was_refused_is_told_again(ray_cluster, tmp_path, model):
+def test_a_corpus_with_ids_may_grow_and_what_was_refused_is_told_again(without_ray, tmp_path, model):
     out, path, lines = str(tmp_path / "out"), tmp_path / "news.jsonl", tmp_path / "lines"
     entries = [{"id": name, "text": sentence} for name, sentence in zip("zaq", world.PAIRS, strict=False)]
     entries.append({"id": "long", "text": SENTENCES[20]})

@@ -1,47 +1,108 @@
-"""The engine of the batch verbs in this process: what it does to a set, without Ray."""
+"""The engine of the batch verbs in this process: all that it does but Ray Data, its actors and the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
+import ray.data
+from ray.exceptions import RayActorError
 
-from feature_store import Dataset
-from pipelines.cluster.resources import Plan
-from pipelines.engine import driver
-from pipelines.engine.resume import with_tries
-from pipelines.engine.work import cut
-from pipelines.engine.workers import MakeWorker
-from pipelines.training.data import tokens
+from pipelines.cluster import connection, shared_storage
+from pipelines.cluster.resources import Cluster, Node, Plan
+from pipelines.engine import driver, feed, isolation, within, workers
 
-ROWS = 16
-"""Of a unit at most."""
+HERE = Cluster((Node(2, 0),))
+DEAD = object()
 
 
-def run(dataset: Dataset, chunks: Iterable[pa.Table], make: MakeWorker, *_: Any, rows: int = ROWS) -> SimpleNamespace:
-    """Do what is left of ``chunks``, in units of so many ``rows``."""
-    worker, failed = make(Plan(1, 1, 0))(), 0
-    with dataset.begin() as term:
-        for chunk in chunks:
-            new = chunk.filter(pc.invert(pc.is_in(chunk[dataset.id_column], dataset.snapshot().ids())))
-            for unit in cut(with_tries(new), rows) if new.num_rows else ():
-                results, failures = worker.process(unit.inputs)
-                name = term.handle.part_name(unit.inputs[dataset.id_column].to_pylist())
-                term.handle.commit(name, results, failures)
-                failed += failures.num_rows
-    return SimpleNamespace(failed=failed)
+class Queue:
+    """Ray's queue, as one of this process; ``ray.kill`` of its actor is seen by who waits for it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.items: queue.Queue[Any] = queue.Queue()
+        self.actor = self
+
+    def put(self, item: Any, timeout: float | None = None) -> None:
+        self.items.put(item)
+
+    def get(self) -> Any:
+        item = self.items.get()
+        if item is DEAD:
+            raise RayActorError
+        return item
+
+    def empty(self) -> bool:
+        return self.items.empty()
+
+    def shutdown(self, force: bool) -> None:
+        self.items.put(DEAD)
+
+
+class Actor:
+    """The handle of an actor that is an object of this process: its methods are called at once."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self.made, name))
+
+
+def remote(kind: type) -> Any:
+    return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: Actor(kind())))
+
+
+def kill(actor: Queue | Actor) -> None:
+    if isinstance(actor, Queue):
+        actor.shutdown(True)
+
+
+RAY = SimpleNamespace(
+    remote=remote,
+    kill=kill,
+    put=lambda value: value,
+    get=lambda value, timeout=None: value,
+    data=ray.data,
+    nodes=list,
+    get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+)
+"""What the engine's modules know of Ray."""
+
+
+def stream_once(feed_: feed.Feed, parts: tuple[Any, ...], plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+    """``driver.stream_once`` with one worker."""
+    actor = driver.Actor(*parts)
+    for packed in feed.drain(feed_.queue, feed_.rows):
+        (report,) = actor(packed).to_pylist()
+        if report["error"]:
+            raise driver.ERRORS[report["of_store"], report["code"]](report["error"])
+        yield report
+        if feed_.error:
+            return
+
+
+class NoMeter:
+    """Ray's metrics would look for Ray."""
+
+    def __init__(self, *_: Any) -> None:
+        self.add = self.within = lambda _: None
 
 
 @contextmanager
-def tokens_without_ray() -> Iterator[None]:
-    """Text becomes tokens in this process while the block runs."""
+def without_ray() -> Iterator[None]:
+    """``driver.run`` works in this process while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "run", run)
-        patch.setattr(tokens, "shipped", lambda make, *shared: lambda plan: partial(make, plan, *shared))
+        for module in (driver, feed, isolation, within, workers, shared_storage):
+            patch.setattr(module, "ray", RAY)
+        patch.setattr(feed, "Queue", Queue)
+        patch.setattr(driver, "stream_once", stream_once)
+        patch.setattr(driver, "BatchMeter", NoMeter)
+        patch.setattr(workers, "keep_freed_memory", lambda: None)  # of this process, which serves others, too
+        patch.setattr(connection, "connect", lambda address=None, cpus=None: nullcontext(HERE))
+        patch.setattr(within.COUNTER, "attempts", None)
         yield

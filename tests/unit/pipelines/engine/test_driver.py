@@ -15,7 +15,6 @@ from pipelines.engine.failures import DEFERRED
 from pipelines.engine.work import Unit, cut, merge
 from pipelines.errors import Fault, UserError
 from pipelines.inputs.listing_formats import SCHEMA
-from tests.worlds import engine as without_ray
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
 
@@ -205,16 +204,12 @@ def test_a_commit_that_fails_stops_the_run_with_its_reason(cluster_that_knows_th
         run(dataset_at(tmp_path), [chunk(*"abcdef")], partial(TooWide, str(tmp_path)))
 
 
-@pytest.mark.ray
-def test_nothing_to_do_starts_no_worker(ray_cluster, half_done):
+def test_nothing_to_do_starts_no_worker(half_done):
     summary = run(half_done, [chunk("a"), chunk("c")], None)
     assert (summary.done_before, summary.rows, summary.plan) == (2, 0, None)
 
 
-@pytest.mark.ray
-def test_a_listing_that_turns_out_wrong_ends_the_run_and_keeps_what_is_done(
-    cluster_that_knows_this_file, tmp_path, monkeypatch
-):
+def test_a_listing_that_turns_out_wrong_ends_the_run_and_keeps_what_is_done(without_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "MAX_ROWS", 1)  # so that the work begins before the listing has ended
     dataset = dataset_at(tmp_path)
 
@@ -246,8 +241,7 @@ def versioned(**versions) -> pa.Table:
     return pa.table([ids, [f"/{id_}" for id_ in ids], list(versions.values()), [None] * len(ids)], schema=SCHEMA)
 
 
-@pytest.mark.ray
-def test_changed_inputs(cluster_that_knows_this_file, tmp_path):
+def test_changed_inputs(without_ray, tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
 
     def rows():
@@ -255,7 +249,7 @@ def test_changed_inputs(cluster_that_knows_this_file, tmp_path):
         assert verify(dataset).problems == []
         return {row["image_id"]: row["version"] for row in found}, dataset.snapshot().failures()[0].to_pylist()
 
-    without_ray.run(dataset, [versioned(a="1", b="bad", c="1", d="1", e=None, f="1")], lambda plan: Versions, rows=2)
+    run(dataset, [versioned(a="1", b="bad", c="1", d="1", e=None, f="1")], Versions)
     now = versioned(a="2", b="bad", c="1", d="bad", e="2", f="1", g="1")
     told = run(dataset, [now], Versions)
     assert (told.changed, told.done_before, told.rows) == (2, 5, 1)
@@ -286,8 +280,7 @@ class Unread(Versions):
         return rows, pa.concat_tables([failures, away])
 
 
-@pytest.mark.ray
-def test_what_storage_did_not_give_is_neither_done_nor_failed(cluster_that_knows_this_file, tmp_path):
+def test_what_storage_did_not_give_is_neither_done_nor_failed(without_ray, tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
 
     def held():

@@ -146,8 +146,7 @@ def test_another_writer_of_the_features_is_refused(world, network):
         world.run()
 
 
-@pytest.mark.ray
-def test_features_are_not_kept_where_other_machines_do_not_see_them(ray_cluster, world, tmp_path, monkeypatch):
+def test_features_are_not_kept_where_other_machines_do_not_see_them(without_ray, world, tmp_path, monkeypatch):
     monkeypatch.setattr(shared_storage, "other_machines", lambda plan: {"elsewhere": ""})
     monkeypatch.setattr(shared_storage, "ask", lambda path, nodes: {"elsewhere": not path.startswith(world.store)})
     asked = {"weights": "random", "keep_features": world.store, "options": ONE}

@@ -11,13 +11,13 @@ from rnncond.checkpoint import load
 from rnncond.contract import Source
 from rnncond.search import SearchOptions, search
 from tests.worlds.corpora import LETTERS, TINY, make_text, reverse
-from tests.worlds.engine import tokens_without_ray
+from tests.worlds.engine import without_ray
 from tests.worlds.training import learner_of, resumed_equals_unbroken
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    with tokens_without_ray():
+    with without_ray():
         yield make_text(tmp_path_factory.mktemp("text"), pairs=120)
 
 

@@ -19,7 +19,7 @@ from rnncond.checkpoint import ModelError, load, save
 from rnncond.contract import PAD
 from rnncond.objectives import ScheduledSampling, SelfCritical
 from rnncond.rewards import CiderD, gleu
-from tests.worlds.engine import tokens_without_ray
+from tests.worlds.engine import without_ray
 from tests.worlds.training import TINY, learner, learner_of, make_world, resumed_equals_unbroken, tiny_recipe
 from tests.worlds.translator import PAIRS, make_translator, write_text
 
@@ -221,7 +221,7 @@ def test_a_translator_resumes_from_its_run_with_gleu(tmp_path):
     def made(out, *more):
         return learner_of(read_recipe("encdec.small", [*settings, *more], str(tmp_path / out)))
 
-    with tokens_without_ray():
+    with without_ray():
         first = made("first")
         first.run()
         second = made("second", *CRITICAL, f"training.start_from={tmp_path / 'first'}", "training.label_smoothing=0")

@@ -8,12 +8,12 @@ from pipelines.config.recipe import read_recipe
 from pipelines.errors import UserError
 from pipelines.training.data.task import prepare
 from tests.worlds.corpora import LETTERS, TINY, make_text, reverse, sentences, write
-from tests.worlds.engine import tokens_without_ray
+from tests.worlds.engine import without_ray
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    with tokens_without_ray():
+    with without_ray():
         yield make_text(tmp_path_factory.mktemp("text"), pairs=120)
 
 
