@@ -16,10 +16,9 @@ def keep_freed_memory() -> bool:
     """Have this process keep what it frees, for the next batch; False where there is no glibc, or its user has set it.
 
     glibc gives a freed array of more than 32 MB back to the kernel, as well as the end of the heap. The next layer gets
-    new pages, each of which the kernel clears at its first use: 17,000 for one image of EfficientNet-Lite0 in batches of
-    32. In a virtual machine that took twice as long as the network's arithmetic (docs/results.md). Arrays of up to
-    1 GiB now come from the heap, which does not shrink; the process is then at all times as large as its largest batch
-    made it.
+    new pages, and the kernel clears each at its first use: 17,000 for one image of EfficientNet-Lite0 in batches of 32.
+    In a virtual machine that took twice as long as the network's arithmetic (docs/results.md). Arrays of up to 1 GiB
+    now come from the heap, which does not shrink: the process stays as large as its largest batch has made it.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
