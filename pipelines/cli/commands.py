@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import typing
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -98,6 +99,7 @@ def call(parser: Any, name: str, arguments: Sequence[str]) -> Any:
     """
     try:
         with parser.make_context(name, with_home(arguments)) as context:
+            refuse_repeated(parser, arguments)
             return parser.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code
@@ -113,11 +115,34 @@ def values_of(words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     parser, rest = parser_of(words)
     try:
         with parser.make_context(" ".join(words[: len(words) - len(rest)]), with_home(rest)) as context:
+            refuse_repeated(parser, rest)
             return parser, context.params
     except Exception as error:
         if not is_usage_error(error):
             raise
         raise UserError(f"{' '.join(words)}: {error.format_message()}") from None  # type: ignore[attr-defined]
+
+
+def refuse_repeated(parser: Any, words: Sequence[str]) -> None:
+    """Refuse an option of one value that the words of a command give two: the parser alone would take the last.
+
+    Raises:
+        UserError: says which option, and what it was given.
+    """
+    if words and words[0] in (below := getattr(parser, "commands", {})):
+        parser, words = below[words[0]], words[1:]
+    context = parser.make_context("", list(words), resilient_parsing=True)  # what else is wrong is not told here
+    _, _, given = parser.make_parser(context).parse_args(args=list(words))
+    for option, times in Counter(given).items():
+        if times == 1 or option.param_type_name != "option" or option.multiple or option.is_flag or option.count:
+            continue
+        name = max(option.opts, key=len)
+        values = [
+            words[at + 1] if word in option.opts else word.partition("=")[2]
+            for at, word in enumerate(words)
+            if word.partition("=")[0] in option.opts
+        ]
+        raise UserError(f"{name}: expected one value, found {times}: {', '.join(values)}. Give the option once.")
 
 
 HOME = re.compile(r"(?P<name>[^=]*=)?(?P<path>~[^/=]*/.*)", re.DOTALL)

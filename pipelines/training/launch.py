@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 
+from pipelines.allocator import keep_freed_memory
 from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
@@ -165,6 +166,7 @@ def work(config: dict[str, Any]) -> None:
         config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``threads``;
             ``make_learner``, with the arguments of ``Learner``.
     """
+    keep_freed_memory()
     torch.set_num_threads(config["threads"])
     run: RunClient = config["run"]
     if run.reported_error():  # in the attempt before

@@ -22,6 +22,7 @@ import torch
 from ray import tune
 from ray.actor import ActorHandle
 
+from pipelines.allocator import keep_freed_memory
 from pipelines.config.metrics import best_of, value_of
 from pipelines.config.search_space import Params, Search
 from pipelines.errors import Fault, UserError
@@ -110,6 +111,7 @@ def work(
     Args:
         config: what Ray Tune has chosen: ``params``.
     """
+    keep_freed_memory()
     torch.set_num_threads(threads)
     name = tune.get_context().get_trial_name()
     params = search.settled(config["params"])

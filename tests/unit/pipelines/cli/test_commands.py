@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
-from pipelines.cli.commands import Common, parser_of, take_common, values_of, with_home
+from pipelines.cli.commands import Common, app_of, call, parser_of, take_common, values_of, with_home
 from pipelines.errors import UserError
 
 
@@ -60,3 +61,31 @@ def test_options_arguments_and_overrides_take_the_home_folder(monkeypatch):
     assert (values["out"], values["overrides"]) == ("/home/me/r", ["data.store=/home/me/s"])
     _, values = values_of(["store", "verify", "~/s"])
     assert [value for value in values.values() if value == "/home/me/s"]
+
+
+REPEATED = [
+    ("caption", "p --model a --out x --model=b", "--model: expected one value, found 2: a, b"),
+    ("translate", "t --model m --out x --beam 5 --beam 3", "--beam: expected one value, found 2: 5, 3"),
+    ("store verify", "s --set=a --set=b", "--set: expected one value, found 2: a, b"),
+]
+
+
+@pytest.mark.parametrize(("verb", "words", "message"), REPEATED)
+def test_an_option_of_one_value_is_given_once(verb, words, message):
+    first, *rest = verb.split()
+    parser, _ = parser_of([first, *rest])
+    with pytest.raises(UserError, match=message):
+        call(parser, first, words.split())
+    with pytest.raises(UserError, match=message):
+        values_of([*verb.split(), *words.split()])
+
+
+def test_an_option_of_many_values_may_be_repeated():
+    _, given = values_of(["caption", "p", "--model", "m", "--out", "x", "--ensemble", "a", "--ensemble", "b"])
+    assert given["ensemble"] == ["a", "b"]
+
+
+def test_a_group_looks_at_the_options_of_its_command():
+    parser = typer.main.get_command(app_of("store"))
+    with pytest.raises(UserError, match="--set: expected one value"):
+        call(parser, "store", ["verify", "s", "--set=a", "--set", "b"])
