@@ -29,6 +29,21 @@ class StorageFault(StoreError):
     code = 4
 
 
+class AnotherWriter(StoreError):
+    """Somebody else is writing.
+
+    Attributes:
+        writer: who, for a message.
+    """
+
+    def __init__(self, message: str, writer: str = "") -> None:
+        super().__init__(message, writer)
+        self.writer = writer
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ErrorClass(Enum):
     """Whose fault an error of storage is."""
 

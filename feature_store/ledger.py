@@ -56,10 +56,15 @@ class TermName:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The folder ``ledger/`` of a set."""
+    """The folder ``ledger/`` of a set, or of another thing that one writer changes at a time.
+
+    Attributes:
+        base: the file by which a term counts.
+    """
 
     files: Files
     folder: str
+    base: str = "base.parquet"
 
     def path(self, term: TermName, file: str) -> str:
         return f"{self.folder}/{term}/{file}"
@@ -71,7 +76,7 @@ class Ledger:
     def current(self) -> TermName | None:
         """The term that counts: the greatest whose writer has written its base."""
         terms = reversed(self.terms())
-        return next((term for term in terms if self.files.exists(self.path(term, "base.parquet"))), None)
+        return next((term for term in terms if self.files.exists(self.path(term, self.base))), None)
 
     def read(self) -> tuple[TermName | None, list[Part]]:
         """The term that counts, and every part it names, replaced ones included."""
@@ -84,17 +89,17 @@ class Ledger:
         raise StoreError(f"{self.files.show(self.folder)} changes faster than it can be read; try again")
 
     def read_base(self, term: TermName) -> list[Part]:
-        content = self.files.read(self.path(term, "base.parquet"))
+        content = self.files.read(self.path(term, self.base))
         if content is None:
             return []
         try:
             return from_table(pq.read_table(pa.BufferReader(content)))
         except (pa.ArrowInvalid, KeyError) as error:
-            shown = self.files.show(self.path(term, "base.parquet"))
+            shown = self.files.show(self.path(term, self.base))
             raise StoreError(f"{shown} is damaged: {error}. Restore this file from a backup.") from error
 
     def write_base(self, term: TermName, parts: list[Part]) -> None:
-        with self.files.create(self.path(term, "base.parquet")) as sink:
+        with self.files.create(self.path(term, self.base)) as sink:
             pq.write_table(to_table(parts), sink, compression="zstd")
 
     def entry_names(self, term: TermName) -> list[str]:
@@ -126,9 +131,30 @@ class Ledger:
             if other.number > term.number:
                 return other
             same_moment = other.number == term.number and other > term
-            if same_moment and self.files.exists(self.path(other, "base.parquet")):
+            if same_moment and self.files.exists(self.path(other, self.base)):
                 return other
         return None
+
+
+@dataclass(frozen=True)
+class TermHandle:
+    """What a writer of a term needs to change ``folder``. Picklable."""
+
+    files: Files
+    folder: str
+    term: TermName
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.files, f"{self.folder}/ledger")
+
+    def refuse_if_taken_over(self) -> None:
+        other = self.ledger.taken_over_by(self.term)
+        if other:
+            raise StoreError(
+                f"{self.files.show(self.folder)}: another writer (term {other}) has taken over from this one (term "
+                f"{self.term}), so nothing more is committed here. What was committed before is kept."
+            )
 
 
 def mark_replaced(parts: list[Part]) -> list[Part]:

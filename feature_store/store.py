@@ -254,7 +254,7 @@ class Dataset:
         live = sorted((part for part in parts if not part.replaced), key=lambda part: (part.first_id, part.name))
         return Snapshot(self.files, self.folder, self.schema, self.id_column, live)
 
-    def begin(self, takeover: bool = False, heartbeat: float = HEARTBEAT_SECONDS) -> Term:
+    def begin(self, takeover: bool = False, heartbeat: float = HEARTBEAT_SECONDS) -> Term[Handle]:
         """Become the set's only writer, and sweep what dead writers left.
 
         Args:
@@ -268,7 +268,7 @@ class Dataset:
         path = f"{self.folder}/set.json"
         if not self.files.exists(path):
             self.files.write(path, self._to_json())
-        return term.begin(self.draft, takeover, heartbeat)
+        return term.begin(self.draft, takeover, heartbeat, term.carry_over_parts)
 
     def writer(self) -> Heartbeat | None:
         """The last sign of life of the newest writer; None if it ended in order. It may be dead."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Generic, TypeVar
 
-from feature_store.errors import StoreError
-from feature_store.ledger import Heartbeat, Ledger, TermName
+from feature_store.errors import AnotherWriter, StoreError
+from feature_store.ledger import Heartbeat, Ledger, TermHandle, TermName
 from feature_store.writer import Handle
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 
+Held = TypeVar("Held", bound=TermHandle)
 
-class Term:
+
+class Term(Generic[Held]):
     """The time of one writer, from ``Dataset.begin``. A context manager; ``close`` ends it.
 
     Attributes:
@@ -25,7 +29,7 @@ class Term:
         swept: files of dead writers that were removed at the beginning, below the set's folder, and their bytes.
     """
 
-    def __init__(self, handle: Handle, heartbeat: Heartbeat) -> None:
+    def __init__(self, handle: Held, heartbeat: Heartbeat) -> None:
         self.handle = handle
         self.swept: dict[str, int] = {}
         self._heartbeat = heartbeat
@@ -59,7 +63,7 @@ class Term:
         with suppress(StoreError):
             self.handle.files.delete_folder(self._path("").rstrip("/"))
 
-    def __enter__(self) -> Term:
+    def __enter__(self) -> Term[Held]:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -70,11 +74,17 @@ class Term:
                 self.close()
 
 
-def begin(draft: Handle, takeover: bool, interval: float) -> Term:
-    """Open the next term of a set. ``draft`` is a handle that is complete but for its term.
+def begin(draft: Held, takeover: bool, interval: float, carry_over: Callable[[Held], dict[str, int]]) -> Term[Held]:
+    """Open the next term.
+
+    Args:
+        draft: a handle that is complete but for its term.
+        carry_over: writes the term's base, which makes it the one that counts, and removes what belongs to no term;
+            returns these files and their bytes.
 
     Raises:
-        StoreError: another writer lives, or began at the same moment.
+        AnotherWriter: another writer lives, or began at the same moment.
+        StoreError: nothing can be written.
     """
     if not takeover:
         refuse_if_another_lives(draft.ledger)
@@ -91,18 +101,19 @@ def begin(draft: Handle, takeover: bool, interval: float) -> Term:
     return term
 
 
-def refuse_rivals(handle: Handle) -> None:
+def refuse_rivals(handle: TermHandle) -> None:
     """Of writers that begin at the same moment each looks after it can be seen, so at most one sees no other."""
     own = handle.term
     rivals = [other for other in handle.ledger.terms() if other.number >= own.number and other != own]
     if rivals:
-        raise StoreError(
+        raise AnotherWriter(
             f"{handle.files.show(handle.folder)}: another writer (term {rivals[-1]}) began at the same moment. "
-            "Only one may write a set; try again if that one has given way too."
+            "Only one may write a set; try again if that one has given way too.",
+            f"term {rivals[-1]}, which began at the same moment",
         )
 
 
-def carry_over(handle: Handle) -> dict[str, int]:
+def carry_over_parts(handle: Handle) -> dict[str, int]:
     """Write the term's base, which makes it the one that counts, and remove files without an entry. Returns these."""
     _, parts = handle.ledger.read()
     existing = existing_files(handle)
@@ -138,9 +149,10 @@ def refuse_if_another_lives(ledger: Ledger) -> None:
             continue
         found = heartbeat_of(ledger, term)
         if found and lives(ledger, term, found):
-            raise StoreError(
+            raise AnotherWriter(
                 f"{ledger.files.show(ledger.folder)}: another writer is at work ({found.describe()}). Wait until it "
-                f"ends; or, if you know that it is gone, take over (--takeover): its later commits are then refused."
+                f"ends; or, if you know that it is gone, take over (--takeover): its later commits are then refused.",
+                found.describe(),
             )
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from feature_store.errors import StoreError
 from feature_store.files import Files, Sink
-from feature_store.ledger import Ledger, TermName
+from feature_store.ledger import TermHandle
 from feature_store.parts import Part
 from feature_store.retry import retried
 from feature_store.schema import differences, failure_schema
@@ -25,18 +25,11 @@ ROW_GROUP_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Handle:
+class Handle(TermHandle):
     """What a task needs to commit parts of a term. Small and picklable."""
 
-    files: Files
-    folder: str
-    term: TermName
     schema: pa.Schema
     id_column: str
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.files, f"{self.folder}/ledger")
 
     def snapshot(self, parts: Iterable[Part]) -> Snapshot:
         """Of some committed parts."""
@@ -107,14 +100,6 @@ class Handle:
         # written before it could be seen is in its base.
         self.refuse_if_taken_over()
         return part
-
-    def refuse_if_taken_over(self) -> None:
-        other = self.ledger.taken_over_by(self.term)
-        if other:
-            raise StoreError(
-                f"{self.files.show(self.folder)}: another writer (term {other}) has taken over from this one (term "
-                f"{self.term}), so nothing more is committed here. What was committed before is kept."
-            )
 
     def _write_rows(self, path: str, rows: pa.Table | pa.RecordBatchReader | None) -> Written:
         if isinstance(rows, pa.RecordBatchReader):

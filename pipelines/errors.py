@@ -83,5 +83,5 @@ def told(error: BaseException) -> BaseException | None:
     return None
 
 
-USER_ERRORS = {"UserError", "Fault", "StoreError", "StorageFault", "ModelError"}
+USER_ERRORS = {"UserError", "Fault", "StoreError", "StorageFault", "AnotherWriter", "ModelError"}
 """By name, because Ray may rebuild an exception as another class of the same name."""

@@ -125,6 +125,23 @@ def bucket(s3_server, s3_client, monkeypatch):
 
 
 @pytest.fixture
+def writers_end(monkeypatch):
+    """Whoever began to write a remote folder in a test gives no sign of life after it."""
+    from pipelines.files.remote_folder import FolderWriter
+
+    begin, begun = FolderWriter.__init__, []
+
+    def remembered(self, *arguments):
+        begin(self, *arguments)
+        begun.append(self)
+
+    monkeypatch.setattr(FolderWriter, "__init__", remembered)
+    yield
+    for writer in begun:
+        writer.term._stop_beating()
+
+
+@pytest.fixture
 def cluster_that_knows_this_file(ray_cluster):
     """Ray's workers cannot import the files of tests, so code from these is sent along with each task."""
     import ray

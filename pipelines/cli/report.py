@@ -32,7 +32,8 @@ def report(
     out: Annotated[
         str,
         Argument(
-            metavar="OUT", help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote"
+            metavar="OUT",
+            help="a run's or a search's folder, or what `rnncond caption` or `rnncond translate` wrote; also s3:// or gs://",
         ),
     ],
     images: Annotated[str | None, Option(help="folder of the pictures, if they have moved")] = None,

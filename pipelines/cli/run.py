@@ -34,7 +34,7 @@ def run(
     out: Annotated[
         str | None,
         Option(help="folder of pipeline.json (default: `out` of the file)"),
-        Output(local=True),
+        Output(),
     ] = None,
     start: Annotated[
         str | None,

@@ -24,7 +24,10 @@ Examples:
 
 @app.command(epilog=EXAMPLES)
 def status(
-    out: Annotated[str, Argument(metavar="OUT", help="a store, or the folder of a run, a search or a pipeline")],
+    out: Annotated[
+        str,
+        Argument(metavar="OUT", help="a store, or the folder of a run, a search or a pipeline; also s3:// or gs://"),
+    ],
     fingerprint: options.Fingerprint = None,
     total: Annotated[int | None, Option(min=0, help="how many inputs there are, for the time left")] = None,
     watch: Annotated[bool, Option("--watch", help="show it again and again, until nobody is at work")] = False,

@@ -36,7 +36,9 @@ def train(
     recipe: options.Recipe,
     overrides: options.Overrides = None,
     out: Annotated[
-        str | None, Option(help="the run's folder (default: runs/RECIPE)"), Output(local=True, by_default="here")
+        str | None,
+        Option(help="the run's folder, or a uri such as s3://bucket/runs/NAME (default: runs/RECIPE)"),
+        Output(by_default="here"),
     ] = None,
     restart: options.Restart = False,
     cfg: options.Cfg = False,

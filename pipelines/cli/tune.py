@@ -35,8 +35,8 @@ def tune(
     overrides: options.Overrides = None,
     out: Annotated[
         str | None,
-        Option(help="the search's folder (default: runs/RECIPE.search)"),
-        Output(local=True, by_default="here"),
+        Option(help="the search's folder, or a uri such as s3://bucket/runs/NAME (default: runs/RECIPE.search)"),
+        Output(by_default="here"),
     ] = None,
     restart: options.Restart = False,
     cfg: options.Cfg = False,

@@ -31,10 +31,10 @@ from pipelines.config.sections import (
     CaptionText,
     ClusterSection,
     Flag,
-    LocalFolder,
     PairData,
     PairText,
     PictureData,
+    Place,
     Section,
     Text,
     TrackingSection,
@@ -78,7 +78,7 @@ class Recipe(Section):
     search: Any = Field(default_factory=dict)
     cluster: ClusterSection = ClusterSection()
     tracking: TrackingSection = TrackingSection()
-    out: LocalFolder | None = None
+    out: Place | None = None
     """The run's folder; null: runs/NAME of the recipe."""
     tune: Tune | None = Field(None, exclude=True)
     """For ``rnncond tune`` alone, which says in each trial's recipe what it came to."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipelines.config.dotted import flat, put
+from pipelines.config.dotted import absolute, flat, put
 from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
 from pipelines.config.tuning_sections import Tune
 from pipelines.config.yaml_core import dump_yaml
@@ -103,7 +102,7 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
             "or on the command line: tune.trials=16 'tune.space.training.learning_rate={log: [3e-4, 1e-2]}'"
         )
     values = copy.deepcopy(values)
-    values["out"] = os.path.abspath(given.out or f"runs/{name_of(source)}.search")
+    values["out"] = absolute(given.out or f"runs/{name_of(source)}.search")
     if given.tune.metric:
         put(values, "training.early_stopping.metric", given.tune.metric)
     recipe = resolve(validate(values, where), values["out"])

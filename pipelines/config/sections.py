@@ -30,6 +30,11 @@ def number(value: Any) -> Any:
     return inner
 
 
+def at_home(path: str) -> str:
+    """``path`` with ~ spelled out."""
+    return path if "://" in path else os.path.expanduser(path)
+
+
 def local(folder: str) -> str:
     if "://" in folder:
         raise ValueError(f"found {folder}, expected a local folder; on a cluster one that outlives it, as /shared/NAME")
@@ -65,7 +70,8 @@ def masked(uri: str) -> str:
 
 
 Language = Annotated[str, AfterValidator(language)]
-LocalFolder = Annotated[str, AfterValidator(local)]
+Place = Annotated[str, AfterValidator(at_home), AfterValidator(no_password)]
+"""A folder, or a uri of object storage."""
 Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
 Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from pyarrow import fs
 
 from feature_store.retry import retried
+from feature_store.uris import split
 from pipelines.errors import Fault, UserError
 from pipelines.files import filesystems
+from pipelines.files.remote_folder import RemoteFolder, below
 from pipelines.files.storage import as_user_error, open_file
 from pipelines.tracking.address import database_of, registry_uri, tracking_uri
 from pipelines.tracking.client import first_line, import_mlflow, is_away
@@ -28,6 +30,8 @@ FORMS = (
     "Expected a run folder of `rnncond train` or a model folder (with model.json), here or in object storage, "
     "runs:/RUN_ID, runs:/RUN_ID/PATH, models:/NAME@ALIAS or models:/NAME/VERSION."
 )
+MODELS = ("best", "last", "averaged")
+"""Of a run."""
 BACKBONE = "backbone"
 """The folder, beside that of a model, which has the weights of its backbone."""
 
@@ -54,13 +58,16 @@ def locate(model: str | Path, tracking: str | None = None) -> Path:
 
 
 def copy_of(uri: str) -> Path:
-    """The model folder at a uri of object storage, or ``best`` below it, copied to a temporary folder."""
+    """The model folder at a uri of object storage, or ``best`` below it, copied to a temporary folder. Of a run that
+    was trained there, the model that it has now."""
     filesystem, path = filesystems.locate(uri)
     path = path.rstrip("/")
     for candidate in (path, f"{path}/best"):
         if filesystems.type_of(filesystem, f"{candidate}/{DESCRIPTION}") == fs.FileType.File:
             break
     else:
+        if copy := copy_of_run(uri):
+            return copy
         raise UserError(f"{uri} has no model: no {DESCRIPTION} in it or in its folder best. {FORMS}")
     target = Path(temporary_folder(), os.path.basename(candidate))
     target.mkdir()
@@ -72,6 +79,35 @@ def copy_of(uri: str) -> Path:
     except OSError as error:
         raise as_user_error(f"The model {uri} cannot be read: {error}", error, uri) from None
     return target
+
+
+def copy_of_run(uri: str) -> Path | None:
+    """A copy of the best model of the run at ``uri``, or of the model at ``uri`` of the run above it; None where no run
+    is."""
+    for folder, model in runs_of(uri):
+        remote = RemoteFolder.at(folder)
+        if (contents := remote.read()) is None:
+            continue
+        if model not in contents.folders:
+            models = ", ".join(name for name in MODELS if name in contents.folders) or "none"
+            raise UserError(f"The run {folder} has no model {model}: found {models}. It gets one at each epoch's end.")
+        target = Path(temporary_folder(), model)
+        remote.fetch(model, target)
+        contents.write_texts(target.parent)  # what is known of the run lies beside its model, as in a folder
+        return target
+    return None
+
+
+def runs_of(uri: str) -> tuple[tuple[str, str], ...]:
+    """The runs that a MODEL in object storage may be of, and as which of its models."""
+    address, path, options = split(uri)
+    run, _, name = path.rstrip("/").rpartition("/")
+    return (uri, "best"), (below(f"{address}{options}", run), name)
+
+
+def run_above(uri: str) -> str | None:
+    """The run in object storage of a MODEL there, if it is of one."""
+    return next((folder for folder, _ in runs_of(uri) if RemoteFolder.at(folder).read() is not None), None)
 
 
 def temporary_folder() -> str:

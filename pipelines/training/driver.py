@@ -29,16 +29,14 @@ from pipelines.tracking.client import check_reachable, import_mlflow, uri_of
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_info import RunInfo, now, read_run, written_by
-from pipelines.training.run_writer import RunClient, RunWriter, run_writer
+from pipelines.training.run_info import RunInfo, RunPlace, now, read_run, written_by
+from pipelines.training.run_writer import LOCK_SECONDS, RunClient, RunWriter, run_writer
 from rnncond import systems
 
 MOVABLE = tuple(f"data.{key}" for key in PATHS)
 """Files may lie elsewhere, as in a job's own copy of its working folder: ``data_id`` tells what is in them."""
 MAY_CHANGE = ("cluster.", "tracking.", *MOVABLE, "out")
 """Beginnings of keys in which a run that is resumed may differ from how it began."""
-LOCK_SECONDS = 10
-"""For which the last processes of a killed run may still hold its folder."""
 
 Parts = TypeVar("Parts", Share, Room)
 
@@ -48,13 +46,18 @@ class Job(ABC, Generic[Parts]):
 
     Attributes:
         recipe: of the training; of a search the one that is varied.
-        folder: the run folder.
+        place: where the run is.
         tags: of a new run in MLflow.
     """
 
     recipe: Recipe
-    folder: Path
+    place: RunPlace
     tags: Mapping[str, str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files can be read here."""
+        return self.place.folder
 
     @abstractmethod
     def changed(self, info: RunInfo) -> list[str]:
@@ -102,23 +105,25 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
         UserError: the folder has another run, or what the job needs is not there.
         Fault: workers, storage or MLflow were lost; the same command resumes.
     """
-    folder, uri = job.folder, uri_of(job.recipe)
+    place, folder, uri = job.place, job.folder, uri_of(job.recipe)
     info = RunInfo() if restart else read_run(folder)
     changed = job.changed(info)
     done = bool(info) and job.is_done(info, changed)
     if not done:
         check_system(job.recipe)
         check_reachable(uri)  # before the data are prepared
+        if place.remote:
+            place.remote.check_writable()
     task, about = prepare(job.recipe, address)
     data_id = task.data_id
 
     def check(info: RunInfo) -> None:
         job.changed(info)
-        refuse_other_data(folder, info, data_id)
+        refuse_other_data(place.shown, info, data_id)
 
     check(info)
     if done:
-        tell(f"The run in {folder} is finished; --restart would begin it again.")
+        tell(f"The run in {place.shown} is finished; --restart would begin it again.")
         job.hint_done(changed)
         return job.summary()
     job.check(task)
@@ -132,7 +137,7 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
         if restart:
             check_reachable(uri)  # still, before the old run is thrown away
         old = thrown_away(folder) if restart else RunInfo()
-        with run_writer(folder) as writer:
+        with run_writer(folder, place.remote) as writer:
             run = RunClient(writer)
             info = run.open(job.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
             status = "failed"
@@ -169,7 +174,7 @@ def check_system(recipe: Recipe) -> None:
         ) from error
 
 
-def next_steps(folder: Path) -> str:
+def next_steps(folder: Path | str) -> str:
     """What to do with a model next: commands that work as they are printed."""
     shown = shlex.quote(str(folder))
     return f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
@@ -181,7 +186,7 @@ def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[
 
 
 def differences(
-    folder: Path, before: Mapping[str, Any], after: Mapping[str, Any], may_change: Iterable[str], kind: str
+    folder: Path | str, before: Mapping[str, Any], after: Mapping[str, Any], may_change: Iterable[str], kind: str
 ) -> list[str]:
     """The keys in which a recipe differs from that of the run in ``folder``, and may.
 
@@ -201,7 +206,7 @@ def differences(
     return changed
 
 
-def refuse_other_data(folder: Path, info: RunInfo, data_id: str) -> None:
+def refuse_other_data(folder: Path | str, info: RunInfo, data_id: str) -> None:
     """Raises OtherRun where the run of a run.json was begun with other data."""
     if not info or info["data_id"] == data_id:
         return

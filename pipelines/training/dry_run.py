@@ -38,7 +38,7 @@ from pipelines.training.driver import check_system
 from pipelines.training.launch import TrainJob, fit
 from pipelines.training.learner import WORDS, Learner
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.run_writer import RunClient, run_writer
 from pipelines.training.state import TrainState
 from rnncond.checkpoint import pack
@@ -257,7 +257,7 @@ def run(job: TrainJob, address: str | None, restart: bool, sample: int, price_pe
             with run_writer(folder) as writer:
                 client = RunClient(writer)
                 client.open(recipe.to_yaml(), {})
-                fit(task, client, share, folder, partial(MeasuringLearner, sample=sample))
+                fit(task, client, share, RunPlace.at(str(folder)), partial(MeasuringLearner, sample=sample))
         measured = Measured.read(folder / MEASURED)
     needed = cost(measured, training, training.epochs - done)
     facts: dict[str, Any] = {

@@ -32,7 +32,9 @@ from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
 from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
-from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.remote_run import RunUploader
+from pipelines.training.run_folder import RunSink
+from pipelines.training.run_info import RunInfo, RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter
 from rnncond.checkpoint import read
 
@@ -43,17 +45,17 @@ class TrainJob(Job[Share]):
     def __init__(self, recipe: Recipe) -> None:
         if recipe.out is None:
             raise ValueError("a training needs a folder: recipe.out is None")
-        self.recipe, self.folder = recipe, Path(recipe.out).absolute()
+        self.recipe, self.place = recipe, RunPlace.at(recipe.out)
 
     def changed(self, info: RunInfo) -> list[str]:
         if not info:
             return []
         if "search" in info:
-            raise UserError(f"{self.folder} holds a search of `rnncond tune`. Choose another --out.")
+            raise UserError(f"{self.place.shown} holds a search of `rnncond tune`. Choose another --out.")
         # Read as a recipe, which fills in what an earlier version did not write.
         before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
         after = dict(flat(self.recipe.model_dump()))
-        return differences(self.folder, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
+        return differences(self.place.shown, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and "training.epochs" not in changed
@@ -61,7 +63,7 @@ class TrainJob(Job[Share]):
     def hint_done(self, changed: list[str]) -> None:
         name = self.recipe.tracking.registered_model
         if name and "tracking.registered_model" in changed:
-            command = f"rnncond promote --model {self.folder} --name {name}"
+            command = f"rnncond promote --model {self.place.shown} --name {name}"
             tell(f"Its model is not registered as {name}: `{command}` does that.")
 
     def check(self, task: Task) -> None:
@@ -74,8 +76,9 @@ class TrainJob(Job[Share]):
     def run(self, task: Task, writer: ActorHandle[RunWriter], tracking: Tracking, parts: Share) -> None:
         run = RunClient(writer)
         tell(f"{parts.describe()}; {task.describe()}")
-        with TrainMonitor(task, run, tracking, parts, self.folder):
-            fit(task, run, parts, self.folder)
+        with TrainMonitor(task, run, tracking, parts, self.place):
+            fit(task, run, parts, self.place)
+        self.place.fetch("best", "averaged")
         hand_in(self.folder, run, tracking, self.recipe.training.early_stopping.metric)
 
     def summary(self) -> Outcome:
@@ -83,18 +86,17 @@ class TrainJob(Job[Share]):
         best, averaged = info["best"], info.get("averaged", {})
         scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
         scores |= {f"averaged_{key}": round(value, 3) for key, value in averaged.items() if key in VALIDATED}
-        model = self.folder / "best"
         return Outcome(
             {
                 "epochs": lines[-1]["epoch"],
                 "best_epoch": best["epoch"],
                 **scores,
                 "training_seconds": round(sum(line["seconds"] for line in lines), 1),
-                "model": str(model),
-                **({"averaged_model": str(self.folder / "averaged")} if averaged else {}),
+                "model": self.place.within("best"),
+                **({"averaged_model": self.place.within("averaged")} if averaged else {}),
                 "mlflow_run": info["mlflow_run_id"],
             },
-            hint=next_steps(self.folder),
+            hint=next_steps(self.place.shown),
         )
 
 
@@ -109,7 +111,9 @@ def hand_in(folder: Path, run: RunClient, tracking: Tracking, metric: str) -> No
     tracking.hand_in(folder, metric, best)
 
 
-def fit(task: Task, run: RunClient, share: Share, folder: Path, make_learner: Callable[..., Learner] = Learner) -> None:
+def fit(
+    task: Task, run: RunClient, share: Share, place: RunPlace, make_learner: Callable[..., Learner] = Learner
+) -> None:
     """Train on Ray, to the end; lost workers are replaced, and resume from the last checkpoint.
 
     Ray Train replaces them itself, but takes some losses, as of a worker that is killed for want of memory while it
@@ -122,7 +126,7 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path, make_learner: Ca
     allowed = task.recipe.cluster.max_failures
     for failures in range(1, allowed + 2):
         try:
-            interruptible(trainer_of(task, run, share, folder, make_learner).fit)
+            interruptible(trainer_of(task, run, share, place, make_learner).fit)
             break
         except (TrainingFailedError, RayError) as error:
             reported = run.reported_error()
@@ -130,13 +134,13 @@ def fit(task: Task, run: RunClient, share: Share, folder: Path, make_learner: Ca
                 raise explain(error, reported) from error
             tell("Workers were lost; others take their place and resume from the last checkpoint.")
         finally:
-            shutil.rmtree(folder / ".ray", ignore_errors=True)
+            shutil.rmtree(place.folder / ".ray", ignore_errors=True)
     if reported := run.reported_error():
         raise UserError(reported)
 
 
 def trainer_of(
-    task: Task, run: RunClient, share: Share, folder: Path, make_learner: Callable[..., Learner] = Learner
+    task: Task, run: RunClient, share: Share, place: RunPlace, make_learner: Callable[..., Learner] = Learner
 ) -> TorchTrainer:
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     # A pair makes the run elastic; the type that Ray gives num_workers knows numbers only.
@@ -144,7 +148,7 @@ def trainer_of(
     config = {"task": ray.put(task), "run": run, "threads": share.threads, "make_learner": make_learner}
     return TorchTrainer(
         work,
-        train_loop_config=config,
+        train_loop_config=config | {"remote": place.remote},
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=share.gpus > 0,
@@ -153,7 +157,7 @@ def trainer_of(
         # Ray's own notes; under a name that was used before it would resume from them.
         run_config=RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=str(folder / ".ray"),
+            storage_path=str(place.folder / ".ray"),
             failure_config=FailureConfig(max_failures=task.recipe.cluster.max_failures),
         ),
     )
@@ -163,15 +167,18 @@ def work(config: dict[str, Any]) -> None:
     """Train as one rank, in a worker of Ray Train.
 
     Args:
-        config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``threads``;
-            ``make_learner``, with the arguments of ``Learner``.
+        config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``remote``, where the run is
+            if in object storage; ``threads``; ``make_learner``, with the arguments of ``Learner``.
     """
     keep_freed_memory()
     torch.set_num_threads(config["threads"])
     run: RunClient = config["run"]
     if run.reported_error():  # in the attempt before
         return
-    sink = run.writer() if distributed.rank() == 0 else run
+    sink: RunSink = run
+    if distributed.rank() == 0:
+        writer = run.writer()
+        sink = RunUploader(writer.call, config["remote"]) if config["remote"] else writer
     try:
         with user_errors():
             config["make_learner"](ray.get(config["task"]), sink, get_device()).run()

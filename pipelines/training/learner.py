@@ -27,8 +27,8 @@ from pipelines.training.data.feature_batches import Batches as FeatureBatches
 from pipelines.training.data.task import Task
 from pipelines.training.objectives import TALLY, make_objective, means, step_arguments, tally
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
-from pipelines.training.run_folder import Folder, RunSink
-from pipelines.training.state import NO_SUMS, TrainState, decide, mixed
+from pipelines.training.run_folder import RunSink
+from pipelines.training.state import NO_SUMS, Folder, TrainState, decide, mixed
 from rnncond import kernels, systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.losses import Sums, TeacherForcing
@@ -97,6 +97,7 @@ class Learner:
             self.end_epoch()
         if self.settings.average_last is not None:
             self.average_models()
+        self.sink.flush()
         return self.train_state
 
     def train_epoch(self) -> None:

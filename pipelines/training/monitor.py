@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from pathlib import Path
 
 from ray.exceptions import RayError
 
@@ -18,6 +17,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
 from pipelines.training.run_folder import News
+from pipelines.training.run_info import RunPlace
 from pipelines.training.run_writer import RunClient
 
 POLL_SECONDS, QUIET_SECONDS = 0.5, 60
@@ -26,12 +26,12 @@ POLL_SECONDS, QUIET_SECONDS = 0.5, 60
 class TrainMonitor(threading.Thread):
     """Reads the run's news while the block runs: progress and epochs to the terminal, epochs to MLflow."""
 
-    def __init__(self, task: Task, run: RunClient, tracking: Tracking, share: Share, folder: Path) -> None:
+    def __init__(self, task: Task, run: RunClient, tracking: Tracking, share: Share, place: RunPlace) -> None:
         super().__init__(daemon=True)
         self.share = share
         self.training, self.client, self.tracking = task.recipe.training, run, tracking
-        self.metrics = folder / "metrics.jsonl"
-        self.meter = TrainingMeter(task.recipe.system, str(folder))
+        self.metrics = place.folder / "metrics.jsonl"
+        self.meter = TrainingMeter(task.recipe.system, place.shown)
         self.ended = threading.Event()
 
     def __enter__(self) -> TrainMonitor:

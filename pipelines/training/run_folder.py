@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -31,16 +30,11 @@ from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, sweep_unfinished, write_whole
 from pipelines.files.jsonl import append, read_lines
 from pipelines.training.run_info import SCHEMA, RunInfo, now, read_run
+from pipelines.training.state import CHECKPOINTS, Folder, newest_whole, read_checkpoint, step_name, with_sums
 from rnncond.atomic import replace_folder, sweep
 
-Folder = dict[str, bytes]
-"""A folder's files by name."""
 News = dict[str, Any]
 """Something for the driver to show: ``kind`` is progress, epoch or note, the rest is what it says."""
-CHECKPOINTS = 2
-"""Checkpoints that are kept: should the newest be damaged, there is the one before it."""
-SUMS = "sha256.json"
-"""In a checkpoint: SHA-256 of each of its files."""
 
 
 class RunSink(Protocol):
@@ -54,6 +48,7 @@ class RunSink(Protocol):
     def save_average(self, model: Folder, line: dict[str, Any]) -> None: ...
     def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None: ...
     def progress(self, **values: Any) -> None: ...
+    def flush(self) -> None: ...
 
 
 def writes(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,8 +61,8 @@ def writes(method: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise UserError(
-                f"The run folder {self.out} cannot be written: {'the disk is full' if full else error}. What it has is "
-                "kept. Put that right and run the same command again, to resume from the last checkpoint."
+                f"The run folder {self.shown} cannot be written: {'the disk is full' if full else error}. What it has "
+                "is kept. Put that right and run the same command again, to resume from the last checkpoint."
             ) from None
 
     return explained
@@ -78,6 +73,8 @@ class RunFolder:
 
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
+        self.shown = str(out)
+        """What messages call the folder."""
         self.news: list[News] = []
         self.error: str | None = None
         self.damaged: set[str] = set()
@@ -126,7 +123,7 @@ class RunFolder:
         begun = self.info()
         if begun and check:
             check(begun)
-        self.checkpoint()
+        self.check_resumable()
         # A kill between the two leaves no run, or one that can be resumed by the recipe of either.
         if begun:
             self.update(status="running")
@@ -139,7 +136,7 @@ class RunFolder:
         try:
             self.lock = FolderLock(self.out, patience)
         except BlockingIOError:
-            raise UserError(f"Another run is writing to {self.out}. Wait for it, or choose another --out.") from None
+            raise UserError(f"Another run is writing to {self.shown}. Wait for it, or choose another --out.") from None
 
     def close(self) -> None:
         """Let another run have the folder."""
@@ -175,22 +172,18 @@ class RunFolder:
         Raises:
             UserError: there are checkpoints, and all are damaged.
         """
-        folders = sorted((self.out / "checkpoints").glob("step-*"), reverse=True)
-        damage = ""
-        for folder in folders:
-            state, damage = read_checkpoint(folder)
-            if not damage:
-                return state
-            if folder.name not in self.damaged:
-                self.damaged.add(folder.name)
-                self.note(f"The checkpoint {folder} is damaged ({damage}); the run resumes from the one before it.")
-        if folders:
-            raise UserError(
-                f"The run cannot be resumed from any checkpoint in {self.out / 'checkpoints'}: {folders[-1].name}: "
-                f"{damage}. Put back a copy of one, or give --restart to begin again; best/ and last/ are models of "
-                "their own."
-            )
-        return None
+        folders = {path.name: path for path in (self.out / "checkpoints").glob("step-*")}
+        return newest_whole(self.shown, folders, read_checkpoint, self.note_damage)
+
+    def check_resumable(self) -> None:
+        """Raises UserError where there are checkpoints, and all are damaged."""
+        self.checkpoint()
+
+    def note_damage(self, name: str, message: str) -> None:
+        """Let the user know of a damaged checkpoint, once."""
+        if name not in self.damaged:
+            self.damaged.add(name)
+            self.note(message)
 
     @writes
     def save_checkpoint(
@@ -208,13 +201,17 @@ class RunFolder:
             replace_folder(self.out / name, files)
         if history and "last" in models:
             put(self.out / "history", step, models["last"], history)
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
-        put(self.out / "checkpoints", step, {**state, SUMS: json.dumps(digests).encode()}, CHECKPOINTS)
+        put(self.out / "checkpoints", step, with_sums(state), CHECKPOINTS)
 
     def history(self) -> list[Folder]:
         """The models that ``save_checkpoint`` was to remember, the newest last."""
         folders = sorted((self.out / "history").glob("step-*"))
         return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+
+    @writes
+    def save_model(self, name: str, model: Folder) -> None:
+        """A model of this name, in place of the one that may be there."""
+        replace_folder(self.out / name, model)
 
     @writes
     def save_average(self, model: Folder, line: dict[str, Any]) -> None:
@@ -255,6 +252,9 @@ class RunFolder:
         news, self.news = self.news, []
         return news
 
+    def flush(self) -> None:
+        """Wait until all is kept that was handed in. Here each method has kept it when it returns."""
+
     def write(self, name: str, text: str) -> None:
         write_whole(self.out / name, text)
 
@@ -265,25 +265,11 @@ REPLACED = ("best", "last", "averaged", "history/step-*", "checkpoints/step-*")
 
 def put(folder: Path, step: int, files: Folder, count: int) -> None:
     """Write ``files`` as of ``step``; of the earlier ones ``count`` - 1 stay, and of later ones, left behind, none."""
-    fresh = folder / f"step-{step:08d}"
+    fresh = folder / step_name(step)
     replace_folder(fresh, files)
     earlier = sorted((path for path in folder.glob("step-*") if path.name <= fresh.name), reverse=True)
     for old in set(folder.glob("step-*")) - set(earlier[:count]):
         shutil.rmtree(old)
-
-
-def read_checkpoint(folder: Path) -> tuple[Folder, str]:
-    """The files of a checkpoint, and what is wrong with them; nothing is the empty string."""
-    state: Folder = {}
-    try:
-        sums = json.loads((folder / SUMS).read_bytes())
-        for name, digest in sums.items():
-            state[name] = (folder / name).read_bytes()
-            if hashlib.sha256(state[name]).hexdigest() != digest:
-                return {}, f"{name}, {len(state[name]):,} bytes, is not what was written"
-    except (OSError, ValueError, AttributeError) as error:
-        return {}, str(error)
-    return state, ""
 
 
 def last_epoch(path: Path) -> int:

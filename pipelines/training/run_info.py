@@ -1,18 +1,26 @@
-"""run.json, which says what a run is and how it went, and its reader."""
+"""Where a run is, and run.json, which says what it is and how it went."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from feature_store.errors import AnotherWriter
 from pipelines.errors import UserError
 from pipelines.files.jsonl import json_object
+from pipelines.files.remote_contents import Contents
+from pipelines.files.remote_folder import RemoteFolder, below, is_remote
+from pipelines.tracking.models import temporary_folder
 
 SCHEMA = 1
 """Of run.json. rnncond 0.1.0 wrote none; what it wrote is read like schema 1."""
+READERS = 16
+"""Runs of a search that are read at once."""
 
 
 class RunInfo(TypedDict, total=False):
@@ -88,3 +96,92 @@ def refuse_newer(path: str | Path, schema: object, known: int, by: str = "") -> 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """Where a run, or a search, is, and where its files can be read on this machine.
+
+    Attributes:
+        shown: what a user calls it.
+        folder: the folder; of a run in object storage a working copy with its texts, which is removed at exit.
+        remote: where it is, if in object storage.
+    """
+
+    shown: str
+    folder: Path
+    remote: RemoteFolder | None = None
+
+    @classmethod
+    def at(cls, out: str) -> RunPlace:
+        """
+        Args:
+            out: a folder, or a uri of object storage.
+
+        Raises:
+            UserError: it cannot be read.
+            Fault: storage does not answer.
+        """
+        if not is_remote(out):
+            folder = Path(out).absolute()
+            return cls(str(folder), folder)
+        remote = RemoteFolder.at(out)
+        place = cls(out, Path(temporary_folder(), remote.name), remote)
+        place.copy_texts()
+        return place
+
+    def copy_texts(self) -> None:
+        """Have in the working copy what storage has now."""
+        if self.remote is not None:
+            (self.remote.read() or Contents()).write_texts(self.folder)
+
+    def within(self, path: str) -> str:
+        """What a user calls something in the run."""
+        return str(self.folder / path) if self.remote is None else below(self.shown, path)
+
+    def run(self, path: str) -> RunPlace:
+        """A run in this one, as a trial of a search is."""
+        return RunPlace(self.within(path), self.folder / path, self.remote and self.remote.below(path))
+
+    def copy_runs(self, path: str) -> None:
+        """Have the texts of all runs below ``path`` in the working copy."""
+        if self.remote is not None:
+            with ThreadPoolExecutor(READERS) as pool:
+                names = self.remote.names(path)
+                list(pool.map(lambda name: self.run(f"{path}/{name}").copy_texts(), names))
+
+    def refuse_if_written(self) -> None:
+        """Raises UserError where somebody trains the run, so that nobody else can keep anything with it."""
+        beat = self.remote.writer() if self.remote is not None else None
+        if beat is not None and beat.seems_alive():
+            raise UserError(f"The run {self.shown} is being written ({beat.describe()}). Say --out FOLDER.")
+
+    def add_texts(self, *names: str) -> None:
+        """Keep these files of the working copy with the run.
+
+        Raises:
+            UserError: somebody is training it.
+        """
+        if self.remote is None:
+            return
+        try:
+            writer = self.remote.begin()
+        except AnotherWriter as error:
+            raise UserError(f"The run {self.shown} is being written ({error.writer}). Say --out FOLDER.") from None
+        try:
+            writer.contents.texts |= {name: (self.folder / name).read_text(encoding="utf-8") for name in names}
+            writer.commit()
+        finally:
+            writer.close()
+
+    def fetch(self, *models: str) -> None:
+        """Have these models of the run in ``folder``, as far as it has them.
+
+        Raises:
+            UserError: one is damaged.
+        """
+        if self.remote is not None:
+            there = (self.remote.read() or Contents()).folders
+            for model in models:
+                if model in there:
+                    self.remote.fetch(model, self.folder / model)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,26 +19,43 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.errors import Fault, UserError
+from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.ray_errors import NO_MEMORY
-from pipelines.training.run_folder import Folder, News, RunFolder
+from pipelines.training.remote_run import RemoteRun
+from pipelines.training.run_folder import News, RunFolder
 from pipelines.training.run_info import RunInfo, now
+from pipelines.training.state import Folder
+
+LOCK_SECONDS = 10
+"""For which the last processes of a killed run may still hold its folder."""
+CLOSE_SECONDS = 20
+"""For the folders to be given back at the end."""
 
 
 class RunWriter:
-    """Run folders under ``root`` by their names: "" is ``root`` itself, the others are the trials of a search."""
+    """Run folders under ``root`` by their names: "" is ``root`` itself, the others are the trials of a search.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        remote: where the folders are, if not in ``root``, which has their working copies then.
+    """
+
+    def __init__(self, root: Path, remote: RemoteFolder | None = None) -> None:
+        self.root, self.remote = root, remote
         self.runs: dict[str, RunFolder] = {}
         self.terms: Counter[str] = Counter()
 
     def open(self, name: str, recipe: str, about: dict[str, Any], **options: Any) -> RunInfo:
         """Take a folder, also from a process of this search that has it: see ``RunFolder.open``."""
         self.close(name)
-        run = RunFolder(self.root / name)
+        run = self.folder(name)
         info: RunInfo = run.open(recipe, about, **options)
         self.runs[name] = run
         return info
+
+    def folder(self, name: str) -> RunFolder:
+        if self.remote is None:
+            return RunFolder(self.root / name)
+        return RemoteRun(self.root / name, self.remote.below(name) if name else self.remote)
 
     def begin(self, name: str) -> int:
         """A new writer of a run: the term to give with its calls."""
@@ -48,18 +65,30 @@ class RunWriter:
     def call(self, name: str, term: int | None, method: str, *args: Any, **kwargs: Any) -> Any:
         """A method of an open run folder, for the writer of that term; None is the driver, which has none."""
         if name not in self.runs or term not in (None, self.terms[name]):
-            raise RuntimeError(f"The run {self.root / name} is over, or another process trains it by now.")
+            raise RuntimeError(f"The run {self.folder(name).shown} is over, or another process trains it by now.")
         return getattr(self.runs[name], method)(*args, **kwargs)
 
     def end(self, name: str, **changes: Any) -> None:
         """The driver's word on how a run ended, also on one that never opened its folder."""
-        run = self.runs.get(name) or RunFolder(self.root / name)
-        run.update(**changes, ended=now())
+        self.amend(name, **changes, ended=now())
+
+    def amend(self, name: str, **changes: Any) -> None:
+        """Change entries of the run.json of a run that is over; nobody else changes it from then on."""
+        if name not in self.runs:
+            run = self.folder(name)
+            run.take_lock(LOCK_SECONDS)
+            self.runs[name] = run
+        self.runs[name].update(**changes)
         self.close(name)
 
     def close(self, name: str) -> None:
         if name in self.runs:
             self.runs.pop(name).close()
+
+    def close_all(self) -> None:
+        """Let others have the folders, without their waiting for signs of life."""
+        for name in list(self.runs):
+            self.close(name)
 
     def take_news(self) -> dict[str, list[News]]:
         """What is new since the last call, by run."""
@@ -106,6 +135,13 @@ class RunClient:
         """As ``update``; the folder may be taken by others from then on."""
         answer(self.actor.end.remote(self.name, **changes))
 
+    def amend(self, **changes: Any) -> None:
+        """As ``end``, of a run that has ended before."""
+        answer(self.actor.amend.remote(self.name, **changes))
+
+    def save_model(self, name: str, model: Folder) -> None:
+        self.call("save_model", name, model)
+
     def write(self, name: str, text: str) -> None:
         self.call("write", name, text)
 
@@ -131,6 +167,9 @@ class RunClient:
 
     def progress(self, **values: Any) -> None:
         self.call("progress", **values)
+
+    def flush(self) -> None:
+        """Nothing to wait for: each call has written what it was given."""
 
     def report_error(self, message: str) -> None:
         self.call("report_error", message)
@@ -165,12 +204,14 @@ def answer(promise: ray.ObjectRef[Any]) -> Any:
 
 
 @contextmanager
-def run_writer(root: Path) -> Iterator[ActorHandle[RunWriter]]:
+def run_writer(root: Path, remote: RemoteFolder | None = None) -> Iterator[ActorHandle[RunWriter]]:
     """A ``RunWriter`` on this machine, where the folder is, wherever the workers are; until the block ends."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     make: Any = ray.remote(RunWriter)  # whose type is that of a function to Ray
-    actor: ActorHandle[RunWriter] = make.options(num_cpus=0, scheduling_strategy=here).remote(root)
+    actor: ActorHandle[RunWriter] = make.options(num_cpus=0, scheduling_strategy=here).remote(root, remote)
     try:
         yield actor
     finally:
+        with suppress(RayError, UserError):  # whoever comes next finds out by itself that nobody is here
+            ray.get(actor.close_all.remote(), timeout=CLOSE_SECONDS)
         ray.kill(actor)

@@ -1,12 +1,15 @@
-"""How far a training has come, and what its validations decide."""
+"""How far a training has come, what its validations decide, and the checkpoints that both are kept in."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +19,14 @@ from pipelines.errors import UserError
 from pipelines.training.objectives import TALLY
 from pipelines.training.run_info import refuse_newer
 
+Folder = dict[str, bytes]
+"""A folder's files by name."""
+CHECKPOINTS = 2
+"""Checkpoints that are kept: should the newest be damaged, there is the one before it."""
+SUMS = "sha256.json"
+"""In a checkpoint: SHA-256 of each of its files."""
+Place = TypeVar("Place")
+"""Where a checkpoint is: a folder, or files in object storage."""
 NO_SUMS = (0.0,) * len(TALLY)
 SCHEMA = 1
 """Of position.json."""
@@ -124,3 +135,59 @@ def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> b
 def mixed(*numbers: int) -> int:
     """A seed from several numbers; seeds from numbers that are near have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def step_name(step: int) -> str:
+    """How the folder of what is kept of a step is called; names are in the order of steps."""
+    return f"step-{step:08d}"
+
+
+def with_sums(state: Folder) -> Folder:
+    """A checkpoint's files, and with them the SHA-256 of each."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in state.items()}
+    return {**state, SUMS: json.dumps(digests).encode()}
+
+
+def newest_whole(
+    out: str,
+    checkpoints: Mapping[str, Place],
+    read: Callable[[Place], tuple[Folder, str]],
+    note: Callable[[str, str], None],
+) -> Folder | None:
+    """The state of the newest checkpoint that is whole; None where there is no checkpoint.
+
+    Args:
+        out: the run folder, for messages.
+        checkpoints: by their names.
+        read: gives the files of one, and what is wrong with them; see ``read_checkpoint``.
+        note: is given the name of each that is damaged, and a message.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    damage = ""
+    for name in sorted(checkpoints, reverse=True):
+        state, damage = read(checkpoints[name])
+        if not damage:
+            return state
+        note(name, f"{out}: the checkpoint {name} is damaged ({damage}); the run resumes from the one before it.")
+    if checkpoints:
+        raise UserError(
+            f"The run cannot be resumed from any checkpoint in {out}: {min(checkpoints)}: {damage}. Put back a copy of "
+            "one, or give --restart to begin again; best/ and last/ are models of their own."
+        )
+    return None
+
+
+def read_checkpoint(folder: Path) -> tuple[Folder, str]:
+    """The files of a checkpoint, and what is wrong with them; nothing is the empty string."""
+    state: Folder = {}
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        for name, digest in sums.items():
+            state[name] = (folder / name).read_bytes()
+            if hashlib.sha256(state[name]).hexdigest() != digest:
+                return {}, f"{name}, {len(state[name]):,} bytes, is not what was written"
+    except (OSError, ValueError, AttributeError) as error:
+        return {}, str(error)
+    return state, ""

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import uuid
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -27,12 +26,12 @@ from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
 from pipelines.training.ray_errors import explain
-from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.remote_run import RunUploader
+from pipelines.training.run_info import RunInfo, RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter
 from pipelines.tuning.algorithms import left, tune_config
 from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, end_child, write_table
 from pipelines.tuning.trials import Record, records, work
-from rnncond.atomic import replace_folder
 
 
 class TuneJob(Job[Room]):
@@ -41,7 +40,8 @@ class TuneJob(Job[Room]):
     def __init__(self, search: Search) -> None:
         if search.recipe.out is None:
             raise ValueError("a search needs a folder: recipe.out is None")
-        self.search, self.recipe, self.folder = search, search.recipe, Path(search.recipe.out)
+        self.search, self.recipe, self.place = search, search.recipe, RunPlace.at(search.recipe.out)
+        self.place.copy_runs("trials")
         self.tags = {"search": search.settings.algorithm}
 
     def changed(self, info: RunInfo) -> list[str]:
@@ -49,7 +49,8 @@ class TuneJob(Job[Room]):
             return []
         if "search" not in info:
             raise UserError(
-                f"{self.folder} holds a run of `rnncond train`. Choose another --out, or give --restart to remove it."
+                f"{self.place.shown} holds a run of `rnncond train`. Choose another --out, or give --restart to remove "
+                "it."
             )
         path = self.folder / "search.yaml"
         if not path.exists():  # the search was killed before it wrote what it is
@@ -57,7 +58,7 @@ class TuneJob(Job[Room]):
         # Read as a search, which fills in what an earlier version did not write.
         before, after = (keys_of(search) for search in (read_search(str(path)), self.search))
         may_change = (*MAY_CHANGE, "tune.trials", "tune.concurrent", "tune.storage")
-        return differences(self.folder, before, after, may_change, "search of another recipe")
+        return differences(self.place.shown, before, after, may_change, "search of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and not left(self.search, records(self.folder))
@@ -73,9 +74,9 @@ class TuneJob(Job[Room]):
         run.write("search.yaml", self.search.to_yaml())
         with needed(tracking.uri):
             tracking.client.log_artifact(tracking.run_id, str(self.folder / "search.yaml"))
-        run_trials(self.search, task, self.folder, tracking, parts, writer)
-        catch_up(self.search, self.folder, tracking)
-        register_best(self.search, task, self.folder, run, tracking)
+        run_trials(self.search, task, self.place, tracking, parts, writer)
+        catch_up(self.search, self.place, tracking, writer)
+        register_best(self.search, task, self.place, run, tracking)
 
     def summary(self) -> Outcome:
         info, trials = read_run(self.folder), records(self.folder)
@@ -90,12 +91,12 @@ class TuneJob(Job[Room]):
                 **best["params"],
                 "best_epoch": best["epoch"],
                 **{key: round(best[key], 3) for key in VALIDATED if key in best},
-                "model": str(self.folder / "best"),
+                "model": self.place.within("best"),
                 "mlflow_run": info["mlflow_run_id"],
             },
             failed=len(failed),
             failures=[f"trial {trial.name}: {trial.run.get('reason')}" for trial in failed[:5]],
-            hint=next_steps(self.folder),
+            hint=next_steps(self.place.shown),
         )
 
 
@@ -105,24 +106,25 @@ def keys_of(search: Search) -> dict[str, Any]:
 
 
 def run_trials(
-    search: Search, task: Task, folder: Path, tracking: Tracking, share: Room, writer: ActorHandle[RunWriter]
+    search: Search, task: Task, place: RunPlace, tracking: Tracking, share: Room, writer: ActorHandle[RunWriter]
 ) -> None:
     """Run what is left of the trials.
 
     Raises:
         Fault: the search ended before all trials did.
     """
+    folder = place.folder
     earlier = records(folder)
     trials = left(search, earlier)
     done = sum(record.done for record in earlier)
     tell(f"{len(trials)} trials of {done + len(trials)} to run, {share.describe()}; {task.describe()}")
     with Progress("tune", "trials", done + len(trials)) as progress:
         progress.advance(done)
-        monitor = TuneMonitor(search, folder, writer, tracking, progress)
+        monitor = TuneMonitor(search, place, writer, tracking, progress)
         status = "FAILED"
         try:
             if trials:
-                fit(search, task, folder, share, writer, monitor, earlier)
+                fit(search, task, place, share, writer, monitor, earlier)
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
@@ -135,14 +137,14 @@ def run_trials(
         lost = f" {monitor.lost}" if monitor.lost else ""
         raise Fault(
             f"The search ended before {len(unfinished)} of its trials did ({names}).{lost} Run the same command again "
-            f"to resume it in {folder}."
+            f"to resume it in {place.shown}."
         )
 
 
 def fit(
     search: Search,
     task: Task,
-    folder: Path,
+    place: RunPlace,
     share: Room,
     writer: ActorHandle[RunWriter],
     monitor: TuneMonitor,
@@ -156,7 +158,7 @@ def fit(
     quiet()
     space, config = tune_config(search, earlier, share.concurrent)
     trainable = tune.with_parameters(
-        work, search=search, task=task, writer=writer, threads=share.threads, device=share.device
+        work, search=search, task=task, writer=writer, remote=place.remote, threads=share.threads, device=share.device
     )
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     tuner = tune.Tuner(
@@ -165,7 +167,7 @@ def fit(
         tune_config=config,
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=absolute(search.settings.storage or str(folder / ".ray")),
+            storage_path=absolute(search.settings.storage or str(place.folder / ".ray")),
             failure_config=tune.FailureConfig(max_failures=search.recipe.cluster.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             callbacks=[monitor],
@@ -177,7 +179,7 @@ def fit(
     except (TuneError, RayError) as error:
         raise explain(error) from error
     finally:
-        shutil.rmtree(folder / ".ray", ignore_errors=True)
+        shutil.rmtree(place.folder / ".ray", ignore_errors=True)
 
 
 def quiet() -> None:
@@ -188,32 +190,34 @@ def quiet() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-def register_best(search: Search, task: Task, folder: Path, run: RunClient, tracking: Tracking) -> None:
+def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, tracking: Tracking) -> None:
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:
         UserError: no trial has a model.
         Fault: MLflow does not take it.
     """
-    trials = records(folder)
+    trials = records(place.folder)
     scored = [(record, line) for record in trials if (line := record.best(search.metric))]
     if not scored:
         reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
         raise UserError(f"None of the {len(trials)} trials came to a validation:\n{reasons}")
     best, line = max(scored, key=lambda one: value_of(one[1], search.metric))
-    place = folder / "trials" / best.name
-    replace_folder(folder / "best", {path.name: path.read_bytes() for path in (place / "best").iterdir()})
-    recipe = search.recipe_of(best.params, str(place))
+    trial = place.run(f"trials/{best.name}")
+    trial.fetch("best", "averaged")
+    model = {path.name: path.read_bytes() for path in (trial.folder / "best").iterdir()}
+    (RunUploader(run.call, place.remote) if place.remote else run).save_model("best", model)
+    recipe = search.recipe_of(best.params, trial.shown)
     run.write("recipe.yaml", recipe.to_yaml())
     with needed(tracking.uri):
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")
         if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
             tracking.send(line, line["epoch"])
-        tracking.client.log_artifact(tracking.run_id, str(folder / "trials.jsonl"))
-    child = child_of(search, folder, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
+        tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
+    child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
     try:
         child.describe(task)
-        child.hand_in(place, search.metric, line)
+        child.hand_in(trial.folder, search.metric, line)
     finally:
         end_child(child, best)
     run.update(best={"trial": best.name, "params": best.params, **line})

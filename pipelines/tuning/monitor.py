@@ -19,8 +19,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
 from pipelines.training.ray_errors import explain, workers_lost
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter, answer
 from pipelines.tuning.trials import Record, records
 
@@ -31,7 +30,7 @@ class TuneMonitor(tune.Callback):
     """Follows the trials. Each is a child of the search's run in MLflow, found again by its tag on resume.
 
     Args:
-        folder: of the search.
+        place: of the search.
         writer: the actor ``RunWriter``.
         parent: the search's run in MLflow.
         progress: counts trials.
@@ -41,15 +40,16 @@ class TuneMonitor(tune.Callback):
     """
 
     def __init__(
-        self, search: Search, folder: Path, writer: ActorHandle[RunWriter], parent: Tracking, progress: Progress
+        self, search: Search, place: RunPlace, writer: ActorHandle[RunWriter], parent: Tracking, progress: Progress
     ) -> None:
-        self.search, self.folder, self.writer, self.parent, self.progress = search, folder, writer, parent, progress
+        self.search, self.place, self.writer, self.parent, self.progress = search, place, writer, parent, progress
+        self.folder = place.folder
         self.lost = ""
         self.children: dict[str, Tracking] = {}
         self.running: set[str] = set()
         self.known = children_of(parent)
         self.best: tuple[float, str] | None = None
-        for record in records(folder):
+        for record in records(self.folder):
             self.take_best(record)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class TuneMonitor(tune.Callback):
         if name not in self.children:
             run_id = self.known.get(name)
             try:
-                self.children[name] = child_of(self.search, self.folder, name, params, self.parent, run_id)
+                self.children[name] = child_of(self.search, self.place, name, params, self.parent, run_id)
             except UserError as error:
                 tell(f"{error} Trial {name} continues without it.")
                 return None
@@ -174,25 +174,27 @@ def end_child(child: Tracking, record: Record) -> bool:
         return False
 
 
-def catch_up(search: Search, folder: Path, parent: Tracking) -> None:
+def catch_up(search: Search, place: RunPlace, parent: Tracking, writer: ActorHandle[RunWriter]) -> None:
     """Hand in what MLflow missed of the trials that ended while it was away.
 
     Raises:
         Fault: it is away still.
     """
-    missing = [record for record in records(folder) if record.done and "mlflow_run_id" not in record.run]
+    missing = [record for record in records(place.folder) if record.done and "mlflow_run_id" not in record.run]
     known = children_of(parent) if missing else {}
     for record in missing:
-        child = child_of(search, folder, record.name, record.params, parent, known.get(record.name))
+        child = child_of(search, place, record.name, record.params, parent, known.get(record.name))
         with needed(parent.uri):
             if not (child.log(record.lines) and end_child(child, record)):
                 raise ConnectionError(f"it does not take trial {record.name}")
-        RunFolder(folder / "trials" / record.name).update(mlflow_run_id=child.run_id)
+        RunClient(writer, f"trials/{record.name}").amend(mlflow_run_id=child.run_id)
 
 
-def child_of(search: Search, folder: Path, name: str, params: Params, parent: Tracking, run_id: str | None) -> Tracking:
+def child_of(
+    search: Search, place: RunPlace, name: str, params: Params, parent: Tracking, run_id: str | None
+) -> Tracking:
     """The run of a trial in MLflow: ``run_id``, or a new one."""
-    recipe = search.recipe_of(params, str(folder / "trials" / name))
+    recipe = search.recipe_of(params, place.within(f"trials/{name}"))
     return Tracking(recipe, name, run_id, parent=parent.run_id, tags={"trial": name})
 
 

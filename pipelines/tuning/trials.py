@@ -27,13 +27,15 @@ from pipelines.config.metrics import best_of, value_of
 from pipelines.config.search_space import Params, Search
 from pipelines.errors import Fault, UserError
 from pipelines.files.jsonl import read_lines
+from pipelines.files.remote_folder import RemoteFolder, below
 from pipelines.training.data.task import Task
 from pipelines.training.learner import Learner
 from pipelines.training.ray_errors import user_errors
-from pipelines.training.run_folder import Folder
+from pipelines.training.remote_run import RunUploader
+from pipelines.training.run_folder import RunSink
 from pipelines.training.run_info import RunInfo, read_run
 from pipelines.training.run_writer import RunClient, RunWriter
-from pipelines.training.state import TrainState
+from pipelines.training.state import Folder, TrainState
 
 LOCK_SECONDS = 30
 """For which the last processes of a killed search may still hold a trial's folder."""
@@ -104,25 +106,38 @@ def records(folder: Path) -> list[Record]:
 
 
 def work(
-    config: dict[str, Any], search: Search, task: Task, writer: ActorHandle[RunWriter], threads: int, device: str
+    config: dict[str, Any],
+    search: Search,
+    task: Task,
+    writer: ActorHandle[RunWriter],
+    remote: RemoteFolder | None,
+    threads: int,
+    device: str,
 ) -> None:
     """Train one trial in this process, until it is done or Ray Tune ends it at a report.
 
     Args:
         config: what Ray Tune has chosen: ``params``.
+        remote: where the search is, if in object storage.
     """
     keep_freed_memory()
     torch.set_num_threads(threads)
     name = tune.get_context().get_trial_name()
     params = search.settled(config["params"])
-    recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
+    recipe = search.recipe_of(params, below(search.recipe.out or "", f"trials/{name}"))
     run = open_trial(writer, name, recipe.to_yaml(), params)
+    sink: RunSink = RunUploader(run.call, remote.below(f"trials/{name}")) if remote else run
     reports = Reports(search, name)
     try:
         with user_errors():
-            take_over(run, tune.get_checkpoint(), params)
+            take_over(run, sink, tune.get_checkpoint(), params)
             task = dataclasses.replace(task, recipe=recipe)
-            learner = Learner(task, run, device, report=lambda line: reports.tell(line, learner.state))
+
+            def report(line: dict[str, Any]) -> None:
+                sink.flush()  # Ray Tune may end the trial there
+                reports.tell(line, learner.state)
+
+            learner = Learner(task, sink, device, report)
             for line in run.epochs()[-1 if reports.population else 0 :]:
                 reports.tell(line, learner.state)
             learner.run()
@@ -179,7 +194,7 @@ class Reports:
             tune.report({"epoch": self.epoch, "score": self.best})
 
 
-def take_over(run: RunClient, checkpoint: tune.Checkpoint | None, params: Params) -> None:
+def take_over(run: RunClient, sink: RunSink, checkpoint: tune.Checkpoint | None, params: Params) -> None:
     """Resume from the state that another trial of the population left, if that is what Ray Tune gives."""
     if checkpoint is None:
         return
@@ -191,9 +206,10 @@ def take_over(run: RunClient, checkpoint: tune.Checkpoint | None, params: Params
     before = run.info().get("exploited", [])
     if run.name == f"trials/{origin}" or step in before:
         return
-    own = run.checkpoint()
+    own = sink.checkpoint()
     if own:  # best/ stays what it is until the new weights do better
         mine = TrainState.from_json(own["position.json"])
         taken.best, taken.best_epoch, taken.bad_epochs = mine.best, mine.best_epoch, mine.bad_epochs
-    run.save_checkpoint(taken.steps, state | {"position.json": taken.to_json()})
+    sink.save_checkpoint(taken.steps, state | {"position.json": taken.to_json()})
+    sink.flush()
     run.update(params=params, exploited=[*before, step])

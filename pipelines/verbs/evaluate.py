@@ -24,13 +24,14 @@ from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, translation_results
-from pipelines.evaluation.output import SUMMARY, outcome, write
+from pipelines.evaluation.output import ROWS, SUMMARY, outcome, write
 from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
+from pipelines.files.remote_folder import is_remote
 from pipelines.files.text import encoding_of
 from pipelines.tracking.mlflow_run import log_evaluation
-from pipelines.tracking.models import locate
-from pipelines.training.run_info import read_run
+from pipelines.tracking.models import locate, run_above
+from pipelines.training.run_info import RunPlace, read_run
 from rnncond import checkpoint
 
 
@@ -84,9 +85,16 @@ def run(
     only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None, "--partial": partial or None,
                      "--tokenizer": tokenizer if tokenizer in ("ptb", "simple") else None}  # fmt: skip
     refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
-    out = out or folder or captions or translations
-    if out and "://" in out:
-        raise UserError(f"The results are written to a local folder, not to {out}; say --out FOLDER.")
+    place = None
+    out = out or folder
+    if out and is_remote(out):
+        place = RunPlace.at(out)
+        if not (place.folder / "run.json").is_file():
+            raise UserError(f"The results are written to a run or a local folder; {out} is neither. Say --out FOLDER.")
+        place.refuse_if_written()
+    out = out or captions or translations
+    if place is None and out and is_remote(out):
+        raise UserError(f"The results are written to a run or a local folder, not to {out}; say --out FOLDER.")
 
     results: Results
     if text:
@@ -106,11 +114,16 @@ def run(
         else:
             results = caption_results.from_file(str(hypotheses), people, split, partial)
         evaluation = caption_results.evaluate(results, tokenizer, shuffled)
-    if out:
+    if place is not None:
+        write(place.folder, evaluation, results)
+        place.add_texts(SUMMARY, ROWS)
+    elif out:
         write(Path(out), evaluation, results)
-        if folder is not None and Path(out) == Path(folder):
-            log_evaluation(read_run(folder), Path(out) / SUMMARY, evaluation["scores"])
-    return outcome(evaluation, results.kind, str(Path(out) / SUMMARY) if out else None)
+    if out and folder and (out == folder if place else Path(out) == Path(folder)):
+        copy = place.folder if place else Path(out)
+        log_evaluation(read_run(copy), copy / SUMMARY, evaluation["scores"])
+    written = place.within(SUMMARY) if place else str(Path(out) / SUMMARY) if out else None
+    return outcome(evaluation, results.kind, written)
 
 
 def captions_of_people(references: list[str]) -> str | None:
@@ -123,9 +136,12 @@ def captions_of_people(references: list[str]) -> str | None:
 
 
 def run_of(model: str, folder: Path) -> str | None:
-    """Where a model's results go unless the user says: its run. A model out of MLflow or object storage has none."""
-    if model.startswith(("runs:", "models:")) or "://" in model:
+    """Where a model's results go unless the user says: its run. A model out of MLflow, or of a folder in object storage
+    that is no run, has none."""
+    if model.startswith(("runs:", "models:")):
         return None
+    if is_remote(model):
+        return run_above(model)
     if folder.parent.name == "history":
         return str(folder.parent.parent)
     return str(folder.parent if folder.name in ("best", "last", "averaged") else folder)

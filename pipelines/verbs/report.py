@@ -16,12 +16,14 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference
 from pipelines.files.atomic import write_whole
+from pipelines.files.remote_folder import RemoteFolder, below, is_remote
 from pipelines.reporting import pictures, search, sentences
 from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 
+PAGE = "report.html"
 CHANGED = "Changed"
 """The section of ``--compare``."""
 
@@ -36,14 +38,16 @@ def run(
     compare: str | None = None,
 ) -> Outcome:
     """Write the page. The arguments are the command line's."""
-    if "://" in (to or out):
-        raise UserError(f"The page is written to a local file, not to {to or out}; say --to FILE.")
+    if to and is_remote(to):
+        raise UserError(f"The page is written to a local file, not to {to}; say --to FILE.")
+    if is_remote(out) and not Store(out).exists():
+        return of_remote_run(out, images, data, to, count)
     if search.is_search(out) and compare:
         raise UserError(f"--compare is of captions or translations, and {out} is a search; leave it out.")
     if search.is_search(out):
         page, trials = search.page_of(out)
-        path = keep(page, out, to)
-        return Outcome({"page": str(path.absolute()), "megabytes": len(page) / 1e6, "trials": trials})
+        kept = keep(page, out, to)
+        return Outcome({"page": kept, "megabytes": len(page) / 1e6, "trials": trials})
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures
     known = part.references(content, data)
@@ -53,10 +57,10 @@ def run(
         groups = {CHANGED: part.changed(found, content, images, count), **groups}
         content.notes[CHANGED] = in_words(found, part.UNIT)
     page = render(part, content, groups, part.growth(content, known, images))
-    path = keep(page, out, to)
+    kept = keep(page, out, to)
     cards = [card for group in groups.values() for card in group]
     missing = part.missing(cards)
-    summary = {"page": str(path.absolute()), "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
+    summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     hint = "If the pictures have moved, say --images FOLDER." if missing else None
     if not content.evaluation:
         hint = (
@@ -64,6 +68,20 @@ def run(
             f"Next: rnncond evaluate --model {shlex.quote(out)}"
         )
     return Outcome(summary, len(missing), missing[:5], hint)
+
+
+def of_remote_run(out: str, images: str | None, data: str | None, to: str | None, count: int) -> Outcome:
+    """The page of a run in object storage, made of a working copy, and put beside it unless ``to`` says where."""
+    place = RunPlace.at(out)
+    place.copy_runs("trials")
+    if place.remote is None or not (place.folder / "run.json").is_file():
+        raise UserError(f"{out} has nothing to show: neither a run nor an output of `rnncond caption` or `translate`.")
+    outcome = run(str(place.folder), images, data, to, count)
+    if outcome.hint:
+        outcome.hint = outcome.hint.replace(shlex.quote(str(place.folder)), shlex.quote(out))
+    if to is None:
+        outcome.summary["page"] = keep((place.folder / PAGE).read_text(encoding="utf-8"), out, None)
+    return outcome
 
 
 def change_of(content: ReportData, compare: str) -> Difference:
@@ -88,13 +106,16 @@ def in_words(found: Difference, unit: str) -> str:
     return f"{unit} from set {found.before.fingerprint} to {found.after.fingerprint}: {kinds}{moves}"
 
 
-def keep(page: str, out: str, to: str | None) -> Path:
-    """Write the page, whole or not at all, and give it to MLflow."""
-    path = Path(to or f"{out}/report.html")
+def keep(page: str, out: str, to: str | None) -> str:
+    """Write the page, whole or not at all, and give it to MLflow; returns where it is."""
+    if to is None and is_remote(out):
+        RemoteFolder.at(out).put(PAGE, page.encode())
+        return below(out, PAGE)
+    path = Path(to or f"{out}/{PAGE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, page)
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
     log_page(read_run(out), path)
-    return path
+    return str(path.absolute())

@@ -15,7 +15,7 @@ from pipelines import console, errors
 from pipelines.cluster.connection import connect
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
-from pipelines.training.run_info import now, read_run
+from pipelines.training.run_info import RunPlace, now, read_run
 from pipelines.workflow.commands import Commands
 from pipelines.workflow.pipeline_file import Stage, read_pipeline
 from pipelines.workflow.state import PipelineState, StageEntry, locked, reads, writes
@@ -67,7 +67,7 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
     out = stage.args.get("out")
     ours = known is not None and known.get("args", {}).get("out") == out
     before = reads(stage)
-    mine = ours or out is None or not read_run(str(out))
+    mine = ours or out is None or not read_run(RunPlace.at(str(out)).folder)
     state.begin(stage, mine)
     began = time.monotonic()
     try:

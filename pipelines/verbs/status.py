@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from feature_store import Dataset, Store
+from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
 from pipelines.console import Outcome, show, terminal
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_info import read_run
+from pipelines.files.remote_folder import is_remote
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.workflow.state import read_state
 
 RECENT_SECONDS = 600
@@ -56,11 +58,16 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
             return Outcome({"store": out, **states[0]}), at_work
         lines = {state["set"]: in_words(state) for state in states}
         return Outcome({"store": out, "sets": len(sets), **lines}), at_work
-    folder = Path(out)
+    if is_remote(out):
+        place = RunPlace.at(out)
+        place.copy_runs("trials")
+    else:
+        place = RunPlace(out, Path(out))
+    folder = place.folder
     if (folder / "pipeline.json").is_file():
         return state_of_pipeline(folder)
     if (folder / "search.yaml").is_file() or (folder / "run.json").is_file():
-        return state_of_run(folder)
+        return state_of_run(place)
     raise UserError(
         f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
         "(`rnncond train`, `tune`, `run`)."
@@ -76,7 +83,7 @@ def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
     state: dict[str, Any] = {"set": dataset.fingerprint, "kind": dataset.kind, "done": snapshot.rows}
     state |= {"failed_inputs": snapshot.failed, "at_work": alive}
     if beat is not None:
-        state["writer"] = f"{beat.describe()}{'' if alive else ' (no longer alive; run its command again)'}"
+        state["writer"] = in_words_of(beat)
         rate = rate_of(parts, beat.begun, now if alive else beat.time)
         if rate:
             state["per_second"] = round(rate, 2)
@@ -89,6 +96,11 @@ def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
     if last is not None:
         state["last_sign_of_life"] = f"{in_time(max(now - last, 0))} ago"
     return state
+
+
+def in_words_of(beat: Heartbeat) -> str:
+    """Who wrote, and whether it seems to live."""
+    return f"{beat.describe()}{'' if beat.seems_alive() else ' (no longer alive; run its command again)'}"
 
 
 def rate_of(parts: list[Part], begun: float, until: float) -> float:
@@ -112,10 +124,11 @@ def in_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def state_of_run(folder: Path) -> tuple[Outcome, bool]:
-    """A training's or a search's folder: epochs, scores, and when something was last written."""
+def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
+    """A training's or a search's folder: epochs, scores, by whom, and when something was last written."""
+    folder = place.folder
     info = read_run(folder)
-    state: dict[str, Any] = {"run": str(folder), "status": info.get("status", "unknown")}
+    state: dict[str, Any] = {"run": place.shown, "status": info.get("status", "unknown")}
     state |= {name: info[name] for name in ("started", "ended", "search") if name in info}
     lines = read_lines(folder / "metrics.jsonl")
     if lines:
@@ -126,10 +139,17 @@ def state_of_run(folder: Path) -> tuple[Outcome, bool]:
         trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
         for status in sorted({trial.get("status", "unknown") for trial in trials}):
             state[f"trials_{status}"] = sum(trial.get("status", "unknown") == status for trial in trials)
-    newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
+    if place.remote is not None:
+        beat = place.remote.writer()
+        newest, alive = (beat.time, beat.seems_alive()) if beat else (None, False)
+        if beat:
+            state["writer"] = in_words_of(beat)
+    else:
+        newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
+        alive = info.get("status") == "running"
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
-    return Outcome(state), info.get("status") == "running"
+    return Outcome(state), alive
 
 
 def state_of_pipeline(folder: Path) -> tuple[Outcome, bool]:

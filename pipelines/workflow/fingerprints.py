@@ -19,6 +19,7 @@ from pyarrow import fs
 from feature_store import Store, StoreError
 from pipelines.errors import UserError
 from pipelines.files.filesystems import locate, version_of, walk
+from pipelines.files.remote_folder import RemoteFolder, is_remote
 from pipelines.tracking import registry
 from pipelines.tracking.address import database_of, tracking_uri
 from pipelines.tracking.client import client_at, reach
@@ -51,7 +52,7 @@ def fingerprint_of(name: str) -> Fingerprint:
             return content_of(filesystem, info)
         if info.type != fs.FileType.Directory:
             return None
-        return store_of(name) or models_in(path, filesystem) or folder_of(filesystem, path)
+        return store_of(name) or models_in(path, filesystem) or models_of_run(name) or folder_of(filesystem, path)
     except (OSError, UserError, pa.ArrowException):
         return f"unknown, {uuid.uuid4().hex}" if re.match(f"({'|'.join(REMOTE)})://", name) else None
 
@@ -111,6 +112,18 @@ def models_in(folder: str, filesystem: fs.FileSystem) -> Fingerprint:
             except (ValueError, LookupError, TypeError):  # what reads the model will say so
                 ids[name] = f"damaged, {hashlib.sha256(content).hexdigest()}"
     return ids or None
+
+
+def models_of_run(name: str) -> Fingerprint:
+    """Of a run in object storage, by model."""
+    contents = RemoteFolder.at(name).read() if is_remote(name) else None
+    if contents is None:
+        return None
+    models = {model: contents.folders[model] for model in ("best", "averaged") if model in contents.folders}
+    return {
+        model: digest(sorted((file, stored.sha256) for file, stored in files.items()))
+        for model, files in models.items()
+    }
 
 
 def folder_of(filesystem: fs.FileSystem, path: str) -> str:

@@ -37,7 +37,7 @@ from feature_store.store import CURRENT
 from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, read_yaml
 from pipelines.config.messages import describe
-from pipelines.config.sections import LocalFolder, Section
+from pipelines.config.sections import Place, Section
 from pipelines.config.spelling import near
 from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
@@ -57,7 +57,7 @@ class StageSection(Section):
 
 
 class PipelineSection(Section):
-    out: LocalFolder = "pipeline"
+    out: Place = "pipeline"
     variables: dict[str, str] = Field(default_factory=dict)
     stages: dict[str, StageSection] = Field(min_length=1)
 
@@ -86,7 +86,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pipeline:
-    out: Path
+    out: str
     stages: list[Stage]
 
 
@@ -121,7 +121,7 @@ def read_pipeline(path: str, commands: Commands, overrides: Sequence[str] = (), 
         stages.append(stage)
     if problems:
         raise UserError(in_one_message(path, problems))
-    return Pipeline(Path(section.out), stages)
+    return Pipeline(section.out, stages)
 
 
 def override_pipeline(values: dict[str, Any], override: str) -> str | None:

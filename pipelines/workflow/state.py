@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
+from feature_store.errors import AnotherWriter
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
-from pipelines.training.run_info import now
+from pipelines.files.remote_folder import FolderWriter, RemoteFolder, is_remote
+from pipelines.training.run_info import RunPlace, now
 from pipelines.workflow.fingerprints import Fingerprint, digest, fingerprint_of
 from pipelines.workflow.pipeline_file import Stage
 
@@ -128,6 +130,9 @@ def words_for_numbers(value: Any) -> Any:
 class PipelineState:
     """pipeline.json, and what this run has to say of each stage.
 
+    Args:
+        writer: of the remote folder that ``folder`` is a working copy of, if it is one.
+
     Attributes:
         entries: by the stage's name.
         news: by the stage's name, what this run did with it, for its summary.
@@ -136,8 +141,9 @@ class PipelineState:
         UserError: pipeline.json is damaged, or of a newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writer: FolderWriter | None = None) -> None:
         self.path = folder / "pipeline.json"
+        self.writer = writer
         self.entries = read_state(self.path)
         self.news: dict[str, str] = {}
 
@@ -189,7 +195,11 @@ class PipelineState:
 
     def write(self) -> None:
         content = {"schema": SCHEMA, "stages": self.entries}
-        write_whole(self.path, json.dumps(content, indent=1, ensure_ascii=False))
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_whole(self.path, text)
+        if self.writer is not None:
+            self.writer.contents.texts[self.path.name] = text
+            self.writer.commit()
 
     def outcome(self, stages: list[Stage]) -> Outcome:
         """All stages, also those that were up to date and had failed inputs when they were done."""
@@ -203,8 +213,21 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[PipelineState]:
-    """The folder's state, to this process alone."""
+def locked(out: str) -> Iterator[PipelineState]:
+    """The state of the pipeline in a folder or in object storage, to this process alone."""
+    if is_remote(out):
+        place = RunPlace.at(out)
+        try:
+            writer = RemoteFolder.at(out).begin()
+        except AnotherWriter as error:
+            raise UserError(
+                f"This pipeline is being run already, in {out} ({error.writer}). Wait for it, or choose another --out."
+            ) from None
+        writer.contents.write_texts(place.folder)
+        with closing(writer):
+            yield PipelineState(place.folder, writer)
+        return
+    folder = Path(out)
     try:
         lock = FolderLock(folder)
     except BlockingIOError:

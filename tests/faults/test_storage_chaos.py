@@ -14,7 +14,9 @@ import pytest
 from feature_store import Store, retry, verify
 from pipelines.features import backbones, fetch
 from pipelines.files import filesystems
+from pipelines.files.jsonl import read_lines
 from pipelines.inputs.listing import Listing
+from pipelines.training.run_info import RunPlace
 from tests.worlds import bad_storage, captioner, training, translator
 from tests.worlds.bad_storage import BadStorage
 
@@ -101,7 +103,9 @@ def test_nothing_is_lost_doubled_or_failed_that_was_not_rotten(bad, run, make_ph
     for path in Path(tmp_path / "world" / "store").rglob("*.*"):
         put(f"world/{path.relative_to(tmp_path / 'world')}", path.read_bytes())
     overrides = [*overrides, f"data.store={uri}/world/store", "training.epochs=2"]
-    run("train", "show_tell.small", *overrides, "--out", str(tmp_path / "run"), expected=0)
+    run("train", "show_tell.small", *overrides, "--out", f"{uri}/run", expected=0)
+    place = RunPlace.at(f"{uri}/run")
+    assert [line["epoch"] for line in read_lines(place.folder / "metrics.jsonl")] == [1, 2]
     assert proxy.errors > proxy.counts["requests"] / 10
 
 

@@ -15,8 +15,8 @@ import torch
 
 from pipelines.config.recipe import Recipe
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import read_checkpoint
 from pipelines.training.run_info import read_run
+from pipelines.training.state import read_checkpoint
 from rnncond.checkpoint import load
 from tests.worlds.nodes import TRAINER, Nodes, await_
 from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe

@@ -18,8 +18,6 @@ import yaml
 from feature_store import Store
 from pipelines.cli import commands
 from pipelines.cli.commands import stage_command
-from pipelines.config.recipe import read_recipe
-from pipelines.config.search_space import read_search
 from pipelines.console import Outcome
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.tracking.client import client_at
@@ -30,6 +28,7 @@ from pipelines.workflow import state
 from pipelines.workflow.commands import Output
 from pipelines.workflow.fingerprints import fingerprint_of
 from pipelines.workflow.pipeline_file import read_pipeline
+from pipelines.workflow.state import locked
 from rnncond.checkpoint import load
 from tests.worlds.command import rnncond
 from tests.worlds.training import TINY, make_world
@@ -268,17 +267,22 @@ def test_no_attempt_makes_other_peoples_run_the_pipelines(monkeypatch):
     assert read_run("run") == {"of": "theirs"}
 
 
-def test_folders_that_are_locked_are_no_object_storage():
-    stages = {"train": {"args": {"recipe": "show_tell.small", "out": "s3://b/run"}}}
-    with pytest.raises(UserError, match=r"stages\.train: args\.out: found s3://b/run, expected a local folder"):
+def test_a_page_is_no_object_storage():
+    stages = {"report": {"args": {"out": "s3://b/run", "to": "s3://b/page.html"}}}
+    with pytest.raises(UserError, match=r"stages\.report: args\.to: found s3://b/page\.html, expected a local folder"):
         read_pipeline(write(pipeline={"stages": stages}), stage_command)
-    for file, out in ((CHAIN | {"out": "s3://b/done"}, None), (CHAIN, "s3://b/done")):
-        with pytest.raises(UserError, match="out: found s3://b/done, expected a local folder"):
-            read_pipeline(write(pipeline=file), stage_command, out=out)
-    for read in (read_recipe, read_search):
-        with pytest.raises(UserError, match="out: found s3://b/run, expected a local folder"):
-            read("show_tell.small", ["data.store=s", "data.captions=c"], "s3://b/run")
+
+
+def test_a_pipeline_and_its_runs_may_be_in_object_storage(bucket):
+    """The state is in the bucket, so another machine goes on with it."""
+    uri = f"{bucket[0]}/nightly"
+    pipeline = write(pipeline=CHAIN | {"out": uri})
+    first = run_pipeline(pipeline).summary
+    assert all(news.startswith("done in") for news in first.values())
+    assert set(run_pipeline(pipeline).summary.values()) == {"up to date"}
     assert not Path("s3:").exists()
+    with locked(uri), pytest.raises(UserError, match=r"is being run already, in s3://.*nightly \(host"):
+        run_pipeline(pipeline)
 
 
 def test_two_at_once_are_refused():

@@ -12,6 +12,7 @@ from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import client as reaching
+from pipelines.tracking.models import locate
 from pipelines.training import driver
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
@@ -66,6 +67,31 @@ def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluste
     with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
         train_tiny(world, "model.hidden=9")
     assert run_hint(outcome, codes=(0, 3)) == ["evaluate", "report"]
+
+
+@pytest.mark.ray
+def test_a_run_in_object_storage_is_that_of_a_folder_and_goes_on_from_another_machine(
+    ray_cluster, world, tmp_path, capsys
+):
+    """Each call has a working copy of its own, as on another machine. The workers know of no S3 server, so the storage
+    is a folder, by its uri."""
+    uri = f"file://{tmp_path}/bucket/run"
+    words = [*world, *TINY, "cluster.threads=1"]
+    outcome = train.run("show_tell.small", words, out=uri)
+    assert (outcome.summary["epochs"], outcome.summary["model"]) == (3, f"{uri}/best")
+    learn_alone(world, tmp_path / "alone")
+    assert load(locate(f"{uri}/last")).model_id == load("alone/last").model_id
+    assert "is finished" not in capsys.readouterr().err
+    assert train.run("show_tell.small", words, out=uri).summary["epochs"] == 3
+    assert "is finished" in capsys.readouterr().err
+    assert train.run("show_tell.small", [*words, "training.epochs=5"], out=uri).summary["epochs"] == 5
+    assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
+    with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
+        train.run("show_tell.small", [*words, "model.hidden=9"], out=uri)
+    learn_alone(world, tmp_path / "alone", "training.epochs=5")
+    for model in ("best", "last"):
+        assert load(locate(f"{uri}/{model}")).model_id == load(f"alone/{model}").model_id
+    assert not Path("file:").exists()
 
 
 def learn_alone(world, out, *overrides) -> Learner:
@@ -196,10 +222,12 @@ def test_a_server_that_goes_meanwhile_costs_no_old_run(ray_cluster, world, monke
 
 
 @pytest.mark.parametrize("verb", [train, tune])
-def test_a_run_is_not_written_to_object_storage(world, verb):
-    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
-    with pytest.raises(UserError, match="out: found s3://bucket/run, expected a local folder"):
-        verb.run("show_tell.small", overrides, out="s3://bucket/run")
+def test_a_bucket_that_is_not_there_is_said_before_the_data_are_read(world, bucket, verb):
+    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}", "data.store=nowhere"]
+    with pytest.raises(
+        UserError, match=r"Nothing can be written to s3://no-such-bucket-here/run: .*a bucket that exists"
+    ):
+        verb.run("show_tell.small", overrides, out="s3://no-such-bucket-here/run")
     assert not Path("s3:").exists()
 
 

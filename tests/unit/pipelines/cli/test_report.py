@@ -13,7 +13,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["noise.bin"], "noise.bin"),
     (["torn"], "torn"),
     (["empty", "--count", "0"], "'--count'"),
-    (["s3://bucket/captions"], "--to FILE"),
+    (["empty", "--to", "s3://bucket/page.html"], "--to FILE"),
     ([LONG], "File name too long"),
 ]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.errors import UserError
+from pipelines.files.remote_folder import RemoteFolder
 from pipelines.tracking.client import IMPATIENT
 from pipelines.tracking.models import locate
 from pipelines.verbs import caption, evaluate, promote, translate
@@ -52,6 +53,29 @@ def test_a_model_in_a_bucket(bucket, tmp_path):
         locate(f"{uri}/runs")
     with pytest.raises(UserError, match="no-bucket-of-this-name"):
         locate("s3://no-bucket-of-this-name/model")
+
+
+def test_a_model_of_a_run_that_was_trained_in_a_bucket(bucket, tmp_path):
+    uri = f"{bucket[0]}/runs/nightly"
+    remote = RemoteFolder.at(uri)
+    writer = remote.begin()
+    with pytest.raises(UserError, match=r"nightly has no model best: found none\. It gets one"):
+        locate(uri)
+    for seed, name in enumerate(("best", "last")):
+        make_translator(tmp_path / name, seed=seed)
+        files = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        writer.contents.folders[name] = remote.send(name, files)
+    writer.commit()
+    expected = {name: checkpoint.load(tmp_path / name).model_id for name in ("best", "last")}
+    for address, name in ((uri, "best"), (f"{uri}/", "best"), (f"{uri}/best", "best"), (f"{uri}/last", "last")):
+        assert checkpoint.load(locate(address)).model_id == expected[name]
+    with pytest.raises(UserError, match=r"has no model averaged: found best, last"):
+        locate(f"{uri}/averaged")
+    put = bucket[1]
+    put(f"runs/nightly/{writer.contents.folders['last']['model.safetensors'].path}", b"half")
+    with pytest.raises(UserError, match=r"nightly/last is damaged: model\.safetensors, 4 bytes"):
+        locate(f"{uri}/last")
+    writer.close()
 
 
 def test_every_verb_that_takes_a_model_may_be_told_where_mlflow_is(tmp_path):

@@ -11,6 +11,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from pipelines.errors import Fault, UserError
 from pipelines.training import launch
+from pipelines.training.run_info import RunPlace
 from rnncond.checkpoint import save
 from tests.worlds.translator import make_translator
 
@@ -32,7 +33,7 @@ def fit(monkeypatch, tmp_path, outcomes, reported=None, max_failures=2) -> int:
     monkeypatch.setattr(launch, "trainer_of", trainer)
     task = SimpleNamespace(recipe=SimpleNamespace(cluster=SimpleNamespace(max_failures=max_failures)))
     try:
-        launch.fit(task, SimpleNamespace(reported_error=lambda: reported), None, tmp_path)
+        launch.fit(task, SimpleNamespace(reported_error=lambda: reported), None, RunPlace.at(str(tmp_path)))
     finally:
         monkeypatch.undo()
         fit.begun = len(begun)

@@ -8,7 +8,7 @@ from pipelines.config.metrics import best_of
 from pipelines.config.training_sections import EarlyStopping, Training
 from pipelines.errors import UserError
 from pipelines.training.optimizer import lr_factor
-from pipelines.training.state import SCHEMA, TrainState, decide
+from pipelines.training.state import SCHEMA, TrainState, decide, newest_whole, read_checkpoint, step_name, with_sums
 
 OF_0_1_0 = {
     "epoch": 2, "step": 1, "steps": 7, "skipped": 0, "ranks": 2, "best": -1.5, "best_epoch": 1, "waited": 1,
@@ -67,3 +67,35 @@ def test_the_best_is_the_first_with_the_highest_value(metric, improved):
     assert at.finished == (metric == "CIDEr")
     lines = [{"epoch": epoch, **scores} for epoch, scores in enumerate(values, 1)]
     assert best_of(lines, metric)["epoch"] == at.best_epoch
+
+
+def test_names_are_in_the_order_of_steps():
+    names = [step_name(step) for step in (2, 10, 999, 12345678)]
+    assert names == sorted(names)
+
+
+def test_a_checkpoint_is_whole_or_says_what_is_not(tmp_path):
+    state = {"state": b"x" * 1000, "position.json": b"{}"}
+    for name, content in with_sums(state).items():
+        (tmp_path / name).write_bytes(content)
+    assert read_checkpoint(tmp_path) == (state, "")
+    (tmp_path / "state").write_bytes(b"x" * 999)
+    assert read_checkpoint(tmp_path) == ({}, "state, 999 bytes, is not what was written")
+    (tmp_path / "state").unlink()
+    assert "No such file" in read_checkpoint(tmp_path)[1]
+
+
+def read(place):
+    return ({}, place) if place.startswith("bad") else ({"state": place.encode()}, "")
+
+
+def test_the_newest_that_is_whole_is_resumed_from():
+    noted = []
+    places = {"step-1": "one", "step-3": "bad sums", "step-2": "two"}
+    assert newest_whole("OUT", places, read, lambda *note: noted.append(note)) == {"state": b"two"}
+    assert noted == [
+        ("step-3", "OUT: the checkpoint step-3 is damaged (bad sums); the run resumes from the one before it.")
+    ]
+    assert newest_whole("OUT", {}, read, lambda *note: noted.append(note)) is None
+    with pytest.raises(UserError, match=r"from any checkpoint in OUT: step-1: bad.*--restart"):
+        newest_whole("OUT", {"step-1": "bad"}, read, lambda *note: None)

@@ -10,6 +10,7 @@ from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
+from pipelines.training.run_info import RunPlace
 from pipelines.training.run_writer import RunClient
 from pipelines.tuning import launch
 from rnncond.checkpoint import load
@@ -48,7 +49,7 @@ def test_the_best_trial_is_kept_and_told_once_however_often(search):
         run.open("", {})
         run.update(mlflow_run_id=parent.run_id)
         for _ in range(2):
-            launch.register_best(search, task, folder, run, parent)
+            launch.register_best(search, task, RunPlace.at("found"), run, parent)
         outcome = launch.TuneJob(search).summary()
     assert load("found/best").model_id == load("found/trials/000/best").model_id
     client, found, told = runs()
@@ -63,7 +64,7 @@ def test_the_best_trial_is_kept_and_told_once_however_often(search):
 def test_a_search_without_a_model_says_why_of_its_trials(search, tmp_path):
     write_trial(Path("found"), "000", [], status="failed", reason="diverged")
     with pytest.raises(UserError, match="None of the 1 trials came to a validation:\n  000: diverged"):
-        launch.register_best(search, None, Path("found"), None, None)
+        launch.register_best(search, None, RunPlace.at("found"), None, None)
 
 
 def test_a_run_of_train_is_no_search(search):

@@ -13,7 +13,7 @@ from pipelines.console import Progress
 from pipelines.errors import Fault
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.tuning import monitor as tune_monitor
 from pipelines.tuning.trials import records
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial
@@ -57,7 +57,7 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
         Tracking(search.recipe, "found") as parent,
         Progress("tune", "trials", 1) as progress,
     ):
-        watch = tune_monitor.TuneMonitor(search, Path("found"), writer, parent, progress)
+        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress)
         child = watch.child("000", {RATE: 0.1})
         with monkeypatch.context() as patch:
             patch.setattr(child.client, "log_batch", away)
@@ -68,8 +68,8 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
         assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
         with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
             patch.setattr(mlflow.MlflowClient, "log_batch", away)
-            tune_monitor.catch_up(search, Path("found"), parent)
-        tune_monitor.catch_up(search, Path("found"), parent)
+            tune_monitor.catch_up(search, RunPlace.at("found"), parent, writer)
+        tune_monitor.catch_up(search, RunPlace.at("found"), parent, writer)
     client, found, _ = runs()
     assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
     assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id

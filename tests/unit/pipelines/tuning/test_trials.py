@@ -64,11 +64,11 @@ def test_the_weights_of_another_trial_are_taken_over_once(tmp_path):
         run = open_trial(writer, "000", "", {RATE: 0.1})
         run.save_checkpoint(4, {"position.json": TrainState(epoch=1, steps=4, best=5.0, best_epoch=1).to_json()})
         for _ in range(2):
-            take_over(run, checkpoint, {RATE: 0.2})
+            take_over(run, run, checkpoint, {RATE: 0.2})
         state = run.checkpoint()
         taken = TrainState.from_json(state["position.json"])
         origin = open_trial(writer, "001", "", {RATE: 0.1})
-        take_over(origin, checkpoint, {RATE: 0.2})
+        take_over(origin, origin, checkpoint, {RATE: 0.2})
         assert origin.checkpoint() is None  # they are its own
     # The best epoch stays the trial's own until the new weights do better.
     assert (taken.epoch, taken.steps, taken.best, taken.best_epoch) == (2, 8, 5.0, 1)

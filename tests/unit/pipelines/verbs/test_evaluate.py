@@ -17,6 +17,7 @@ from pipelines.verbs import evaluate, translate
 from rnncond import checkpoint
 from tests.worlds import captioner, translator
 from tests.worlds.command import rnncond
+from tests.worlds.remote import put_run
 
 IDS = [name[0] for name in captioner.CAPTIONS]
 REFERENCES = {name[0]: said for name, said in captioner.CAPTIONS.items()}
@@ -38,6 +39,25 @@ def world(tmp_path):
     fingerprint = captioner.make_store(tmp_path / "store", tmp_path / "images")
     captioner.make_model(tmp_path / "run" / "best", fingerprint, store=str(tmp_path / "store"), captions=str(data))
     return tmp_path
+
+
+def test_scores_of_a_run_in_object_storage_are_kept_with_it(world, bucket, capsys):
+    uri = f"{bucket[0]}/runs/nightly"
+    (world / "run" / "run.json").write_text('{"status": "finished"}')
+    remote = put_run(world / "run", uri)
+    assert run("--model", uri, "--tokenizer", "simple") == 0
+    printed = last_line(capsys)
+    texts = remote.read().texts
+    evaluation = json.loads(texts["evaluation.json"])
+    assert printed["CIDEr"] == pytest.approx(evaluation["scores"]["CIDEr"])
+    assert len(texts["evaluated.jsonl"].splitlines()) == len(captioner.CAPTIONS)
+    assert "run.json" in texts and remote.writer() is None
+    writer = remote.begin()
+    assert run("--model", f"{uri}/best", "--tokenizer", "simple") == 2
+    assert "is being written" in last_line(capsys)["error"]
+    writer.close()
+    assert run("--model", uri, "--out", f"{bucket[0]}/other", "--tokenizer", "simple") == 2
+    assert "is neither. Say --out FOLDER" in last_line(capsys)["error"]
 
 
 def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):

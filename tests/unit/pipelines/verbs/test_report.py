@@ -9,6 +9,7 @@ import pytest
 
 from tests.worlds import captioner
 from tests.worlds.command import rnncond
+from tests.worlds.remote import put_run
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 EVIL = "a <script>alert(1)</script> & \"dog\" 'x' </style>"
@@ -216,6 +217,21 @@ def test_a_caption_of_nothing(evaluated):
     assert "(nothing said)" in page_of(evaluated).text and EVIL in page_of(evaluated).text
 
 
+def test_the_page_of_a_run_in_object_storage_lies_beside_it(evaluated, bucket, tmp_path, capsys):
+    (evaluated / "run.json").write_text('{"status": "finished"}')
+    uri = f"{bucket[0]}/runs/nightly"
+    remote = put_run(evaluated, uri)
+    assert run(evaluated) == run(uri)
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["page"] == f"{uri}/report.html"
+    page = remote.files.read("report.html").decode()
+    assert "a red dog" in page and "runs/nightly" not in page_of(evaluated).text
+    run(uri, "--to", tmp_path / "page.html")
+    assert "a red dog" in (tmp_path / "page.html").read_text()
+    assert run(f"{bucket[0]}/nothing") == 2
+    assert not (tmp_path / "s3:").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -226,7 +242,6 @@ def test_a_caption_of_nothing(evaluated):
         (["rows"], "evaluated.jsonl has 3, expected a JSON object"),
         (["run", "--to", "run/report.html/x"], "cannot be written"),
         (["run", "--count", "0"], "'--count'"),
-        (["s3://bucket/out"], "not to s3://bucket/out; say --to FILE"),
         (["run", "--to", "s3://bucket/page.html"], "not to s3://bucket/page.html; say --to FILE"),
         (["run", "--data", "nothing.jsonl"], "no file of captions"),
     ],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from feature_store import Store
 from feature_store.parts import Part
+from pipelines.files.remote_folder import RemoteFolder
+from pipelines.training.remote_run import RemoteRun
 from pipelines.verbs import status
 from tests.worlds.command import rnncond
 from tests.worlds.feature_rows import commit, dataset, ids
@@ -75,6 +78,24 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
     found = state(capsys, pipeline)
     assert found["caption"].startswith("done, ") and found["report"] == "failed"
+
+
+def test_a_run_in_object_storage_is_at_work_while_its_writer_lives(bucket, tmp_path, capsys, monkeypatch):
+    uri = f"{bucket[0]}/run"
+    run = RemoteRun(tmp_path / "working", RemoteFolder.at(uri))
+    run.open("a: 1\n", {})
+    run.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 2.0}, [])
+    run.commit()
+    found = state(capsys, uri)
+    assert (found["run"], found["status"], found["epochs"]) == (uri, "running", 1)
+    assert f"pid {os.getpid()}" in found["writer"] and "no longer alive" not in found["writer"]
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_store.ledger.process_start", lambda pid: "")
+        assert "no longer alive; run its command again" in state(capsys, uri)["writer"]
+    run.update(status="finished")
+    run.close()
+    assert state(capsys, uri)["status"] == "finished" and "writer" not in state(capsys, uri)
+    assert rnncond("status", f"{bucket[0]}/nothing") == 2
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"stages": 3}'])

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from pipelines.workflow.fingerprints import fingerprint_of, stream_digest
+from tests.worlds.remote import put_run
 
 
 @pytest.fixture
@@ -59,3 +60,17 @@ def test_many_files_take_no_more_memory_than_a_thousand():
 
     # Their names alone would be 2.5 MB; other threads of this process may take some of the rest.
     assert peak(40_000) < peak(1_000) + 1_000_000
+
+
+def test_a_run_in_object_storage_is_its_models(bucket, folder):
+    uri = f"{bucket[0]}/run"
+    (folder / "best").mkdir()
+    (folder / "best" / "weights").write_bytes(b"one")
+    put_run(folder, uri)
+    before = fingerprint_of(uri)
+    (folder / "run.json").write_text("{}")
+    put_run(folder, uri)  # other files, of the same content
+    assert fingerprint_of(uri) == before and before.keys() == {"best"}
+    (folder / "best" / "weights").write_bytes(b"two")
+    put_run(folder, uri)
+    assert fingerprint_of(uri) != before

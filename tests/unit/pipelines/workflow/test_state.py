@@ -101,3 +101,16 @@ def test_a_stage_that_never_began_leaves_what_was_known(folder):
 def test_two_at_once_are_refused(folder):
     with locked(folder), pytest.raises(UserError, match="is being run already"), locked(folder):
         pass
+
+
+def test_a_state_in_object_storage_is_one_run_s_at_a_time_and_stays(bucket, folder):
+    uri = f"{bucket[0]}/nightly"
+    (folder / "in").write_text("x")
+    first = stage("first", out="a", data="in")
+    with locked(uri) as state:
+        (folder / "a").write_text("y")
+        finish(state, first)
+        with pytest.raises(UserError, match=r"is being run already, in s3://.* \(host .*, pid"), locked(uri):
+            pass
+    with locked(uri) as again:
+        assert again.why(first) == ""
