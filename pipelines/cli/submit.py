@@ -45,7 +45,7 @@ Examples:
 
   rnncond submit --address http://head:8265 -- features s3://bucket/photos/ --store s3://bucket/store
 
-  rnncond submit --working-dir . --id nightly-2026-11-23 --no-follow -- train recipe.yaml --out /shared/runs/nightly
+  rnncond submit --working-dir . --id nightly-2026-11-23 --no-follow -- train recipe.yaml --out s3://bucket/runs/nightly
 
   rnncond submit --retry 3 --timeout 36000 -- run /shared/pipeline.yaml --address auto
 

@@ -25,6 +25,9 @@ Examples:
 
   rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)
 
+  rnncond train show_tell.small data.store=s3://bucket/features data.captions=s3://bucket/captions.jsonl
+  --out s3://bucket/runs/nightly --address auto
+
   rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5
 
 Run the same command again to resume after an interruption.
