@@ -15,7 +15,7 @@ import yaml
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs
@@ -33,9 +33,9 @@ def world(tmp_path, monkeypatch):
     return make_world(tmp_path)
 
 
-def tune_tiny(world, section, *overrides, **settings):
+def tune_tiny(world, section, *overrides, out="found", **settings):
     arguments = [*world, *TINY, *QUIET, f"tune={json.dumps(section)}", *overrides]
-    return tune.run("show_tell.small", arguments, out="found", **settings)
+    return tune.run("show_tell.small", arguments, out=out, **settings)
 
 
 @pytest.fixture
@@ -130,17 +130,22 @@ def test_a_population_goes_on_from_the_weights_of_the_best_with_a_rate_of_its_ow
 
 
 @pytest.mark.ray
-def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_follow(ray_cluster, world):
+def test_a_trial_that_fails_is_told_and_the_others_go_on_and_more_trials_may_follow(ray_cluster, world, tmp_path):
+    """In object storage, of which each call has another working copy."""
+    out = f"file://{tmp_path}/bucket/found"
     section = {"algorithm": "grid", "space": {RATE: [3e38, 0.01]}}
-    outcome = tune_tiny(world, section, "training.clip_norm=null", "training.epochs=1")
+    outcome = tune_tiny(world, section, "training.clip_norm=null", "training.epochs=1", out=out)
     assert outcome.failed == 1 and "learning_rate" in outcome.failures[0]
     assert outcome.summary["best_trial"] == "001"
     assert {name: run.info.status for name, run in runs()[1].items()} == {"000": "FAILED", "001": "FINISHED"}
 
     section = {"algorithm": "optuna", "trials": 1, "space": {"model.hidden": {"uniform": [4, 16], "step": 4}}}
-    tune_tiny(world, section, "training.epochs=1", restart=True)
-    first = read_lines("found/trials.jsonl")
-    outcome = tune_tiny(world, section | {"trials": 2}, "training.epochs=1")
-    table = read_lines("found/trials.jsonl")
+    tune_tiny(world, section, "training.epochs=1", out=out, restart=True)
+    first = read_lines(RunPlace.at(out).folder / "trials.jsonl")
+    outcome = tune_tiny(world, section | {"trials": 2}, "training.epochs=1", out=out)
+    table = read_lines(RunPlace.at(out).folder / "trials.jsonl")
     assert (len(table), outcome.summary["trials"], table[0]["params"]) == (2, 2, first[0]["params"])
     assert all(row["params"]["model.hidden"] in (4, 8, 12, 16) for row in table)
+    best = load(models.locate(f"{out}/trials/{outcome.summary['best_trial']}"))
+    assert load(models.locate(out)).model_id == best.model_id
+    assert not Path("file:").exists()

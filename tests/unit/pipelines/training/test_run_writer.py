@@ -5,8 +5,9 @@ import pytest
 import ray
 
 from pipelines.errors import Fault, OtherRun, UserError
+from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import read_run
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter, run_writer
 
 
@@ -70,6 +71,33 @@ def test_a_folder_that_is_refused_is_not_held(writer):
     with pytest.raises(OtherRun):
         writer.open("", "a: 2\n", {}, check=refuse)
     RunFolder(writer.root).open("a: 1\n", {})
+
+
+def test_runs_in_object_storage_are_apart_and_given_back_at_the_end(bucket, tmp_path):
+    remote = RemoteFolder.at(f"{bucket[0]}/search")
+    writer = RunWriter(tmp_path / "a", remote)
+    for name in ("", "trials/000"):
+        writer.open(name, "a: 1\n", {"params": {}})
+    writer.call("trials/000", writer.begin("trials/000"), "epoch", {"epoch": 1}, [])
+    writer.end("trials/000", status="stopped")
+    writer.end("trials/001", status="failed")  # it never opened its folder
+    writer.amend("trials/000", mlflow_run_id="x")
+    with pytest.raises(UserError, match=r"Another run is writing to s3://.*/search "):
+        RunWriter(tmp_path / "b", remote).open("", "a: 1\n", {})
+    writer.close_all()
+    place = RunPlace.at(remote.uri)
+    place.copy_runs("trials")
+    trials = {name: read_run(place.folder / "trials" / name) for name in ("000", "001")}
+    assert (trials["000"]["status"], trials["000"]["mlflow_run_id"], trials["001"]["status"]) == (
+        "stopped",
+        "x",
+        "failed",
+    )
+    assert (place.folder / "trials/000/metrics.jsonl").exists()
+    other = RunWriter(tmp_path / "b", remote)
+    other.open("", "b: 1\n", {}, restart=True)
+    assert remote.names("trials") == []
+    other.close_all()
 
 
 @pytest.mark.ray
