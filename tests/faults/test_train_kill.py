@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 import torch
 
 from pipelines.config.recipe import Recipe
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_info import read_run
+from pipelines.tracking.models import locate
+from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.state import read_checkpoint
 from rnncond.checkpoint import load
-from tests.worlds.nodes import TRAINER, Nodes, await_
+from tests.worlds.nodes import TRAINER, Nodes, await_, children
 from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe
 
 ENDLESS = "training.epochs=1000000"
@@ -226,3 +232,38 @@ def test_a_search_killed_twenty_times(nodes, command, chance, world):
     # The search's own run has the best trial's line.
     best = read_run("run")["best"]["epoch"]
     assert sorted(mlflow_runs()) == sorted([("FINISHED", [best]), *[("FINISHED", every)] * len(rates)])
+
+
+def epochs_in(uri: str) -> list[int]:
+    return [line["epoch"] for line in read_lines(RunPlace.at(uri).folder / "metrics.jsonl")]
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_goes_on_when_its_head_and_its_disk_are_gone(bucket, world, tmp_path):
+    """Five times: Ray with all its processes, the driver and its temporary files."""
+    uri = f"{bucket[0]}/run"
+    overrides = (*world, *ONE, "training.epochs=100", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    words = [sys.executable, "-m", "pipelines.cli.main", "train", "show_tell.small", *overrides, "--out", uri]
+    root = Path(__file__).parents[2]
+
+    def begin(machine: Path) -> subprocess.Popen:
+        machine.mkdir()
+        environment = os.environ | {"TMPDIR": str(machine), "PYTHONPATH": str(root)}
+        return subprocess.Popen(words, cwd=machine, env=environment, stdout=subprocess.DEVNULL)
+
+    for number in range(5):
+        machine, before = tmp_path / str(number), len(epochs_in(uri))
+        driver = begin(machine)
+        await_(lambda driver=driver, enough=before + 3: len(epochs_in(uri)) >= enough or driver.poll() is not None)
+        assert driver.poll() is None, "it ended before it was killed"
+        for process in [psutil.Process(driver.pid), *children(driver.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        driver.wait()
+        shutil.rmtree(machine)
+    assert begin(tmp_path / "last").wait() == 0
+    alone(tiny_recipe(world, Path("whole"), *ONE, "training.epochs=100"))
+    for model in ("last", "best"):
+        assert load(locate(f"{uri}/{model}")).model_id == load(f"whole/{model}").model_id
+    assert epochs_in(uri) == list(range(1, 101))
+    assert mlflow_runs() == [("FINISHED", list(range(1, 101)))]
