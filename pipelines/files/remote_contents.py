@@ -54,7 +54,7 @@ class Contents:
             }
             return cls(dict(values["texts"]), folders)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{shown} is damaged: {error!r}. Put back a copy of it.") from None
+            raise UserError(f"{shown} is damaged: {error!r}. Put back a copy of it, or remove the folder.") from None
 
     def write_texts(self, folder: Path) -> None:
         """Give a folder of this machine these texts, and no others."""

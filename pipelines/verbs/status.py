@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,24 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
             return Outcome({"store": out, **states[0]}), at_work
         lines = {state["set"]: in_words(state) for state in states}
         return Outcome({"store": out, "sets": len(sets), **lines}), at_work
-    if is_remote(out):
-        place = RunPlace.at(out)
-        place.copy_runs("trials")
-    else:
-        place = RunPlace(out, Path(out))
+    place = place_of(out)
+    place.copy_texts()
+    place.copy_runs("trials")
     folder = place.folder
     if (folder / "pipeline.json").is_file():
-        return state_of_pipeline(folder)
+        return state_of_pipeline(place)
     if (folder / "search.yaml").is_file() or (folder / "run.json").is_file():
         return state_of_run(place)
     raise UserError(
         f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
         "(`rnncond train`, `tune`, `run`)."
     )
+
+
+@cache
+def place_of(out: str) -> RunPlace:
+    """The same at each look, so that a run in object storage has one working copy."""
+    return RunPlace.at(out) if is_remote(out) else RunPlace(out, Path(out))
 
 
 def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
@@ -152,10 +157,10 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     return Outcome(state), alive
 
 
-def state_of_pipeline(folder: Path) -> tuple[Outcome, bool]:
+def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:
     """The stages of pipeline.json."""
-    stages = read_state(folder / "pipeline.json")
-    state: dict[str, Any] = {"pipeline": str(folder)}
+    stages = read_state(place.folder / "pipeline.json")
+    state: dict[str, Any] = {"pipeline": place.shown}
     for name, entry in stages.items():
         when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")
         since = f", {in_time(time.time() - datetime.fromisoformat(when).timestamp())} ago" if when else ""

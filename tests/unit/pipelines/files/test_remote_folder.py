@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from feature_store.errors import AnotherWriter
+from feature_store.files import Files
 from feature_store.ledger import Heartbeat
 from pipelines.errors import UserError
 from pipelines.files.remote_contents import Contents
@@ -197,6 +198,13 @@ def test_a_bucket_that_is_not_there_and_one_that_may_not_be_written(folder, buck
         UserError, match=r"Nothing can be written to s3://no-such-bucket-here/run: .*a bucket that exists"
     ):
         RemoteFolder.at("s3://no-such-bucket-here/run").check_writable()
+
+    def denied(self, path):
+        raise OSError(f"When opening key '{path}': AWS Error ACCESS_DENIED during PutObject operation: Access Denied")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"Nothing can be written .* do not allow it"):
+        patch.setattr(Files, "_open_remote", denied)
+        folder.check_writable()
     with pytest.raises(UserError, match="names no bucket"):
         RemoteFolder.at("s3:///run")
     with pytest.raises(UserError, match="no file system"):
