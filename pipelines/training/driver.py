@@ -139,6 +139,7 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
         old = thrown_away(folder) if restart else RunInfo()
         with run_writer(folder, place.remote) as writer:
             run = RunClient(writer)
+            tell_of_waiting(place)
             info = run.open(job.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
             status = "failed"
             try:
@@ -155,6 +156,15 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
             finally:
                 run.update(status=status, ended=now())
     return job.summary()
+
+
+def tell_of_waiting(place: RunPlace) -> None:
+    """Say that a writer of the run on another machine is watched for a while, which only its signs of life tell of."""
+    beat = place.remote.writer() if place.remote else None
+    if beat is not None and beat.process() == "unknown" and beat.watched:
+        tell(
+            f"Waiting up to {beat.watched:.0f} s to see whether the run's last writer still lives ({beat.describe()})."
+        )
 
 
 def check_system(recipe: Recipe) -> None:
