@@ -6,7 +6,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from feature_store.errors import ErrorClass, StorageFault, classify
@@ -34,6 +35,17 @@ class Count:
 
 
 RETRIES = Count()
+
+
+@contextmanager
+def retrying_for(seconds: float) -> Iterator[None]:
+    """Inside, ``SECONDS`` are these, for all threads of the process."""
+    global SECONDS
+    before, SECONDS = SECONDS, seconds
+    try:
+        yield
+    finally:
+        SECONDS = before
 
 
 def is_passing(error: BaseException) -> bool:

@@ -121,6 +121,7 @@ def caption(
     address: options.Address = None,
 ) -> Outcome:
     """Caption images, or the features in a store, that OUT has no caption of yet."""
+    from feature_store.retry import retrying_for
     from pipelines.engine.driver import Options
     from pipelines.verbs.caption import run
 
@@ -144,4 +145,5 @@ def caption(
         if out is None:
             raise UserError("--since SET is of the store OUT; say --out DIR.")
         return since_set.run(since, model, out, images, store, **asked)
-    return run(model, out, images, store=store, **asked)
+    with retrying_for(retry_seconds):
+        return run(model, out, images, store=store, **asked)

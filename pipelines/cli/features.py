@@ -86,6 +86,7 @@ def features(
     address: options.Address = None,
 ) -> Outcome:
     """Compute features of the images that the store does not have yet."""
+    from feature_store.retry import retrying_for
     from pipelines.engine.driver import Options
     from pipelines.verbs.features import run
 
@@ -96,4 +97,5 @@ def features(
     wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
     regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
     regions = {name: value for name, value in regions.items() if value is not None}
-    return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions)
+    with retrying_for(retry_seconds):
+        return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions)

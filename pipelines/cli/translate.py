@@ -104,6 +104,7 @@ def translate(
     address: options.Address = None,
 ) -> Outcome:
     """Translate the sentences of TEXT that OUT has no translation of yet."""
+    from feature_store.retry import retrying_for
     from pipelines.engine.driver import Options
     from pipelines.verbs.translate import run
 
@@ -116,8 +117,9 @@ def translate(
         alpha=alpha, coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram, samples=samples,
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, precision=precision,
     )  # fmt: skip
-    return run(
-        text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=work, unk_replace=unk_replace,
-        max_source_length=max_source_length, too_long=too_long, attention=attention, tracking_uri=tracking_uri,
-        **asked,
-    )  # fmt: skip
+    with retrying_for(retry_seconds):
+        return run(
+            text, model, out, ensemble=ensemble or (), column=column, lines=lines, options=work,
+            unk_replace=unk_replace, max_source_length=max_source_length, too_long=too_long, attention=attention,
+            tracking_uri=tracking_uri, **asked,
+        )  # fmt: skip

@@ -15,6 +15,11 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
+from feature_store import retry
+
+ATTEMPTS = 3
+"""For a request, by boto itself; after them the request is made again as ``retried`` does."""
+
 
 class Object(NamedTuple):
     key: str
@@ -36,11 +41,22 @@ def objects(filesystem: fs.FileSystem, path: str, begin: str = "") -> Iterator[O
 
 
 def _amazon(options: dict[str, Any], filesystem: fs.S3FileSystem, bucket: str, prefix: str) -> Iterator[Object]:
+    asked = {"Bucket": bucket, "Prefix": prefix}
     with _amazon_errors():
-        pages = _amazon_client(options, filesystem).get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield Object(item["Key"], item["Size"], item["LastModified"])
+        client = _amazon_client(options, filesystem)
+    while True:
+        page = retry.retried(lambda: _page(client, asked))
+        for item in page.get("Contents", []):
+            yield Object(item["Key"], item["Size"], item["LastModified"])
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _page(client: Any, asked: dict[str, str]) -> dict[str, Any]:
+    with _amazon_errors():
+        page: dict[str, Any] = client.list_objects_v2(**asked)
+        return page
 
 
 def _amazon_client(options: dict[str, Any], filesystem: fs.S3FileSystem) -> Any:
@@ -52,7 +68,7 @@ def _amazon_client(options: dict[str, Any], filesystem: fs.S3FileSystem) -> Any:
     endpoint = address(options)
     below_host = options["force_virtual_addressing"] or not endpoint
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 10},
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         s3={"addressing_style": "auto" if below_host else "path"},
     )
     core = get_session()
@@ -73,11 +89,14 @@ def _amazon_client(options: dict[str, Any], filesystem: fs.S3FileSystem) -> Any:
 
 @contextmanager
 def _amazon_errors() -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore import exceptions as boto
 
     try:
         yield
-    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError of an address that is none
+    except (boto.BotoCoreError, boto.ClientError, ValueError) as error:  # ValueError of an address that is none
+        unanswered = isinstance(error, boto.ConnectionError | boto.HTTPClientError)
+        if unanswered and not isinstance(error, boto.SSLError):  # a time-out, a reset, nobody there
+            raise ConnectionError(str(error)) from error
         raise OSError(str(error)) from error
 
 
@@ -134,9 +153,9 @@ def _google(options: dict, _: fs.GcsFileSystem, bucket: str, prefix: str) -> Ite
             credentials=AnonymousCredentials() if options["anonymous"] else None,
             client_options={"api_endpoint": endpoint} if endpoint else None,
         )
-        retry = DEFAULT_RETRY.with_timeout(options["retry_time_limit"].total_seconds())
+        again = DEFAULT_RETRY.with_timeout(retry.SECONDS)
         fields = "items(name,size,updated),nextPageToken"
-        for blob in client.list_blobs(bucket, prefix=prefix, fields=fields, retry=retry):
+        for blob in client.list_blobs(bucket, prefix=prefix, fields=fields, retry=again):
             yield Object(blob.name, blob.size, blob.updated)
     except (GoogleAPIError, GoogleAuthError) as error:
         raise OSError(str(error)) from error

@@ -59,3 +59,11 @@ def test_the_last_error_is_raised_when_the_time_is_over(monkeypatch):
     with pytest.raises(OSError, match="SLOW_DOWN"):
         retried(flaky, seconds=30, sleep=sleep)
     assert now <= 30 and flaky.calls > 5
+
+
+def test_a_budget_holds_where_it_is_set_and_no_longer():
+    before = retry.SECONDS
+    with pytest.raises(KeyError), retry.retrying_for(before + 1):
+        assert before + 1 == retry.SECONDS
+        raise KeyError
+    assert before == retry.SECONDS

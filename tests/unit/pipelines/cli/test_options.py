@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import typer
 
+from feature_store import retry
 from pipelines.cli import options
-from pipelines.cli.commands import VERBS, app_of
+from pipelines.cli.commands import VERBS, app_of, call, parser_of
+from pipelines.console import Outcome
 from tests.worlds.command import rnncond
 
 
@@ -54,3 +58,23 @@ def test_the_options_of_a_search_are_those_given_and_a_beam():
 def test_dash_h_is_help_everywhere(command, capsys):
     assert rnncond(*command.split(), "-h") == 0
     assert "--help" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["features", "photos", "--store", "store"],
+        ["caption", "photos", "--model", "model", "--out", "captioned"],
+        ["translate", "text", "--model", "model", "--out", "translated"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_driver_asks_storage_again_for_as_long_as_the_workers(monkeypatch, words):
+    """What it lists and what it reads: the budget holds from the first request on."""
+    seen = []
+    module = importlib.import_module(f"pipelines.verbs.{words[0]}")
+    monkeypatch.setattr(module, "run", lambda *_, **__: seen.append(retry.SECONDS) or Outcome({}))
+    before = retry.SECONDS
+    parser, _ = parser_of(words)
+    call(parser, words[0], [*words[1:], "--retry-seconds", "7"])
+    assert seen == [7] and before == retry.SECONDS
