@@ -26,15 +26,16 @@ def test_the_documented_command_names_every_image_by_its_digest(tmp_path):
     """And a second time, with the next image."""
     text = (ROOT / "docs/operating.md").read_text()
     (command,) = re.findall(r"^sed -i .*deploy/kuberay.*$", text, re.MULTILINE)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for folder in ("deploy", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     for image, digest in (
         ("r.example.org/a/rnncond:1", "sha256:" + "0a" * 32),
         ("r2/rnncond:2", "sha256:" + "1b" * 32),
     ):
         environment = {**os.environ, "IMAGE": image, "DIGEST": digest}
         subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, check=True)
-        for path in FILES:
-            images = re.findall(r"image: (\S+)", (tmp_path / "deploy/kuberay" / path.name).read_text())
+        for path in [*FILES, ROOT / "examples" / "nightly_argo.yaml"]:
+            images = re.findall(r"image: (\S+)", (tmp_path / path.relative_to(ROOT)).read_text())
             assert images == [f"{image}@{digest}"] * len(re.findall(r"image: ", path.read_text()))
 
 
