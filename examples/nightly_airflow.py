@@ -28,7 +28,7 @@ STAGES = {
         *("caption", "--store", f"{BUCKET}/store", "--model", "models:/captioner@champion"),
         *("--out", f"{BUCKET}/captions"),
     ],
-    "report": ["report", f"{BUCKET}/captions", "--to", "/tmp/report.html"],
+    "report": ["report", f"{BUCKET}/captions"],
 }
 
 

@@ -47,7 +47,7 @@ Examples:
 
   rnncond submit --working-dir . --id nightly-2026-11-23 --no-follow -- train recipe.yaml --out s3://bucket/runs/nightly
 
-  rnncond submit --retry 3 --timeout 36000 -- run /shared/pipeline.yaml --address auto
+  rnncond submit --retry 3 --timeout 36000 --working-dir deploy -- run pipeline.yaml --address auto
 
   rnncond submit --working-dir . --install --env MLFLOW_TRACKING_URI -- caption ...
 """

@@ -35,6 +35,18 @@ def test_what_is_mounted_is_there(place):
     assert set(used) == {volume["name"] for volume in pod.get("volumes", ())}
 
 
+def test_no_volume_is_one_that_several_nodes_mount():
+    claims = {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in every("PersistentVolumeClaim")}
+    mounted = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for template in pods().values()
+        for volume in template["spec"].get("volumes", ())
+        if "persistentVolumeClaim" in volume
+    ]
+    assert mounted == list(claims) == ["mlflow"], "each by one pod"
+    assert claims["mlflow"] == ["ReadWriteOnce"]
+
+
 def refused(pod: dict) -> list[str]:
     """What the Pod Security Standard `restricted` has against a pod, by its published list of fields; and whether
     the files of its image may be changed, which the standard leaves open."""
