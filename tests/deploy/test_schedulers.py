@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 from pipelines.cli.commands import values_of
 from pipelines.cli.submit import refuse_wrong
@@ -147,20 +147,27 @@ def test_argo_takes_the_workflow(argo):
     [
         (lambda spec: spec.update(schedule="0 2 * * *"), "'schedule' was unexpected"),
         (lambda spec: spec["workflowSpec"].update(entryPoint="nightly"), "'entryPoint' was unexpected"),
-        (
-            lambda spec: spec["workflowSpec"]["templates"][1]["retryStrategy"].update(limits=2),
-            "'limits' was unexpected",
-        ),
-        (lambda spec: spec["workflowSpec"]["templates"][1]["container"].update(args="x"), "is not valid under any"),
+        (lambda spec: submit(spec)["retryStrategy"].update(limits=2), "'limits' was unexpected"),
+        (lambda spec: submit(spec)["container"].update(args="words"), "'words' is not of type 'array'"),
+        (lambda spec: spec.pop("workflowSpec"), "'workflowSpec' is a required property"),
     ],
 )
 def test_a_mistake_in_the_workflow_is_told(argo, change, told):
     damaged = copy.deepcopy(workflow())
     change(damaged["spec"])
-    (line,) = [
-        error.message + "".join(below.message for below in error.context or ()) for error in argo.iter_errors(damaged)
-    ]
-    assert told in line
+    (error,) = argo.iter_errors(damaged)
+    assert told in "\n".join(messages(error))
+
+
+def messages(error: ValidationError) -> list[str]:
+    """Of an error and of those that are its reasons, where one of several types was expected."""
+    return [error.message, *(message for below in error.context or () for message in messages(below))]
+
+
+def submit(spec: dict) -> dict:
+    """The template of every step."""
+    (template,) = [each for each in spec["workflowSpec"]["templates"] if each["name"] == "submit"]
+    return template
 
 
 def script(task: dict) -> str:
