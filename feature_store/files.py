@@ -7,6 +7,7 @@ puts whole objects. Paths are relative to the root.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-from feature_store.errors import explained
+from feature_store.errors import StoreError, explained
 from feature_store.retry import retried
 from feature_store.uris import as_arrow, locate
 
@@ -267,3 +268,13 @@ def sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(content: bytes, shown: str) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise StoreError(f"{shown} is damaged: {error}. Restore this file from a backup.") from error
+    if not isinstance(values, dict):
+        raise StoreError(f"{shown} is damaged: it holds no mapping. Restore this file from a backup.")
+    return values

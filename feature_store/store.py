@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from feature_store import term
+from feature_store.current import CURRENT, Conflict, Current, change_current, current_path, read_current
 from feature_store.errors import StoreError
-from feature_store.files import Files
+from feature_store.files import Files, read_json
 from feature_store.ledger import Heartbeat, Ledger, TermName
 from feature_store.schema import canonical, differences, fingerprint, pack_schema, unpack_schema
 from feature_store.snapshot import Snapshot
@@ -22,25 +25,9 @@ from feature_store.writer import Handle
 FORMAT = 1
 """The newest version of FORMAT.md that this code reads and the one that it writes."""
 
-CURRENT = "current"
-"""In place of a fingerprint: the set of a kind that readers get. Also the folder of the files that say which."""
-
-
-class Current(NamedTuple):
-    """The set of a kind that readers get who name none. A ``pinned`` one stays when a run completes another set."""
-
-    kind: str
-    fingerprint: str
-    pinned: bool
-
-    @property
-    def path(self) -> str:
-        """The file that says so, relative to the store's root."""
-        return current_path(self.kind)
-
-
-def current_path(kind: str) -> str:
-    return f"{CURRENT}/{kind}.json"
+PATIENCE_SECONDS, POLL_SECONDS = 60.0, 0.2
+"""For which a run that has ended waits for others' changes of the current set: longer than one counts that was given
+up."""
 
 
 class Store:
@@ -141,35 +128,42 @@ class Store:
         Raises:
             StoreError: the file that says it is damaged.
         """
-        path = current_path(kind)
-        content = self.files.read(path)
-        if content is None:
-            return None
-        values = read_json(content, self.files.show(path))
-        if not isinstance(values.get("set"), str):
-            raise StoreError(
-                f"{self.files.show(path)} is damaged: it names no set. `rnncond store use {self.files.shown} SET` "
-                "writes it anew."
-            )
-        return Current(kind, values["set"], bool(values.get("pinned")))
+        return read_current(self.files, kind)
 
-    def use(self, dataset: Dataset, pinned: bool = True) -> None:
-        """Make ``dataset`` the current set of its kind, at one moment for all readers.
+    def use(self, dataset: Dataset, pinned: bool = True) -> Current | None:
+        """Make ``dataset`` the current set of its kind, at one moment for all readers. Returns the one before.
 
         Args:
             pinned: until somebody says otherwise; if not, until a run completes another set of the kind.
+
+        Raises:
+            Conflict: another process does so at the same moment, or has done so meanwhile.
         """
-        values = {"set": dataset.fingerprint, "pinned": pinned}
-        self.files.write(current_path(dataset.kind), json.dumps(values).encode())
+        new = Current(dataset.kind, dataset.fingerprint, pinned)
+        content, before = self.files.read(new.path), None
+        with suppress(StoreError):  # a damaged one is written anew
+            before = self.current(dataset.kind)
+        change_current(self.files, new, content)
+        return before
 
     def completed(self, dataset: Dataset) -> Current:
         """Note that a run has done all of its inputs in ``dataset``: it is the current set from now on, unless another
-        is pinned. Returns the one that is current."""
-        current = self.current(dataset.kind)
-        if current is not None and (current.pinned or current.fingerprint == dataset.fingerprint):
-            return current
-        self.use(dataset, pinned=False)
-        return Current(dataset.kind, dataset.fingerprint, pinned=False)
+        is pinned. Returns the one that is current.
+
+        Raises:
+            Conflict: others change it all the time.
+        """
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            content = self.files.read(current_path(dataset.kind))
+            current = self.current(dataset.kind)
+            if current is not None and (current.pinned or current.fingerprint == dataset.fingerprint):
+                return current
+            with suppress(Conflict) if time.monotonic() < until else nullcontext():
+                new = Current(dataset.kind, dataset.fingerprint, pinned=False)
+                change_current(self.files, new, content)
+                return new
+            time.sleep(POLL_SECONDS)
 
     def _listed(self, datasets: list[Dataset]) -> str:
         current = {kind: self.current(kind) for kind in {dataset.kind for dataset in datasets}}
@@ -284,13 +278,3 @@ class Dataset:
             "schema": pack_schema(self.schema),
         }
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
-
-
-def read_json(content: bytes, shown: str) -> dict[str, Any]:
-    try:
-        values = json.loads(content)
-    except ValueError as error:
-        raise StoreError(f"{shown} is damaged: {error}. Restore this file from a backup.") from error
-    if not isinstance(values, dict):
-        raise StoreError(f"{shown} is damaged: it holds no mapping. Restore this file from a backup.")
-    return values

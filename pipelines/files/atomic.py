@@ -58,6 +58,26 @@ def sweep_unfinished(folder: Path) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process has the ``FolderLock`` of ``folder``; also where that cannot be asked, for want of rights.
+
+    It takes the lock itself for a moment, which is less than anybody waits for it.
+    """
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class FolderLock:
     """An exclusive lock of a folder: ``FOLDER/.lock``. The system takes it back when the process ends, however it does.
 

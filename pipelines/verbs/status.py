@@ -17,11 +17,13 @@ from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
 from pipelines.console import Outcome, show, terminal
 from pipelines.errors import UserError
+from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
 from pipelines.training.run_info import RunPlace, read_run
 from pipelines.workflow.state import read_state
 
+GONE = "interrupted: its process is gone; run its command again"
 RECENT_SECONDS = 600
 """Of the commits that a rate is taken from, if the writer began longer ago."""
 
@@ -151,7 +153,10 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
             state["writer"] = in_words_of(beat)
     else:
         newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
-        alive = info.get("status") == "running"
+        running = info.get("status") == "running"
+        alive = running and is_locked(folder)
+        if running and not alive:
+            state["status"] = GONE
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
     return Outcome(state), alive
@@ -159,10 +164,13 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
 
 def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:
     """The stages of pipeline.json."""
+    beat = place.remote.writer() if place.remote is not None else None
+    at_work = beat is not None and beat.seems_alive() if place.remote is not None else is_locked(place.folder)
     stages = read_state(place.folder / "pipeline.json")
     state: dict[str, Any] = {"pipeline": place.shown}
     for name, entry in stages.items():
         when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")
         since = f", {in_time(time.time() - datetime.fromisoformat(when).timestamp())} ago" if when else ""
-        state[name] = f"{entry['status']}{since}"
-    return Outcome(state), any(entry["status"] == "begun" for entry in stages.values())
+        stopped = f"; {GONE}" if entry["status"] == "begun" and not at_work else ""
+        state[name] = f"{entry['status']}{since}{stopped}"
+    return Outcome(state), at_work

@@ -33,7 +33,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from feature_store.store import CURRENT
+from feature_store.current import CURRENT
 from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, read_yaml
 from pipelines.config.messages import describe

@@ -50,6 +50,8 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield name, value.partition("=")[2]
 
 
+LOCK_SECONDS = 1
+"""For which `rnncond status` may look at the lock of a pipeline that begins."""
 SCHEMA = 2
 """The version of pipeline.json. Version 1, of rnncond 0.1.0, is the stages alone, with numbers in their arguments."""
 
@@ -229,7 +231,7 @@ def locked(out: str) -> Iterator[PipelineState]:
         return
     folder = Path(out)
     try:
-        lock = FolderLock(folder)
+        lock = FolderLock(folder, LOCK_SECONDS)
     except BlockingIOError:
         raise UserError(
             f"This pipeline is being run already, in {folder}. Wait for it, or choose another --out."

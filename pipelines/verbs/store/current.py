@@ -17,13 +17,12 @@ def use(directory: str, fingerprint: str) -> Outcome:
 
     Raises:
         UserError: the newest set is not known, as nothing was written yet.
-        StoreError: there is no such set; the message lists those that are there.
+        StoreError: there is no such set, and the message lists those that are there; or another process changes it.
     """
     store = Store(directory)
     newest = fingerprint == NEWEST
     dataset = newest_of(store) if newest else store.open(fingerprint)
-    before = store.current(dataset.kind)
-    store.use(dataset, pinned=not newest)
+    before = store.use(dataset, pinned=not newest)
     summary: dict[str, Any] = {
         "store": directory,
         "kind": dataset.kind,

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pipelines.files.atomic import FolderLock, replacing, sweep_unfinished, write_whole
+from pipelines.files.atomic import FolderLock, is_locked, replacing, sweep_unfinished, write_whole
 from tests.worlds.disk import watched_disk
 
 
@@ -71,4 +71,12 @@ def test_a_lock_ends_with_its_process(tmp_path):
         FolderLock(tmp_path)
     process.kill()
     process.communicate()
+    FolderLock(tmp_path).release()
+
+
+def test_whether_a_folder_is_locked(tmp_path):
+    assert not is_locked(tmp_path) and not (tmp_path / ".lock").exists()  # nothing is made by asking
+    with FolderLock(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
     FolderLock(tmp_path).release()

@@ -9,6 +9,7 @@ import pytest
 
 from feature_store import Store
 from feature_store.parts import Part
+from pipelines.files.atomic import FolderLock
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.remote_run import RemoteRun
 from pipelines.verbs import status
@@ -62,7 +63,8 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
     lines = [{"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0} for epoch in (1, 2)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = state(capsys, run)
+    with FolderLock(run):
+        found = state(capsys, run)
     assert (found["status"], found["epochs"], found["train_loss"], found["seconds_an_epoch"]) == (
         "running",
         2,
@@ -96,6 +98,22 @@ def test_a_run_in_object_storage_is_at_work_while_its_writer_lives(bucket, tmp_p
     run.close()
     assert state(capsys, uri)["status"] == "finished" and "writer" not in state(capsys, uri)
     assert rnncond("status", f"{bucket[0]}/nothing") == 2
+
+
+def test_what_was_killed_is_not_at_work_for_ever(tmp_path):
+    """Its files say that it runs, and will say so for ever; its lock went with its process."""
+    run, pipeline = tmp_path / "run", tmp_path / "pipeline"
+    for folder in (run, pipeline):
+        FolderLock(folder).release()
+    (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
+    stages = {"caption": {"status": "begun", "began": "2026-01-01T00:00:00+00:00"}}
+    (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
+    for folder, key in ((run, "status"), (pipeline, "caption")):
+        outcome, at_work = status.state_of(str(folder), None, None)
+        assert not at_work and "its process is gone; run its command again" in outcome.summary[key]
+        with FolderLock(folder):
+            outcome, at_work = status.state_of(str(folder), None, None)
+        assert at_work and "gone" not in outcome.summary[key]
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"stages": 3}'])
