@@ -50,14 +50,22 @@ class Trained:
 
     @property
     def model_id(self) -> str:
-        """The first 16 hexadecimal digits of SHA-256 over the weights, the system and its config."""
+        """The first 16 hexadecimal digits of SHA-256 over the weights, the system, its config and the truecaser."""
         weights = safetensors.torch.save(tensors_of(self.model))
-        return model_id(hashlib.sha256(weights).hexdigest(), self.system, asdict(self.model.config))
+        return self.id_with(hashlib.sha256(weights).hexdigest())
+
+    def id_with(self, weights_hash: str) -> str:
+        """``model_id``, by the SHA-256 of the weights as hexadecimal digits. Models without a truecaser have the id
+        that they had before there were any."""
+        truecaser = self.vocabulary.truecaser
+        more = [truecaser.as_json()] if truecaser else []
+        return model_id(weights_hash, self.system, asdict(self.model.config), *more)
 
 
-def model_id(weights_hash: str, system: str, config: dict[str, Any]) -> str:
-    """The id of a model by the SHA-256 of its weights, as hexadecimal digits, its system and its config."""
-    identity = json.dumps([weights_hash, system, config], sort_keys=True)
+def model_id(weights_hash: str, system: str, config: dict[str, Any], *more: Any) -> str:
+    """The id of a model by the SHA-256 of its weights, as hexadecimal digits, its system, its config, and what else
+    changes its sentences."""
+    identity = json.dumps([weights_hash, system, config, *more], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -68,7 +76,7 @@ def pack(trained: Trained) -> dict[str, bytes]:
     config = asdict(trained.model.config)
     description = {
         "format": FORMAT,
-        "model_id": model_id(weights_hash, trained.system, config),
+        "model_id": trained.id_with(weights_hash),
         "weights_sha256": weights_hash,
         "system": trained.system,
         "config": config,

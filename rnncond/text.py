@@ -1,7 +1,7 @@
 """Text to ids and back: ``Vocabulary``, around a tokenizer of the ``tokenizers`` library.
 
 ``decode(encode(text))`` is ``text`` in normal form C, with single blanks, and in lower case where the vocabulary has no
-capitals, at each level. What cannot come back, in all:
+capitals, at each level; a ``truecaser`` gives it other capitals back. What cannot come back, in all:
 
 - a word (at level ``word``) or a character (at the others) that was not in the texts of ``train``, or too rare in them,
   and at level ``wordpiece`` a word of more than ``LONGEST`` characters: it is UNK;
@@ -24,6 +24,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 from rnncond import marks, moses
 from rnncond.contract import EOS, UNK
+from rnncond.truecase import Truecaser
 
 Level = Literal["word", "bpe", "wordpiece", "unigram"]
 Punctuation = Literal["split", "drop", "keep"]
@@ -72,8 +73,10 @@ class Vocabulary:
     'a dog sleeps.'
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: Text, version: int = FORMAT) -> None:
-        self.tokenizer, self.text, self.format = tokenizer, text, version
+    def __init__(
+        self, tokenizer: Tokenizer, text: Text, version: int = FORMAT, truecaser: Truecaser | None = None
+    ) -> None:
+        self.tokenizer, self.text, self.format, self.truecaser = tokenizer, text, version, truecaser
         first = tuple(tokenizer.id_to_token(number) for number in range(len(SPECIAL)))
         if first != SPECIAL:
             raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL)}; this one with {first}")
@@ -115,6 +118,16 @@ class Vocabulary:
         description = json.loads(tokenizer.to_str()) | {"added_tokens": []}
         return cls(Tokenizer.from_str(json.dumps(description)), text)
 
+    def truecasing(self, texts: Iterable[str]) -> Vocabulary:
+        """The same vocabulary, which decodes with the case that words have in ``texts``.
+
+        Raises:
+            ValueError: it has capitals itself.
+        """
+        if not self.text.lowercase:
+            raise ValueError("this vocabulary keeps case, so there is none to give back")
+        return Vocabulary(self.tokenizer, self.text, self.format, Truecaser.learn(texts))
+
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
 
@@ -132,6 +145,11 @@ class Vocabulary:
         """The first 16 hexadecimal digits of SHA-256 over ``to_json``."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
+    @property
+    def lowers(self) -> bool:
+        """Whether what it decodes is in lower case."""
+        return self.text.lowercase and self.truecaser is None
+
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``, without BOS and EOS."""
         return self.tokenizer.encode(text).ids
@@ -148,7 +166,8 @@ class Vocabulary:
                 break
             if number >= UNK:
                 words.append(int(number))
-        return self._join(self.tokens(words))
+        text = self._join(self.tokens(words))
+        return self.truecaser(text) if self.truecaser else text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The entry of each id as the vocabulary has it, special ones and the signs of ``rnncond.marks`` included."""
@@ -174,6 +193,8 @@ class Vocabulary:
     def to_json(self) -> str:
         """All of it as JSON text, the same text for equal vocabularies."""
         content = {"format": self.format, "text": asdict(self.text), "tokenizer": json.loads(self.tokenizer.to_str())}
+        if self.truecaser:
+            content["truecaser"] = self.truecaser.as_json()
         return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -189,13 +210,14 @@ class Vocabulary:
             if version not in (1, FORMAT):
                 raise ValueError(f"the vocabulary's format is {version}; this version reads 1 and {FORMAT}")
             kind, described = Text(**content["text"]), json.dumps(content["tokenizer"])
+            truecaser = Truecaser(**content["truecaser"]) if "truecaser" in content else None
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not the JSON of a vocabulary: {type(error).__name__} {error}") from error
         try:
             tokenizer = Tokenizer.from_str(described)
         except Exception as error:  # the library has no class of its own for it
             raise ValueError(f"the vocabulary's tokenizer is damaged: {error}") from error
-        return cls(tokenizer, kind, version)
+        return cls(tokenizer, kind, version, truecaser)
 
 
 _MODELS: dict[str, Callable[[], models.Model]] = {

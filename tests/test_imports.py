@@ -50,7 +50,7 @@ FLOORS = (
     "logs",
 )
 # A room is read in one sitting; verbs and the building blocks of models are entered one at a time.
-MOST_MODULES = {"pipelines.cli": 20, "rnncond": 19, "feature_store": 15}
+MOST_MODULES = {"pipelines.cli": 20, "rnncond": 20, "feature_store": 15}
 MOST_ELSEWHERE = 14
 
 # Modules without a test file of their name: to be emptied, and never added to.

@@ -50,6 +50,7 @@ def train(
     dry_run: options.TrainDryRun = False,
     sample: options.SampleSteps = 8,
     price_per_hour: options.PricePerHour = None,
+    wait: options.Wait = 3600,
     address: options.Address = None,
 ) -> Outcome:
     """Train a captioner on the features of a store and a file of captions, or a translator on pairs of sentences.
@@ -60,5 +61,5 @@ def train(
 
     return run(
         recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg,
-        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour, wait=wait,
     )  # fmt: skip

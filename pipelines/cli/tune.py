@@ -45,6 +45,7 @@ def tune(
     dry_run: options.TrainDryRun = False,
     sample: options.SampleSteps = 8,
     price_per_hour: options.PricePerHour = None,
+    wait: options.Wait = 3600,
     address: options.Address = None,
 ) -> Outcome:
     """Search for the values of a recipe that train the best model: its section `tune` says what to vary, and how.
@@ -55,5 +56,5 @@ def tune(
 
     return run(
         recipe, overrides or (), out=out, address=address, restart=restart, tracking_uri=tracking_uri, cfg=cfg,
-        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
+        limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour, wait=wait,
     )  # fmt: skip

@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # every process of a batch verb comes by here, and recipes lo
     from pipelines.config.search_space import Search
 
 
+class NoRoom(UserError):
+    """The cluster holds fewer workers than are asked for, or smaller ones."""
+
+
 @dataclass(frozen=True)
 class Node:
     cpus: float
@@ -224,7 +228,7 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
     if cpus is None:
         workers = f"cluster.min_workers is {at_least}" if asked.min_workers else f"cluster.workers is {at_least}"
         each = describe_size(choices[-1], gpus)
-        raise UserError(
+        raise NoRoom(
             f"{workers}, with {each} each, but the cluster has {cluster.describe()}, room for "
             f"{places(cluster, choices[-1], gpus)}. Ask for fewer workers, or for less in cluster.cpus_per_worker, "
             "of which fractions are allowed, or cluster.gpus_per_worker."
@@ -271,7 +275,7 @@ def room(search: Search, cluster: Cluster) -> Room:
     cpus = next((cpus for cpus in choices if places(cluster, cpus, gpus) >= needed), None)
     if cpus is None:
         each = describe_size(choices[-1], gpus)
-        raise UserError(
+        raise NoRoom(
             f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
             f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "
             "cluster.cpus_per_worker or cluster.gpus_per_worker; fractions are allowed."

@@ -7,13 +7,18 @@ no room.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import ray
 from ray._private import state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # made by Cython
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]  # made by protoc
+from ray.util.placement_group import placement_group, remove_placement_group
 
-from pipelines.cluster.resources import Cluster, Plan
+from pipelines.cluster import connection
+from pipelines.cluster.resources import AUTOMATIC, Cluster, NoRoom, Plan, describe_size, places
+from pipelines.config.sections import ClusterSection
 from pipelines.console import tell
 from pipelines.errors import Fault, UserError
 
@@ -63,6 +68,49 @@ def wait_for_room(cluster: Cluster, plan: Plan, seconds: float) -> bool:
     if told:
         tell(f"There is room now, after {(time.time() - since) / 60:.1f} min.")
     return True
+
+
+Parts = TypeVar("Parts")
+
+
+def share_out_when_there(
+    share_out: Callable[[Cluster], Parts], cluster: Cluster, asked: ClusterSection, seconds: float
+) -> Parts:
+    """What ``share_out`` makes of a cluster; of another's that has no workers yet, and of which nobody knows what may
+    come, as soon as workers have.
+
+    Args:
+        asked: of a recipe, for which nodes are waited.
+
+    Raises:
+        UserError: as ``share_out``.
+        Fault: nothing came for ``seconds``.
+    """
+    try:
+        return share_out(cluster)
+    except NoRoom:
+        if not cluster.joined or cluster.types or places(cluster, AUTOMATIC[-1], 0):
+            raise
+    each = {"CPU": asked.cpus_per_worker or 1, "GPU": asked.gpus_per_worker or 0}
+    workers = asked.min_workers or asked.workers
+    size = describe_size(each["CPU"], each["GPU"])
+    tell(
+        f"Waiting for nodes, for {seconds:g} seconds at most (--wait): the cluster has {cluster.describe()}, and the "
+        f"training asks for {workers} worker{'s' * (workers > 1)} with {size}."
+    )
+    # What Ray Train asks for, too; the autoscaler acts on it, and it ends with this process.
+    group = placement_group([{name: value for name, value in each.items() if value}] * workers)
+    try:
+        until = time.monotonic() + seconds
+        while not group.wait(min(POLL_SECONDS, max(until - time.monotonic(), 0.01))):
+            if time.monotonic() >= until:
+                raise Fault(
+                    f"No worker came for {seconds:g} seconds (--wait): {workers} with {size} each. The cluster has "
+                    f"{connection.running().describe()}. See `ray status` on its head. The same command tries again."
+                )
+    finally:
+        remove_placement_group(group)
+    return share_out(connection.running())
 
 
 def message(cluster: Cluster, plan: Plan, since: float, until: float) -> str:

@@ -162,11 +162,19 @@ class Text(Section):
     """Words that are rarer become UNK; pairs that are rarer are not joined by BPE and WordPiece; not for unigram."""
     lowercase: Flag = True
     """Read and write lower case only."""
+    truecase: Flag = False
+    """Give sentences of a model with ``lowercase`` the case that their words have in the training text."""
     normalise: Normalise = "none"
     """``moses``: quotes, dashes and other marks in one spelling, as Moses' script writes them. What is generated has it
     too; references keep their own, against which it is scored."""
     punctuation: Punctuation = "split"
     """``split``: marks are words; ``drop``: they are left out; ``keep``: they stay on their words."""
+
+    @model_validator(mode="after")
+    def case_is_to_be_given(self) -> Text:
+        if self.truecase and not self.lowercase:
+            raise ValueError("truecase is true, but lowercase is false, which keeps case. Set one of the two")
+        return self
 
     @model_validator(mode="after")
     def something_is_counted(self) -> Text:

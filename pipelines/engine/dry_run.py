@@ -58,6 +58,12 @@ class Price(NamedTuple):
             )
         return cls(float(match["amount"]), currency)
 
+    def of(self, hours: float, low: float, high: float) -> str:
+        """The price of so many hours, and of their bounds: to the hundredth, or to two digits where that is nothing."""
+        amounts = [self.amount * value for value in (hours, low, high)]
+        shown, least, most = (f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" for value in amounts)
+        return f"{shown} {self.currency} ({least} to {most})"
+
 
 class Estimate(NamedTuple):
     """Seconds, with the bounds between which they lie with 95% probability, as far as the sample tells."""
@@ -150,8 +156,7 @@ def about(
         "workers": summary.plan.describe(),
     }
     if price is not None:
-        amounts = [f"{price.amount * value:.2f}" for value in (hours, low, high)]
-        facts["price"] = f"{amounts[0]} {price.currency} ({amounts[1]} to {amounts[2]})"
+        facts["price"] = price.of(hours, low, high)
     return facts
 
 

@@ -160,7 +160,7 @@ class Translator(Decoder):
         parts = pieces(self.vocabulary, tokens)
         if not unknown:
             return parts
-        words = [word.lower() for word in read.words] if self.vocabulary.text.lowercase else read.words
+        words = [word.lower() for word in read.words] if self.vocabulary.lowers else read.words
         assert hypotheses.attention is not None, NO_ATTENTION
         return replace_unknown(parts, tokens, hypotheses.attention[b, n].numpy(), words)
 

@@ -32,6 +32,7 @@ from pipelines.tracking.client import (
 )
 from pipelines.tracking.lineage import held_out, inputs_of
 from pipelines.tracking.packaging import log_model
+from pipelines.tracking.run_tags import run_name, run_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +62,7 @@ class Tracking:
     """One run in MLflow.
 
     Args:
+        name: of the run's folder.
         run_id: of the run to go on with; None to begin one.
         key: what the run is tagged with, and found by where its id is not known.
         parent: id of the run that a new one is a child of.
@@ -81,7 +83,7 @@ class Tracking:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+        self.tags = {**run_tags(recipe), **(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.tags |= {KEY: key} if key else {}
         self.uri = uri_of(recipe)
         self.behind, self.sent, self.logged_steps = False, 0.0, 0
@@ -105,7 +107,9 @@ class Tracking:
         if experiment is None:
             raise FileNotFoundError(f"the experiment {title!r} was deleted while it was looked for")
         number: str = experiment.experiment_id
-        run = self.known(run_id, number) or self.client.create_run(number, run_name=name, tags=self.tags)
+        run = self.known(run_id, number) or self.client.create_run(
+            number, run_name=run_name(self.recipe, name), tags=self.tags
+        )
         self.run_id, self.logged = run.info.run_id, int(run.data.metrics.get("epoch", 0))
         steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
         self.logged_steps = max(steps, default=0)

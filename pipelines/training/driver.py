@@ -22,6 +22,7 @@ from ray.actor import ActorHandle
 
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Cluster, Room, Share
+from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import FILLED, PATHS, Recipe
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
@@ -98,8 +99,11 @@ class Job(ABC, Generic[Parts]):
         """Tell what can still be done about a run that is finished."""
 
 
-def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
+def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: float = 0) -> Outcome:
     """Do what is left of a job; all of it where its folder has no run, or with ``restart``.
+
+    Args:
+        wait_seconds: for which workers are waited for, on a cluster that has none yet.
 
     Raises:
         UserError: the folder has another run, or what the job needs is not there.
@@ -131,7 +135,7 @@ def launch(job: Job[Any], address: str | None, restart: bool) -> Outcome:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
-        parts = job.share_out(cluster)
+        parts = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
         check_precision(job.recipe.training, "cuda" if parts.gpus else "cpu")
         about |= job.about() | {"data_id": data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
         if restart:

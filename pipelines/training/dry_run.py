@@ -25,6 +25,7 @@ from torch import Tensor
 
 from feature_store import Store
 from pipelines.cluster.connection import connect, is_joining
+from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import Training
 from pipelines.console import Outcome, tell
@@ -234,7 +235,9 @@ def between(seconds: float, error: float, count: int) -> Estimate:
     return Estimate(seconds, max(seconds - error, 0.0), seconds + error)
 
 
-def run(job: TrainJob, address: str | None, restart: bool, sample: int, price_per_hour: str | None) -> Outcome:
+def run(
+    job: TrainJob, address: str | None, restart: bool, sample: int, price_per_hour: str | None, wait_seconds: float
+) -> Outcome:
     """Try some steps of a training, and estimate all that is left of it.
 
     Raises:
@@ -251,7 +254,7 @@ def run(job: TrainJob, address: str | None, restart: bool, sample: int, price_pe
         task, about = prepare(recipe, address)
         job.check(task)
         with connect(address) as cluster:
-            share = job.share_out(cluster)
+            share = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(training, "cuda" if share.gpus else "cpu")
             tell(f"Trying {WARM_UP} + {sample} steps: {share.describe()}; {task.describe()}")
             with run_writer(folder) as writer:
@@ -312,8 +315,7 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
         "workers": workers,
     }
     if price is not None:
-        amounts = [f"{price.amount * value:.2f}" for value in (hours, low, high)]
-        shown["price"] = f"{amounts[0]} {price.currency} ({amounts[1]} to {amounts[2]})"
+        shown["price"] = price.of(hours, low, high)
     return shown
 
 

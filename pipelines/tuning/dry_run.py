@@ -16,6 +16,7 @@ from ray.actor import ActorHandle
 
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Room
+from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.search_space import Params, Search
 from pipelines.config.tuning_sections import Asha
 from pipelines.console import Outcome, tell
@@ -51,7 +52,9 @@ TRIALS = 4
 """That are tried at most."""
 
 
-def run(job: TuneJob, address: str | None, restart: bool, sample: int, price_per_hour: str | None) -> Outcome:
+def run(
+    job: TuneJob, address: str | None, restart: bool, sample: int, price_per_hour: str | None, wait_seconds: float
+) -> Outcome:
     """Try some steps of some trials, and estimate all that is left of a search.
 
     Raises:
@@ -71,7 +74,7 @@ def run(job: TuneJob, address: str | None, restart: bool, sample: int, price_per
         task, _ = prepare(recipe, address)
         job.check(task)
         with connect(address) as cluster:
-            room = job.share_out(cluster)
+            room = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(job.recipe.training, room.device)
             chosen = settings_to_try(search, room.concurrent)
             tell(f"Trying {WARM_UP} + {sample} steps of {len(chosen)} trials: {room.describe()}; {task.describe()}")

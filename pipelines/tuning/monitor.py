@@ -195,7 +195,7 @@ def child_of(
 ) -> Tracking:
     """The run of a trial in MLflow: ``run_id``, or a new one."""
     recipe = search.recipe_of(params, place.within(f"trials/{name}"))
-    return Tracking(recipe, name, run_id, parent=parent.run_id, tags={"trial": name})
+    return Tracking(recipe, f"{place.folder.name} trial {name}", run_id, parent=parent.run_id, tags={"trial": name})
 
 
 def children_of(parent: Tracking) -> dict[str, str]:

@@ -26,6 +26,7 @@ def run(
     dry_run: bool = False,
     sample: int = 8,
     price_per_hour: str | None = None,
+    wait: float = 3600,
 ) -> Outcome:
     """Train a recipe to its end, or resume its training. The arguments are the command line's.
 
@@ -40,5 +41,5 @@ def run(
         print(resolved.to_yaml(), end="")
         return Outcome({"recipe": resolved.model_dump(mode="json")}, printed=True)
     if dry_run:
-        return try_steps(TrainJob(resolved), address, restart, sample, price_per_hour)
-    return launch(TrainJob(resolved), address, restart)
+        return try_steps(TrainJob(resolved), address, restart, sample, price_per_hour, wait)
+    return launch(TrainJob(resolved), address, restart, wait)

@@ -38,6 +38,7 @@ def run(
     dry_run: bool = False,
     sample: int = 8,
     price_per_hour: str | None = None,
+    wait: float = 3600,
 ) -> Outcome:
     """Search to the end, or resume the search. The arguments are the command line's.
 
@@ -52,5 +53,5 @@ def run(
         print(search.to_yaml(), end="")
         return Outcome({"recipe": search.recipe.model_dump(mode="json")}, printed=True)
     if dry_run:
-        return try_steps(TuneJob(search), address, restart, sample, price_per_hour)
-    return launch(TuneJob(search), address, restart)
+        return try_steps(TuneJob(search), address, restart, sample, price_per_hour, wait)
+    return launch(TuneJob(search), address, restart, wait)

@@ -206,7 +206,7 @@ def test_a_run_that_is_thrown_away_does_not_stay_open_in_mlflow(world, monkeypat
     verb.run("show_tell.small", arguments, out="found", restart=True)
     client = mlflow.MlflowClient(old.uri)
     found = client.search_runs([client.get_experiment_by_name("rnncond").experiment_id])
-    assert {(run.info.run_name, run.info.status) for run in found} == {
+    assert {(run.info.run_name.removeprefix("show_tell "), run.info.status) for run in found} == {
         ("old", "KILLED"), ("000", "KILLED"), ("001", "FINISHED"), ("stranger", "RUNNING"), ("found", "FINISHED"),
     }  # fmt: skip
     assert stranger.run_id != read_run("found")["mlflow_run_id"] != old.run_id

@@ -177,8 +177,10 @@ def in_split(examples: Iterable[Captioned], split: str, path: str) -> list[Capti
 
 
 def vocabulary_of(recipe: CaptionRecipe, examples: list[Captioned]) -> Vocabulary:
-    settings = recipe.text.model_dump(exclude={"max_length"})
+    settings = recipe.text.model_dump(exclude={"max_length", "truecase"})
+    captions = [caption for example in examples for caption in example.captions]
     try:
-        return Vocabulary.train((caption for example in examples for caption in example.captions), **settings)
+        vocabulary = Vocabulary.train(captions, **settings)
     except ValueError as error:
         raise UserError(f"text: {error}") from None
+    return vocabulary.truecasing(captions) if recipe.text.truecase else vocabulary

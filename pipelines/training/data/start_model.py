@@ -49,6 +49,7 @@ def start_of(recipe: Recipe, features: dict[str, Any] | None = None) -> Trained 
     text = recipe.text.model_dump()
     known = dataclasses.asdict(trained.vocabulary.text).items()
     pairs |= {f"text.{key}": (value, text[key]) for key, value in known if key in text}
+    pairs["text.truecase"] = (trained.vocabulary.truecaser is not None, text["truecase"])
     joint = trained.info.get("recipe", {}).get("text", {}).get("joint")  # of its two vocabularies together
     if joint is not None:
         pairs["text.joint"] = (joint, text["joint"])

@@ -54,12 +54,13 @@ def source_tokens(vocabulary: Vocabulary, sentences: Sequence[str]) -> list[list
 
 
 def vocabularies(store: Store, corpus: Corpus, text: PairText) -> tuple[Vocabulary, Vocabulary]:
-    """Of source and target, the same one twice where it is joint: those that the store has, or else trained now.
+    """Of source and target, the same one twice where it is joint: those that the store has, or else trained now. Only
+    that of the target gives its sentences case.
 
     Raises:
         UserError: the text makes no vocabulary of that size.
     """
-    settings = text.model_dump(exclude={"max_length", "joint"})
+    settings = text.model_dump(exclude={"max_length", "joint", "truecase"})
     key = json.dumps([corpus.digest, text.joint, settings, VERSION], sort_keys=True)
     path = f"vocabularies/{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     store.create()
@@ -74,7 +75,7 @@ def vocabularies(store: Store, corpus: Corpus, text: PairText) -> tuple[Vocabula
         kept = json.dumps([vocabulary.to_json() for vocabulary in trained]).encode()
         store.files.write(path, kept)
     sides = [Vocabulary.from_json(content) for content in json.loads(kept)]
-    return sides[0], sides[-1]
+    return sides[0], sides[-1].truecasing(side(corpus, 1)) if text.truecase else sides[-1]
 
 
 def side(corpus: Corpus, number: int) -> Iterable[str]:

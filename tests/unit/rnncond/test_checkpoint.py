@@ -52,6 +52,17 @@ def test_the_model_id_is_of_weights_and_config(folder):
     assert len({trained().model_id, trained(seed=1).model_id, trained(hidden=6).model_id}) == 3
 
 
+def test_a_truecaser_is_kept_and_makes_another_model_of_the_same_weights(tmp_path):
+    """What it writes is other text, so sets of its sentences and the registry must tell the two apart."""
+    plain, cased = trained(), trained()
+    cased.vocabulary = plain.vocabulary.truecasing(["x A", "x A"])
+    assert plain.model_id != cased.model_id
+    save(cased, tmp_path / "m")
+    assert load(tmp_path / "m").model_id == cased.model_id
+    assert load(tmp_path / "m").vocabulary == cased.vocabulary
+    assert json.loads((tmp_path / "m" / DESCRIPTION).read_text())["model_id"] == cased.model_id
+
+
 def test_saving_again_replaces_the_model_and_leaves_nothing_else(folder):
     save(trained(seed=1), folder)
     assert load(folder).model_id == trained(seed=1).model_id

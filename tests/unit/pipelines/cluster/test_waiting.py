@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from pipelines.cluster import waiting
-from pipelines.cluster.resources import Cluster, Node, Plan
-from pipelines.cluster.waiting import wait_for_room
+from pipelines.cluster.resources import Cluster, Node, NodeType, NoRoom, Plan
+from pipelines.cluster.waiting import share_out_when_there, wait_for_room
+from pipelines.config.sections import ClusterSection
 from pipelines.errors import Fault, UserError
 
 CLUSTER = Cluster((Node(2, 0),))
@@ -62,3 +65,60 @@ def test_a_worker_that_no_node_will_hold_is_told_as_the_autoscaler_reports_it(ra
         wait_for_room(CLUSTER, Plan(1, 3, 1), 60)
     assert told.value.code == 2
     assert not waiting.is_infeasible(Plan(1, 3, 0))
+
+
+EMPTY = Cluster((Node(0, 0),), joined=True)
+"""Of another's, whose head does no work."""
+
+
+@pytest.fixture
+def nodes_come(monkeypatch, impatient):
+    """A function by which nodes come when they have been asked for so many times; what was asked for, and ended."""
+    asked: list = []
+
+    def come(after: float) -> list:
+        waits = iter(range(99))
+        group = SimpleNamespace(wait=lambda seconds: next(waits) >= after)
+        monkeypatch.setattr(waiting, "placement_group", lambda bundles: asked.append(bundles) or group)
+        monkeypatch.setattr(waiting, "remove_placement_group", lambda group: asked.append("removed"))
+        full = Cluster((Node(0, 0), Node(2, 0)), joined=True)
+        monkeypatch.setattr(waiting.connection, "running", lambda: full)
+        return asked
+
+    return come
+
+
+def two_workers(cluster: Cluster) -> float:
+    if cluster.cpus < 2:
+        raise NoRoom("no room")
+    return cluster.cpus
+
+
+def test_a_training_waits_for_workers_that_nobody_knows_of(nodes_come, capsys):
+    asked = nodes_come(after=3)
+    assert share_out_when_there(two_workers, EMPTY, ClusterSection(workers=2, gpus_per_worker=0), 60) == 2
+    assert asked == [[{"CPU": 1}, {"CPU": 1}], "removed"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("Waiting for nodes, for 60 seconds at most (--wait)") == 1 and "2 workers with 1 CPU" in told
+
+
+def test_a_training_gives_up_when_nobody_came(nodes_come):
+    asked = nodes_come(after=float("inf"))
+    with pytest.raises(Fault, match=r"No worker came for 0 seconds \(--wait\): 1 with 0.5 CPU and 1 GPU"):
+        share_out_when_there(two_workers, EMPTY, ClusterSection(cpus_per_worker=0.5, gpus_per_worker=1), 0)
+    assert asked == [[{"CPU": 0.5, "GPU": 1}], "removed"]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        Cluster((Node(1, 0),)),  # Ray on this machine: no more will come
+        Cluster((Node(1, 0),), joined=True),  # there are workers, and fewer than asked for
+        Cluster((Node(0, 0),), (NodeType("small", 1, 0, 1),), joined=True),  # what may come is too little
+    ],
+)
+def test_what_will_not_come_is_not_waited_for(nodes_come, cluster):
+    asked = nodes_come(after=0)
+    with pytest.raises(NoRoom):
+        share_out_when_there(two_workers, cluster, ClusterSection(workers=2), 60)
+    assert asked == []

@@ -52,7 +52,8 @@ OF_NONE = {
 }
 TIES = ("model.share_embeddings", "model.tie_embeddings", "model.scale_embeddings")
 """With these on, one size cannot change alone, nor can these."""
-JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind"}
+JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind",
+          "text.truecase"}  # fmt: skip
 """Keys that cannot change alone."""
 
 
@@ -183,6 +184,7 @@ def test_a_system_and_its_output_must_fit(name):
         ("training.epochs=1_000", "training.epochs: found '1_000', expected a number"),
         ("training.learning_rate=inf", "training.learning_rate: found 'inf', expected a number"),
         ("model.dropout=12:30", "model.dropout: found '12:30', expected a number"),
+        (["text.lowercase=false", "text.truecase=true"], "text: truecase is true, but lowercase is false"),
         ("text.lowercase=no", "text.lowercase: found 'no', expected true or false"),
         ("text.lowercase=1", "text.lowercase: found 1, expected true or false"),
         ("data={1: 2}", "data.1: no such key; there are store"),

@@ -38,6 +38,11 @@ def test_a_price_has_an_amount_and_a_currency(text, price):
     assert Price.parse(text) == price
 
 
+def test_a_small_price_is_not_nothing():
+    assert Price(0.1, "USD").of(0.0198, 0.019, 0.021) == "0.002 USD (0.0019 to 0.0021)"
+    assert Price(10, "€").of(1.5, 0.001, 2) == "15.00 € (0.01 to 20.00)"
+
+
 @pytest.mark.parametrize("text", ["1.20", "USD", "", "-1 USD", "1,20 USD", "$1 USD", "1 usd"])
 def test_a_price_without_a_currency_is_refused(text):
     with pytest.raises(UserError, match=r"--price-per-hour: found .*, expected an amount with its currency"):

@@ -52,6 +52,7 @@ def test_a_run_has_parameters_curves_and_the_recipe(recipe):
     assert run.data.params["training.learning_rate"] == "0.01"
     history = client.get_metric_history(run.info.run_id, "BLEU-4")
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert run.data.tags["mlflow.source.name"] and run.data.tags["rnncond.dataset"].endswith("/store")
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/recipe.yaml") == recipe.to_yaml()
 
 
@@ -86,7 +87,7 @@ def test_a_child_run_has_its_parent_and_tags(recipe):
     with Tracking(recipe, "search") as parent, Tracking(recipe, "trial", parent=parent.run_id, tags={"trial": "7"}):
         pass
     _, found = runs(recipe)
-    child = next(run for run in found if run.info.run_name == "trial")
+    child = next(run for run in found if run.info.run_name == "show_tell trial")
     assert child.data.tags["mlflow.parentRunId"] == parent.run_id
     assert child.data.tags["trial"] == "7"
 

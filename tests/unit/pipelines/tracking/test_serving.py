@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import init
 from PIL import Image
 
+from pipelines.api import load_translator
 from pipelines.errors import UserError
 from pipelines.features import backbones
 from pipelines.tracking.allowed_uris import AllowedUris
@@ -238,3 +239,15 @@ def test_an_error_of_the_users_is_mlflows_own(tmp_path):
         with pytest.raises(MlflowException, match="expected 'text'"):
             model.predict(pd.DataFrame({"sentence": ["a dog"]}))
         assert list(model.predict(pd.DataFrame({"text": ["a dog"]}, index=[7])).index) == [7]
+
+
+def test_a_truecasing_model_answers_with_case_wherever_it_is_used(tmp_path):
+    """Served, and from Python: one place decodes."""
+    trained = make_translator(tmp_path / "plain")
+    trained.vocabulary = trained.vocabulary.truecasing(f"x {target.title()}" for target in PAIRS.values())
+    checkpoint.save(trained, tmp_path / "best")
+    server = server_of(tmp_path / "best", trained, tmp_path / "served")
+    body = {"dataframe_records": [{"text": SENTENCE}]}
+    answer = server.post("/invocations", json=body).json()["predictions"][0]["translation"]
+    assert answer and answer == answer.title() != answer.lower()
+    assert load_translator(str(tmp_path / "best")).translate([SENTENCE])[0].text == answer

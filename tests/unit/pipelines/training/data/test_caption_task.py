@@ -10,6 +10,7 @@ import pytest
 from feature_store import StoreError
 from pipelines.errors import UserError
 from pipelines.training.data.task import prepare
+from rnncond.text import Vocabulary
 from tests.worlds.training import captions_of, features_of, make_world, tiny_recipe
 
 
@@ -88,3 +89,16 @@ def test_what_is_learnt_from_is_known_by_its_content(world, tmp_path):
         patch.setattr("tests.worlds.training.features_of", lambda index: tuple(2 * part for part in features_of(index)))
         make_world(other)
     assert prepare(tiny_recipe([f"data.store={other / 'store'}", world[1]], tmp_path / "run"))[0].data_id != original
+
+
+def test_captions_get_the_case_of_those_that_are_learnt_from(world):
+    change_captions(lambda line: line | {"captions": [f"A {said.title()}" for said in line["captions"]]})
+    plain, cased = (prepare(tiny_recipe(world, Path("run"), f"text.truecase={flag}"))[0] for flag in ("false", "true"))
+    for task, expected in ((plain, "a red disc"), (cased, "A Red Disc")):
+        vocabulary = Vocabulary.from_json(task.vocabulary)
+        assert vocabulary.decode(vocabulary.encode("a red disc")) == expected
+
+
+def test_the_first_pictures_alone_are_trained_on(world):
+    task, about = prepare(tiny_recipe(world, Path("run"), "data.train_images=5"))
+    assert about["images"] == 5 and task.train.image_ids == [f"image{n:03d}" for n in range(5)]

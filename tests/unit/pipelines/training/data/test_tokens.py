@@ -49,3 +49,14 @@ def test_a_pair_without_a_target_is_refused_by_its_id():
     corpus = SimpleNamespace(chunks=lambda: iter([chunk]), source="pairs.jsonl", columns=("en", "de"))
     with pytest.raises(UserError, match=r"the pair 8 of pairs\.jsonl has no 'de'"):
         list(whole(corpus))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_target_gets_its_case_and_the_source_none(tmp_path, joint):
+    files = [write(tmp_path / name, lines) for name, lines in (("s", ["x A b"] * 2), ("t", ["x B a"] * 2))]
+    corpus = Corpus.open(*map(str, files))
+    text = PairText(level="word", joint=joint, truecase=True)
+    source, target = vocabularies(Store(tmp_path / "store"), corpus, text)
+    assert target.decode(target.encode("x b a")) == "x B a" and source.decode(source.encode("x a b")) == "x a b"
+    plain = vocabularies(Store(tmp_path / "store"), corpus, text.model_copy(update={"truecase": False}))
+    assert plain[0] == source and plain[1].tokenizer.to_str() == target.tokenizer.to_str()  # the same is kept
