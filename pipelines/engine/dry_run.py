@@ -25,7 +25,7 @@ from pipelines.cluster.connection import is_joining
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.resume import Pending
-from pipelines.engine.summary import RunSummary
+from pipelines.engine.summary import RunSummary, significant
 from pipelines.engine.workers import MakeWorker
 from pipelines.errors import UserError
 from pipelines.files import filesystems
@@ -151,7 +151,7 @@ def about(
         "seconds to start": round(startup, 1),
         "hours": round(hours, 4),
         "hours, 95%": f"{low:.4g} to {high:.4g}",
-        "gigabytes written": round(summary.bytes / done * left / 1e9, 4),
+        "gigabytes written": significant(summary.bytes / done * left / 1e9),
         "gigabytes of memory per worker": round(summary.memory / 1e9, 2),
         "workers": summary.plan.describe(),
     }

@@ -112,7 +112,7 @@ class RunSummary:
         if self.units:
             shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
             shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
-            shown |= {"parts": self.units, "megabytes": round(self.bytes / 1e6, 1)}
+            shown |= {"parts": self.units, "megabytes": significant(self.bytes / 1e6)}
         if self.retries:
             shown["storage_asked_again"] = self.retries
         if self.plan:
@@ -139,6 +139,11 @@ class RunSummary:
                 "only been moved, all is well; if they are others, give these another output."
             )
         return "\n".join(hints) or None
+
+
+def significant(value: float) -> float:
+    """With three digits, so that what is small is not nothing."""
+    return float(f"{value:.3g}")
 
 
 def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], str]:

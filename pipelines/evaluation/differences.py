@@ -50,6 +50,22 @@ class Difference:
         return numbers
 
 
+def refuse_itself(found: Difference) -> None:
+    """Raises UserError where a set is compared with itself, which says nothing."""
+    if found.before.fingerprint == found.after.fingerprint:
+        store, kind = found.after.store, found.after.kind
+        others = [
+            one.fingerprint
+            for one in store.datasets()
+            if one.kind == kind and one.fingerprint != found.after.fingerprint
+        ]
+        there = f"also has {', '.join(others)}" if others else "has no other"
+        raise UserError(
+            f"Both sets are {found.after.fingerprint}, and a set does not differ from itself. Name another one of {kind}: "
+            f"{store.files.shown} {there}."
+        )
+
+
 def difference(store: Store, before: str, after: str) -> Difference:
     """Compare the sets ``before`` and ``after``, named by fingerprints, their beginnings, or ``current``. Holds ids,
     texts and scores of both, some 200 bytes a row.

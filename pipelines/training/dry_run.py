@@ -31,6 +31,7 @@ from pipelines.config.training_sections import Training
 from pipelines.console import Outcome, tell
 from pipelines.engine.driver import peak_memory
 from pipelines.engine.dry_run import STUDENT, Estimate, Price, temporary_store
+from pipelines.engine.summary import significant
 from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
@@ -310,8 +311,8 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
         "hours": round(hours, 4),
         "hours, 95%": f"{low:.4g} to {high:.4g}",
         "processor hours of each worker": round(total.processor / 3600, 4),
-        "gigabytes written": round(total.written / 1e9, 4),
-        "gigabytes kept": round(total.kept / 1e9, 4),
+        "gigabytes written": significant(total.written / 1e9),
+        "gigabytes kept": significant(total.kept / 1e9),
         "workers": workers,
     }
     if price is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from feature_store import Store
 from pipelines.console import Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference
+from pipelines.evaluation.differences import Difference, difference, refuse_itself
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
 from pipelines.reporting import pictures, search, sentences
@@ -95,7 +95,9 @@ def change_of(content: ReportData, compare: str) -> Difference:
         raise UserError(
             f"--compare: {content.out} is no output of `rnncond caption` or `rnncond translate`; these have sets."
         )
-    return difference(Store(content.out), compare, shown)
+    found = difference(Store(content.out), compare, shown)
+    refuse_itself(found)
+    return found
 
 
 def in_words(found: Difference, unit: str) -> str:

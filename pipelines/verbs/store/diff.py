@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store import Store
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference, examples
+from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
 from pipelines.files.atomic import replacing
 
 FORMATS = (".parquet", ".json", ".csv")
@@ -30,6 +30,7 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
     """
     refuse_format(to)
     found = difference(Store(directory), before, after)
+    refuse_itself(found)
     for row in examples(found, count):
         tell(f"{row['id']}\n  - {text_of(row['before'])}\n  + {text_of(row['after'])}")
     summary: dict[str, Any] = {"store": directory, "before": found.before.fingerprint, "after": found.after.fingerprint}

@@ -62,11 +62,11 @@ def test_all_that_changed_in_a_file(sets, tmp_path, suffix):
         (["--set", "current"], "--set is expected twice"),
         (["--set", "beef", "--set", "current"], "no set beef; it has"),
         (["--set", "current", "--set", "current", "--to", "x.xls"], "ends in .parquet"),
-        (["--set", "current", "--set", "current", "--to", "nowhere/x.csv"], "cannot be written"),
+        (["--set", "OLD", "--set", "current", "--to", "nowhere/x.csv"], "cannot be written"),
     ],
 )
 def test_mistakes(sets, capsys, words, message):
-    assert rnncond("store", "diff", "s", *words) == 2
+    assert rnncond("store", "diff", "s", *(sets[0] if word == "OLD" else word for word in words)) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
 
@@ -77,6 +77,10 @@ def test_the_report_shows_both_beside_the_picture(sets, capsys):
     assert section.count("<article") == 2 and "a &lt;b&gt;cat&lt;/b&gt;" in section and "two cats" in section
     assert "1 same, 2 changed" in section and 'aria-label="picture b"' in section
     assert rnncond("report", "s", "--compare", "beef") == 2
+    for words in (("report", "s", "--compare", "current"), ("store", "diff", "s", "--set", sets[0], "--set", sets[0])):
+        capsys.readouterr()
+        assert rnncond(*words) == 2
+        assert f"also has {sets[words[0] == 'store']}" in capsys.readouterr().err
 
 
 def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
