@@ -61,7 +61,7 @@ def refuse_itself(found: Difference) -> None:
         ]
         there = f"also has {', '.join(others)}" if others else "has no other"
         raise UserError(
-            f"Both sets are {found.after.fingerprint}, and a set does not differ from itself. Name another one of {kind}: "
+            f"Both sets are {found.after.fingerprint}, which does not differ from itself. Name another set of {kind}: "
             f"{store.files.shown} {there}."
         )
 

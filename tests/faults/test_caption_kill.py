@@ -3,13 +3,14 @@ once."""
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from feature_store import fingerprint
+from feature_store import Store, fingerprint, verify
 from pipelines.features import backbones
 from rnncond import checkpoint, systems
 from rnncond.text import Vocabulary
@@ -64,6 +65,35 @@ def test_killed_driver_node_and_actor(nodes, command, images, model, chance, tmp
     writing.kill("actor")
     writing.finish(ids, {BROKEN})  # on the one node that is left
     nodes.fill()
+
+
+def test_a_killed_new_model_leaves_readers_the_old_set_until_all_is_there(
+    nodes, command, images, model, chance, tmp_path
+):
+    """`--since`, killed while the new model captions: the store is whole, readers get what the old one said, and the
+    same command goes on, to the set of the new one and the file of what changed."""
+    photos, ids = images(60)
+    out = tmp_path / "out"
+    Writing(nodes, command, words(photos, model, out), out).finish(ids, {BROKEN})
+    old = Store(out).current("captions").fingerprint
+    other = words(photos, model, out) + ["--since", old, "--beam", "3"]  # which other captions are made by
+    before = entries(out)
+    driver = command(*other)
+    await_(lambda: entries(out) >= before + chance.randint(1, 5) or driver.poll() is not None)
+    driver.kill()
+    driver.communicate()
+    assert entries(out) > before, "it ended before it was killed"
+    assert all(verify(dataset).problems == [] for dataset in Store(out).datasets())
+    assert Store(out).open(kind="captions").fingerprint == old
+    nodes.settle()
+    done = command(*other)
+    printed, told = done.communicate(timeout=600)
+    assert done.returncode == 3, told  # the broken one fails as before
+    summary = json.loads(printed.splitlines()[-1])
+    assert 0 < summary["already_done"] and summary["already_done"] + summary["computed"] == len(ids) - 1
+    new = Store(out).open(kind="captions")
+    assert new.fingerprint == summary["set"] != old and verify(new).problems == []
+    assert Path(summary["changes"]).is_file()
 
 
 @pytest.mark.slow

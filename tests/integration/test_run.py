@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import json
 import os
 import types
@@ -20,6 +21,7 @@ from pipelines.cli import commands
 from pipelines.cli.commands import stage_command
 from pipelines.console import Outcome
 from pipelines.errors import Fault, OtherRun, UserError
+from pipelines.features import backbones
 from pipelines.tracking.client import client_at
 from pipelines.tracking.registry import MODEL_ID
 from pipelines.training.run_info import read_run
@@ -30,6 +32,7 @@ from pipelines.workflow.fingerprints import fingerprint_of
 from pipelines.workflow.pipeline_file import read_pipeline
 from pipelines.workflow.state import locked
 from rnncond.checkpoint import load
+from tests.worlds.captioner import model_reading
 from tests.worlds.command import rnncond
 from tests.worlds.training import TINY, make_world
 from tests.worlds.translator import make_translator
@@ -386,6 +389,39 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
     outcome = run_pipeline("pipeline.yaml")
     assert outcome.failed == 0 and all(said.startswith("done") for said in outcome.summary.values())
     assert set(run_pipeline("pipeline.yaml").summary.values()) == {"up to date"}
+
+
+@pytest.mark.ray
+def test_the_night_after_a_new_model(ray_cluster, make_photos):
+    """Captions, a page and translations follow the new captioner, and the pipeline is as it was. What the old one said
+    stays in the store; readers get what the new one says."""
+    make_photos(6)
+    features = backbones.load("timm/test_resnet", "random").recipe
+    old = model_reading(Path("captioner"), "show_tell", "pooled", features)
+    make_translator(Path("translator"))
+    stages = {
+        "caption": {"args": {"images": "photos", "model": "captioner", "out": "captioned", "text": "captions.csv"}},
+        "report": {"args": {"out": "captioned", "set": "${caption.set}", "to": "report.html"}},
+        "translate": {"args": {"text": "${caption.text}", "column": "caption", "model": "translator",
+                               "out": "translated"}},
+    }  # fmt: skip
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    said: list[dict[str, str]] = []
+    for model in (old, None):
+        model = model or model_reading(Path("captioner"), "mrnn", "pooled", features)
+        assert all(what.startswith("done") for what in run_pipeline("pipeline.yaml").summary.values())
+        captions = Store("captioned").open(kind="captions")
+        assert captions.recipe["model"] == model.model_id
+        rows = captions.snapshot().scan(["image_id", "caption"])
+        said.append({row["image_id"]: row["caption"] for batch in rows for row in batch.to_pylist()})
+        page = Path("report.html").read_text()
+        assert model.system in page and all(html.escape(caption) in page for caption in said[-1].values())
+        translations = Store("translated").open(kind="translations").snapshot()
+        sources = [row["source"] for batch in translations.scan(["source"]) for row in batch.to_pylist()]
+        assert sorted(sources) == sorted(said[-1].values()) and len(sources) == 6
+        assert set(run_pipeline("pipeline.yaml").summary.values()) == {"up to date"}
+    assert said[0] != said[1]
+    assert len(Store("captioned").datasets()) == len(Store("translated").datasets()) == 2
 
 
 @pytest.mark.slow
