@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray._private import state
@@ -18,9 +18,11 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from pipelines.cluster import connection
 from pipelines.cluster.resources import AUTOMATIC, Cluster, NoRoom, Plan, describe_size, places
-from pipelines.config.sections import ClusterSection
 from pipelines.console import tell
 from pipelines.errors import Fault, UserError
+
+if TYPE_CHECKING:  # recipes load torch
+    from pipelines.config.sections import ClusterSection
 
 POLL_SECONDS = 10
 AGAIN_SECONDS = 600

@@ -187,7 +187,7 @@ def kind_of(path: str) -> str:
     if suffix in OTHER_TABLES:
         raise UserError(
             f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
-            "each also packed. Make it one of them."
+            "each also packed. Make it one of them; `rnncond caption --text` writes .tsv and .jsonl, too."
         )
     suffix = "jsonl" if suffix == "ndjson" else suffix
     return suffix if suffix in READERS else "lines"

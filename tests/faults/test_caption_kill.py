@@ -76,7 +76,7 @@ def test_a_killed_new_model_leaves_readers_the_old_set_until_all_is_there(
     out = tmp_path / "out"
     Writing(nodes, command, words(photos, model, out), out).finish(ids, {BROKEN})
     old = Store(out).current("captions").fingerprint
-    other = words(photos, model, out) + ["--since", old, "--beam", "3"]  # which other captions are made by
+    other = [*words(photos, model, out), "--since", old, "--beam", "3"]  # which other captions are made by
     before = entries(out)
     driver = command(*other)
     await_(lambda: entries(out) >= before + chance.randint(1, 5) or driver.poll() is not None)
@@ -90,7 +90,7 @@ def test_a_killed_new_model_leaves_readers_the_old_set_until_all_is_there(
     printed, told = done.communicate(timeout=600)
     assert done.returncode == 3, told  # the broken one fails as before
     summary = json.loads(printed.splitlines()[-1])
-    assert 0 < summary["already_done"] and summary["already_done"] + summary["computed"] == len(ids) - 1
+    assert summary["already_done"] > 0 and summary["already_done"] + summary["computed"] == len(ids) - 1
     new = Store(out).open(kind="captions")
     assert new.fingerprint == summary["set"] != old and verify(new).problems == []
     assert Path(summary["changes"]).is_file()

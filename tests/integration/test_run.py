@@ -400,7 +400,7 @@ def test_the_night_after_a_new_model(ray_cluster, make_photos):
     old = model_reading(Path("captioner"), "show_tell", "pooled", features)
     make_translator(Path("translator"))
     stages = {
-        "caption": {"args": {"images": "photos", "model": "captioner", "out": "captioned", "text": "captions.csv"}},
+        "caption": {"args": {"images": "photos", "model": "captioner", "out": "captioned", "text": "captions.jsonl"}},
         "report": {"args": {"out": "captioned", "set": "${caption.set}", "to": "report.html"}},
         "translate": {"args": {"text": "${caption.text}", "column": "caption", "model": "translator",
                                "out": "translated"}},

@@ -184,7 +184,6 @@ def test_a_system_and_its_output_must_fit(name):
         ("training.epochs=1_000", "training.epochs: found '1_000', expected a number"),
         ("training.learning_rate=inf", "training.learning_rate: found 'inf', expected a number"),
         ("model.dropout=12:30", "model.dropout: found '12:30', expected a number"),
-        (["text.lowercase=false", "text.truecase=true"], "text: truecase is true, but lowercase is false"),
         ("text.lowercase=no", "text.lowercase: found 'no', expected true or false"),
         ("text.lowercase=1", "text.lowercase: found 1, expected true or false"),
         ("data={1: 2}", "data.1: no such key; there are store"),
@@ -197,6 +196,11 @@ def test_values_that_do_not_fit(override, message):
     with pytest.raises(UserError) as caught:
         read_recipe("show_tell.small", [*DATA, "training.schedule.kind=cosine", override])
     assert message in str(caught.value)
+
+
+def test_case_is_kept_or_given_back_not_both():
+    with pytest.raises(UserError, match="text: truecase is true, but lowercase is false"):
+        read_recipe("show_tell.small", [*DATA, "text.lowercase=false", "text.truecase=true"])
 
 
 def test_a_value_in_a_file_is_read_by_the_type_of_its_key(tmp_path):
