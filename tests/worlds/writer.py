@@ -34,7 +34,7 @@ class LocalWriter:
 
 
 @contextmanager
-def local_writer(root: Path) -> Iterator[LocalWriter]:
+def local_writer(root: Path, remote: None = None) -> Iterator[LocalWriter]:
     """A ``LocalWriter`` while no Ray is there, for all that would ask an actor."""
     with pytest.MonkeyPatch.context() as patch, closing(LocalWriter(root)) as writer:
         for module in (run_writer, monitor):
