@@ -105,7 +105,7 @@ def evaluate(
         bool | None,
         Option(
             "--lowercase/--cased",
-            help="score without regard to case (default: as the model writes)",
+            help="score without regard to case (default: if the model's vocabulary has no capitals)",
             rich_help_panel=TRANSLATIONS,
         ),
     ] = None,

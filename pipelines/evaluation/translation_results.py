@@ -195,7 +195,7 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
 
     Args:
         tokenizer: None for that of the model's target language.
-        lowercase: score without regard to case; None: as the model writes.
+        lowercase: score without regard to case; None: if the model's vocabulary has no capitals.
     """
     folded = lowercase if lowercase is not None else bool(results.lowercase)
     tokenizer = tokenizer or tokenizer_of(results.target_language)
@@ -223,8 +223,8 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
 def comparability(folded: bool, asked: bool, model: bool | None) -> str:
     """What scores these can be compared with, in words."""
     if not folded:
-        return "cased, by sacrebleu" + (", although the model writes lower case" if model else "")
-    why = " as the model writes" if model and not asked else ""
+        return "cased, by sacrebleu" + (", although the model's vocabulary has no capitals" if model else "")
+    why = " as the model's vocabulary is" if model and not asked else ""
     return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
 
 
