@@ -242,9 +242,8 @@ def test_other_text_another_case_and_a_table(folder, capsys):
         assert run("--model", folder / "run", *arguments, "--cased", "--out", folder / "out") == 0
         found = last_line(capsys)
         assert found["BLEU"] == bleu(said, lowercase=False)
-        assert (
-            "case:mixed" in found["BLEU signature"] and "although the model's vocabulary has no capitals" in found["comparability"]
-        )
+        assert "case:mixed" in found["BLEU signature"]
+        assert "although the model's vocabulary has no capitals" in found["comparability"]
     assert len(read_lines(folder / "out" / "evaluated.jsonl")) == 5
 
 
