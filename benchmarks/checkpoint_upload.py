@@ -7,8 +7,9 @@ Turns of some epochs, of which each ends with a validation of ten pictures and a
 that hands them to each kind of keeper in turn. A turn in object storage ends when all that it sent counts. The storage
 is moto's S3 server in a process of its own on the same machine, of whose processors it takes a part: ``cpu_ratio``,
 processor seconds of the training process without keeping over those with it, is what an upload costs where the
-storage is elsewhere; ``ratio`` compares the clock. ``driver_bytes`` is all that a state sends through the process on
-the driver's machine; ``state_bytes`` is what the workers send to storage.
+storage is elsewhere; ``ratio`` compares the clock. ``state_cpu_seconds`` is the processor time of one state with its
+models, however long an epoch is. ``driver_bytes`` is what a state sends through the process on the driver's machine,
+``state_bytes`` what lies in storage in the end: two states and the models.
 """
 
 from __future__ import annotations
@@ -82,19 +83,7 @@ def main() -> None:
             for name, sink in sinks.items():
                 learner.sink = sink
                 turns[name].append(timed(learner, arguments.epochs))
-        bare = turns["nothing"][1:]
-        results = [
-            {
-                "keeper": name,
-                "epoch_seconds": statistics.median(wall for wall, _ in taken[1:]) / arguments.epochs,
-                "ratio": statistics.median(one[0] / other[0] for one, other in zip(bare, taken[1:], strict=True)),
-                "cpu_ratio": statistics.median(one[1] / other[1] for one, other in zip(bare, taken[1:], strict=True)),
-                "cpu_range": sorted(one[1] / other[1] for one, other in zip(bare, taken[1:], strict=True))[
-                    :: max(1, len(bare) - 1)
-                ],
-            }
-            for name, taken in turns.items()
-        ]
+        results = [summary(name, taken[1:], turns["nothing"][1:], arguments.epochs) for name, taken in turns.items()]
         contents = remote.held.contents
         files = {file.path: file.bytes for stored in contents.folders.values() for file in stored.values()}
         results.append({"driver_bytes": max(sent), "state_bytes": sum(files.values())})
@@ -103,6 +92,23 @@ def main() -> None:
         print(json.dumps(result), flush=True)
     if arguments.out:
         print(save(arguments.out, __doc__, arguments, results))
+
+
+def summary(
+    name: str, taken: list[tuple[float, float]], bare: list[tuple[float, float]], epochs: int
+) -> dict[str, Any]:
+    """Of one keeper, beside none: medians over the rounds."""
+    wall, cpu = ([one[part] / other[part] for one, other in zip(bare, taken, strict=True)] for part in (0, 1))
+    extra = [(other[1] - one[1]) / epochs for one, other in zip(bare, taken, strict=True)]
+    return {
+        "keeper": name,
+        "epoch_seconds": statistics.median(one[0] for one in taken) / epochs,
+        "epoch_cpu_seconds": statistics.median(one[1] for one in taken) / epochs,
+        "state_cpu_seconds": statistics.median(extra),
+        "state_cpu_range": [min(extra), max(extra)],
+        "ratio": statistics.median(wall),
+        "cpu_ratio": statistics.median(cpu),
+    }
 
 
 def timed(learner: Learner, epochs: int) -> tuple[float, float]:

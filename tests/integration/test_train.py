@@ -88,9 +88,9 @@ def test_a_run_in_object_storage_is_that_of_a_folder_and_goes_on_from_another_ma
     assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
     with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
         train.run("show_tell.small", [*words, "model.hidden=9"], out=uri)
-    learn_alone(world, tmp_path / "alone", "training.epochs=5")
+    learn_alone(world, tmp_path / "longer", "training.epochs=5")
     for model in ("best", "last"):
-        assert load(locate(f"{uri}/{model}")).model_id == load(f"alone/{model}").model_id
+        assert load(locate(f"{uri}/{model}")).model_id == load(f"longer/{model}").model_id
     assert not Path("file:").exists()
 
 
