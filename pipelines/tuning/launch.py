@@ -22,7 +22,7 @@ from pipelines.console import Outcome, Progress, tell
 from pipelines.errors import Fault, UserError
 from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
-from pipelines.tracking.mlflow_run import Tracking
+from pipelines.tracking.mlflow_run import Tracking, best_so_far
 from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
 from pipelines.training.ray_errors import explain
@@ -212,7 +212,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     with needed(tracking.uri):
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")
         if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
-            tracking.send(line, line["epoch"])
+            tracking.send(line | best_so_far([line], search.metric), line["epoch"])
         tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
     child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
     try:

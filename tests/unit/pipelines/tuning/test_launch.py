@@ -56,6 +56,7 @@ def test_the_best_trial_is_kept_and_told_once_however_often(search):
     assert found["000"].info.status == "FINISHED"
     assert found["000"].inputs.dataset_inputs
     assert epochs_of(client, told) == [1]
+    assert told.data.metrics["best_epoch"] == 1 and told.data.metrics["best_CIDEr"] == 2
     expected = {"trials": 2, "stopped_early": 0, "epochs": 2, "best_trial": "000", RATE: 0.1, "best_epoch": 1}
     assert expected.items() <= outcome.summary.items()
     assert (outcome.failed, outcome.failures) == (1, ["trial 001: diverged"])
