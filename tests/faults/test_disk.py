@@ -27,8 +27,7 @@ def compute(photos: Path, store: Path) -> dict:
     ).summary
 
 
-@pytest.mark.ray
-def test_features_on_a_full_disk(ray_cluster, make_photos, small_disk):
+def test_features_on_a_full_disk(without_ray, make_photos, small_disk):
     folder, remount = small_disk
     photos, store = make_photos(PHOTOS), folder / "store"
     with pytest.raises(StoreError, match=r"the disk is full.*run the same command again"):
@@ -43,6 +42,7 @@ def test_features_on_a_full_disk(ray_cluster, make_photos, small_disk):
     assert set(now.ids(include_failures=False).to_pylist()) == {path.name for path in photos.iterdir()}
 
 
+@pytest.mark.slow  # test_run_folder fills the disk every day, and test_train has a worker that gives up
 @pytest.mark.ray
 def test_training_on_a_disk_that_becomes_full(ray_cluster, tmp_path, monkeypatch, small_disk):
     """Only one of the two workers finds it out."""

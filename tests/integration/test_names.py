@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import pipelines
 from feature_store import Store, verify
 from pipelines.engine.driver import Options
 from pipelines.features import backbones
@@ -95,37 +91,3 @@ def test_a_corpus_with_nasty_names_is_translated(without_ray, folder):
     )
     assert (done.summary["computed"], done.failed) == (len(ids), 0)
     assert ids_in(folder / "out", "translations") == sorted(ids)
-
-
-SHADOWS = ("caption", "features", "train", "torch", "feature_store", "pyarrow", "ray")
-
-
-@pytest.mark.ray
-def test_nothing_in_the_current_folder_is_imported(folder, make_photos):
-    """A command is given where somebody keeps scripts of their own; Ray would put that folder first on its workers'
-    path. Ray starts here, in a process of its own."""
-    photos = make_photos(4, f"{names.FOLDER}/photos")
-    (folder / "pipelines" / "engine").mkdir(parents=True)
-    for name in ("pipelines/__init__", "pipelines/features", "pipelines/engine/__init__", *SHADOWS):
-        (folder / f"{name}.py").write_text("raise SystemExit('somebody else was imported')\n")
-    source = str(Path(pipelines.__file__).parents[1])
-    command = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from pipelines.cli.main import main; main()"
-    words = [
-        "features",
-        str(photos),
-        "--store",
-        "store",
-        "--backbone",
-        BACKBONE,
-        "--weights",
-        "random",
-        "--workers",
-        "1",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", command, source, *words],
-        cwd=folder, capture_output=True, text=True, timeout=600,
-        env={name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(ids_in(folder / "store", "features")) == 4

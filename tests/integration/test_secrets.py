@@ -1,4 +1,5 @@
-"""What a training with its store and its run in a bucket writes and prints, held to the secrets of its environment."""
+"""A training with its store and its run in a bucket, in a folder of a user's: no secret of its environment gets into what
+it writes and prints, and none of the folder's modules into its processes."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
+import pipelines
 from pipelines.files.remote_folder import RemoteFolder
 from tests.worlds.training import TINY, make_world
 
@@ -24,6 +26,9 @@ SECRETS = {
 }
 
 
+SHADOWS = ("caption", "features", "train", "torch", "feature_store", "pyarrow", "ray")
+
+
 def objects(uri: str) -> dict[str, bytes]:
     """What a bucket holds below ``uri``."""
     files = RemoteFolder.at(uri).files
@@ -32,7 +37,9 @@ def objects(uri: str) -> dict[str, bytes]:
 
 
 @pytest.mark.ray
-def test_a_training_writes_and_prints_no_secret(bucket, tmp_path):
+def test_a_training_writes_and_prints_no_secret_and_imports_nothing_of_the_current_folder(bucket, tmp_path):
+    """A command is given where somebody keeps scripts of their own; Ray would put that folder first on its workers'
+    path. Ray starts here, in a process of its own."""
     uri, put = bucket
     world = make_world(tmp_path / "world")
     for path in (tmp_path / "world" / "store").rglob("*"):
@@ -42,11 +49,15 @@ def test_a_training_writes_and_prints_no_secret(bucket, tmp_path):
     words += ["cluster.workers=1", "cluster.cpus_per_worker=1", "--out", f"{uri}/runs/nightly"]
     words += ["--log-level", "debug"]
     run = tmp_path / "here"
-    run.mkdir()
-    left_out = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+    (run / "pipelines" / "engine").mkdir(parents=True)
+    for name in ("pipelines/__init__", "pipelines/features", "pipelines/engine/__init__", *SHADOWS):
+        (run / f"{name}.py").write_text("raise SystemExit('somebody else was imported')\n")
+    source = str(Path(pipelines.__file__).parents[1])
+    command = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from pipelines.cli.main import main; main()"
+    left_out = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     ended = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli.main", *words],
+        [sys.executable, "-P", "-c", command, source, *words],
         env=environment | SECRETS,
         cwd=run, text=True, capture_output=True,
     )  # fmt: skip

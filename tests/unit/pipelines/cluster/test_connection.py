@@ -3,6 +3,7 @@ import signal
 import sys
 
 import pytest
+from ray.exceptions import AuthenticationError
 
 import pipelines
 from pipelines.cluster import connection
@@ -135,3 +136,19 @@ def test_sigterm_while_ray_starts_ends_as_it_does_later():
         assert signal.getsignal(signal.SIGTERM) is own
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_cluster_that_wants_a_token_is_told_as_the_users_to_mend(monkeypatch, wrapped):
+    def refuse(address, options):
+        if wrapped:  # as Ray 2.60 does where it has found no token at all
+            raise ConnectionError("Failed to connect") from RuntimeError("RPC error: InvalidAuthToken")
+        raise AuthenticationError("Unauthenticated")
+
+    monkeypatch.setattr(connection, "start", refuse)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(UserError, match=r"cluster at auto wants a token.*RAY_AUTH_MODE=token"),
+        connection.connect("auto"),
+    ):
+        pass

@@ -1,36 +1,113 @@
-"""What a report says of pictures that are gone."""
+"""What a report finds in a folder, whichever verb wrote it."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from pipelines.reporting import load
+from feature_store import Store, failure_schema
+from pipelines.errors import UserError
+from pipelines.reporting.load import by_epoch, read
+
+SCHEMA = pa.schema([
+    pa.field("id", pa.string(), nullable=False), ("source", pa.string()), ("translation", pa.string()),
+    ("score", pa.float32()), ("log_prob", pa.float32()), ("model", pa.string()),
+])  # fmt: skip
 
 
-def snapshot_of(uris: list[str], *sizes: int) -> SimpleNamespace:
-    """A snapshot whose parts have so many rows."""
-    assert sum(sizes) == len(uris)
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    tables = [pa.table({"uri": uris[start : start + size]}) for start, size in zip(starts, sizes, strict=True)]
-    return SimpleNamespace(rows=len(uris), iter_columns=lambda names: iter(tables))
+def translations(out: Path, model: str, count: int = 7, failed: int = 0) -> str:
+    """A set of ``count`` translations in ``out``, and failures; its fingerprint."""
+    recipe = {"model": model, "system": "encdec", "search": {"beam": 2}, "corpus": "test.en"}
+    dataset = Store(out).dataset("translations", recipe, SCHEMA)
+    ids = [f"{number:03d}" for number in range(count)]
+    columns = {name: [name] * count for name in ("source", "translation", "model")}
+    rows = pa.table({"id": ids, **columns, "score": [1.0] * count, "log_prob": [1.0] * count}).select(SCHEMA.names)
+    failure = {"uri": "test.en", "version": None, "stage": "compute", "reason": "too long", "tries": 1}
+    failures = [{"id": f"bad{number}", **failure} for number in range(failed)]
+    with dataset.begin() as term:
+        term.handle.commit("part", rows.cast(SCHEMA), pa.Table.from_pylist(failures, failure_schema("id")))
+    return dataset.fingerprint
 
 
-def test_pictures_that_are_gone_are_counted(tmp_path):
-    (tmp_path / "here.jpg").touch()
-    uris = [str(tmp_path / "here.jpg"), str(tmp_path / "gone.jpg"), "s3://bucket/x.jpg", str(tmp_path / "away.jpg")]
-    assert load.gone_pictures(snapshot_of(uris, 3, 1)).startswith("2 of the pictures are no longer where they were")
-    assert load.gone_pictures(snapshot_of(uris[:1], 1)) is None
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        name, _, kind = name.rpartition("_")
+        (folder / f"{name}.{kind}").write_text(text)
 
 
-@pytest.mark.parametrize("sizes", [(40,), (7, 1, 32), (3, 0, 20, 17)])
-def test_of_many_some_are_looked_for_evenly_spread(monkeypatch, sizes):
-    """Of 40 rows every eighth: 0, 8, 16, 24 and 32, however they lie in parts."""
-    monkeypatch.setattr(load, "LOOKED_FOR", 5)
-    asked: list[str] = []
-    monkeypatch.setattr(load.os.path, "exists", lambda uri: asked.append(uri) or uri != "16")
-    remark = load.gone_pictures(snapshot_of([str(number) for number in range(40)], *sizes))
-    assert asked == ["0", "8", "16", "24", "32"]
-    assert remark.startswith("Of 5 pictures that were looked for, 1 are no longer where they were read")
+def test_a_run_has_its_curves_samples_and_recipe(tmp_path):
+    write(tmp_path, metrics_jsonl='{"epoch": 1}\n{"epoch": 2}\n', samples_jsonl='{"epoch": 1, "translation": "x"}\n',
+          run_json='{"status": "finished"}', recipe_yaml="system: encdec\n")  # fmt: skip
+    content = read(str(tmp_path), 5)
+    assert [line["epoch"] for line in content.metrics] == [1, 2]
+    assert (content.run, content.recipe, content.rows, content.total) == (
+        {"status": "finished"}, "system: encdec\n", [], 0
+    )  # fmt: skip
+    assert content.is_text
+
+
+def test_an_evaluation_has_its_rows_and_what_it_missed(tmp_path):
+    write(tmp_path, evaluated_jsonl='{"image_id": "a", "caption": "x"}\n', evaluation_json='{"missing": ["b: gone"]}')
+    content = read(str(tmp_path), 5)
+    assert (content.total, content.failures, content.is_text) == (1, ["b: gone"], False)
+
+
+def test_of_a_store_some_rows_are_shown_and_all_are_counted(tmp_path):
+    fingerprint = translations(tmp_path / "out", "m", count=7, failed=2)
+    content = read(str(tmp_path / "out"), 3)
+    assert (len(content.rows), content.total) == (3, 7)
+    assert content.rows[0]["translation"] == "translation"
+    assert content.evaluation["set"] == fingerprint
+    assert content.failures == ["bad0: compute: too long", "bad1: compute: too long"]
+
+
+@pytest.mark.parametrize("scored", [{"set": "other", "model": {"id": "m"}}, {"model": {"id": "another"}}])
+def test_scores_of_another_set_are_left_out_and_it_is_said(tmp_path, scored):
+    """Versions before 0.3 kept the model alone."""
+    fingerprint = translations(tmp_path / "out", "m")
+    about = {"translations": "out", "scores": {"BLEU": 5.0}}
+    rows = '{"id": "000", "translation": "of another"}\n'
+    write(tmp_path / "out", evaluation_json=json.dumps(about | scored), evaluated_jsonl=rows)
+    content = read(str(tmp_path / "out"), 9)
+    assert "scores" not in content.evaluation and len(content.rows) == 7
+    (remark,) = content.remarks
+    assert "rnncond evaluate --translations" in remark
+
+    same = {"set": fingerprint} if "set" in scored else {"model": {"id": "m"}}
+    write(tmp_path / "out", evaluation_json=json.dumps(about | scored | same))
+    content = read(str(tmp_path / "out"), 9)
+    assert (content.evaluation["scores"], len(content.rows), content.remarks) == ({"BLEU": 5.0}, 1, [])
+
+
+def test_two_sets_have_to_be_told_apart(tmp_path):
+    first, second = (translations(tmp_path / "out", model, count) for model, count in (("m", 1), ("n", 2)))
+    assert [read(str(tmp_path / "out"), 9, fingerprint).total for fingerprint in (first, second)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has nothing to show"),
+        ({"run_json": "{}", "samples_jsonl": '{"epoch": 1}\n'}, "has nothing to show"),
+        ({"evaluation_json": "{"}, "has a damaged file"),
+        ({"metrics_jsonl": "3\n"}, r"metrics\.jsonl has 3, expected a JSON object"),
+        ({"run_json": "[1]"}, r"run\.json has \[1\], expected a JSON object"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_shown(tmp_path, files, message):
+    write(tmp_path, **files)
+    with pytest.raises(UserError, match=message):
+        read(str(tmp_path), 5)
+
+
+def test_samples_of_a_few_epochs_from_the_first_to_the_last():
+    samples = [{"epoch": epoch, "id": id_, "text": f"{id_}{epoch}"} for epoch in range(1, 10) for id_ in "ab"]
+    stages = by_epoch(samples, "id", "text")
+    assert stages == {id_: [(epoch, f"{id_}{epoch}") for epoch in (1, 3, 5, 7, 9)] for id_ in "ab"}
+    assert by_epoch(samples[:2], "id", "text") == {}
+    assert by_epoch([], "id", "text") == {}
