@@ -1,5 +1,5 @@
-"""A training with its store and its run in a bucket, in a folder of a user's: no secret of its environment gets into what
-it writes and prints, and none of the folder's modules into its processes."""
+"""A training with its store and its run in a bucket, in a folder of a user's: no secret of its environment gets into
+what it writes and prints, and none of the folder's modules into its processes."""
 
 from __future__ import annotations
 
