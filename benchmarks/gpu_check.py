@@ -28,9 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rnncond import kernels, systems
+from rnncond import systems
 from rnncond.contract import Source, System
-from rnncond.lean import lean
+from rnncond.fast import kernels
+from rnncond.fast.lean import lean
 from rnncond.losses import TeacherForcing
 from rnncond.search import SearchOptions, search
 

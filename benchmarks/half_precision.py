@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from record import compare, save
 
-from rnncond import fused, systems
+from rnncond import systems
 from rnncond.contract import Source
+from rnncond.fast import fused
 from rnncond.losses import TeacherForcing
 
 ROWS, WORDS, VOCAB = 10, 20, 1000

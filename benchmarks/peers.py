@@ -33,9 +33,10 @@ from torch import Tensor
 from torch.nn import functional
 from translation_decoder import CONFIG, PAIRS, SIZE, SOURCE, STEPS, VOCAB, trainer
 
-from rnncond import kernels, systems
+from rnncond import systems
 from rnncond.contract import BOS, EOS, PAD, UNK, Source
-from rnncond.lean import lean, supported
+from rnncond.fast import kernels
+from rnncond.fast.lean import lean, supported
 from rnncond.search import SearchOptions, search
 
 PEERS = {"joeynmt": "2.3.0", "OpenNMT-py": "3.5.1", "configargparse": "1.7.1"}

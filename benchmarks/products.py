@@ -16,7 +16,7 @@ import torch
 from record import cpu, save, seconds
 from torch.nn import functional
 
-from rnncond.output_layer import output_product
+from rnncond.fast.output_layer import output_product
 
 SHAPES = [(50, 1024, 2048), (50, 3072, 2048), (800, 1024, 2048), (50, 512, 9487), (250, 512, 9487), (800, 512, 9487)]
 """Rows, inputs, outputs: a step's gates, those of all steps, and the output layer's."""

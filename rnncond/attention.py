@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rnncond.additive import additive_attention, exponential, masked_softmax
+from rnncond.fast.additive import additive_attention, exponential, masked_softmax
 
 
 def attend(scores: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnncond.contract import State
-from rnncond.fused import StepProducts, gru_gates, lstm_gates
-from rnncond.output_layer import LSTM
+from rnncond.fast.fused import StepProducts, gru_gates, lstm_gates
+from rnncond.fast.output_layer import LSTM
 
 Cell = Literal["lstm", "gru"]
 PARTS = {"lstm": ("h", "c"), "gru": ("h",)}

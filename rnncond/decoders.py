@@ -32,7 +32,7 @@ from rnncond.cells import (
 )
 from rnncond.contract import Memory, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.embeddings import Words, check_words
-from rnncond.fused import StepProducts
+from rnncond.fast.fused import StepProducts
 
 Score = Literal["additive", "dot", "general", "concat"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD
-from rnncond.output_layer import OutputLayer, output_product
+from rnncond.fast.output_layer import OutputLayer, output_product
 
 
 def check_words(config: Any, readout: int) -> None:

@@ -25,7 +25,7 @@ from pipelines.features.preprocess import Preprocess
 from pipelines.features.sources import rebuild
 from pipelines.inference.captioner import Captioner, prepare
 from pipelines.tracking.models import locate, weights_in
-from rnncond.lean import Precision
+from rnncond.fast.lean import Precision
 
 Picture: TypeAlias = str | Path | bytes | Image.Image
 """A picture's path or uri, its file as bytes, or a picture of Pillow. One of Pillow's is taken at its full size, where

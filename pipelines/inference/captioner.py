@@ -22,7 +22,7 @@ from pipelines.inference.decoder import (
     search_options,
 )
 from rnncond.checkpoint import Trained
-from rnncond.lean import Precision
+from rnncond.fast.lean import Precision
 from rnncond.search import Hypotheses, SearchOptions
 
 

@@ -11,10 +11,10 @@ from typing import Any, Self
 import torch
 
 from pipelines.errors import UserError
-from rnncond import kernels
 from rnncond.checkpoint import Trained
 from rnncond.contract import Source, System
-from rnncond.lean import Precision, lean, supported
+from rnncond.fast import kernels
+from rnncond.fast.lean import Precision, lean, supported
 from rnncond.search import Hypotheses, SearchOptions, ensemble, join, search
 from rnncond.text import Vocabulary
 

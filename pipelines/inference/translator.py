@@ -22,7 +22,7 @@ from pipelines.inference.decoder import (
 )
 from rnncond.checkpoint import Trained
 from rnncond.contract import EOS, PAD, UNK, Source
-from rnncond.lean import Precision
+from rnncond.fast.lean import Precision
 from rnncond.search import Hypotheses, SearchOptions
 
 LONGEST = 200

@@ -36,7 +36,7 @@ from pipelines.tracking.allowed_uris import AllowedUris
 from pipelines.tracking.models import weights_in
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
-from rnncond.lean import Precision
+from rnncond.fast.lean import Precision
 from rnncond.search import SearchOptions
 
 PARAMS = {

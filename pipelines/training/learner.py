@@ -29,8 +29,9 @@ from pipelines.training.objectives import TALLY, make_objective, means, step_arg
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
 from pipelines.training.run_folder import RunSink
 from pipelines.training.state import NO_SUMS, Folder, TrainState, decide, mixed
-from rnncond import kernels, systems
+from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
+from rnncond.fast import kernels
 from rnncond.losses import Sums, TeacherForcing
 from rnncond.objectives import Diverged, Rewarded
 from rnncond.search import SearchOptions, search

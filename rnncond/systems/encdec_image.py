@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rnncond.cells import PARTS, Stack, check_cell
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.output_layer import OutputLayer
+from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
 
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes
-from rnncond.fused import StepProducts
-from rnncond.output_layer import OutputLayer
+from rnncond.fast.fused import StepProducts
+from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
 
 

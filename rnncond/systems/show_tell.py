@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.fused import lstm_cell
-from rnncond.output_layer import LSTM, OutputLayer
+from rnncond.fast.fused import lstm_cell
+from rnncond.fast.output_layer import LSTM, OutputLayer
 from rnncond.standardise import Standardise
 
 

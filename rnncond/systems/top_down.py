@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, cheaper_projected, mean_place
 from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
-from rnncond.fused import StepProducts, lstm_cell, lstm_gates
-from rnncond.output_layer import OutputLayer
+from rnncond.fast.fused import StepProducts, lstm_cell, lstm_gates
+from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from rnncond.contract import BOS, Source
-from rnncond.lean import lean
+from rnncond.fast.lean import lean
 from rnncond.search import Hypotheses, SearchOptions, loop, search
 from tests.contract.cases import LONGEST, VOCAB, WIDTH, Case
 from tests.contract.test_laws import CASES

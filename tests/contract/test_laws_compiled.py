@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from rnncond import additive, kernels
+from rnncond.fast import additive, kernels
 from tests.contract import laws
 from tests.contract.test_laws import CASES
 

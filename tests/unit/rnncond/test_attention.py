@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, cheaper_projected, mean_place
-from rnncond.fused import StepProducts, lstm_gates
+from rnncond.fast.fused import StepProducts, lstm_gates
 
 MASK = torch.tensor([[True, True, True, True], [True, False, False, False], [True, True, False, False]])
 """Three examples of four places; six rows share them."""

@@ -4,7 +4,7 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from rnncond.cells import Stack, advance, make_layer, real_lengths, reverse, run_layer, stack_states
-from rnncond.fused import gru_gates
+from rnncond.fast.fused import gru_gates
 
 CELLS = ["lstm", "gru"]
 TORCH = {"lstm": nn.LSTM, "gru": nn.GRU}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 
 from pipelines.config import choices
-from rnncond import lean
+from rnncond.fast import lean
 from rnncond.search import SearchOptions
 
 

@@ -261,9 +261,9 @@ print((peak() - before) / (picture.width * picture.height))
     ("mode", "kind", "options", "most"),
     [
         ("RGB", "JPEG", {}, 4),
-        ("I;16", "PNG", {}, 8),
+        pytest.param("I;16", "PNG", {}, 8, marks=pytest.mark.slow),
         ("RGBA", "PNG", {}, 8),
-        ("LA", "PNG", {}, 8),
+        pytest.param("LA", "PNG", {}, 8, marks=pytest.mark.slow),
         ("CMYK", "JPEG", {"progressive": True}, 12),
         ("RGB", "WEBP", {}, 17),
         ("RGB", "JPEG2000", {}, 20),

@@ -27,7 +27,7 @@ DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedul
 
 @pytest.mark.parametrize("system", ["show_tell.small", "show_attend_tell.small"])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, system):
-    lives = range(1, 6) if system == "show_tell.small" else [2, 5]
+    lives = range(1, 6) if system == "show_tell.small" else [2]
     resumed_equals_unbroken(lambda out: learner(world, out, *DROPOUT, recipe=system), tmp_path, lives)
 
 
@@ -45,7 +45,7 @@ def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, sy
 def test_so_with_every_option(world, tmp_path, option):
     names = ("best", "last", "averaged") if option.startswith("average") else ("best", "last")
     settings = ("model.dropout=0.5", "training.checkpoint_steps=2", f"training.{option}")
-    resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, [1, 4], names)
+    resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, [4], names)
 
 
 def test_a_run_goes_on_from_the_state_before_a_damaged_one(world, tmp_path):

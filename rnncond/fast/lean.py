@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention
 from rnncond.contract import System
-from rnncond.output_layer import output_product
+from rnncond.fast.output_layer import output_product
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Product = Callable[[Tensor], Tensor]

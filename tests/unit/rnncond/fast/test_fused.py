@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rnncond.contract import Source
-from rnncond.fused import StepProducts
+from rnncond.fast.fused import StepProducts
 from rnncond.losses import TeacherForcing
 from rnncond.systems import build, names
 

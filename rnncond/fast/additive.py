@@ -1,7 +1,7 @@
 """Additive attention as one node of autograd a step: forward, and the gradients of all steps added up in place.
 
-The fraction of every pair of a query and a place is most of the work. ``rnncond.kernels`` compiles it with its sums;
-without a compiler the same fraction goes through torch's own kernels, in a scratch that all steps share.
+The fraction of every pair of a query and a place is most of the work. ``rnncond.fast.kernels`` compiles it with its
+sums; without a compiler the same fraction goes through torch's own kernels, in a scratch that all steps share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rnncond.kernels import Kernel
+from rnncond.fast.kernels import Kernel
 
 LARGEST = 43.0
 """The largest |U h| or |W s| that additive attention tells apart: beyond, exp(2x) leaves float32."""

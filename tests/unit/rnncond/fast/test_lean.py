@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rnncond import lean as module
 from rnncond.attention import AdditiveAttention
 from rnncond.contract import BOS, Source
-from rnncond.lean import LeanWeight, lean, supported
+from rnncond.fast import lean as module
+from rnncond.fast.lean import LeanWeight, lean, supported
 from tests.contract.cases import Case
 from tests.contract.test_laws import CASES
 

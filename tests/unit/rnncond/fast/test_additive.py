@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rnncond.additive import LARGEST
 from rnncond.attention import AdditiveAttention
+from rnncond.fast.additive import LARGEST
 from tests.unit.rnncond.test_attention import MASK, values
 
 
@@ -18,7 +18,7 @@ def test_additive_attention_works_in_parts(monkeypatch):
         return torch.autograd.grad((context.sin().sum() + weights.square().sum()), [places, *attention.parameters()])
 
     at_once = gradients()
-    monkeypatch.setattr("rnncond.additive.SCRATCH", 60)  # of 2 rows x 4 places x 7: one example at a time
+    monkeypatch.setattr("rnncond.fast.additive.SCRATCH", 60)  # of 2 rows x 4 places x 7: one example at a time
     torch.testing.assert_close(gradients(), at_once)
 
 

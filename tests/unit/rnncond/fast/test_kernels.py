@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from rnncond import kernels
+from rnncond.fast import kernels
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rnncond import output_layer
+from rnncond.fast import output_layer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
