@@ -11,24 +11,25 @@ import pytest
 from feature_store import Store, failure_schema
 from pipelines.errors import UserError
 from pipelines.reporting.load import by_epoch, read
-
-SCHEMA = pa.schema([
-    pa.field("id", pa.string(), nullable=False), ("source", pa.string()), ("translation", pa.string()),
-    ("score", pa.float32()), ("log_prob", pa.float32()), ("model", pa.string()),
-])  # fmt: skip
+from pipelines.verbs.translate import schema_of
 
 
 def translations(out: Path, model: str, count: int = 7, failed: int = 0) -> str:
     """A set of ``count`` translations in ``out``, and failures; its fingerprint."""
     recipe = {"model": model, "system": "encdec", "search": {"beam": 2}, "corpus": "test.en"}
-    dataset = Store(out).dataset("translations", recipe, SCHEMA)
-    ids = [f"{number:03d}" for number in range(count)]
-    columns = {name: [name] * count for name in ("source", "translation", "model")}
-    rows = pa.table({"id": ids, **columns, "score": [1.0] * count, "log_prob": [1.0] * count}).select(SCHEMA.names)
+    schema = schema_of(attention=False)
+    dataset = Store(out).dataset("translations", recipe, schema, id_column="id")
+    row = {
+        "source": "a dog", "version": "", "translation": "ein Hund", "score": -1.0, "log_prob": -2.0, "nbest": [],
+        "model": model, "cut": False,
+    }  # fmt: skip
+    rows = [{"id": f"{number:03d}", **row} for number in range(count)]
     failure = {"uri": "test.en", "version": None, "stage": "compute", "reason": "too long", "tries": 1}
     failures = [{"id": f"bad{number}", **failure} for number in range(failed)]
     with dataset.begin() as term:
-        term.handle.commit("part", rows.cast(SCHEMA), pa.Table.from_pylist(failures, failure_schema("id")))
+        term.handle.commit(
+            "part", pa.Table.from_pylist(rows, schema), pa.Table.from_pylist(failures, failure_schema("id"))
+        )
     return dataset.fingerprint
 
 
@@ -60,7 +61,7 @@ def test_of_a_store_some_rows_are_shown_and_all_are_counted(tmp_path):
     fingerprint = translations(tmp_path / "out", "m", count=7, failed=2)
     content = read(str(tmp_path / "out"), 3)
     assert (len(content.rows), content.total) == (3, 7)
-    assert content.rows[0]["translation"] == "translation"
+    assert content.rows[0]["translation"] == "ein Hund"
     assert content.evaluation["set"] == fingerprint
     assert content.failures == ["bad0: compute: too long", "bad1: compute: too long"]
 

@@ -64,7 +64,8 @@ def test_a_version_is_known_by_all_tags_that_are_asked_for(client, name):
     assert registry.version_of(client, name, {MODEL_ID: "nobody"}) is None
 
 
-def test_a_model_is_registered_once_and_has_its_scores_as_tags(client):
+def test_a_model_is_registered_once_and_has_its_scores_as_tags(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)  # where MLflow looks for the logged model
     tags = {MODEL_ID: "m", ALLOWED_URIS: NO_URIS}
     logged = client.create_logged_model("0", "model", tags=tags)
     first = registry.register(client, "captioner", logged.model_id, {"CIDEr": "5"})
