@@ -115,14 +115,22 @@ class RemoteFolder:
             Fault: storage does not answer.
         """
         ledger = ledger_of(self.files, "")
+        damaged: bytes | None = None
         with user_errors():
             for _ in range(READS):
                 current = ledger.current()
                 if current is None:
                     return None
                 # It may be gone by now, but only where a newer term counts.
-                if (content := self.files.read(ledger.path(current, FOLDER))) is not None:
+                if (content := self.files.read(ledger.path(current, FOLDER))) is None:
+                    continue
+                try:
                     return Contents.from_json(content, self.files.show(ledger.path(current, FOLDER)))
+                except UserError:
+                    # A client asks for the size and then for so many bytes, between which the object may be replaced.
+                    if content == damaged:
+                        raise
+                    damaged = content
         raise Fault(f"{self.uri} changes faster than it can be read. Run the same command again.")
 
     def check_writable(self) -> None:

@@ -192,6 +192,24 @@ def test_a_damaged_or_newer_folder_is_told(folder, s3, uri):
         folder.read()
 
 
+def test_what_was_replaced_between_its_size_and_its_bytes_is_read_again(folder, monkeypatch):
+    writer = folder.begin()
+    writer.contents.texts["metrics.jsonl"] = "{}\n" * 100
+    writer.commit()
+    read, cut = Files.read, []
+
+    def too_short(self, path):
+        content = read(self, path)
+        if path.endswith("folder.json") and not cut:
+            cut.append(content)
+            return content[:50]
+        return content
+
+    monkeypatch.setattr(Files, "read", too_short)
+    assert folder.read() == writer.contents and cut
+    writer.close()
+
+
 def test_a_bucket_that_is_not_there_and_one_that_may_not_be_written(folder, bucket, s3, monkeypatch):
     folder.check_writable()
     with pytest.raises(
