@@ -19,11 +19,11 @@ from pipelines.errors import UserError
 from pipelines.features.columns import joined
 from pipelines.features.decode import DecodeError, decode
 from pipelines.features.featurizer import Network
-from pipelines.features.fetch import ReadError, read
 from pipelines.features.pixels import to_rgb
 from pipelines.features.preprocess import Preprocess
 from pipelines.features.sources import rebuild
 from pipelines.inference.captioner import Captioner, prepare
+from pipelines.inputs.fetch import ReadError, read
 from pipelines.tracking.models import locate, weights_in
 from rnncond.fast.lean import Precision
 

@@ -113,6 +113,7 @@ def caption(
     dry_run: options.DryRun = False,
     sample: options.Sample = 64,
     price_per_hour: options.PricePerHour = None,
+    decode: options.Decode = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -136,7 +137,7 @@ def caption(
     )  # fmt: skip
     asked |= {
         "ensemble": ensemble or (), "weights": weights, "options": work, "save_listing": save_listing, "lines": lines,
-        "keep_features": keep_features, "tracking_uri": tracking_uri, "attention": attention,
+        "keep_features": keep_features, "tracking_uri": tracking_uri, "attention": attention, "decode": decode,
     }  # fmt: skip
     if since is not None:
         from pipelines.errors import UserError

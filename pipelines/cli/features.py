@@ -78,6 +78,7 @@ def features(
     dry_run: options.DryRun = False,
     sample: options.Sample = 64,
     price_per_hour: options.PricePerHour = None,
+    decode: options.Decode = None,
     rows_per_part: options.RowsPerPart = None,
     retry_seconds: options.RetrySeconds = 60,
     workers: options.Workers = None,
@@ -98,4 +99,4 @@ def features(
     regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
     regions = {name: value for name, value in regions.items() if value is not None}
     with retrying_for(retry_seconds):
-        return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions)
+        return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions, decode)

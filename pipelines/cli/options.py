@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from pipelines.config.choices import DecodingPrecision
+from pipelines.config.choices import Decoding, DecodingPrecision
 from pipelines.config.choices import LengthPenalty as LengthPenalties
 from pipelines.workflow.commands import Output
 
@@ -149,6 +149,14 @@ Wait = Annotated[
     ),
 ]
 Gpus = Annotated[int | None, Option(min=0, help="number of GPUs; 0 for none (default: all)", rich_help_panel=WORK)]
+Decode = Annotated[
+    Decoding | None,
+    Option(
+        help="where pictures are decoded: by each worker's own CPUs, or also by free ones of other nodes (default: by "
+        "the measured rates of decoding and of the network, with a GPU; else local)",
+        rich_help_panel=WORK,
+    ),
+]
 RowsPerPart = Annotated[
     int | None, Option(min=1, help="inputs in a part of the store (default: by their size)", rich_help_panel=WORK)
 ]

@@ -7,6 +7,8 @@ from typing import Literal
 LengthPenalty = Literal["none", "average", "gnmt"]
 DecodingPrecision = Literal["float32", "bfloat16", "int8"]
 """What the steps of a search multiply in."""
+Decoding = Literal["local", "cluster"]
+"""Where pictures become pixels: on the CPUs of the worker that needs them, or on free ones of other nodes, too."""
 TooLong = Literal["cut", "refuse"]
 """What happens to a sentence that is longer than what is read of one."""
 Tokenizer = Literal[

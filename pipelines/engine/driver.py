@@ -36,7 +36,7 @@ from pipelines.cluster.prometheus import BatchMeter
 from pipelines.cluster.resources import Plan, WorkerCount
 from pipelines.cluster.shared_storage import mark_of, refuse_hidden, refuse_unseen
 from pipelines.cluster.waiting import wait_for_room
-from pipelines.console import Progress
+from pipelines.console import Progress, tell
 from pipelines.engine import isolation, within
 from pipelines.engine.failures import DEFERRED
 from pipelines.engine.feed import Feed
@@ -162,6 +162,9 @@ def run(
                     for report in stream(feed, parts, plan, workers):
                         if feed.finish(report["number"]):
                             summary.add(report)
+                            for topic, remark in report["remarks"]:
+                                if summary.remarks.setdefault(topic, remark) is remark:
+                                    tell(remark)
                             meter.add(report)
                             progress.total = left_of(summary, feed, listed)
                             took = report["ended"] - report["begun"]
@@ -301,7 +304,8 @@ class Actor:
         logger.info("unit %d ends: %s", number, report)
         spent = {
             "retries": retry.RETRIES.total - retries,
-            "cpu": time.process_time() - cpu,
+            "cpu": time.process_time() - cpu + within.COUNTER.cpu_elsewhere,
+            "remarks": list(within.COUNTER.remarks.items()),
             "memory": peak_memory(),
             "begun": begun,
             "ended": time.time(),
@@ -385,5 +389,6 @@ REPORT = pa.schema(
         ("code", pa.int64()),
         ("retries", pa.int64()),
         ("deferred", pa.list_(pa.string())),
+        ("remarks", pa.map_(pa.string(), pa.string())),
     ]
 )

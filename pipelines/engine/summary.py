@@ -38,6 +38,7 @@ class RunSummary:
         memory: most bytes that a worker's process has held.
         input_seconds, input_seconds_squared: sums over the units of the seconds that an input of the unit took.
         begun, ended: when the first unit began and the last one ended, seconds since 1970.
+        remarks: what workers had to say, the first of each topic.
         plan: the workers; None where there was nothing to do.
     """
 
@@ -62,6 +63,7 @@ class RunSummary:
     input_seconds_squared: float = 0.0
     begun: float = math.inf
     ended: float = 0.0
+    remarks: dict[str, str] = field(default_factory=dict)
     plan: Plan | None = None
 
     @property

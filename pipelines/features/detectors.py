@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.features import decode
+from pipelines.features.preprocess import Fit
 from pipelines.features.weights import (
     as_json,
     download,
@@ -68,29 +68,6 @@ class Regions:
             )
         if not 0 <= self.threshold < 1:
             raise UserError(f"regions: the score threshold is {self.threshold}; expected 0 or more, and less than 1")
-
-
-@dataclass(frozen=True)
-class Fit:
-    """From a picture to a detector's input: the whole picture, its shorter side resized to ``shorter`` pixels, or less
-    where the longer one would pass ``longer``. ``mean`` and ``std`` of RGB in [0, 1] are applied by the network."""
-
-    shorter: int
-    longer: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"
-
-    @property
-    def needed(self) -> int:
-        """Pixels of the shorter side below which a picture would be enlarged."""
-        return self.shorter
-
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """RGB ``image`` as (height, width, 3) uint8."""
-        scale = min(self.shorter / min(image.size), self.longer / max(image.size))
-        width, height = (max(round(side * scale), 1) for side in image.size)
-        return np.asarray(image.resize((width, height), Image.Resampling[self.interpolation.upper()]))
 
 
 class Detector:

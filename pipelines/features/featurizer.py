@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress, islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from feature_store import Dataset, Store, feature_schema
+from pipelines.cluster.resources import Plan
+from pipelines.config.choices import Decoding
 from pipelines.engine.failures import DEFERRED, Failures
 from pipelines.engine.memory import MemoryBackoff, is_device_lost
-from pipelines.features import decode
 from pipelines.features.backbones import Backbone
 from pipelines.features.columns import Values, as_column, joined
-from pipelines.features.detectors import Detector, Fit
-from pipelines.features.fetch import ReadError, UnreadStreak, read
-from pipelines.features.preprocess import Preprocess
+from pipelines.features.detectors import Detector
+from pipelines.features.loading import Loader
+from pipelines.features.pixels import DecodeError
+from pipelines.features.preprocess import Loaded
+from pipelines.inputs.fetch import ReadError, UnreadStreak
 
 Network = Backbone | Detector
 Outputs = dict[str, Values]
 """Of a batch of images, by name."""
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An image ready for the network: ``pixels`` (height, width, 3) uint8, preprocessed, none once the
-    features are there; ``width`` and ``height`` of the picture."""
-
-    image_id: str
-    uri: str
-    version: str | None
-    width: int
-    height: int
-    pixels: np.ndarray
 
 
 class Featurizer:
@@ -49,12 +37,16 @@ class Featurizer:
         backbone: moved to its device already.
         batch: images a forward pass. The next two are read and decoded meanwhile.
         threads: that do so.
+        decode: see ``loading.Loader``.
+        cpus: of this worker.
     """
 
-    def __init__(self, backbone: Network, batch: int, threads: int) -> None:
+    def __init__(
+        self, backbone: Network, batch: int, threads: int, decode: Decoding | None = "local", cpus: int = 1
+    ) -> None:
         self.backbone, self.batch, self.halving = backbone, batch, MemoryBackoff()
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
-        self.ahead = 2 * batch + threads
+        self.loader = Loader(backbone.preprocess, threads, 2 * batch + threads, decode, cpus)
+        self.pool = self.loader.pool
         list(self.halving(backbone, backbone.example(batch)))  # a broken device shows here and not as an image's fault
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
@@ -68,35 +60,30 @@ class Featurizer:
             yield from self._compute(batch, failures)
 
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
-        """The images that can be read, in order, ``ahead`` of the caller."""
-        waiting: deque[tuple[dict[str, Any], Future[Any] | None]] = deque()
-        rows, unread = iter(unit.to_pylist()), UnreadStreak(unit.num_rows)
-        while True:
-            for row in islice(rows, self.ahead - len(waiting)):
-                future = None if row["problem"] else self.pool.submit(attempt, row, self.backbone.preprocess)
-                waiting.append((row, future))
-            if not waiting:
-                return unread.end()
-            row, future = waiting.popleft()
+        """The images that can be read, in order, ahead of the caller."""
+        unread = UnreadStreak(unit.num_rows)
+        for row, outcome in self.loader(unit.to_pylist()):
             image_id, uri, version = row["image_id"], row["uri"], row["version"]
-            if future is None:
-                failures.add(image_id, uri, version, "list", row["problem"])
-                continue
-            match future.result():
+            match outcome:
                 case Loaded() as image:
                     yield image
+                case None:
+                    failures.add(image_id, uri, version, "list", row["problem"])
+                    continue
                 case ReadError() as error:
                     failures.add(image_id, uri, version, DEFERRED if error.is_of_storage else "read", str(error))
                     unread.add(error)
                     continue
-                case decode.DecodeError() as error:
+                case DecodeError() as error:
                     failures.add(image_id, uri, version, "decode", str(error))
                 case error:  # whatever is wrong with this image, the others are not to blame
                     failures.add(image_id, uri, version, "decode", f"{type(error).__name__}: {error}")
             unread.reset()
+        unread.end()
 
     def _compute(self, batch: list[Loaded], failures: Failures) -> Iterator[tuple[list[Loaded], Outputs]]:
         """Outputs of a batch; of halves of it, down to the one image that fails, where the whole cannot be done."""
+        begun = time.perf_counter()
         try:
             pieces = list(self.halving(lambda some: self.backbone([image.pixels for image in some]), batch))
             outputs = {name: joined([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
@@ -110,6 +97,7 @@ class Featurizer:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 yield from self._compute(half, failures)
             return
+        self.loader.rates.computed(len(batch), time.perf_counter() - begun)
         batch = [replace(image, pixels=NO_PIXELS) for image in batch]  # which would stay in memory with their features
         finite = np.all([is_finite(values) for values in outputs.values()], axis=0)
         for image in (image for image, good in zip(batch, finite, strict=True) if not good):
@@ -152,17 +140,12 @@ def dataset_of(network: Network, store: str) -> Dataset:
     return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
 
 
-def load(row: dict[str, Any], preprocess: Preprocess | Fit) -> Loaded:
-    """Read and decode one image of a listing."""
-    version, data = read(row["uri"], row["version"])
-    with decode.opened(data, preprocess.needed) as picture:
-        pixels = preprocess(picture.image)
-        return Loaded(row["image_id"], row["uri"], version, picture.width, picture.height, pixels)
-
-
-def attempt(row: dict, preprocess: Preprocess | Fit) -> Loaded | Exception:
-    """``load``, or why it failed: of an error that waits its turn the traceback would keep the file in memory."""
-    try:
-        return load(row, preprocess)
-    except Exception as error:
-        return error.with_traceback(None)
+def featurizer_of(
+    network: Network, plan: Plan, decode: Decoding | None, batch: int | None = None, threads: int | None = None
+) -> Featurizer:
+    """In a worker of ``plan``: its network on its device. Where the network computes on CPUs, these are all taken, so
+    nobody else decodes unless the user says so."""
+    network.to(plan.device)
+    return Featurizer(
+        network, batch or network.batch, threads or 2 * plan.cpus, decode or (None if plan.gpus else "local"), plan.cpus
+    )

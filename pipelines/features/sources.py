@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 
 from feature_store import Snapshot, Store, fingerprint, shape_of
 from pipelines.cluster.resources import Plan
+from pipelines.config.choices import Decoding
 from pipelines.engine.failures import Failures
 from pipelines.errors import UserError
 from pipelines.features import backbones
 from pipelines.features.columns import Values, joined, of_column
-from pipelines.features.featurizer import Featurizer, Loaded, Network, Outputs
+from pipelines.features.featurizer import Network, Outputs, featurizer_of
+from pipelines.features.preprocess import Loaded
 from pipelines.inputs.listing import CHUNK_ROWS, Listing
 
 BATCH = 64
@@ -123,8 +125,15 @@ class FromStore:
 class FromImages:
     """Images, and the backbone that turns them into features."""
 
-    def __init__(self, listing: Listing, chunks: Iterator[pa.Table], network: Network, output: str) -> None:
-        self.listing, self._chunks = listing, chunks
+    def __init__(
+        self,
+        listing: Listing,
+        chunks: Iterator[pa.Table],
+        network: Network,
+        output: str,
+        decode: Decoding | None = None,
+    ) -> None:
+        self.listing, self._chunks, self.decode = listing, chunks, decode
         self.network, self.output = network, output
         self.shape = tuple(network.shapes[output])
         self.total = listing.total
@@ -134,7 +143,12 @@ class FromImages:
 
     @classmethod
     def open(
-        cls, images: str, features: Mapping[str, Any], weights: str | None, save_listing: str | None = None
+        cls,
+        images: str,
+        features: Mapping[str, Any],
+        weights: str | None,
+        save_listing: str | None = None,
+        decode: Decoding | None = None,
     ) -> FromImages:
         """What IMAGES names, with the backbone of ``features`` (of ``Trained``).
 
@@ -143,15 +157,14 @@ class FromImages:
         """
         listing = Listing(images)
         chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
-        return cls(listing, chunks, rebuild(features, weights), features["output"])
+        return cls(listing, chunks, rebuild(features, weights), features["output"], decode)
 
     def chunks(self) -> Iterator[pa.Table]:
         """What is listed; once."""
         return self._chunks
 
     def start(self, plan: Plan) -> FromImages:
-        network = self.network.to(plan.device)
-        self.featurize = Featurizer(network, network.batch, 2 * plan.cpus)
+        self.featurize = featurizer_of(self.network, plan, self.decode)
         return self
 
     def __call__(self, unit: pa.Table, failures: Failures) -> Batches:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.features import fetch
 from pipelines.features.decode import DecodeError, decode
 from pipelines.features.preprocess import Preprocess
+from pipelines.inputs import fetch
 
 LONGEST_SIDE = 480
 """Pixels of an embedded picture: sharp at its width on a page of cards, about 30 kB."""

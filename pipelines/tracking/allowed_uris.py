@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from pipelines.features.fetch import MAX_BYTES, ReadError, read
+from pipelines.inputs.fetch import MAX_BYTES, ReadError, read
 
 OFF = (
     "`uri` is off in this model: send the picture's bytes in the column `image`. Its owner can allow addresses: "

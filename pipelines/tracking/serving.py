@@ -27,11 +27,11 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pipelines.errors import UserError
 from pipelines.features import decode
 from pipelines.features.columns import joined
-from pipelines.features.fetch import ReadError
 from pipelines.features.sources import BATCH, rebuild
 from pipelines.inference.captioner import Captioner
 from pipelines.inference.decoder import search_options
 from pipelines.inference.translator import Translator, prepare
+from pipelines.inputs.fetch import ReadError
 from pipelines.tracking.allowed_uris import AllowedUris
 from pipelines.tracking.models import weights_in
 from rnncond import checkpoint

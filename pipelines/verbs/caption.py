@@ -32,7 +32,7 @@ from feature_store import Dataset, Store
 from pipelines.api import load_captioner
 from pipelines.api.search_arguments import load_models
 from pipelines.cluster.resources import Plan
-from pipelines.config.choices import DecodingPrecision
+from pipelines.config.choices import Decoding, DecodingPrecision
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
@@ -68,13 +68,14 @@ def run(
     lines: str | None = None,
     keep_features: str | None = None,
     tracking_uri: str | None = None,
+    decode: Decoding | None = None,
     **asked: Any,
 ) -> Outcome:
     """The verb as a function.
 
     Args:
-        model, out, images, ensemble, store, weights, lines, keep_features, tracking_uri: see the command line; exactly
-            one of ``images`` and ``store``.
+        model, out, images, ensemble, store, weights, lines, keep_features, tracking_uri, decode: see the
+            command line; exactly one of ``images`` and ``store``.
         asked: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
@@ -98,6 +99,8 @@ def run(
         raise UserError("--weights is of the backbone that reads IMAGES; with --store the features are there already.")
     if store is not None and keep_features is not None:
         raise UserError("--keep-features is of IMAGES; with --store the features are kept already.")
+    if store is not None and decode is not None:
+        raise UserError("--decode is of IMAGES; with --store nothing is decoded.")
     if keep_features is not None and options.redo_changed:
         raise UserError(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
@@ -112,7 +115,7 @@ def run(
         assert store is not None, "refused above"
         source = FromStore.open(store, captioner.features)
     else:
-        source = FromImages.open(images, captioner.features, weights or weights_in(folder), save_listing)
+        source = FromImages.open(images, captioner.features, weights or weights_in(folder), save_listing, decode)
     captioner.check(source.shape)
     dataset = Store(out).dataset(
         "captions", recipe_of(captioner, source.shape), schema_of(captioner.options, captioner.reads_regions)

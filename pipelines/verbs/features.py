@@ -9,13 +9,14 @@ import pyarrow as pa
 
 from pipelines import console
 from pipelines.cluster.resources import Plan
+from pipelines.config.choices import Decoding
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.within import COUNTER
 from pipelines.engine.workers import shipped
 from pipelines.features import backbones
-from pipelines.features.featurizer import Featurizer, Network, dataset_of, table_of
+from pipelines.features.featurizer import Network, dataset_of, featurizer_of, table_of
 from pipelines.inputs.listing import Listing
 
 
@@ -30,6 +31,7 @@ def run(
     options: driver.Options = driver.DEFAULTS,
     save_listing: str | None = None,
     regions: Mapping[str, Any] | None = None,
+    decode: Decoding | None = None,
 ) -> Outcome:
     """The verb as a function; the arguments are the command's, and of ``backbones.load``.
 
@@ -43,7 +45,7 @@ def run(
     if weights == "random":
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
     dataset = dataset_of(network, store)
-    make_worker = shipped(FeatureWorker, network, dataset.schema, batch, threads)
+    make_worker = shipped(FeatureWorker, network, dataset.schema, batch, threads, decode)
     if options.dry_run:
         return dry_run.run(dataset, chunks, make_worker, network.row_bytes, "images", options)
     progress = Progress("features", "images", None)
@@ -57,11 +59,16 @@ class FeatureWorker:
     """Computes a work unit of images; lives in an actor."""
 
     def __init__(
-        self, plan: Plan, network: Network, schema: pa.Schema, batch: int | None = None, threads: int | None = None
+        self,
+        plan: Plan,
+        network: Network,
+        schema: pa.Schema,
+        batch: int | None = None,
+        threads: int | None = None,
+        decode: Decoding | None = None,
     ) -> None:
         self.schema = schema
-        network.to(plan.device)
-        self.featurize = Featurizer(network, batch or network.batch, threads or 2 * plan.cpus)
+        self.featurize = featurizer_of(network, plan, decode, batch, threads)
 
     def process(self, unit: pa.Table) -> tuple[pa.Table, pa.Table]:
         failures = Failures.before(unit)

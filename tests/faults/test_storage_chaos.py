@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from feature_store import Store, retry, verify
-from pipelines.features import backbones, fetch
+from pipelines.features import backbones
 from pipelines.files import filesystems
 from pipelines.files.jsonl import read_lines
+from pipelines.inputs import fetch
 from pipelines.inputs.listing import Listing
 from pipelines.training.run_info import RunPlace
 from tests.worlds import bad_storage, captioner, training, translator

@@ -11,7 +11,7 @@ from PIL import Image
 from feature_store import Store, feature_schema, to_numpy
 from pipelines.engine.driver import Options
 from pipelines.engine.failures import Failures
-from pipelines.features import backbones, featurizer
+from pipelines.features import backbones, featurizer, preprocess
 from pipelines.features.preprocess import Preprocess
 from pipelines.verbs import features
 from tests.worlds.command import rnncond
@@ -290,7 +290,7 @@ def test_a_defect_of_preprocessing_costs_no_other_image(tmp_path):
 
 def test_the_next_two_batches_are_decoded_while_the_network_computes(tmp_path, monkeypatch):
     decoded, news, seen = [], threading.Condition(), []
-    load = featurizer.load
+    load = preprocess.load
 
     def counting(row, preprocess):
         loaded = load(row, preprocess)
@@ -310,7 +310,7 @@ def test_the_next_two_batches_are_decoded_while_the_network_computes(tmp_path, m
                 seen.append((done, len(decoded)))
             return super().__call__(pictures)
 
-    monkeypatch.setattr(featurizer, "load", counting)
+    monkeypatch.setattr(preprocess, "load", counting)
     list(featurizer.Featurizer(Slow(), 4, 1)(unit_of(tmp_path, range(20, 36)), Failures()))
     assert [done for done, _ in seen] == [4, 8, 12, 16]
     assert seen[0][1] <= 4 + 2 * 4 + 1  # and no more than that is held

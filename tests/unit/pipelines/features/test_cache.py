@@ -75,7 +75,7 @@ def no_pictures(monkeypatch):
     def refuse(*_):
         raise AssertionError("a picture is read whose features are there")
 
-    monkeypatch.setattr("pipelines.features.featurizer.load", refuse)
+    monkeypatch.setattr("pipelines.features.preprocess.load", refuse)
 
 
 def test_they_are_those_of_the_network_and_each_is_there_once(world, network):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from pipelines.features import decode as decoding
-from pipelines.features import featurizer
+from pipelines.features import preprocess
 from pipelines.features.decode import DecodeError, decode
 from pipelines.features.preprocess import Preprocess
 from pipelines.threads import Budget
@@ -196,7 +196,7 @@ def test_threads_hold_no_more_pixels_than_the_budget_or_one_picture(tmp_path, mo
     (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (80, 50)), "PNG"))
     counting = Counting()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(featurizer.load, [row_of(tmp_path / "a.png")] * 24, [counting] * 24))
+        list(pool.map(preprocess.load, [row_of(tmp_path / "a.png")] * 24, [counting] * 24))
     assert (counting.open, counting.most, counting.done) == (0, most, 24)
     assert decoding.BUDGET.free == budget
 
@@ -236,7 +236,7 @@ def test_what_failed_keeps_neither_its_pixels_nor_its_file_until_its_turn(tmp_pa
     size = (1237, 811)
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)), "PNG")
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    error = featurizer.attempt(row_of(tmp_path / "half.png"), PREPROCESS)
+    error = preprocess.attempt(row_of(tmp_path / "half.png"), PREPROCESS)
     gc.collect()
     assert isinstance(error, DecodeError) and "broken picture" in str(error)
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)

@@ -10,9 +10,9 @@ from pipelines.cluster.resources import Plan
 from pipelines.engine.failures import DEFERRED, Failures
 from pipelines.engine.resume import with_tries
 from pipelines.errors import Fault
-from pipelines.features import backbones, featurizer
-from pipelines.features.fetch import ReadError
+from pipelines.features import backbones, featurizer, preprocess
 from pipelines.files import filesystems
+from pipelines.inputs.fetch import ReadError
 from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
 from tests.integration.test_features import unit_of
@@ -30,7 +30,7 @@ def test_unreadable_files_with_such_names_are_failures(tmp_path, monkeypatch):
     def unreadable(row, preprocess):
         raise ReadError(f"[Errno 13] Failed to open local file '{row['uri']}'. Detail: [errno 13] Permission denied")
 
-    monkeypatch.setattr(featurizer, "load", unreadable)
+    monkeypatch.setattr(preprocess, "load", unreadable)
     failures = Failures()
     assert list(featurizer.Featurizer(Mean(), 4, 2)(unit, failures)) == []
     assert [row["stage"] for row in failures.rows] == ["read"] * 10
@@ -41,7 +41,7 @@ def test_a_unit_of_lost_images_is_not_committed_and_is_done_later(tmp_path, monk
     unit = unit_of(tmp_path, [1, 2, 3, 4])
     schema = featurizer.dataset_of(network, str(tmp_path / "store")).schema
     worker = features.FeatureWorker(Plan(1, 1, 0), network, schema, 2, 1)
-    good, asked = featurizer.load, []
+    good, asked = preprocess.load, []
 
     def until_unplugged(*given):
         asked.append(given)
@@ -49,10 +49,10 @@ def test_a_unit_of_lost_images_is_not_committed_and_is_done_later(tmp_path, monk
             raise ReadError(UNPLUGGED, ErrorClass.STORAGE)
         return good(*given)
 
-    monkeypatch.setattr(featurizer, "load", until_unplugged)
+    monkeypatch.setattr(preprocess, "load", until_unplugged)
     with pytest.raises(Fault, match="3 images in a row could not be read, for want of storage"):
         worker.process(unit)
-    monkeypatch.setattr(featurizer, "load", good)
+    monkeypatch.setattr(preprocess, "load", good)
     rows, failures = worker.process(unit)
     assert (rows.num_rows, failures.num_rows) == (4, 0)
 
@@ -74,14 +74,14 @@ def test_a_server_that_does_not_answer(bucket, monkeypatch):
 def test_a_picture_that_ill_storage_withholds_is_no_failure_of_it(tmp_path, monkeypatch):
     """Nor of those beside it, which are done."""
     unit = unit_of(tmp_path, [1, 2, 3, 4])
-    good = featurizer.load
+    good = preprocess.load
 
     def throttled(row, preprocess):
         if row["uri"].endswith("2.png"):
             raise ReadError("AWS Error SLOW_DOWN", ErrorClass.STORAGE)
         return good(row, preprocess)
 
-    monkeypatch.setattr(featurizer, "load", throttled)
+    monkeypatch.setattr(preprocess, "load", throttled)
     failures = Failures()
     done = [image.image_id for images, _ in featurizer.Featurizer(Mean(), 4, 2)(unit, failures) for image in images]
     assert len(done) == 3

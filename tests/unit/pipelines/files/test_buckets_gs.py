@@ -5,9 +5,8 @@ import pytest
 from feature_store import Store
 from pipelines.engine.driver import Options
 from pipelines.errors import UserError
-from pipelines.features import fetch
 from pipelines.files import filesystems
-from pipelines.inputs import listing
+from pipelines.inputs import fetch, listing
 from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
 from tests.worlds import gcs_server, hostile

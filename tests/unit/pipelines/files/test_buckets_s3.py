@@ -11,9 +11,8 @@ import pytest
 
 from feature_store import Index, Store, verify
 from pipelines.errors import UserError
-from pipelines.features import fetch
 from pipelines.files import filesystems
-from pipelines.inputs import listing
+from pipelines.inputs import fetch, listing
 from pipelines.inputs.listing import Listing
 from pipelines.inputs.listing_formats import saving
 from pipelines.verbs.store import maintenance

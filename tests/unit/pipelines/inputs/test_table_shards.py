@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.features import fetch
-from pipelines.features.fetch import ReadError, UnreadStreak
 from pipelines.files.storage import class_of
-from pipelines.inputs import listing, table_shards
+from pipelines.inputs import fetch, listing, table_shards
+from pipelines.inputs.fetch import ReadError, UnreadStreak
 from tests.worlds.listings import listed
 
 

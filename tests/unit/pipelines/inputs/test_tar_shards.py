@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.features import fetch
-from pipelines.features.fetch import ReadError
-from pipelines.inputs import members, tar_shards
+from pipelines.inputs import fetch, members, tar_shards
+from pipelines.inputs.fetch import ReadError
 from pipelines.inputs.listing import SHARDS_AHEAD, Listing
 from pipelines.inputs.members import Member
 from tests.worlds import hostile

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pipelines.config.sections import uri_prefix
-from pipelines.features.fetch import ReadError
+from pipelines.inputs.fetch import ReadError
 from pipelines.tracking import allowed_uris
 from pipelines.tracking.allowed_uris import AllowedUris, is_forbidden
 

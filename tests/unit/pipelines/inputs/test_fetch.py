@@ -5,8 +5,8 @@ import pytest
 from feature_store import retry
 from feature_store.errors import ErrorClass
 from pipelines.errors import Fault, UserError
-from pipelines.features import fetch
 from pipelines.files.storage import class_of
+from pipelines.inputs import fetch
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Images of a unit, read and decoded ahead of the network: by own threads, or with the help of other nodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from pipelines.config.choices import Decoding
+from pipelines.engine.within import COUNTER
+from pipelines.features.preprocess import Fit, Loaded, Preprocess, attempt, load_some
+
+Outcomes = Iterator[tuple[dict[str, Any], Loaded | Exception | None]]
+"""Rows of a listing, each with its image, why there is none, or None where the listing says so."""
+
+MEASURED = 256
+"""Images after which the rates of decoding and of the network are taken to be known."""
+
+
+class Rates:
+    """What a worker's decoding and its network take of time."""
+
+    def __init__(self) -> None:
+        self.images_decoded = self.images_computed = 0
+        self.decode_seconds = self.compute_seconds = 0.0
+
+    def decoded(self, image: Loaded) -> None:
+        self.images_decoded, self.decode_seconds = self.images_decoded + 1, self.decode_seconds + image.cpu
+
+    def computed(self, count: int, seconds: float) -> None:
+        """``count`` images went through the network in ``seconds``."""
+        self.images_computed, self.compute_seconds = self.images_computed + count, self.compute_seconds + seconds
+
+    @property
+    def known(self) -> bool:
+        return min(self.images_decoded, self.images_computed) >= MEASURED
+
+    @property
+    def cpus_needed(self) -> float:
+        """CPUs that decode as fast as the network computes."""
+        decode = self.decode_seconds / max(self.images_decoded, 1)
+        return decode * self.images_computed / max(self.compute_seconds, 1e-9)
+
+    def describe(self, cpus: int) -> str:
+        network = self.images_computed / max(self.compute_seconds, 1e-9)
+        own = cpus * self.images_decoded / max(self.decode_seconds, 1e-9)
+        return f"the network takes {network:,.0f} images/s, its own {cpus} CPUs decode {own:,.0f}"
+
+
+class Loader:
+    """Called with rows of a listing, gives each with what became of it, in order.
+
+    Args:
+        preprocess: of the network.
+        threads: own, that read and decode.
+        ahead: images that they may have ready.
+        decode: "local": by own threads alone; "cluster": also by tasks on nodes that have free CPUs; None: the latter
+            once it has been measured that the own CPUs are too slow for the network.
+        cpus: of this worker.
+
+    Attributes:
+        rates: the network's are told by who computes.
+    """
+
+    def __init__(
+        self, preprocess: Preprocess | Fit, threads: int, ahead: int, decode: Decoding | None = "local", cpus: int = 1
+    ) -> None:
+        self.preprocess, self.threads, self.ahead, self.cpus = preprocess, threads, ahead, cpus
+        self.decode, self.rates = decode, Rates()
+        self.spread: Any = None  # a Spread, once others help
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Outcomes:
+        outcomes = self._with_others(rows) if self.others_help() else self._alone(rows)
+        for row, outcome in outcomes:
+            if isinstance(outcome, Loaded):
+                self.rates.decoded(outcome)
+            yield row, outcome
+
+    def others_help(self) -> bool:
+        """Whether other nodes decode the next unit, too, which may become so as nodes come."""
+        if self.decode is None and self.rates.known:
+            if self.rates.cpus_needed <= self.cpus:
+                self.decode, why = "local", "which is enough"
+            elif are_cpus_free():
+                self.decode, why = "cluster", "so other nodes decode, too"
+            else:
+                why = "and no other node has a free CPU"
+            COUNTER.remark(f"decode {self.decode}", f"decode: {self.rates.describe(self.cpus)}, {why}")
+        return self.decode == "cluster"
+
+    def _alone(self, rows: list[dict[str, Any]]) -> Outcomes:
+        waiting: deque[tuple[dict[str, Any], Future[Any]]] = deque()
+        left = iter(rows)
+        while True:
+            for row in islice(left, self.ahead - len(waiting)):
+                waiting.append((row, self.pool.submit(attempt, row, self.preprocess)))
+            if not waiting:
+                return
+            row, future = waiting.popleft()
+            yield row, future.result()
+
+    def _with_others(self, rows: list[dict[str, Any]]) -> Outcomes:
+        from pipelines.cluster.spread import Spread  # loads Ray, which one picture alone does not need
+
+        if self.spread is None:
+            here = partial(attempt, preprocess=self.preprocess)
+            elsewhere = partial(load_some, preprocess=self.preprocess)
+            self.spread = Spread(here, elsewhere, self.pool, self.threads, self.preprocess.most_bytes)
+        before = self.spread.cpu
+        yield from self.spread(rows)
+        COUNTER.cpu_elsewhere += self.spread.cpu - before
+
+
+def are_cpus_free() -> bool:
+    import ray
+
+    return ray.available_resources().get("CPU", 0) >= 1
