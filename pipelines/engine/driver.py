@@ -249,7 +249,7 @@ def stream_once(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) ->
     summaries = feed.dataset().map_batches(
         Actor,
         fn_constructor_args=parts,
-        batch_size=None,
+        batch_size=1,  # row, a unit; with GPUs Ray Data asks for a number
         batch_format="pyarrow",
         compute=pool(plan, workers),
         num_cpus=plan.cpus,
