@@ -129,9 +129,11 @@ def refuse_repeated(parser: Any, words: Sequence[str]) -> None:
     Raises:
         UserError: says which option, and what it was given.
     """
+    # Resilient: what else is wrong is not told here.
+    context = parser.make_context("", list(words), resilient_parsing=True)
     if words and words[0] in (below := getattr(parser, "commands", {})):
         parser, words = below[words[0]], words[1:]
-    context = parser.make_context("", list(words), resilient_parsing=True)  # what else is wrong is not told here
+        context = parser.make_context("", list(words), parent=context, resilient_parsing=True)
     _, _, given = parser.make_parser(context).parse_args(args=list(words))
     for option, times in Counter(given).items():
         if times == 1 or option.param_type_name != "option" or option.multiple or option.is_flag or option.count:
