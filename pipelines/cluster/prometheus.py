@@ -44,7 +44,7 @@ class BatchMeter:
         self.failed = tagged(Counter, *FAILED, tags, "stage")
 
     def add(self, report: dict[str, Any]) -> None:
-        """Count a unit; see ``engine.driver.REPORT``."""
+        """Count a unit; see ``engine.actor.REPORT``."""
         self.units.inc()
         for counter, count in ((self.done, report["rows"]), (self.bytes, report["bytes"])):
             if count:

@@ -80,7 +80,7 @@ class RunSummary:
         return mean, math.sqrt(variance)
 
     def add(self, report: dict[str, Any]) -> None:
-        """Count a work unit; ``report`` is a row of ``driver.REPORT``."""
+        """Count a work unit; ``report`` is a row of ``actor.REPORT``."""
         self.rows += report["rows"]
         self.failed += report["failed"]
         self.units += 1

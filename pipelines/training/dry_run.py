@@ -29,7 +29,7 @@ from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import Training
 from pipelines.console import Outcome, tell
-from pipelines.engine.driver import peak_memory
+from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import STUDENT, Estimate, Price, temporary_store
 from pipelines.engine.summary import significant
 from pipelines.files.jsonl import read_lines

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 
 from pipelines.cluster import connection, shared_storage
 from pipelines.cluster.resources import Cluster, Node, Plan
-from pipelines.engine import driver, feed, isolation, within, workers
+from pipelines.engine import actor, driver, feed, isolation, within, workers
 
 HERE = Cluster((Node(2, 0),))
 DEAD = object()
@@ -57,9 +57,9 @@ def remote(kind: type) -> Any:
     return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: Actor(kind())))
 
 
-def kill(actor: Queue | Actor) -> None:
-    if isinstance(actor, Queue):
-        actor.shutdown(True)
+def kill(handle: Queue | Actor) -> None:
+    if isinstance(handle, Queue):
+        handle.shutdown(True)
 
 
 RAY = SimpleNamespace(
@@ -76,11 +76,11 @@ RAY = SimpleNamespace(
 
 def stream_once(feed_: feed.Feed, parts: tuple[Any, ...], plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
     """``driver.stream_once`` with one worker."""
-    actor = driver.Actor(*parts)
+    own = actor.Actor(*parts)
     for packed in feed.drain(feed_.queue, feed_.rows):
-        (report,) = actor(packed).to_pylist()
+        (report,) = own(packed).to_pylist()
         if report["error"]:
-            raise driver.ERRORS[report["of_store"], report["code"]](report["error"])
+            raise actor.ERRORS[report["of_store"], report["code"]](report["error"])
         yield report
         if feed_.error:
             return
@@ -97,7 +97,7 @@ class NoMeter:
 def without_ray() -> Iterator[None]:
     """``driver.run`` works in this process while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (driver, feed, isolation, within, workers, shared_storage):
+        for module in (actor, driver, feed, isolation, within, workers, shared_storage):
             patch.setattr(module, "ray", RAY)
         patch.setattr(feed, "Queue", Queue)
         patch.setattr(driver, "stream_once", stream_once)
