@@ -16,7 +16,8 @@ import ray
 from feature_store import Handle, Part, StoreError, failure_schema, retry
 from feature_store.errors import StorageFault
 from pipelines.cluster.shared_storage import refuse_unseen
-from pipelines.engine import isolation, within
+from pipelines.engine import isolation
+from pipelines.engine.counter import COUNTER
 from pipelines.engine.failures import DEFERRED
 from pipelines.engine.isolation import Worker
 from pipelines.engine.summary import describe_failures
@@ -44,7 +45,7 @@ class Actor:
     def __call__(self, packed: pa.Table) -> pa.Table:
         begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
         logger.info("unit %d begins", number)
-        within.COUNTER.begin(self.attempts, number)
+        COUNTER.begin(self.attempts, number)
         retries = retry.RETRIES.total
         try:
             refuse_unseen(self.marks)
@@ -55,8 +56,8 @@ class Actor:
         logger.info("unit %d ends: %s", number, report)
         spent = {
             "retries": retry.RETRIES.total - retries,
-            "cpu": time.process_time() - cpu + within.COUNTER.cpu_elsewhere,
-            "remarks": list(within.COUNTER.remarks.items()),
+            "cpu": time.process_time() - cpu + COUNTER.cpu_elsewhere,
+            "remarks": list(COUNTER.remarks.items()),
             "memory": peak_memory(),
             "begun": begun,
             "ended": time.time(),

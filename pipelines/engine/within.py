@@ -1,6 +1,6 @@
 """Progress within units: of a unit of 4,096 pictures the user hears long before it is committed.
 
-A worker counts what it has done of its unit, and tells the actor of ``Attempts`` once a second. The driver asks that
+A worker counts what it has done of its unit (``counter``), and tells the actor of ``Attempts``. The driver asks that
 actor, as it asks whether a worker has begun, and shows both.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
 import ray
@@ -19,43 +18,7 @@ from pipelines.console import Progress
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2
-TELL_SECONDS = 1
-"""Between two messages of a worker."""
 ANSWER_SECONDS = 5
-
-
-class UnitCounter:
-    """In a worker's process: how many inputs of the unit in work are done, and what else its report says.
-
-    Attributes:
-        cpu_elsewhere: processor seconds that other nodes spent on the unit.
-        remarks: what the user should know, by topic; the driver tells the first that it gets of each.
-    """
-
-    def __init__(self) -> None:
-        self.attempts: Any = None
-        self.cpu_elsewhere = 0.0
-        self.remarks: dict[str, str] = {}
-        self.number, self.done, self.told = 0, 0, 0.0
-
-    def begin(self, attempts: Any, number: int) -> None:
-        """The unit ``number`` begins; ``attempts`` is a handle of an actor of ``Attempts``."""
-        self.attempts, self.number, self.done, self.told = attempts, number, 0, time.monotonic()
-        self.cpu_elsewhere, self.remarks = 0.0, {}
-
-    def remark(self, topic: str, text: str) -> None:
-        self.remarks[topic] = text
-
-    def add(self, count: int) -> None:
-        """``count`` more are done. Nothing outside the engine's actors."""
-        self.done += count
-        if self.attempts is not None and time.monotonic() - self.told >= TELL_SECONDS:
-            self.told = time.monotonic()
-            self.attempts.note.remote(self.number, self.done)
-
-
-COUNTER = UnitCounter()
-"""Of this process, in which one worker works."""
 
 
 class UnitWatch:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from pipelines.config.choices import Decoding
-from pipelines.engine.within import COUNTER
+from pipelines.engine.counter import COUNTER
 from pipelines.features.preprocess import Fit, Loaded, Preprocess, attempt, load_some
 
 Outcomes = Iterator[tuple[dict[str, Any], Loaded | Exception | None]]

@@ -35,9 +35,9 @@ from pipelines.cluster.resources import Plan
 from pipelines.config.choices import Decoding, DecodingPrecision
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
+from pipelines.engine.counter import COUNTER
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import name_current
-from pipelines.engine.within import COUNTER
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.features.cache import Keeping, keeping

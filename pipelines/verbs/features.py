@@ -12,8 +12,8 @@ from pipelines.cluster.resources import Plan
 from pipelines.config.choices import Decoding
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver, dry_run
+from pipelines.engine.counter import COUNTER
 from pipelines.engine.failures import Failures
-from pipelines.engine.within import COUNTER
 from pipelines.engine.workers import shipped
 from pipelines.features import backbones
 from pipelines.features.featurizer import Network, dataset_of, featurizer_of, table_of

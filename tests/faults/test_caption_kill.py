@@ -67,6 +67,7 @@ def test_killed_driver_node_and_actor(nodes, command, images, model, chance, tmp
     nodes.fill()
 
 
+@pytest.mark.slow
 def test_a_killed_new_model_leaves_readers_the_old_set_until_all_is_there(
     nodes, command, images, model, chance, tmp_path
 ):

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 
 from pipelines.cluster import connection, shared_storage
 from pipelines.cluster.resources import Cluster, Node, Plan
-from pipelines.engine import actor, driver, feed, isolation, within, workers
+from pipelines.engine import actor, counter, driver, feed, isolation, within, workers
 
 HERE = Cluster((Node(2, 0),))
 DEAD = object()
@@ -104,5 +104,5 @@ def without_ray() -> Iterator[None]:
         patch.setattr(driver, "BatchMeter", NoMeter)
         patch.setattr(workers, "keep_freed_memory", lambda: None)  # of this process, which serves others, too
         patch.setattr(connection, "connect", lambda address=None, cpus=None: nullcontext(HERE))
-        patch.setattr(within.COUNTER, "attempts", None)
+        patch.setattr(counter.COUNTER, "attempts", None)
         yield

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.console import Progress
-from pipelines.engine import within
+from pipelines.engine import counter, within
+from pipelines.engine.counter import UnitCounter
 from pipelines.engine.isolation import Attempts
-from pipelines.engine.within import UnitCounter, UnitWatch
+from pipelines.engine.within import UnitWatch
 
 
 class Remote:
@@ -24,16 +25,16 @@ class Remote:
 
 @pytest.fixture
 def attempts(monkeypatch):
-    monkeypatch.setattr(within, "TELL_SECONDS", 0)
+    monkeypatch.setattr(counter, "TELL_SECONDS", 0)
     monkeypatch.setattr(within.ray, "get", lambda value, timeout=None: value)
     return Attempts()
 
 
 def counter_of(attempts: Attempts, number: int) -> UnitCounter:
     attempts.begin(number)
-    counter = UnitCounter()
-    counter.begin(Remote(attempts), number)
-    return counter
+    own = UnitCounter()
+    own.begin(Remote(attempts), number)
+    return own
 
 
 def test_units_in_work_are_counted_until_they_end(attempts):
@@ -49,12 +50,6 @@ def test_units_in_work_are_counted_until_they_end(attempts):
     assert attempts.describe() == (1, True, 8)
     attempts.begin(2)
     assert attempts.describe() == (1, True, 0), "its process died, and it is done again from the start"
-
-
-def test_a_worker_outside_the_engine_tells_nobody():
-    counter = UnitCounter()
-    counter.add(5)
-    assert counter.done == 5
 
 
 def test_the_user_sees_phases_and_what_is_within(attempts):

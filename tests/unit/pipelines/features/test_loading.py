@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.engine.within import COUNTER
+from pipelines.engine.counter import COUNTER
 from pipelines.features import loading
 from pipelines.features.loading import MEASURED, Loader, Rates
 from pipelines.features.preprocess import Loaded

@@ -32,7 +32,8 @@ def test_what_a_verb_writes_is_known_from_its_options():
     wrong: list[str] = []
     command = stage_command("train")
     assert stage_outputs({"recipe": "x", "out": "run"}, command, wrong) == ["run"] and wrong == []
-    stage_outputs({"out": "s3://b/run"}, command, wrong)
+    assert stage_outputs({"recipe": "x", "out": "s3://b/run"}, command, wrong) == ["s3://b/run"] and wrong == []
+    stage_outputs({"out": "s3://b/run"}, stage_command("evaluate"), wrong)
     assert len(wrong) == 1 and wrong[0].startswith("args.out: found s3://b/run, expected a local folder")
 
 

@@ -1,0 +1,43 @@
+"""What a worker has done of the unit in work. It knows nothing of Ray, which one picture alone does not need."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+TELL_SECONDS = 1
+"""Between two messages of a worker to the driver's side."""
+
+
+class UnitCounter:
+    """In a worker's process: how many inputs of the unit in work are done, and what else its report says.
+
+    Attributes:
+        cpu_elsewhere: processor seconds that other nodes spent on the unit.
+        remarks: what the user should know, by topic; the driver tells the first that it gets of each.
+    """
+
+    def __init__(self) -> None:
+        self.attempts: Any = None
+        self.cpu_elsewhere = 0.0
+        self.remarks: dict[str, str] = {}
+        self.number, self.done, self.told = 0, 0, 0.0
+
+    def begin(self, attempts: Any, number: int) -> None:
+        """The unit ``number`` begins; ``attempts`` is a handle of an actor of ``Attempts``."""
+        self.attempts, self.number, self.done, self.told = attempts, number, 0, time.monotonic()
+        self.cpu_elsewhere, self.remarks = 0.0, {}
+
+    def remark(self, topic: str, text: str) -> None:
+        self.remarks[topic] = text
+
+    def add(self, count: int) -> None:
+        """``count`` more are done. Nothing outside the engine's actors."""
+        self.done += count
+        if self.attempts is not None and time.monotonic() - self.told >= TELL_SECONDS:
+            self.told = time.monotonic()
+            self.attempts.note.remote(self.number, self.done)
+
+
+COUNTER = UnitCounter()
+"""Of this process, in which one worker works."""
