@@ -17,8 +17,9 @@ def keep_freed_memory() -> bool:
 
     glibc gives a freed array of more than 32 MB back to the kernel, as well as the end of the heap. The next layer gets
     new pages, and the kernel clears each at its first use: 17,000 for one image of EfficientNet-Lite0 in batches of 32.
-    In a virtual machine that took twice as long as the network's arithmetic (docs/results.md). Arrays of up to 1 GiB
-    now come from the heap, which does not shrink: the process stays as large as its largest batch has made it.
+    In a virtual machine that took as long as the network's arithmetic (docs/results.md). Arrays of up to 1 GiB
+    now come from the heap, which does not shrink: the process stays as large as its largest batch has made it. That is
+    the heap of the main thread; glibc gives other threads smaller ones, whose large arrays go back as before.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -14,6 +14,7 @@ from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray._private.services import wait_for_node
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 
 DEADLINE = 300
 """Seconds after which what has not happened will not."""
@@ -31,6 +32,9 @@ class Nodes:
         self.count = count
 
     def __enter__(self) -> Nodes:
+        # A head makes its GCS that of this process's key-value store. Another Ray that the process has joined would
+        # wait a minute at its next call, for a GCS that is gone by then, and end the process.
+        self.store_before = internal_kv.global_gcs_client
         self.folder = tempfile.mkdtemp(prefix="nodes")
         before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = self.folder  # where Ray also leaves the address, which nobody else is to find
@@ -47,6 +51,9 @@ class Nodes:
         # Not Cluster.shutdown, which makes a Ray forget its own head that this process may have beside this one.
         for node in [*self.cluster.worker_nodes, self.cluster.head_node]:
             self.cluster.remove_node(node, allow_graceful=False)
+        internal_kv._internal_kv_reset()
+        if self.store_before is not None:
+            internal_kv._initialize_internal_kv(self.store_before)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fill(self) -> None:
