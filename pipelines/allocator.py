@@ -1,4 +1,4 @@
-"""What glibc does with memory that a network's layers have freed."""
+"""How a process that computes begins: threads, and what glibc does with memory that a network's layers have freed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
 """What mallopt takes for a number of bytes."""
 GIBIBYTE = 2**30
+
+
+def set_up_torch(threads: int) -> None:
+    """Have this process, which trains or decodes and does nothing else, use ``threads`` and keep its memory."""
+    import torch  # here, because the driver of some verbs needs none
+
+    keep_freed_memory()
+    torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> bool:

@@ -145,6 +145,7 @@ def caption(
 
         if out is None:
             raise UserError("--since SET is of the store OUT; say --out DIR.")
-        return since_set.run(since, model, out, images, store, **asked)
+        with retrying_for(retry_seconds):
+            return since_set.run(since, model, out, images, store, **asked)
     with retrying_for(retry_seconds):
         return run(model, out, images, store=store, **asked)

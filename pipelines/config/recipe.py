@@ -184,10 +184,8 @@ def read_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     return resolve(validate(values, where, problems), name_of(source))
 
 
-def limited(recipe: Recipe, limit: int | None) -> list[str]:
-    """The override by which a recipe trains on ``limit`` examples only; none where it is None."""
-    if limit is None:
-        return []
+def limited(recipe: Recipe, limit: int) -> list[str]:
+    """The override by which a recipe trains on ``limit`` examples only."""
     return [f"data.{'train_lines' if isinstance(recipe, TranslationRecipe) else 'train_images'}={limit}"]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import shutil
 import tempfile
 import time
 import uuid
@@ -33,7 +32,7 @@ from pipelines.files import filesystems
 UNITS = 4
 """Units of work that a sample is done in; what they differ by is the estimate's uncertainty."""
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
-"""Student's t at 97.5%, by degrees of freedom; beyond these about 2.1."""
+"""Student's t at 97.5%, by degrees of freedom."""
 PRICE = re.compile(r"(?P<before>[$€£¥]|[A-Z]{3})?\s*(?P<amount>\d+(\.\d+)?)\s*(?P<behind>[$€£¥]|[A-Z]{3})?")
 
 
@@ -65,12 +64,32 @@ class Price(NamedTuple):
         return f"{shown} {self.currency} ({least} to {most})"
 
 
+def student(count: int) -> float:
+    """By how many standard errors the mean of ``count`` values may be off with 95% probability."""
+    return STUDENT.get(count - 1, 2.1)
+
+
 class Estimate(NamedTuple):
     """Seconds, with the bounds between which they lie with 95% probability, as far as the sample tells."""
 
     seconds: float
     low: float
     high: float
+
+    @property
+    def hours(self) -> tuple[float, float, float]:
+        """The three in hours."""
+        return self.seconds / 3600, self.low / 3600, self.high / 3600
+
+
+def time_needed(startup: float, estimate: Estimate) -> dict[str, Any]:
+    """What a dry run tells of the time; ``startup`` seconds of ``estimate`` are before the first work."""
+    hours, low, high = estimate.hours
+    return {
+        "seconds to start": round(startup, 1),
+        "hours": round(hours, 4),
+        "hours, 95%": f"{low:.4g} to {high:.4g}",
+    }
 
 
 def estimate(summary: RunSummary, left: int, startup: float) -> Estimate:
@@ -83,7 +102,7 @@ def estimate(summary: RunSummary, left: int, startup: float) -> Estimate:
     assert summary.plan is not None, "a sample has inputs"
     mean, spread = summary.seconds_per_input
     count = summary.units
-    error = STUDENT.get(count - 1, 2.1) * spread / math.sqrt(count) if count > 1 else mean
+    error = student(count) * spread / math.sqrt(count) if count > 1 else mean
     of_each = left / summary.plan.workers
     seconds, less, more = (startup + of_each * value for value in (mean, max(mean - error, 0.0), mean + error))
     return Estimate(seconds, less, more)
@@ -137,26 +156,23 @@ def run(
 
 
 def about(
-    summary: RunSummary, time_needed: Estimate, left: int, startup: float, inputs: str, price: Price | None
+    summary: RunSummary, needed: Estimate, left: int, startup: float, inputs: str, price: Price | None
 ) -> dict[str, Any]:
     """What a dry run tells."""
     assert summary.plan is not None, "a sample has inputs"
-    hours, low, high = (value / 3600 for value in time_needed)
     mean, _ = summary.seconds_per_input
     done = summary.rows + summary.failed
     facts: dict[str, Any] = {
         "tried": done,
         "failed of these": summary.failed,
         f"{inputs}_per_second": round(summary.plan.workers / max(mean, 1e-9), 2),
-        "seconds to start": round(startup, 1),
-        "hours": round(hours, 4),
-        "hours, 95%": f"{low:.4g} to {high:.4g}",
+        **time_needed(startup, needed),
         "gigabytes written": significant(summary.bytes / done * left / 1e9),
         "gigabytes of memory per worker": round(summary.memory / 1e9, 2),
         "workers": summary.plan.describe(),
     }
     if price is not None:
-        facts["price"] = price.of(hours, low, high)
+        facts["price"] = price.of(*needed.hours)
     return facts
 
 
@@ -188,16 +204,18 @@ def spread_over(inputs: pa.Table, count: int) -> pa.Table:
     return inputs.take(np.linspace(0, inputs.num_rows - 1, count).round().astype(np.int64)).combine_chunks()
 
 
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this machine for what a dry run writes, which is removed with the block."""
+    return tempfile.TemporaryDirectory(prefix="rnncond-dry-run-", ignore_cleanup_errors=True)
+
+
 @contextmanager
 def temporary_store(store: Store, on_cluster: bool) -> Iterator[Store]:
     """A store for a sample, which is removed: beside ``store`` where other machines have to see it, too."""
     shown = store.files.shown
     if "://" not in shown and not on_cluster:
-        folder = tempfile.mkdtemp(prefix="rnncond-dry-run-")
-        try:
+        with temporary_folder() as folder:
             yield Store(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return
     place = f"{shown.rstrip('/')}.dry-run-{uuid.uuid4().hex[:8]}"
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from pipelines.allocator import keep_freed_memory
+from pipelines.allocator import set_up_torch
 from pipelines.cluster.resources import Plan
 from pipelines.engine.isolation import Worker
 
@@ -27,8 +27,5 @@ def _ship(make: Callable[..., Worker], shared: tuple, plan: Plan) -> Callable[[]
 
 
 def _start(make: Callable[..., Worker], shared: ray.ObjectRef, plan: Plan) -> Worker:
-    import torch  # here, because the driver of some verbs needs none
-
-    keep_freed_memory()
-    torch.set_num_threads(plan.cpus)
+    set_up_torch(plan.cpus)
     return make(plan, *ray.get(shared))

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import Training
 from pipelines.console import Outcome, tell
 from pipelines.engine.actor import peak_memory
-from pipelines.engine.dry_run import STUDENT, Estimate, Price, temporary_store
+from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
 from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
@@ -232,7 +230,7 @@ def error_of_mean(values: list[float]) -> float:
 
 def between(seconds: float, error: float, count: int) -> Estimate:
     """With the bounds between which it lies with 95% probability, by Student's t of ``count`` values."""
-    error *= STUDENT.get(count - 1, 2.1)
+    error *= student(count)
     return Estimate(seconds, max(seconds - error, 0.0), seconds + error)
 
 
@@ -251,7 +249,8 @@ def run(
         return Outcome({"epochs": training.epochs, "already done": done}, hint="Nothing is left to train.")
     check_system(job.recipe)
     began = time.time()
-    with temporary_data(job.recipe, address) as recipe, temporary_folder() as folder:
+    with temporary_data(job.recipe, address) as recipe, temporary_folder() as name:
+        folder = Path(name)
         task, about = prepare(recipe, address)
         job.check(task)
         with connect(address) as cluster:
@@ -305,18 +304,16 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
     Args:
         startup: seconds before the first step, which ``needed`` is without.
     """
-    hours, low, high = ((startup + value) / 3600 for value in needed)
+    needed = Estimate(*(startup + value for value in needed))
     shown: dict[str, Any] = {
-        "seconds to start": round(startup, 1),
-        "hours": round(hours, 4),
-        "hours, 95%": f"{low:.4g} to {high:.4g}",
+        **time_needed(startup, needed),
         "processor hours of each worker": round(total.processor / 3600, 4),
         "gigabytes written": significant(total.written / 1e9),
         "gigabytes kept": significant(total.kept / 1e9),
         "workers": workers,
     }
     if price is not None:
-        shown["price"] = price.of(hours, low, high)
+        shown["price"] = price.of(*needed.hours)
     return shown
 
 
@@ -334,12 +331,3 @@ def temporary_data(recipe: Recipe, address: str | None) -> Iterator[Recipe]:
     with temporary_store(Store(recipe.data.store), is_joining(address)) as store:
         data = recipe.data.model_copy(update={"store": store.files.shown})
         yield recipe.model_copy(update={"data": data})
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    folder = tempfile.mkdtemp(prefix="rnncond-dry-run-")
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -154,7 +154,11 @@ class RunPlace:
         """Raises UserError where somebody trains the run, so that nobody else can keep anything with it."""
         beat = self.remote.writer() if self.remote is not None else None
         if beat is not None and beat.seems_alive():
-            raise UserError(f"The run {self.shown} is being written ({beat.describe()}). Say --out FOLDER.")
+            raise self.taken(beat.describe())
+
+    def taken(self, writer: str) -> UserError:
+        """The error of a run that ``writer`` has."""
+        return UserError(f"The run {self.shown} is being written ({writer}). Say --out FOLDER.")
 
     def add_texts(self, *names: str) -> None:
         """Keep these files of the working copy with the run.
@@ -167,7 +171,7 @@ class RunPlace:
         try:
             writer = self.remote.begin()
         except AnotherWriter as error:
-            raise UserError(f"The run {self.shown} is being written ({error.writer}). Say --out FOLDER.") from None
+            raise self.taken(error.writer) from None
         try:
             writer.contents.texts |= {name: (self.folder / name).read_text(encoding="utf-8") for name in names}
             writer.commit()

@@ -7,20 +7,21 @@ import dataclasses
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.actor import ActorHandle
 
+from pipelines.allocator import set_up_torch
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Room
 from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.search_space import Params, Search
 from pipelines.config.tuning_sections import Asha
 from pipelines.console import Outcome, tell
-from pipelines.engine.dry_run import Price
+from pipelines.engine.dry_run import Price, temporary_folder
 from pipelines.threads import interruptible
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.driver import check_system
@@ -38,7 +39,6 @@ from pipelines.training.dry_run import (
     hint,
     startup,
     temporary_data,
-    temporary_folder,
 )
 from pipelines.training.optimizer import check_precision
 from pipelines.training.ray_errors import explain, user_errors
@@ -70,7 +70,8 @@ def run(
         return Outcome({"trials": search.count(), "already done": len(earlier)}, hint="Nothing is left to search.")
     check_system(job.recipe)
     began = time.time()
-    with temporary_data(job.recipe, address) as recipe, temporary_folder() as folder:
+    with temporary_data(job.recipe, address) as recipe, temporary_folder() as place:
+        folder = Path(place)
         task, _ = prepare(recipe, address)
         job.check(task)
         with connect(address) as cluster:
@@ -138,7 +139,7 @@ def measure(
     sample: int,
 ) -> None:
     """Measure one trial, in a process of its own."""
-    torch.set_num_threads(room.threads)
+    set_up_torch(room.threads)
     search, task = shared
     recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
     run = open_trial(writer, name, recipe.to_yaml(), params)

@@ -35,7 +35,8 @@ def run(
     """
     refuse_lone_price(price_per_hour, dry_run)
     given = tracked_at(tracking_uri, overrides)
-    given += limited(read_recipe(recipe, given, out), limit)
+    if limit is not None:
+        given += limited(read_recipe(recipe, given, out), limit)
     resolved = read_recipe(recipe, given, out)
     if cfg:
         print(resolved.to_yaml(), end="")

@@ -47,7 +47,8 @@ def run(
     """
     refuse_lone_price(price_per_hour, dry_run)
     given = tracked_at(tracking_uri, overrides)
-    given += limited(read_search(recipe, given, out).recipe, limit)
+    if limit is not None:
+        given += limited(read_search(recipe, given, out).recipe, limit)
     search = read_search(recipe, given, out)
     if cfg:
         print(search.to_yaml(), end="")

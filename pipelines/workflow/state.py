@@ -13,7 +13,8 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
 from pipelines.files.remote_folder import FolderWriter, RemoteFolder, is_remote
-from pipelines.training.run_info import RunPlace, now
+from pipelines.tracking.models import temporary_folder
+from pipelines.training.run_info import now
 from pipelines.workflow.fingerprints import Fingerprint, digest, fingerprint_of
 from pipelines.workflow.pipeline_file import Stage
 
@@ -218,16 +219,17 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def locked(out: str) -> Iterator[PipelineState]:
     """The state of the pipeline in a folder or in object storage, to this process alone."""
     if is_remote(out):
-        place = RunPlace.at(out)
+        remote = RemoteFolder.at(out)
         try:
-            writer = RemoteFolder.at(out).begin()
+            writer = remote.begin()
         except AnotherWriter as error:
             raise UserError(
                 f"This pipeline is being run already, in {out} ({error.writer}). Wait for it, or choose another --out."
             ) from None
-        writer.contents.write_texts(place.folder)
         with closing(writer):
-            yield PipelineState(place.folder, writer)
+            copy = Path(temporary_folder(), remote.name)
+            writer.contents.write_texts(copy)
+            yield PipelineState(copy, writer)
         return
     folder = Path(out)
     try:
