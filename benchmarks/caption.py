@@ -24,6 +24,8 @@ import photographs
 import torch
 from record import measure_cores, save
 
+from pipelines.allocator import keep_freed_memory
+
 NETWORKS = ("torchvision/squeezenet1_0", "torchvision/resnet50")
 VOCAB, SIZE, WORDS, BEAM = 9487, 512, 16, 3
 CORES = os.cpu_count()
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     arguments = parser.parse_args()
+    keep_freed_memory(os.environ)  # of the bare loop as of rnncond
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = photographs.link_or_generate(folder, arguments.images, arguments.count)
@@ -109,13 +112,11 @@ def measure_caption(photos: Path, model: str) -> dict[str, float]:
 
 
 def bare(paths: list[str], model: str, barrier, results) -> None:
-    from pipelines.allocator import keep_freed_memory
     from pipelines.features import decode, sources
     from pipelines.inference.captioner import Captioner
     from pipelines.inference.decoder import search_options
     from rnncond import checkpoint
 
-    keep_freed_memory()
     torch.set_num_threads(1)
     trained = checkpoint.load(model)
     network = sources.rebuild(trained.features, "random")

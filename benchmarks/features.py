@@ -27,6 +27,8 @@ import photographs
 from PIL import Image
 from record import measure_cores, peak_mb, save
 
+from pipelines.allocator import keep_freed_memory
+
 NETWORK = "torchvision/squeezenet1_0"
 SMALL_NETWORK = "timm/mobilenetv3_small_050"
 CORES = os.cpu_count()
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000], help="for the driver's memory")
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     arguments = parser.parse_args()
+    keep_freed_memory(os.environ)  # of the bare loop as of rnncond
     with tempfile.TemporaryDirectory() as folder:
         photos = photographs.link_or_generate(Path(folder), arguments.images, arguments.count)
         result = {"throughput": throughput(photos, arguments.rounds) if arguments.rounds else None, "driver": []}
@@ -91,10 +94,8 @@ def measure_features(photos: Path) -> dict[str, float]:
 def bare(paths: list[str], barrier, results) -> None:
     import torch
 
-    from pipelines.allocator import keep_freed_memory
     from pipelines.features import backbones, decode
 
-    keep_freed_memory()
     torch.set_num_threads(1)
     network = backbones.load(NETWORK, "random")
     size = network.batch

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import statistics
@@ -23,6 +24,8 @@ from pathlib import Path
 
 from record import save
 
+from pipelines.allocator import keep_freed_memory
+
 NETWORKS = ("timm/tf_efficientnet_lite0", "torchvision/squeezenet1_0", "torchvision/resnet50")
 TRAINING = "encdec_attention"
 BATCHES = 6
@@ -32,10 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for the results as JSON")
-    parser.add_argument("--one", nargs=2, metavar=("WORK", "HOW"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", metavar="WORK", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one)))
+        print(json.dumps(measure(arguments.one)))
         return
     results = {}
     for work in (*NETWORKS, TRAINING):
@@ -57,19 +60,19 @@ def main() -> None:
 
 
 def child(work: str, how: str) -> dict[str, float]:
-    words = [sys.executable, __file__, "--one", work, how]
-    result: dict[str, float] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    if how == "kept":
+        keep_freed_memory(environment)
+    words = [sys.executable, __file__, "--one", work]
+    output = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+    result: dict[str, float] = json.loads(output)
     return result
 
 
-def measure(work: str, how: str) -> dict[str, float]:
+def measure(work: str) -> dict[str, float]:
     """Processor seconds a batch, the kernel's share of them, and the peak of the process in MB."""
     import torch
 
-    from pipelines.allocator import keep_freed_memory
-
-    if how == "kept":
-        assert keep_freed_memory(), "there is no glibc, or MALLOC_* is set"
     torch.set_num_threads(1)
     run = training() if work == TRAINING else network(work)
     run()

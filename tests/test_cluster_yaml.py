@@ -13,6 +13,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import TAG_RAY_CLUSTER_NAME
 
+from pipelines.allocator import KEEP_FREED_MEMORY
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -95,6 +97,11 @@ def test_the_roles_are_for_one_bucket_and_the_nodes_of_this_cluster(config):
     assert "attach-role-policy" not in text, "policies of AWS's own are for everything"
     for name in re.findall(r"file://(\S+)", text):
         assert (ROOT / name).exists()
+
+
+def test_workers_keep_freed_memory(config):
+    *_, start = config["worker_start_ray_commands"]
+    assert " ".join(f"{name}={value}" for name, value in KEEP_FREED_MEMORY.items()) + " ray start" in start
 
 
 def test_versions_are_those_of_the_constraints(config):

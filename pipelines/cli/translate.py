@@ -35,7 +35,7 @@ def translate(
         str,
         Argument(
             metavar="TEXT",
-            help="sentences: lines of a file (.gz, .zst too), .tsv, .jsonl or .parquet; "
+            help="sentences: lines of a file (.gz, .zst too), .tsv, .csv, .jsonl or .parquet; "
             "- for lines of standard input, which are translated to standard output",
         ),
     ],

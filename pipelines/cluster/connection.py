@@ -22,6 +22,7 @@ from ray.job_config import JobConfig
 
 import pipelines
 from pipelines import logs
+from pipelines.allocator import keep_freed_memory
 from pipelines.cluster.node_types import node_types
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import Fault, UserError
@@ -57,6 +58,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     if address == "local":
         # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        keep_freed_memory(os.environ)
     refuse_if_nobody_answers(address)
     options: dict[str, Any] = {}
     if address == "local":

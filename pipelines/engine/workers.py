@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 
-from pipelines.allocator import set_up_torch
 from pipelines.cluster.resources import Plan
 from pipelines.engine.isolation import Worker
 
@@ -27,5 +26,7 @@ def _ship(make: Callable[..., Worker], shared: tuple, plan: Plan) -> Callable[[]
 
 
 def _start(make: Callable[..., Worker], shared: ray.ObjectRef, plan: Plan) -> Worker:
-    set_up_torch(plan.cpus)
+    import torch  # here, because the drivers of some verbs need none
+
+    torch.set_num_threads(plan.cpus)
     return make(plan, *ray.get(shared))

@@ -4,11 +4,12 @@
 train.en, train.en.gz   a sentence a line; .gz, .bz2, .zst and .lz4 are unpacked on the way
 train.en and train.de   two such files, line by line each other's translation
 pairs.tsv               source<tab>target lines; with a first line of column names, those columns
+pairs.csv               a first line of column names, then rows; quoted where a cell has commas, quotes or line ends
 pairs.jsonl             an object a line
 pairs.parquet           a table
 ======================  ==========================================================================
 
-The last three need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
+Tables need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
 or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
 unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case. For encodings see
 ``pipelines.files.text``.
@@ -16,6 +17,7 @@ unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shlex
@@ -41,7 +43,7 @@ FIELDS = ("source", "target")
 CHUNK_ROWS = 16_384
 DIGITS = 9
 """Of a line's number as an id."""
-OTHER_TABLES = ("csv", "json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
+OTHER_TABLES = ("json", "arrow", "feather", "orc", "xlsx", "xls", "ods")
 """Suffixes of what is not read; as lines it would be no text."""
 IDS = "expected text or a whole number, or no ids at all"
 """The message where an id is something else."""
@@ -175,7 +177,7 @@ class Corpus:
 
 
 def kind_of(path: str) -> str:
-    """lines, tsv, jsonl or parquet, by the suffix before that of packing.
+    """lines, or the kind of table, by the suffix before that of packing.
 
     Raises:
         UserError: the suffix is that of a table of another kind, which is no text.
@@ -186,8 +188,8 @@ def kind_of(path: str) -> str:
     suffix = name.rpartition(".")[2]
     if suffix in OTHER_TABLES:
         raise UserError(
-            f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .jsonl or .parquet, "
-            "each also packed. Make it one of them; `rnncond caption --text` writes .tsv and .jsonl, too."
+            f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .csv, .jsonl or "
+            ".parquet, each also packed. Make it one of them."
         )
     suffix = "jsonl" if suffix == "ndjson" else suffix
     return suffix if suffix in READERS else "lines"
@@ -195,12 +197,16 @@ def kind_of(path: str) -> str:
 
 def lines_of(path: str) -> Iterator[str]:
     """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
+    return (line.removesuffix("\n").removesuffix("\r") for line in whole_lines(path))
+
+
+def whole_lines(path: str) -> Iterator[str]:
     filesystem, inside = filesystems.locate(path)
     number = 1
     try:
         with open_stream(filesystem, inside, packing_of(path)) as unpacked:
             for line in lines_in(unpacked):
-                yield line.removesuffix("\n").removesuffix("\r")
+                yield line
                 number += 1
     except TextError as error:
         raise UserError(f"text: {path}: {error}") from None
@@ -243,6 +249,35 @@ def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
 def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield first
     yield from rest
+
+
+def from_csv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+    # Strict: otherwise a quote that is not closed takes all the lines behind it into its cell.
+    reader = csv.reader(whole_lines(path), strict=True)
+    try:
+        names = next(reader, [])
+        if names and columns[0] not in names:
+            raise UserError(
+                f"text: {path} has no column {columns[0]!r}; its first line has {', '.join(names)[:200]}, and is "
+                "expected to be column names, with commas between. Name the text's with --column."
+            )
+        wanted = [names.index(name) if name in names else None for name in ("id", *columns)]
+        for cells in reader:
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(names):
+                raise UserError(
+                    f"text: line {reader.line_num:,} of {path} has {len(cells)} columns, expected {len(names)}: "
+                    f"{', '.join(names)}"
+                )
+            row_id, source, target = (None if at is None else cells[at] for at in wanted)
+            if row_id == "":
+                raise UserError(f"text: line {reader.line_num:,} of {path} has an empty id; {IDS}")
+            yield Row(row_id, source or "", target)
+    except csv.Error as error:
+        raise UserError(
+            f"text: line {reader.line_num:,} of {path}: {error}; are its quotes closed, and doubled within a cell?"
+        ) from None
 
 
 def from_jsonl(path: str, columns: tuple[str, str]) -> Iterator[Row]:
@@ -292,4 +327,4 @@ def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
         raise as_user_error(f"text: {path} cannot be read: {error}", error, path) from None
 
 
-READERS = {"lines": from_lines, "tsv": from_tsv, "jsonl": from_jsonl, "parquet": from_parquet}
+READERS = {"lines": from_lines, "tsv": from_tsv, "csv": from_csv, "jsonl": from_jsonl, "parquet": from_parquet}

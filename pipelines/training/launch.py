@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 
-from pipelines.allocator import set_up_torch
 from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
@@ -169,7 +169,7 @@ def work(config: dict[str, Any]) -> None:
         config: ``task``, a reference to the ``Task``; ``run``, the driver's ``RunClient``; ``remote``, where the run is
             if in object storage; ``threads``; ``make_learner``, with the arguments of ``Learner``.
     """
-    set_up_torch(config["threads"])
+    torch.set_num_threads(config["threads"])
     run: RunClient = config["run"]
     if run.reported_error():  # in the attempt before
         return

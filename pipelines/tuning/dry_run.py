@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from ray.actor import ActorHandle
 
-from pipelines.allocator import set_up_torch
 from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Room
 from pipelines.cluster.waiting import share_out_when_there
@@ -139,7 +139,7 @@ def measure(
     sample: int,
 ) -> None:
     """Measure one trial, in a process of its own."""
-    set_up_torch(room.threads)
+    torch.set_num_threads(room.threads)
     search, task = shared
     recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
     run = open_trial(writer, name, recipe.to_yaml(), params)

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 from ray.actor import ActorHandle
 
-from pipelines.allocator import set_up_torch
 from pipelines.config.metrics import best_of, value_of
 from pipelines.config.search_space import Params, Search
 from pipelines.errors import Fault, UserError
@@ -119,7 +119,7 @@ def work(
         config: what Ray Tune has chosen: ``params``.
         remote: where the search is, if in object storage.
     """
-    set_up_torch(threads)
+    torch.set_num_threads(threads)
     name = tune.get_context().get_trial_name()
     params = search.settled(config["params"])
     recipe = search.recipe_of(params, below(search.recipe.out or "", f"trials/{name}"))

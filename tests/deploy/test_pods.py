@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from pipelines.allocator import KEEP_FREED_MEMORY
 from tests.worlds.manifests import clusters, containers, every, is_ray_node, labels, one, pods
 
 
@@ -150,6 +151,10 @@ def test_only_pods_that_ask_kubernetes_have_a_token():
 
 def selects(selector: dict, labels: dict[str, str]) -> bool:
     return selector["matchLabels"].items() <= labels.items()
+
+
+def test_processes_keep_freed_memory():
+    assert one("ConfigMap", "rnncond")["data"].items() >= KEEP_FREED_MEMORY.items()
 
 
 def test_a_drain_waits_for_heads_and_for_nothing_else():

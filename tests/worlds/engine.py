@@ -12,7 +12,6 @@ import pytest
 import ray.data
 from ray.exceptions import RayActorError
 
-from pipelines import allocator
 from pipelines.cluster import connection, shared_storage
 from pipelines.cluster.resources import Cluster, Node, Plan
 from pipelines.engine import actor, counter, driver, feed, isolation, within, workers
@@ -103,7 +102,6 @@ def without_ray() -> Iterator[None]:
         patch.setattr(feed, "Queue", Queue)
         patch.setattr(driver, "stream_once", stream_once)
         patch.setattr(driver, "BatchMeter", NoMeter)
-        patch.setattr(allocator, "keep_freed_memory", lambda: None)  # of this process, which serves others, too
         patch.setattr(connection, "connect", lambda address=None, cpus=None: nullcontext(HERE))
         patch.setattr(counter.COUNTER, "attempts", None)
         yield

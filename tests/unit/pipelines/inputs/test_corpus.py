@@ -1,10 +1,13 @@
 import bz2
+import csv
 import gzip
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.files.row_lines import write_rows
@@ -51,6 +54,42 @@ def test_tsv(tmp_path, header):
 def test_tsv_by_names_and_with_ids(tmp_path):
     path = lines(tmp_path / "x.tsv", ["de\tid\ten", "ein Hund\tfirst\ta dog"])
     assert read(path, columns=("en", "de")) == [("first", "a dog", "ein Hund")]
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.sampled_from([csv.excel, csv.unix_dialect]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_csv_is_what_was_written(tmp_path, pairs, dialect):
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, dialect).writerows([("de", "en"), *pairs])
+    rows = read(tmp_path / "x.csv", columns=("en", "de"))
+    assert rows == [(f"{n:09d}", en, de) for n, (de, en) in enumerate(pairs)]
+
+
+def test_csv_packed_with_ids_and_blank_lines(tmp_path):
+    (tmp_path / "x.csv.gz").write_bytes(
+        gzip.compress(b'\xef\xbb\xbfid,source\r\na,"two, with ""quotes"""\r\n\r\nb,\r\n')
+    )
+    assert read(tmp_path / "x.csv.gz") == [("a", 'two, with "quotes"', None), ("b", "", None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a dog\n", "no column 'source'; its first line has a dog, and is expected to be column names"),
+        ("source;target\na;b\n", "no column 'source'; its first line has source;target"),
+        ("source,target\na\n", "line 2 of"),
+        ("source\na, b\n", "has 2 columns, expected 1: source"),
+        ('source\n"a\nb\n', "are its quotes closed"),
+        ("", "has no line"),
+        ("source\n", "has no line"),
+    ],
+)
+def test_csv_that_is_none(tmp_path, content, reason):
+    (tmp_path / "x.csv").write_text(content)
+    assert reason in refused(tmp_path / "x.csv")
 
 
 def test_jsonl(tmp_path):
@@ -109,14 +148,15 @@ def table(folder, kind, ids):
     path = folder / f"x.{kind}"
     if kind == "parquet":
         pq.write_table(pa.table({"id": ids, "source": [f"s{n}" for n in range(len(ids))]}), path)
-    elif kind == "tsv":
-        lines(path, ["id\tsource", *(f"{name}\ts{n}" for n, name in enumerate(ids))])
+    elif kind in ("csv", "tsv"):
+        between = {"csv": ",", "tsv": "\t"}[kind]
+        lines(path, [f"id{between}source", *(f"{name}{between}s{n}" for n, name in enumerate(ids))])
     else:
         lines(path, (json.dumps({"id": name, "source": f"s{n}"}) for n, name in enumerate(ids)))
     return path
 
 
-@pytest.mark.parametrize("kind", ["tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 @pytest.mark.parametrize("rows_a_chunk", [1, 100])
 def test_two_rows_of_one_id_are_refused(tmp_path, kind, rows_a_chunk, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK_ROWS", rows_a_chunk)
@@ -135,6 +175,7 @@ def test_an_id_that_is_the_number_of_another_row_is_refused(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("kind", "ids", "place"),
     [
+        ("csv", ["a", ""], "line 3 of"),
         ("tsv", ["a", ""], "line 3 of"),
         ("jsonl", ["a", ""], "line 2 of"),
         ("jsonl", ["a", None], "line 2 of"),
@@ -205,7 +246,7 @@ def test_what_cannot_be_read(tmp_path):
     assert "line 2 of" in refused(lines(tmp_path / "x.jsonl", ['{"source": "a"}', "[]"]))
     assert "has 3 columns, expected 2" in refused(lines(tmp_path / "x.tsv", ["a\tb", "a\tb\tc"]))
     assert "Give the table alone" in refused(tmp_path / "x.tsv", tmp_path / "latin")
-    assert "x.csv.gz is a .csv file, which is not read" in refused(lines(tmp_path / "x.csv.gz", EN))
+    assert "x.xlsx is a .xlsx file, which is not read" in refused(lines(tmp_path / "x.xlsx", EN))
 
 
 def test_pairs_need_both_sides(tmp_path):
