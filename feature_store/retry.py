@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from feature_store.errors import ErrorClass, StorageFault, classify
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -77,7 +77,7 @@ def retried(
             pause = random.uniform(0, bound)
             if not passing(error) or time.monotonic() + pause > deadline:
                 raise
-            log.info("asked again in %.1f s: %s", pause, error)
+            logger.info("asked again in %.1f s: %s", pause, error)
         RETRIES.add()
         sleep(pause)
         bound = min(2 * bound, LONGEST_PAUSE)

@@ -14,7 +14,7 @@ from feature_store.errors import AnotherWriter, StoreError
 from feature_store.ledger import Heartbeat, Ledger, TermHandle, TermName
 from feature_store.writer import Handle
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -170,7 +170,7 @@ def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:
     if process != "unknown":
         return process == "alive"
     if seen.watched:
-        log.warning("waiting up to %.0f s to see whether a writer still lives (%s)", seen.watched, seen.describe())
+        logger.warning("waiting up to %.0f s to see whether a writer still lives (%s)", seen.watched, seen.describe())
     deadline = time.monotonic() + seen.watched
     while time.monotonic() < deadline:
         time.sleep(min(0.5, seen.interval / 2))

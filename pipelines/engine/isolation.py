@@ -20,7 +20,7 @@ from feature_store import StoreError
 from pipelines.engine.failures import failure
 from pipelines.errors import UserError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CAREFUL = 3
 DEATHS = 2
@@ -126,7 +126,7 @@ def compute(worker: Worker, attempts: Any, number: int, inputs: pa.Table) -> tup
         raise
     except Exception as error:
         die_with_device(error)
-        log.exception("%d inputs from %s on are done one by one.", inputs.num_rows, first)
+        logger.exception("%d inputs from %s on are done one by one.", inputs.num_rows, first)
     whole = json.dumps(inputs[0].to_pylist())
     return one_by_one(worker, attempts, number, inputs.replace_schema_metadata({WHOLE: whole}), attempt.lost)
 
@@ -169,5 +169,5 @@ def die_with_device(error: Exception) -> None:
     from pipelines.engine.memory import is_device_lost  # loads torch, which not every worker needs
 
     if is_device_lost(error):
-        log.exception("The device has failed.")
+        logger.exception("The device has failed.")
         os._exit(1)

@@ -6,6 +6,7 @@ not logged again. metrics.jsonl is the truth; a server that is away for a while 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+logger = logging.getLogger(__name__)
 
 STEP_SECONDS = 5
 """Between two points of the curves over steps."""
@@ -184,6 +187,7 @@ class Tracking:
             self.client.log_batch(self.run_id, [Metric(key, float(value), now, step) for key, value in values.items()])
             self.behind = False
         except Exception as error:
+            logger.debug("MLflow takes no metrics:", exc_info=True)
             if not self.behind:
                 tell(f"MLflow at {self.uri} takes no metrics at the moment ({first_line(error)}); training goes on.")
             self.behind = True

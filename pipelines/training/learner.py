@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,8 @@ from rnncond.objectives import Diverged, Rewarded
 from rnncond.search import SearchOptions, search
 from rnncond.standardise import Standardise
 from rnncond.text import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 OBJECTIVE, WORDS = TALLY.index("objective"), TALLY.index("words")
 COMPILE_FROM = 2000
@@ -186,6 +189,7 @@ class Learner:
             self.sink.epoch(line, samples)
             models = {"last": last, "best": last} if improved else {"last": last}
             self.sink.save_checkpoint(at.steps, self.state(), models, self.settings.average_last)
+        logger.info("epoch %d of %d: %s", at.epoch, self.settings.epochs, line)
         self.report(line)
 
     def refuse_divergence(self, loss: float, epoch: int) -> None:
@@ -274,6 +278,7 @@ class Learner:
             self.train_state.sums = NO_SUMS
         if distributed.rank() > 0:
             self.train_state.sums = NO_SUMS
+        logger.info("resumed after epoch %d and step %d of the next", self.train_state.epoch, self.train_state.step)
 
     def begin(self) -> None:
         """Take the weights of ``training.start_from``, or fit what standardises the features."""

@@ -7,6 +7,8 @@ checkpoints are named only: the process that trains, which has their bytes, send
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,8 @@ from pipelines.files.remote_contents import StoredFiles, read_texts
 from pipelines.files.remote_folder import Damaged, FolderWriter, RemoteFolder
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.state import CHECKPOINTS, SUMS, Folder, newest_whole, step_name, with_sums
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteRun(RunFolder):
@@ -143,12 +147,15 @@ class RunUploader:
 
     def upload(self, step: int, state: Folder, models: dict[str, Folder], history: int | None) -> None:
         sent: dict[int, StoredFiles] = {}
+        began = time.monotonic()
         for name, files in models.items():
             if id(files) not in sent:  # the best model is the last one, too
                 sent[id(files)] = self.folder.send(f"{name}-{step_name(step)}", files)
         stored = {name: sent[id(files)] for name, files in models.items()}
         kept = self.folder.send(f"checkpoint-{step_name(step)}", with_sums(state))
         self.call("keep_checkpoint", step, kept, stored, history)
+        size = sum(map(len, state.values())) / 1e6
+        logger.info("the state of step %d, %.1f MB, was sent in %.1f s", step, size, time.monotonic() - began)
 
     def flush(self) -> None:
         """Wait until what was handed in counts.
