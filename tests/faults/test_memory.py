@@ -16,7 +16,7 @@ from pipelines.training.run_info import read_run
 from tests.worlds.training import TINY, make_world
 
 GIGABYTE = 1 << 30
-STARTS, TAKES = 6 * GIGABYTE, 12 * GIGABYTE
+STARTS, TAKES = 4 * GIGABYTE, 8 * GIGABYTE
 """More than all processes of a training take together; and what a greedy one takes more."""
 GREEDY = f"""
 import os
