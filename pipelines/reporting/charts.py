@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 26
+WIDTH, HEIGHT = 360, 215
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 31
 Points = Sequence[tuple[float, float]]
 Place = Callable[[float, float], tuple[float, float]]
 """From values to a place in the drawing."""
@@ -190,7 +190,7 @@ def axes(xs: Sequence[float], ys: Sequence[float], place: Place, across: str) ->
     for x in xs:
         right, _ = place(x, ys[0])
         parts.append(f'<text x="{right:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{number_text(x)}</text>')
-    parts.append(f'<text class="across" x="{WIDTH - RIGHT}" y="{HEIGHT - 1}" text-anchor="end">{escape(across)}</text>')
+    parts.append(f'<text class="across" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{escape(across)}</text>')
     return parts
 
 

@@ -40,6 +40,12 @@ def test_a_single_epoch_and_equal_values_can_be_drawn():
             assert 0 <= x <= charts.WIDTH and 0 <= y <= charts.HEIGHT
 
 
+def test_letters_that_reach_below_their_line_are_not_cut():
+    svg = ElementTree.fromstring(str(charts.line_chart({"x": [(1, 2.0), (2, 3.0)]}, "max")))
+    lines = [float(text.get("y")) for text in svg.iter() if text.tag.endswith("text")]
+    assert len(lines) > 4 and max(lines) <= charts.HEIGHT - 4  # of letters 11 high a third may be below
+
+
 @pytest.mark.parametrize(
     ("low", "high", "about", "whole", "expected"),
     [
