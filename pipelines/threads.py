@@ -6,7 +6,7 @@ import queue
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from threading import Condition
@@ -115,3 +115,21 @@ class Budget:
             with self.changed:
                 self.free += amount
                 self.changed.notify_all()
+
+
+class Upcoming:
+    """Items to begin ahead of who wants them: the present ones, and once these are all begun the next ones, too.
+
+    Args:
+        following: gives the next ones; none as long as they are not known.
+    """
+
+    def __init__(self, items: Sequence[Any], following: Callable[[], Sequence[Any]] = tuple) -> None:
+        self.items, self.following, self.asks = deque(items), following, True
+
+    def take(self, count: int) -> list[Any]:
+        """At most ``count``, all of them present ones or all of them next ones."""
+        if not self.items and self.asks:
+            self.items.extend(self.following())
+            self.asks = not self.items
+        return [self.items.popleft() for _ in range(min(count, len(self.items)))]

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from feature_store import retry
+from pipelines.threads import Upcoming
 
 TASK_ITEMS = 16
 """Items of a task, at the most: some hundredths of a second of work, beside which the task's own costs are small."""
@@ -46,7 +46,8 @@ class Chunk:
 
 
 class Spread:
-    """Called with items, gives each with its result, in order.
+    """Called with items, gives each with its result, in order, and begins those that ``following`` gives, which are
+    taken for the next call's: see ``threads.Upcoming``.
 
     Args:
         work: an item to its result, in this process.
@@ -72,33 +73,40 @@ class Spread:
         self.work, self.pool, self.threads = work, pool, threads
         self.chunk_items, self.ahead = sizes(item_bytes, threads)
         self.allowed = 4
+        self.window: deque[Chunk] = deque()
         self.done_elsewhere, self.cpu = 0, 0.0
         self.elsewhere = ray.put(elsewhere)
         # Not where most is in use already, as Ray would by default: the more nodes read, the more networks do.
         self.task = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(do_some)
 
-    def __call__(self, items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        items = iter(items)
-        chunks = iter(lambda: list(islice(items, self.chunk_items)), [])
-        window: deque[Chunk] = deque()
+    def __call__(
+        self, items: Sequence[Any], following: Callable[[], Sequence[Any]] = tuple
+    ) -> Iterator[tuple[Any, Any]]:
+        begun = [item for chunk in self.window for item in chunk.items]
+        if begun != list(items[: len(begun)]):  # others came than were expected
+            self._give_up_all()
+            begun = []
+        upcoming = Upcoming(items[len(begun) :], following)
+        left = len(items)
         try:
-            while True:
-                self._fill(window, chunks)
-                if not window:
-                    return
-                results = self._results(window)
-                yield from zip(window.popleft().items, results, strict=True)
-        finally:  # also where the caller goes away in the middle
-            for chunk in window:
-                self._give_up(chunk)
+            while left:
+                self._fill(upcoming)
+                results = self._results(self.window)
+                chunk = self.window.popleft()
+                left -= len(chunk.items)
+                yield from zip(chunk.items, results, strict=True)
+        except BaseException:  # also where the caller goes away in the middle
+            self._give_up_all()
+            raise
 
-    def _fill(self, window: deque[Chunk], chunks: Iterator[list[Any]]) -> None:
+    def _fill(self, upcoming: Upcoming) -> None:
         """Begin as much as there is room for."""
+        window = self.window
         while len(window) < self.ahead:
             here = self._has_free_thread(window)
             if not here and sum(chunk.task is not None for chunk in window) >= self.allowed:
                 return
-            if not (items := next(chunks, None)):
+            if not (items := upcoming.take(self.chunk_items)):
                 return
             window.append(Chunk(items))
             if here:
@@ -151,6 +159,11 @@ class Spread:
     def _do_here(self, chunk: Chunk) -> None:
         chunk.task = None
         chunk.future = self.pool.submit(lambda items: [self.work(item) for item in items], chunk.items)
+
+    def _give_up_all(self) -> None:
+        for chunk in self.window:
+            self._give_up(chunk)
+        self.window.clear()
 
     def _give_up(self, chunk: Chunk) -> None:
         if chunk.future is not None:

@@ -1,13 +1,20 @@
-"""What an actor does with a unit: it computes what is not committed yet, commits it, and reports."""
+"""What an actor does with a unit: it computes what is not committed yet, commits it, and reports.
+
+An actor has two units at a time (``CALLS``). One thread computes, a unit after the other; the threads in which Ray
+calls wait for it, and commit. So the network begins a unit while the one before is still being committed, and pictures
+of a unit that waits are read and decoded while the network ends the one before (``COUNTER.following``).
+"""
 
 from __future__ import annotations
 
 import logging
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +33,19 @@ from pipelines.errors import Fault, UserError
 
 logger = logging.getLogger(__name__)
 
+CALLS = 2
+"""Units that an actor has at a time: one is computed, and another committed, or waiting."""
+
+
+class Computed(NamedTuple):
+    """What a worker made of a unit; ``begun`` in seconds since 1970, the others as the ``UnitCounter`` has them."""
+
+    rows: pa.Table | None
+    failures: pa.Table
+    begun: float
+    cpu_elsewhere: float
+    remarks: dict[str, str]
+
 
 class Actor:
     """Computes and commits units."""
@@ -41,12 +61,13 @@ class Actor:
         retry.SECONDS = retry_seconds  # of this process, which serves this run alone
         attempts.greet.remote()
         self.worker, self.handle, self.attempts, self.marks = make_worker(), handle, attempts, marks
+        self.computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self.reporting = threading.Lock()
+        self.ended, self.cpu, self.retries = 0.0, time.process_time(), retry.RETRIES.total
 
     def __call__(self, packed: pa.Table) -> pa.Table:
-        begun, cpu, number = time.time(), time.process_time(), packed["number"][0].as_py()
-        logger.info("unit %d begins", number)
-        COUNTER.begin(self.attempts, number)
-        retries = retry.RETRIES.total
+        begun, number = time.time(), packed["number"][0].as_py()
+        logger.info("unit %d is there", number)
         try:
             refuse_unseen(self.marks)
             self.marks = {}
@@ -54,33 +75,46 @@ class Actor:
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
             report = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
         logger.info("unit %d ends: %s", number, report)
-        spent = {
-            "retries": retry.RETRIES.total - retries,
-            "cpu": time.process_time() - cpu + COUNTER.cpu_elsewhere,
-            "remarks": list(COUNTER.remarks.items()),
-            "memory": peak_memory(),
-            "begun": begun,
-            "ended": time.time(),
-        }
-        return pa.Table.from_pylist([{**report, **spent, "number": number}], REPORT)
+        report = {"begun": begun, "remarks": [], "cpu_elsewhere": 0.0} | report
+        return pa.Table.from_pylist([self.with_costs(report) | {"number": number}], REPORT)
+
+    def with_costs(self, report: dict[str, Any]) -> dict[str, Any]:
+        """A unit's report, and what the actor spent since the one before: so nothing that two units share is counted
+        twice, not even time."""
+        with self.reporting:
+            ended, cpu, retries = time.time(), time.process_time(), retry.RETRIES.total
+            spent = {
+                "retries": retries - self.retries,
+                "cpu": cpu - self.cpu + report.pop("cpu_elsewhere"),
+                "memory": peak_memory(),
+                "begun": max(report["begun"], self.ended),
+                "ended": ended,
+            }
+            self.ended, self.cpu, self.retries = ended, cpu, retries
+            return report | spent
 
     def do(self, number: int, unit: Unit) -> dict[str, Any]:
         name = self.handle.part_name(unit.inputs[0].to_pylist())
         part = self.handle.committed(name)
+        costs: dict[str, Any] = {}
         if part:  # the first attempt died between its commit and its answer
             old = self.handle.snapshot([part])
             failures = old.read_failures(part) if part.failures else failure_schema(old.id_column).empty_table()
             failures = failures.filter(pc.is_in(failures[0], value_set=unit.inputs[0]))
             waiting = []  # told by the attempt that committed
         else:
-            rows, failures = isolation.compute(self.worker, self.attempts, number, unit.inputs)
-            is_deferred = pc.equal(failures["stage"], DEFERRED)
-            deferred, failures = failures.filter(is_deferred), failures.filter(pc.invert(is_deferred))
-            part = self.commit(name, unit, rows, failures, deferred[0])
+            COUNTER.waiting[number] = unit.inputs
+            computed = self.computing.submit(self.compute, number, unit.inputs).result()
+            costs = {"begun": computed.begun, "cpu_elsewhere": computed.cpu_elsewhere}
+            costs["remarks"] = list(computed.remarks.items())
+            is_deferred = pc.equal(computed.failures["stage"], DEFERRED)
+            deferred = computed.failures.filter(is_deferred)
+            failures = computed.failures.filter(pc.invert(is_deferred))
+            part = self.commit(name, unit, computed.rows, failures, deferred[0])
             waiting = describe_failures(deferred)
             waiting += [""] * (deferred.num_rows - len(waiting))
         ray.get(self.attempts.end.remote(number))  # it may be killed when the last unit has answered
-        return {
+        return costs | {
             "rows": unit.inputs.num_rows - failures.num_rows - len(waiting),
             "deferred": waiting,
             "failed": failures.num_rows,
@@ -88,6 +122,14 @@ class Actor:
             "failures": describe_failures(failures),
             "stages": failures["stage"].to_pylist(),
         }
+
+    def compute(self, number: int, inputs: pa.Table) -> Computed:
+        """In the thread that computes, when it is the unit's turn."""
+        begun = time.time()
+        logger.info("unit %d begins", number)
+        COUNTER.begin(self.attempts, number)
+        rows, failures = isolation.compute(self.worker, self.attempts, number, inputs)
+        return Computed(rows, failures, begun, COUNTER.cpu_elsewhere, COUNTER.remarks)
 
     def commit(
         self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table, deferred: pa.ChunkedArray

@@ -33,7 +33,7 @@ from pipelines.cluster.resources import Plan, WorkerCount
 from pipelines.cluster.shared_storage import mark_of, refuse_hidden
 from pipelines.cluster.waiting import wait_for_room
 from pipelines.console import Progress, tell
-from pipelines.engine.actor import ERRORS, Actor
+from pipelines.engine.actor import CALLS, ERRORS, Actor
 from pipelines.engine.feed import Feed
 from pipelines.engine.isolation import Attempts
 from pipelines.engine.resume import Pending
@@ -224,6 +224,9 @@ def stream(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) -> Iter
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Ray Data's own bounds are of an actor's units by how many it has at a time, which it takes for one.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.75 / CALLS
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.5 / CALLS
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
     for _ in range(ATTEMPTS):
         yield from stream_once(feed, parts, plan, workers)
@@ -261,8 +264,13 @@ def stream_once(feed: Feed, parts: tuple[Any, ...], plan: Plan, workers: int) ->
 def pool(plan: Plan, workers: int) -> ray.data.ActorPoolStrategy:
     """The actors: as many as ``workers``, which all come where the cluster cannot grow. Elsewhere Ray Data asks its
     autoscaler for more by the rates that it measures, takes them as nodes come, and goes on when they go."""
-    if plan.most is None:
-        return ray.data.ActorPoolStrategy(size=workers)
+    size = {"size": workers}
+    if plan.most is not None:
+        fewest, now = min(plan.fewest or 1, workers), min(plan.workers, workers)
+        size = {"min_size": fewest, "max_size": workers, "initial_size": now}
     return ray.data.ActorPoolStrategy(
-        min_size=min(plan.fewest or 1, workers), max_size=workers, initial_size=min(plan.workers, workers)
+        **size,
+        max_concurrent_calls_per_actor=CALLS,
+        max_tasks_in_flight_per_actor=CALLS,  # no more, which another actor would have to wait for
+        enable_true_multi_threading=True,
     )

@@ -17,6 +17,7 @@ import pyarrow as pa
 import ray
 
 from feature_store import StoreError
+from pipelines.engine.counter import COUNTER
 from pipelines.engine.failures import failure
 from pipelines.errors import UserError
 
@@ -135,6 +136,7 @@ def one_by_one(
     worker: Worker, attempts: Any, number: int, inputs: pa.Table, lost: list[str]
 ) -> tuple[pa.Table | None, pa.Table]:
     """``compute`` of each input by itself; ``lost`` are left out."""
+    COUNTER.alone = True  # what is read ahead of the next unit may be what the process has died of
     rows, failures, reasons = [], [], []
     for start in range(inputs.num_rows):
         one = inputs.slice(start, 1)

@@ -21,7 +21,8 @@ from pipelines.cluster.resources import Plan
 from pipelines.engine.failures import Failures
 from pipelines.engine.isolation import WHOLE
 from pipelines.features.featurizer import dataset_of, table_of
-from pipelines.features.sources import PART, Batches, FromImages, FromStore
+from pipelines.features.loading import PART
+from pipelines.features.sources import Batches, FromImages, FromStore
 
 
 class Keeping:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import compress, islice
 
@@ -22,6 +22,7 @@ from pipelines.features.loading import Loader
 from pipelines.features.pixels import DecodeError
 from pipelines.features.preprocess import Loaded
 from pipelines.inputs.fetch import ReadError, UnreadStreak
+from pipelines.threads import ahead
 
 Network = Backbone | Detector
 Outputs = dict[str, Values]
@@ -39,11 +40,19 @@ class Featurizer:
         threads: that do so.
         decode: see ``loading.Loader``.
         cpus: of this worker.
+        gathers: whether a thread gathers the next batch while the network computes: for a GPU, which would wait.
     """
 
     def __init__(
-        self, backbone: Network, batch: int, threads: int, decode: Decoding | None = "local", cpus: int = 1
+        self,
+        backbone: Network,
+        batch: int,
+        threads: int,
+        decode: Decoding | None = "local",
+        cpus: int = 1,
+        gathers: bool = False,
     ) -> None:
+        self.gathers = gathers
         self.backbone, self.batch, self.halving = backbone, batch, MemoryBackoff()
         self.loader = Loader(backbone.preprocess, threads, 2 * batch + threads, decode, cpus)
         self.pool = self.loader.pool
@@ -55,9 +64,14 @@ class Featurizer:
         Raises:
             UserError: nothing can be read any more.
         """
+        batches = self._batches(unit, failures)
+        for batch in ahead(batches, 1) if self.gathers else batches:
+            yield from self._compute(batch, failures)
+
+    def _batches(self, unit: pa.Table, failures: Failures) -> Generator[list[Loaded], None, None]:
         loaded = self._read(unit, failures)
         while batch := list(islice(loaded, self.batch)):
-            yield from self._compute(batch, failures)
+            yield batch
 
     def _read(self, unit: pa.Table, failures: Failures) -> Iterator[Loaded]:
         """The images that can be read, in order, ahead of the caller."""
@@ -146,6 +160,6 @@ def featurizer_of(
     """In a worker of ``plan``: its network on its device. Where the network computes on CPUs, these are all taken, so
     nobody else decodes unless the user says so."""
     network.to(plan.device)
-    return Featurizer(
-        network, batch or network.batch, threads or 2 * plan.cpus, decode or (None if plan.gpus else "local"), plan.cpus
-    )
+    batch, threads = batch or network.batch, threads or 2 * plan.cpus
+    decode = decode or (None if plan.gpus else "local")
+    return Featurizer(network, batch, threads, decode, plan.cpus, gathers=bool(plan.gpus))

@@ -1,4 +1,8 @@
-"""Images of a unit, read and decoded ahead of the network: by own threads, or with the help of other nodes."""
+"""Images of a unit, read and decoded ahead of the network: by own threads, or with the help of other nodes.
+
+When all images of a unit are begun and the next unit waits already (``counter``), its images follow: the network, which
+ends the last batches meanwhile, would otherwise wait for the first of the next unit.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,15 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from pipelines.config.choices import Decoding
 from pipelines.engine.counter import COUNTER
 from pipelines.features.preprocess import Fit, Loaded, Preprocess, attempt, load_some
+from pipelines.threads import Upcoming
+
+PART = "features_in"
+"""Column of the inputs: number of the part, in a snapshot of the features, that has theirs; null if none has."""
 
 Outcomes = Iterator[tuple[dict[str, Any], Loaded | Exception | None]]
 """Rows of a listing, each with its image, why there is none, or None where the listing says so."""
@@ -72,6 +79,7 @@ class Loader:
         self.decode, self.rates = decode, Rates()
         self.spread: Any = None  # a Spread, once others help
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self.begun: deque[tuple[dict[str, Any], Future[Any]]] = deque()
 
     def __call__(self, rows: list[dict[str, Any]]) -> Outcomes:
         outcomes = self._with_others(rows) if self.others_help() else self._alone(rows)
@@ -92,16 +100,30 @@ class Loader:
             COUNTER.remark(f"decode {self.decode}", f"decode: {self.rates.describe(self.cpus)}, {why}")
         return self.decode == "cluster"
 
+    def _following(self) -> list[dict[str, Any]]:
+        """Rows of the next unit whose images will be read; none as long as there is no next unit."""
+        unit = COUNTER.following()
+        return [] if unit is None else [row for row in unit.to_pylist() if row.get(PART) is None]
+
     def _alone(self, rows: list[dict[str, Any]]) -> Outcomes:
-        waiting: deque[tuple[dict[str, Any], Future[Any]]] = deque()
-        left = iter(rows)
-        while True:
-            for row in islice(left, self.ahead - len(waiting)):
-                waiting.append((row, self.pool.submit(attempt, row, self.preprocess)))
-            if not waiting:
-                return
-            row, future = waiting.popleft()
-            yield row, future.result()
+        begun = [row for row, _ in self.begun]
+        if begun != rows[: len(begun)]:  # others came than were expected
+            self._give_up()
+        upcoming = Upcoming(rows[len(self.begun) :], self._following)
+        try:
+            for _ in rows:
+                while some := upcoming.take(self.ahead - len(self.begun)):
+                    self.begun += [(row, self.pool.submit(attempt, row, self.preprocess)) for row in some]
+                row, future = self.begun.popleft()
+                yield row, future.result()
+        except BaseException:  # also where the caller goes away in the middle
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        for _, future in self.begun:
+            future.cancel()
+        self.begun.clear()
 
     def _with_others(self, rows: list[dict[str, Any]]) -> Outcomes:
         from pipelines.cluster.spread import Spread  # loads Ray, which one picture alone does not need
@@ -110,8 +132,9 @@ class Loader:
             here = partial(attempt, preprocess=self.preprocess)
             elsewhere = partial(load_some, preprocess=self.preprocess)
             self.spread = Spread(here, elsewhere, self.pool, self.threads, self.preprocess.most_bytes)
+        self._give_up()  # what was begun before others helped
         before = self.spread.cpu
-        yield from self.spread(rows)
+        yield from self.spread(rows, self._following)
         COUNTER.cpu_elsewhere += self.spread.cpu - before
 
 

@@ -22,6 +22,7 @@ from pipelines.errors import UserError
 from pipelines.features import backbones
 from pipelines.features.columns import Values, joined, of_column
 from pipelines.features.featurizer import Network, Outputs, featurizer_of
+from pipelines.features.loading import PART
 from pipelines.features.preprocess import Loaded
 from pipelines.inputs.listing import CHUNK_ROWS, Listing
 
@@ -29,8 +30,6 @@ BATCH = 64
 """Images given at once."""
 READ_ROWS = 4 * BATCH
 """Images whose features are read from a store at once."""
-PART = "features_in"
-"""Column of the inputs: number of the part, in a snapshot of the features, that has theirs; null if none has."""
 
 
 class Image(NamedTuple):

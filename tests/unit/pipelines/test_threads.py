@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pipelines.threads import Budget, interruptible
+from pipelines.threads import Budget, Upcoming, interruptible
 
 
 def test_what_is_large_does_not_wait_for_as_long_as_small_ones_come():
@@ -77,3 +77,14 @@ def test_work_that_takes_signals_for_itself_cannot_keep_them_from_the_caller():
         signal.signal(signal.SIGINT, before)
         never.set()
         timer.join()
+
+
+def test_the_next_items_follow_once_they_are_known_and_the_present_ones_begun():
+    known = [[], ["d", "e"], ["never"]]
+    upcoming = Upcoming(["a", "b", "c"], lambda: known.pop(0))
+    assert upcoming.take(2) == ["a", "b"]
+    assert upcoming.take(2) == ["c"], "not the present and the next together"
+    assert upcoming.take(2) == []
+    assert upcoming.take(1) == ["d"]
+    assert upcoming.take(5) == ["e"]
+    assert upcoming.take(5) == [] and known == [["never"]], "asked until there were some"

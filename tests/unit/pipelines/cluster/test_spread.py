@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, islice
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -105,12 +105,11 @@ def test_a_node_that_does_not_see_the_files_is_asked_less(spread_with):
 def test_no_more_is_in_work_than_memory_is_there_for(spread_with):
     squares, _ = spread_with(lambda items: [item**2 for item in items])
     squares.ahead, squares.allowed = 5, 100
-    taken = []
-    given = squares(taken.append(item) or item for item in count())
+    given = squares(range(1000))
     next(given)
-    assert len(taken) == 5 * 4
+    assert sum(len(chunk.items) for chunk in squares.window) == 4 * 4
     list(islice(given, 7))
-    assert len(taken) == 6 * 4
+    assert sum(len(chunk.items) for chunk in squares.window) == 4 * 4
 
 
 def test_who_goes_away_leaves_no_task(spread_with):
@@ -119,6 +118,25 @@ def test_who_goes_away_leaves_no_task(spread_with):
     next(given)
     given.close()
     assert tasks.cancelled == list(range(len(tasks.begun)))
+
+
+def test_where_the_items_end_the_next_ones_are_begun_and_used_by_the_next_call(spread_with):
+    squares, tasks = spread_with(lambda items: [item**2 for item in items])
+    assert list(squares(range(50), lambda: range(50, 90))) == SQUARES
+    begun = [item for chunk in squares.window for item in chunk.items]
+    assert begun and begun == list(range(50, 50 + len(begun)))
+    count = len(tasks.begun)
+    assert list(squares(range(50, 90))) == [(item, item**2) for item in range(50, 90)]
+    assert not squares.window
+    again = [item for items in tasks.begun[count:] for item in items]
+    assert not set(again) & set(begun) and tasks.cancelled == []
+
+
+def test_what_was_begun_is_given_up_where_others_are_asked_for(spread_with):
+    squares, tasks = spread_with(lambda items: [item**2 for item in items])
+    list(squares(range(50), lambda: range(50, 90)))
+    assert list(squares(range(30))) == SQUARES[:30]
+    assert tasks.cancelled and not squares.window
 
 
 @pytest.mark.parametrize(("item_bytes", "chunk_items"), [(800 * 1333 * 3, 1), (224 * 224 * 3, 16)])

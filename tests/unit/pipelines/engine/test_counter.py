@@ -35,3 +35,15 @@ def test_a_unit_begins_with_nothing_done_and_nothing_to_remark():
     own.cpu_elsewhere = 2.0
     own.begin(None, 4)
     assert (own.done, own.remarks, own.cpu_elsewhere) == (0, {}, 0.0)
+
+
+def test_the_unit_that_waits_longest_follows_unless_this_one_must_be_alone():
+    own = UnitCounter()
+    own.waiting |= {4: "fourth", 5: "fifth", 6: "sixth"}
+    own.begin(None, 4)
+    assert own.following() == "fifth"
+    own.alone = True
+    assert own.following() is None
+    own.begin(None, 5)
+    own.begin(None, 6)
+    assert own.following() is None and own.waiting == {}

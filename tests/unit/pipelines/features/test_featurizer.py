@@ -86,3 +86,22 @@ def test_a_picture_that_ill_storage_withholds_is_no_failure_of_it(tmp_path, monk
     done = [image.image_id for images, _ in featurizer.Featurizer(Mean(), 4, 2)(unit, failures) for image in images]
     assert len(done) == 3
     assert [row["stage"] for row in failures.rows] == [DEFERRED]
+
+
+def test_batches_that_a_thread_gathers_are_the_same_and_end_with_the_same_error(tmp_path, monkeypatch):
+    unit = unit_of(tmp_path, range(10))
+    (tmp_path / "4.png").write_bytes(b"no picture")
+    done, failed = [], []
+    for gathers in (False, True):
+        compute, failures = featurizer.Featurizer(Mean(), 4, 2, gathers=gathers), Failures()
+        done.append([[image.image_id for image in images] for images, _ in compute(unit, failures)])
+        failed.append([(row["image_id"], row["stage"]) for row in failures.rows])
+    assert done[0] == done[1] and [len(batch) for batch in done[0]] == [4, 4, 1]
+    assert failed[0] == failed[1] and len(failed[0]) == 1
+
+    def unplugged(*_):
+        raise ReadError(UNPLUGGED, ErrorClass.STORAGE)
+
+    monkeypatch.setattr(preprocess, "load", unplugged)
+    with pytest.raises(Fault, match="could not be read, for want of storage"):
+        list(featurizer.Featurizer(Mean(), 4, 2, gathers=True)(unit, Failures()))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pyarrow as pa
 import pytest
 
 from pipelines.engine.counter import COUNTER
 from pipelines.features import loading
-from pipelines.features.loading import MEASURED, Loader, Rates
+from pipelines.features.loading import MEASURED, PART, Loader, Rates
 from pipelines.features.preprocess import Loaded
 from tests.worlds.hostile import Mean
 
@@ -59,3 +62,74 @@ def test_nothing_is_chosen_before_it_is_measured(monkeypatch):
 @pytest.mark.parametrize("decode", ["local", "cluster"])
 def test_the_user_may_choose(decode):
     assert Loader(Mean.preprocess, 2, 8, decode, 1).others_help() == (decode == "cluster")
+
+
+def unit_of(*ids, part=None):
+    columns = {"image_id": ids, "uri": [f"/{id_}" for id_ in ids], "version": [None] * len(ids)}
+    return pa.table(columns | {PART: pa.array([part] * len(ids), pa.int32())})
+
+
+class Pool:
+    """Does at once what it is given, and writes down which images that are."""
+
+    def __init__(self):
+        self.read = []
+
+    def submit(self, attempt, row, preprocess):
+        self.read.append(row["image_id"])
+        image = Loaded(row["image_id"], row["uri"], None, 1, 1, None)
+        return SimpleNamespace(result=lambda: image, cancel=lambda: self.read.append("cancelled"))
+
+
+@pytest.fixture
+def loader(monkeypatch):
+    """Has three images ahead."""
+    made = Loader(Mean.preprocess, 1, 3)
+    made.pool = Pool()
+    monkeypatch.setattr(COUNTER, "waiting", {})
+    COUNTER.begin(None, 0)
+    return made
+
+
+def ids_of(outcomes):
+    return [image.image_id for _, image in outcomes]
+
+
+def test_the_next_unit_is_read_when_this_one_is_begun_as_a_whole(loader):
+    COUNTER.waiting[1] = unit_of("d", "e", "f", "g")
+    outcomes = loader(unit_of("a", "b", "c").to_pylist())
+    next(outcomes)
+    assert loader.pool.read == ["a", "b", "c"]
+    assert ids_of(outcomes) == ["b", "c"]
+    assert loader.pool.read == ["a", "b", "c", "d", "e"]
+    following = COUNTER.waiting.pop(1)
+    assert ids_of(loader(following.to_pylist())) == ["d", "e", "f", "g"]
+    assert loader.pool.read == list("abcdefg"), "each once"
+
+
+def test_a_unit_that_comes_late_is_read_ahead_from_then_on(loader):
+    outcomes = loader(unit_of("a", "b", "c").to_pylist())
+    next(outcomes), next(outcomes)
+    COUNTER.waiting[1] = unit_of("d", "e")
+    next(outcomes)
+    assert loader.pool.read == ["a", "b", "c", "d", "e"]
+
+
+def test_images_whose_features_are_kept_are_not_read_ahead(loader):
+    COUNTER.waiting[1] = pa.concat_tables([unit_of("d", part=0), unit_of("e")])
+    list(loader(unit_of("a", "b").to_pylist()))
+    assert loader.pool.read == ["a", "b", "e"]
+
+
+def test_nothing_is_read_ahead_of_a_unit_whose_inputs_are_done_one_by_one(loader):
+    COUNTER.waiting[1], COUNTER.alone = unit_of("d"), True
+    assert ids_of(loader(unit_of("a", "b").to_pylist())) == ["a", "b"]
+    assert loader.pool.read == ["a", "b"]
+
+
+def test_what_was_read_ahead_of_another_unit_is_given_up(loader):
+    COUNTER.waiting[1] = unit_of("d", "e")
+    list(loader(unit_of("a").to_pylist()))
+    del COUNTER.waiting[1]
+    assert ids_of(loader(unit_of("x", "y").to_pylist())) == ["x", "y"]
+    assert loader.pool.read == ["a", "d", "e", "cancelled", "cancelled", "x", "y"]
