@@ -20,6 +20,7 @@ from pipelines.cluster import connection
 from pipelines.console import Outcome, tell
 from pipelines.demo import cnn, world
 from pipelines.errors import UserError
+from pipelines.files.remote_folder import is_remote
 from pipelines.inputs.captions import read_captions
 from pipelines.tracking.address import as_address
 from pipelines.verbs import caption, evaluate, features, report, train
@@ -55,6 +56,11 @@ def run(
 ) -> Outcome:
     """Make features, train, caption, score, and write a page. The arguments are the command line's."""
     began = time.monotonic()
+    if is_remote(out):
+        raise UserError(
+            f"--out: found {out}, expected a folder of this machine, where the demo draws its pictures and keeps "
+            "MLflow's database. Each of the verbs that it goes through takes object storage: `rnncond train --out s3://...`."
+        )
     folder = Path(out)
     if (data is None) != (weights is None):
         raise UserError(

@@ -11,6 +11,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--weights", "w.pth"], "--data and --weights go together"),
     (["--seed", "-1"], "'--seed'"),
     (["--out", "noise.bin"], "noise.bin"),
+    (["--out", "s3://bucket/demo"], "--out: found s3://bucket/demo, expected a folder of this machine"),
     (["world"], "unexpected extra argument"),
     (["--data", "nowhere.jsonl", "--weights", "noise.bin", "--out", "d"], "nowhere.jsonl"),
     (["--out", LONG], "File name too long"),
