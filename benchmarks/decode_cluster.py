@@ -7,9 +7,9 @@ The network sleeps as a GPU would compute: it takes an image in the time that ``
 H100 with ResNet-50, 3,000 images/s, needs 4.4 for photographs of 0.1 megapixels: decode_rates.py). Decoding is real,
 and each decoded picture is followed by a pause, so that a CPU here is ``--slowdown`` times slower than a core and the
 machine's cores can be many CPUs. The network is as much slower, so its units are smaller: one takes as long as 4,096
-pictures at 3,000 images/s, and what is between two units weighs as much as there. ``busy`` is the network's time by
-the time from the fourth unit to the last; ``store_mb`` the most that the object stores of all nodes held at a time,
-sampled.
+pictures at 3,000 images/s, and what is between two units weighs as much as there; tasks have 4 pictures. ``busy`` is
+the network's time by the time from the fourth unit to the last; ``store_mb`` the most that the object stores of all
+nodes held at a time, sampled.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ray.cluster_utils import Cluster
 from record import save
 
 from feature_store import Store, feature_schema
+from pipelines.cluster import spread
 from pipelines.console import Progress
 from pipelines.engine import driver
 from pipelines.engine.driver import Options
@@ -84,6 +85,12 @@ class Sleeper:
         return {"pooled": values.astype(np.float16)}
 
 
+class SmallTasks(FeatureWorker):
+    def __init__(self, *arguments) -> None:
+        spread.TASK_ITEMS = 4
+        super().__init__(*arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of photographs; generated ones if not given")
@@ -130,7 +137,7 @@ def run(folder: Path, photos: Path, preprocess: Preprocess, seconds: float, cpus
         cluster.add_node(num_cpus=1, num_gpus=1)
         for _ in range(2 if cpus else 0):
             cluster.add_node(num_cpus=cpus // 2)
-        make_worker = shipped(FeatureWorker, network, dataset.schema, None, 1, "cluster" if cpus else "local")
+        make_worker = shipped(SmallTasks, network, dataset.schema, None, 1, "cluster" if cpus else "local")
         options = Options(address=cluster.address, gpus=1, rows_per_part=round(UNIT_SECONDS / seconds))
         with watch:
             summary = driver.run(

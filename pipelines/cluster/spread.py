@@ -91,7 +91,7 @@ class Spread:
         try:
             while left:
                 self._fill(upcoming)
-                results = self._results(self.window)
+                results = self._results(upcoming)
                 chunk = self.window.popleft()
                 left -= len(chunk.items)
                 yield from zip(chunk.items, results, strict=True)
@@ -101,22 +101,21 @@ class Spread:
 
     def _fill(self, upcoming: Upcoming) -> None:
         """Begin as much as there is room for."""
-        window = self.window
-        while len(window) < self.ahead:
-            here = self._has_free_thread(window)
-            if not here and sum(chunk.task is not None for chunk in window) >= self.allowed:
+        while len(self.window) < self.ahead:
+            here = self._has_free_thread()
+            if not here and sum(chunk.task is not None for chunk in self.window) >= self.allowed:
                 return
             if not (items := upcoming.take(self.chunk_items)):
                 return
-            window.append(Chunk(items))
+            self.window.append(Chunk(items))
             if here:
-                self._do_here(window[-1])
+                self._do_here(self.window[-1])
             else:
-                window[-1].task = self.task.remote(self.elsewhere, items)
+                self.window[-1].task = self.task.remote(self.elsewhere, items)
 
-    def _results(self, window: deque[Chunk]) -> list[Any]:
-        """Of the first chunk, once they are there."""
-        first = window[0]
+    def _results(self, upcoming: Upcoming) -> list[Any]:
+        """Of the first chunk, once they are there. Meanwhile the own threads go on with what comes later."""
+        first = self.window[0]
         while first.future is None:
             if is_ready(first, LOOK_SECONDS):
                 try:
@@ -126,7 +125,8 @@ class Spread:
                 else:
                     return self._completed(first.items, results, cpu)
             else:
-                self._take_back(window)
+                self._fill(upcoming)
+                self._take_back()
         return first.future.result()
 
     def _completed(self, items: Sequence[Any], results: list[Any], cpu: float) -> list[Any]:
@@ -137,12 +137,13 @@ class Spread:
         left = iter(todo)
         return [next(left).result() if one is None else one for one in results]
 
-    def _take_back(self, window: deque[Chunk]) -> None:
-        """What tasks have not done and own threads, which have nothing else to do, can."""
-        late = [chunk for chunk in window if chunk.task is not None and chunk.future is None]
+    def _take_back(self) -> None:
+        """What tasks have not done and own threads, which have nothing else to do, can: the last ones, which are the
+        least likely to have begun."""
+        late = [chunk for chunk in self.window if chunk.task is not None and chunk.future is None]
         taken = False
-        for chunk in late:
-            if not self._has_free_thread(window, waiting=0):
+        for chunk in reversed(late):
+            if not self._has_free_thread(waiting=0):
                 break
             if not is_ready(chunk, 0):
                 self._give_up(chunk)
@@ -151,9 +152,9 @@ class Spread:
         if taken:
             self.allowed = max(self.allowed // 2, 1)
 
-    def _has_free_thread(self, window: deque[Chunk], waiting: int = 1) -> bool:
+    def _has_free_thread(self, waiting: int = 1) -> bool:
         """Whether fewer chunks than own threads, and ``waiting`` more, are in work here."""
-        busy = sum(chunk.future is not None and not chunk.future.done() for chunk in window)
+        busy = sum(chunk.future is not None and not chunk.future.done() for chunk in self.window)
         return busy < self.threads + waiting
 
     def _do_here(self, chunk: Chunk) -> None:

@@ -19,6 +19,8 @@ from tests.worlds.writing import Writing, check_kept, entries
 
 BROKEN = "broken.jpg"
 KILLS = 20
+NODES = {7: 4, 14: 1}
+"""That the cluster has from so many kills on; before it has two."""
 
 pytestmark = pytest.mark.ray
 
@@ -99,32 +101,41 @@ def test_a_killed_new_model_leaves_readers_the_old_set_until_all_is_there(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["driver", "actor", "node"])
-def test_twenty_kills(nodes, command, images, model, chance, tmp_path, kind):
+def test_twenty_kills_on_a_cluster_that_grows_and_shrinks(nodes, command, images, model, chance, tmp_path, kind):
     """At random moments; a run that ends before the last of them is followed by one on another folder."""
-    kills, runs = 0, 0
+    kills, runs, most = 0, 0, 0
     photos, ids = images(1500)
+    before = nodes.count
 
     def start() -> Writing:
         nodes.settle()
         out = tmp_path / str(runs)
-        return Writing(nodes, command, words(photos, model, out), out)
+        return Writing(nodes, command, [*words(photos, model, out), "--workers", "1:4"], out)
 
     writing = start()
-    while kills < KILLS:
-        await_(lambda: nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
-        time.sleep(chance.uniform(0, 6))
-        if not writing.runs():
-            writing.finish(ids, {BROKEN})
-            runs += 1
-            writing = start()
-        elif kind == "driver":
-            writing.kill("driver")
-            kills, before = kills + 1, writing.before
-            writing = start()
-            check_kept(before, writing.before)
-        elif nodes.processes(ACTOR):
-            writing.kill(kind)
-            nodes.fill()
-            kills += 1
-    writing.finish(ids, {BROKEN})
+    try:
+        while kills < KILLS:
+            await_(lambda: nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
+            time.sleep(chance.uniform(0, 6))
+            most = max(most, len(nodes.processes(ACTOR)))
+            if not writing.runs():
+                writing.finish(ids, {BROKEN})
+                runs += 1
+                writing = start()
+                continue
+            if kind == "driver":
+                writing.kill("driver")
+                kills, kept = kills + 1, writing.before
+                writing = start()
+                check_kept(kept, writing.before)
+            elif nodes.processes(ACTOR):
+                writing.kill(kind)
+                nodes.fill()
+                kills += 1
+            if NODES.get(kills, nodes.count) != nodes.count:  # in the middle of a run
+                nodes.resize(NODES[kills])
+        writing.finish(ids, {BROKEN})
+    finally:
+        nodes.resize(before)
     print(f"{kills} kills, {runs + 1} times all images, {entries(tmp_path / str(runs))} parts in the last")
+    assert most > before, "it grew"

@@ -62,6 +62,13 @@ class Nodes:
             node = patiently(lambda: self.cluster.add_node(wait=False, num_cpus=1))
             wait_for_node(node.gcs_address, node.plasma_store_socket_name, DEADLINE)
 
+    def resize(self, count: int) -> None:
+        """Have ``count`` nodes: some come, or the last ones are killed."""
+        self.count = count
+        for node in list(self.cluster.worker_nodes)[count:]:
+            self.kill(node)
+        self.fill()
+
     def kill(self, node: Node) -> None:
         """SIGKILL to all of the node's processes; those that Ray Data or Train had there die with them."""
         self.cluster.remove_node(node, allow_graceful=False)
