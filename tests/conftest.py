@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ def pytest_configure():
     os.environ["RAY_AUTH_MODE"] = "disabled"
     # This must be set before torch is loaded: its threads wait for one another by spinning, on cores that others need.
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a process less, also of clusters that tests start themselves
     # Nobody reads what workers print, and by default each Ray looks through its log files ten times a second.
     os.environ |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3600"}
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # the end of a training is noticed only then
     # Each run draws other examples; --hypothesis-profile=thorough looks longer.
     settings.register_profile("suite", max_examples=25, deadline=None)
     settings.register_profile("thorough", max_examples=1000, deadline=None)
@@ -39,12 +40,18 @@ def ray_cluster():
 
 @pytest.fixture
 def without_ray():
-    """Batch verbs do all that they do in this process, with one worker. Where it is not about Ray, this saves four
-    processes, each of which takes seconds to start."""
+    """Batch verbs and trainings do all that they do in this process, with one worker. Where it is not about Ray, this
+    saves half a dozen processes, each of which takes seconds to start."""
     from tests.worlds.engine import without_ray
 
     with without_ray():
         yield
+
+
+@pytest.fixture
+def no_java(monkeypatch):
+    """A machine without Java, whose metrics of captions (METEOR, SPICE) are left out: a virtual machine each."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,6 +129,17 @@ def bucket(s3_server, s3_client, monkeypatch):
     s3_client.create_bucket(Bucket=name)
     yield f"s3://{name}", lambda key, data: s3_client.put_object(Bucket=name, Key=key, Body=data)
     filesystems._file_system.cache_clear()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """What storage refuses is asked for again almost at once, and storage is never slow."""
+    from feature_store import retry
+    from tests.worlds import bad_storage
+
+    monkeypatch.setattr(bad_storage, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.05)
 
 
 @pytest.fixture

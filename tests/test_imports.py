@@ -305,8 +305,9 @@ def test_a_package_imports_without_what_it_may_not_know(package, tmp_path):
 def test_an_error_loads_no_command_line_and_a_worker_no_torch_that_it_does_not_need(tmp_path):
     blocked = {"typer", "click", "rich", "torch", "ray", "mlflow", "pyarrow"}
     code = WITHOUT.format(blocked=blocked, names=["pipelines.errors"])
-    # Each of the processes that a batch verb starts would take seconds more.
-    code += WITHOUT.format(blocked={"torch", "mlflow", "typer"}, names=["pipelines.engine.driver"]).replace(
+    # Each of the processes that a batch verb or a training starts would take seconds more.
+    names = ["pipelines.engine.driver", "pipelines.training.run_writer"]
+    code += WITHOUT.format(blocked={"torch", "mlflow", "typer"}, names=names).replace(
         "sys.meta_path.insert(0, Blocked())", "sys.meta_path[0] = Blocked()"
     )
     done = run(code, tmp_path)

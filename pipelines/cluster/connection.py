@@ -58,6 +58,10 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     if address == "local":
         # Ray's C++ side writes remarks about its own workings to the terminal otherwise.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # Each of these takes a process, which is a second or two of a core: one that collects statistics of usage for
+        # Ray's makers, and one a training that looks whether a cloud is about to take a machine back.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         keep_freed_memory(os.environ)
     refuse_if_nobody_answers(address)
     options: dict[str, Any] = {}

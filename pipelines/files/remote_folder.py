@@ -15,9 +15,12 @@ conditional writes for it: each writer writes into its own term, and only the ne
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -304,6 +307,13 @@ def below(uri: str, path: str) -> str:
     """The address of ``path`` in the folder at ``uri``, whose options stay at the end."""
     address, prefix, options = split(uri)
     return "/".join(part for part in (address.removesuffix("/"), prefix.strip("/"), path) if part) + options
+
+
+def folder_for_copy() -> str:
+    """A folder for the copy of what lies elsewhere; it is removed at exit."""
+    folder = tempfile.mkdtemp(prefix="rnncond-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def is_remote(out: str | os.PathLike[str]) -> bool:

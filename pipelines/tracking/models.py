@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +14,7 @@ from feature_store.retry import retried
 from feature_store.uris import split
 from pipelines.errors import Fault, UserError
 from pipelines.files import filesystems
-from pipelines.files.remote_folder import RemoteFolder, below
+from pipelines.files.remote_folder import RemoteFolder, below, folder_for_copy
 from pipelines.files.storage import as_user_error, open_file
 from pipelines.tracking.address import database_of, registry_uri, tracking_uri
 from pipelines.tracking.client import first_line, import_mlflow, is_away
@@ -69,7 +66,7 @@ def copy_of(uri: str) -> Path:
         if copy := copy_of_run(uri):
             return copy
         raise UserError(f"{uri} has no model: no {DESCRIPTION} in it or in its folder best. {FORMS}")
-    target = Path(temporary_folder(), os.path.basename(candidate))
+    target = Path(folder_for_copy(), os.path.basename(candidate))
     target.mkdir()
     try:
         for info in retried(lambda: filesystem.get_file_info(fs.FileSelector(candidate))):
@@ -91,7 +88,7 @@ def copy_of_run(uri: str) -> Path | None:
         if model not in contents.folders:
             models = ", ".join(name for name in MODELS if name in contents.folders) or "none"
             raise UserError(f"The run {folder} has no model {model}: found {models}. It gets one at each epoch's end.")
-        target = Path(temporary_folder(), model)
+        target = Path(folder_for_copy(), model)
         remote.fetch(model, target)
         contents.write_texts(target.parent)  # what is known of the run lies beside its model, as in a folder
         return target
@@ -108,13 +105,6 @@ def runs_of(uri: str) -> tuple[tuple[str, str], ...]:
 def run_above(uri: str) -> str | None:
     """The run in object storage of a MODEL there, if it is of one."""
     return next((folder for folder, _ in runs_of(uri) if RemoteFolder.at(folder).read() is not None), None)
-
-
-def temporary_folder() -> str:
-    """A folder that is removed at exit."""
-    folder = tempfile.mkdtemp(prefix="rnncond-model-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def weights_in(folder: str | Path) -> str | None:
@@ -153,7 +143,7 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
             "was trained, or set MLFLOW_TRACKING_URI."
         )
     mlflow = import_mlflow()
-    place = {"dst_path": temporary_folder(), "tracking_uri": tracking, "registry_uri": registry}
+    place = {"dst_path": folder_for_copy(), "tracking_uri": tracking, "registry_uri": registry}
     run = re.fullmatch(r"runs:/([^/]+)/?", uri)
     try:
         if run:

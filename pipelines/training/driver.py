@@ -144,7 +144,10 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
         with run_writer(folder, place.remote) as writer:
             run = RunClient(writer)
             tell_of_waiting(place)
-            info = run.open(job.recipe.to_yaml(), about, restart, LOCK_SECONDS, check)
+            run.take(LOCK_SECONDS)
+            if not restart:
+                check(read_run(folder))  # which another may have written since, and nobody can any more
+            info = run.take_over(job.recipe.to_yaml(), about, restart)
             status = "failed"
             try:
                 run_id, key = info.get("mlflow_run_id"), info.get("mlflow_key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -122,6 +123,8 @@ def fit(
         UserError: a worker met what only the user can put right.
         Fault: more workers were lost than ``cluster.max_failures`` allows.
     """
+    # Seconds between two looks at the workers, whose end is noticed only then.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     allowed = task.recipe.cluster.max_failures
     for failures in range(1, allowed + 2):
         try:

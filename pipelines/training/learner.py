@@ -26,10 +26,10 @@ from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.feature_batches import Batches as FeatureBatches
 from pipelines.training.data.task import Task
-from pipelines.training.objectives import TALLY, make_objective, means, step_arguments, tally
+from pipelines.training.objectives import make_objective, means, step_arguments, tally
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
 from pipelines.training.run_folder import RunSink
-from pipelines.training.state import NO_SUMS, Folder, TrainState, decide, mixed
+from pipelines.training.state import NO_SUMS, TALLY, Folder, TrainState, decide, mixed
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.fast import kernels

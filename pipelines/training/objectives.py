@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import ScheduledSampling, SelfCritical, Training
+from pipelines.training.state import TALLY
 from rnncond import objectives
 from rnncond.contract import System
 from rnncond.losses import Sums, TeacherForcing
 from rnncond.rewards import Reward
-
-TALLY = ("objective", "loss", "words", "reward", "baseline", "examples")
-"""The sums that are kept over the steps of an epoch."""
 
 
 def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -22,18 +21,19 @@ from ray.exceptions import (
 )
 
 from pipelines.errors import Fault, UserError, exit_code, user_message
-from pipelines.training import distributed
 
+# torch is not loaded here: the process that writes run folders needs this module, and begins seconds sooner without.
 LOST = (
     RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, RaySystemError, RpcError,
-    TaskUnschedulableError, torch.distributed.DistError,
+    TaskUnschedulableError,
 )  # fmt: skip
 """A process, a node or the way to it is gone; another attempt may do better."""
-NOT_STARTED = {
+LOST_BY_NAME = {
     "WorkerGroupStartupFailedError", "WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError",
-    "ActorUnschedulableError", "WorkerHealthCheckTimeoutError", "PreemptionError", "NCCLHangError",
+    "ActorUnschedulableError", "WorkerHealthCheckTimeoutError", "PreemptionError", "NCCLHangError", "DistError",
 }  # fmt: skip
-"""Likewise; some of these Ray Train keeps in modules of its own, hence their names."""
+"""Likewise, with the classes that derive from them: Ray Train keeps them in modules of its own, and the last is
+torch.distributed's."""
 PARTS = ("controller_failure", "health_check_failure", "cause", "_base_exc", "__cause__")
 """Where exceptions of Ray keep the one that they were made of."""
 PEER_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -61,8 +61,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def workers_lost(error: BaseException) -> bool:
     """Whether processes or nodes were lost, and nothing worse happened: what another attempt may mend."""
-    links = list(causes(error))
-    return any(isinstance(link, (*LOST, OutOfMemoryError)) or type(link).__name__ in NOT_STARTED for link in links)
+    return any(
+        isinstance(link, (*LOST, OutOfMemoryError)) or LOST_BY_NAME & {kind.__name__ for kind in type(link).__mro__}
+        for link in causes(error)
+    )
 
 
 def explain(error: BaseException, reported: str | None = None) -> UserError:
@@ -109,6 +111,8 @@ def user_errors() -> Iterator[None]:
         UserError: the process, or its GPU, has too little memory for the model and a batch.
         Fault: another rank is gone.
     """
+    from pipelines.training import distributed
+
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -125,5 +129,7 @@ def user_errors() -> Iterator[None]:
 
 def too_large(error: BaseException) -> bool:
     """Whether memory was refused. PyTorch's allocator on the CPU has no class of its own for that."""
+    import torch
+
     refused = ("can't allocate memory", "not enough memory", "CUDA out of memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in refused)

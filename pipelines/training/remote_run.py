@@ -18,7 +18,7 @@ from feature_store.errors import AnotherWriter
 from pipelines.errors import UserError
 from pipelines.files.remote_contents import StoredFiles, read_texts
 from pipelines.files.remote_folder import Damaged, FolderWriter, RemoteFolder
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run_folder import RunFolder, writes
 from pipelines.training.state import CHECKPOINTS, SUMS, Folder, newest_whole, step_name, with_sums
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class RemoteRun(RunFolder):
         """Of models and checkpoints, by their paths, where each file is."""
         return self.held.contents.folders
 
+    @writes
     def take_lock(self, patience: float) -> None:
         try:
             self.writer = self.folder.begin(patience)

@@ -80,15 +80,7 @@ class RunFolder:
         self.damaged: set[str] = set()
         self.lock: FolderLock | None = None
 
-    @writes
-    def open(
-        self,
-        recipe: str,
-        about: dict[str, Any],
-        restart: bool = False,
-        patience: float = 0,
-        check: Callable[[RunInfo], Any] | None = None,
-    ) -> RunInfo:
+    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> RunInfo:
         """Take the folder for this run; returns its run.json.
 
         Args:
@@ -96,22 +88,19 @@ class RunFolder:
             about: what run.json is to say of a new run.
             restart: throw away the run that the folder has.
             patience: seconds to wait for another run to let go of the folder.
-            check: is given the run.json of the run that is to be resumed, which nobody else can change any more, and
-                raises UserError where it must not.
 
         Raises:
             UserError: another run is writing here, the folder cannot be written, or no checkpoint in it is whole.
         """
         self.take_lock(patience)
         try:
-            return self.take_over(recipe, about, restart, check)
+            return self.take_over(recipe, about, restart)
         except BaseException:
             self.close()
             raise
 
-    def take_over(
-        self, recipe: str, about: dict[str, Any], restart: bool, check: Callable[[RunInfo], Any] | None
-    ) -> RunInfo:
+    @writes
+    def take_over(self, recipe: str, about: dict[str, Any], restart: bool) -> RunInfo:
         """``open``, once the folder is locked."""
         for name in REPLACED:
             sweep(self.out / name)
@@ -121,8 +110,6 @@ class RunFolder:
         if restart or ((self.out / "run.json").exists() and not self.info()):
             self.clear()
         begun = self.info()
-        if begun and check:
-            check(begun)
         self.check_resumable()
         # A kill between the two leaves no run, or one that can be resumed by the recipe of either.
         if begun:
@@ -132,7 +119,9 @@ class RunFolder:
             self.update(started=now(), schema=SCHEMA, **about, status="running")
         return self.info()
 
+    @writes
     def take_lock(self, patience: float) -> None:
+        """Nobody else changes the folder from now on; see ``open``."""
         try:
             self.lock = FolderLock(self.out, patience)
         except BlockingIOError:

@@ -14,8 +14,7 @@ from feature_store.errors import AnotherWriter
 from pipelines.errors import UserError
 from pipelines.files.jsonl import json_object
 from pipelines.files.remote_contents import Contents
-from pipelines.files.remote_folder import RemoteFolder, below, is_remote
-from pipelines.tracking.models import temporary_folder
+from pipelines.files.remote_folder import RemoteFolder, below, folder_for_copy, is_remote
 
 SCHEMA = 1
 """Of run.json. rnncond 0.1.0 wrote none; what it wrote is read like schema 1."""
@@ -126,7 +125,7 @@ class RunPlace:
             folder = Path(out).absolute()
             return cls(str(folder), folder)
         remote = RemoteFolder.at(out)
-        place = cls(out, Path(temporary_folder(), remote.name), remote)
+        place = cls(out, Path(folder_for_copy(), remote.name), remote)
         place.copy_texts()
         return place
 

@@ -8,7 +8,7 @@ actor listens to the newest term of a run alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -44,13 +44,27 @@ class RunWriter:
         self.runs: dict[str, RunFolder] = {}
         self.terms: Counter[str] = Counter()
 
-    def open(self, name: str, recipe: str, about: dict[str, Any], **options: Any) -> RunInfo:
+    def open(
+        self, name: str, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0
+    ) -> RunInfo:
         """Take a folder, also from a process of this search that has it: see ``RunFolder.open``."""
+        self.take(name, patience)
+        return self.take_over(name, recipe, about, restart)
+
+    def take(self, name: str, patience: float = 0) -> None:
+        """The first half of ``open``: nobody else changes the folder from now on."""
         self.close(name)
         run = self.folder(name)
-        info: RunInfo = run.open(recipe, about, **options)
+        run.take_lock(patience)
         self.runs[name] = run
-        return info
+
+    def take_over(self, name: str, recipe: str, about: dict[str, Any], restart: bool = False) -> RunInfo:
+        """The second half."""
+        try:
+            return self.runs[name].take_over(recipe, about, restart)
+        except BaseException:
+            self.close(name)
+            raise
 
     def folder(self, name: str) -> RunFolder:
         if self.remote is None:
@@ -114,16 +128,15 @@ class RunClient:
         """For the process that trains from now on: whoever did before is no longer listened to."""
         return RunClient(self.actor, self.name, answer(self.actor.begin.remote(self.name)))
 
-    def open(
-        self,
-        recipe: str,
-        about: dict[str, Any],
-        restart: bool = False,
-        patience: float = 0,
-        check: Callable[[RunInfo], Any] | None = None,
-    ) -> RunInfo:
-        options = {"restart": restart, "patience": patience, "check": check}
-        return cast(RunInfo, answer(self.actor.open.remote(self.name, recipe, about, **options)))
+    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> RunInfo:
+        return cast(RunInfo, answer(self.actor.open.remote(self.name, recipe, about, restart, patience)))
+
+    def take(self, patience: float) -> None:
+        """The first half of ``open``, between which and the second a driver can look at what is there."""
+        answer(self.actor.take.remote(self.name, patience))
+
+    def take_over(self, recipe: str, about: dict[str, Any], restart: bool) -> RunInfo:
+        return cast(RunInfo, answer(self.actor.take_over.remote(self.name, recipe, about, restart)))
 
     def info(self) -> RunInfo:
         return cast("RunInfo", self.call("info"))

@@ -9,15 +9,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pipelines.config.metrics import value_of
-from pipelines.config.training_sections import Plateau, Training
 from pipelines.errors import UserError
-from pipelines.training.objectives import TALLY
 from pipelines.training.run_info import refuse_newer
+
+if TYPE_CHECKING:  # it loads torch, which the process that writes run folders does without
+    from pipelines.config.training_sections import Training
 
 Folder = dict[str, bytes]
 """A folder's files by name."""
@@ -27,6 +28,8 @@ SUMS = "sha256.json"
 """In a checkpoint: SHA-256 of each of its files."""
 Place = TypeVar("Place")
 """Where a checkpoint is: a folder, or files in object storage."""
+TALLY = ("objective", "loss", "words", "reward", "baseline", "examples")
+"""The sums that are kept over the steps of an epoch."""
 NO_SUMS = (0.0,) * len(TALLY)
 SCHEMA = 1
 """Of position.json."""
@@ -122,7 +125,7 @@ def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> b
         state.best, state.best_epoch, state.bad_epochs = value, state.epoch, 0
     else:
         state.bad_epochs += 1
-    if isinstance(schedule, Plateau):
+    if schedule.kind == "plateau":
         state.plateau_epochs = 0 if scores["val_loss"] < state.best_val_loss else state.plateau_epochs + 1
         state.best_val_loss = min(state.best_val_loss, scores["val_loss"])
         if state.plateau_epochs >= schedule.patience:

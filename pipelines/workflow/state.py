@@ -12,8 +12,7 @@ from feature_store.errors import AnotherWriter
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
-from pipelines.files.remote_folder import FolderWriter, RemoteFolder, is_remote
-from pipelines.tracking.models import temporary_folder
+from pipelines.files.remote_folder import FolderWriter, RemoteFolder, folder_for_copy, is_remote
 from pipelines.training.run_info import now
 from pipelines.workflow.fingerprints import Fingerprint, digest, fingerprint_of
 from pipelines.workflow.pipeline_file import Stage
@@ -227,7 +226,7 @@ def locked(out: str) -> Iterator[PipelineState]:
                 f"This pipeline is being run already, in {out} ({error.writer}). Wait for it, or choose another --out."
             ) from None
         with closing(writer):
-            copy = Path(temporary_folder(), remote.name)
+            copy = Path(folder_for_copy(), remote.name)
             writer.contents.write_texts(copy)
             yield PipelineState(copy, writer)
         return

@@ -15,7 +15,6 @@ from pipelines.verbs import caption, evaluate, features, report, train, translat
 from pipelines.verbs.store.maintenance import compact
 from tests.worlds import names
 from tests.worlds.captioner import model_reading
-from tests.worlds.engine import without_ray
 from tests.worlds.training import TINY
 from tests.worlds.translator import make_translator
 
@@ -53,8 +52,7 @@ def test_features_and_captions_of_pictures_with_nasty_names(without_ray, folder,
     assert ids_in(folder / "kept", "features") == ids
 
 
-@pytest.mark.ray
-def test_a_training_scores_and_a_report_with_nasty_names(ray_cluster, folder, make_photos, monkeypatch, capfd):
+def test_a_training_scores_and_a_report_with_nasty_names(without_ray, no_java, folder, make_photos, monkeypatch, capfd):
     """The folder that the commands are given in, where mlflow.db comes to lie, has such a name, too."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -64,12 +62,10 @@ def test_a_training_scores_and_a_report_with_nasty_names(ray_cluster, folder, ma
         for number, id_ in enumerate(ids)
     ]
     Path("captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with without_ray():
-        features.run("photos", "store", BACKBONE, "random", options=ONE)
+    features.run("photos", "store", BACKBONE, "random", options=ONE)
     data = ["data.store=store", "data.captions=captions.jsonl"]
     assert train.run("show_tell.small", [*data, *TINY, *ALONE, "training.epochs=1"], out="run").summary["epochs"] == 1
-    with without_ray():
-        caption.run("run/best", "out", "photos", weights="random", options=ONE)
+    caption.run("run/best", "out", "photos", weights="random", options=ONE)
     scored = evaluate.run(captions="out", data=["captions.jsonl"], split="val", out="out")
     assert scored.summary["images"] == len([row for row in rows if row["split"] == "val"])
     page = "".join(Path(report.run(of).summary["page"]).read_text(encoding="utf-8") for of in ("out", "run"))

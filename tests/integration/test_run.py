@@ -369,8 +369,7 @@ def test_a_champion_is_told_from_none_and_from_an_mlflow_that_is_away(tmp_path, 
         fingerprint_of("models:/m@champion")
 
 
-@pytest.mark.ray
-def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_photos, monkeypatch):
+def test_from_pictures_to_captions_by_the_champion(without_ray, no_java, tmp_path, make_photos, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     make_photos(12)
     write_captions(lambda index: f"a {'red' if index % 2 else 'blue'} disc")
@@ -391,8 +390,7 @@ def test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_p
     assert set(run_pipeline("pipeline.yaml").summary.values()) == {"up to date"}
 
 
-@pytest.mark.ray
-def test_the_night_after_a_new_model(ray_cluster, make_photos):
+def test_the_night_after_a_new_model(without_ray, make_photos):
     """Captions, a page and translations follow the new captioner, and the pipeline is as it was. What the old one said
     stays in the store; readers get what the new one says."""
     make_photos(6)
@@ -427,7 +425,7 @@ def test_the_night_after_a_new_model(ray_cluster, make_photos):
 @pytest.mark.slow
 @pytest.mark.ray
 def test_other_captions_are_learnt_and_what_hangs_on_them_is_redone(ray_cluster, tmp_path, make_photos, monkeypatch):
-    test_from_pictures_to_captions_by_the_champion(ray_cluster, tmp_path, make_photos, monkeypatch)
+    test_from_pictures_to_captions_by_the_champion(None, None, tmp_path, make_photos, monkeypatch)
     first = load("run/best").model_id
     write_captions(lambda index: f"one {'green' if index % 2 else 'black'} square is drawn")
     again = run_pipeline("pipeline.yaml").summary

@@ -34,8 +34,8 @@ def world(tmp_path, monkeypatch):
     return make_world(tmp_path)
 
 
-def train_tiny(world, *overrides, **settings):
-    return train.run("show_tell.small", [*world, *TINY, "cluster.threads=1", *overrides], out="run", **settings)
+def train_tiny(world, *overrides, out="run", **settings):
+    return train.run("show_tell.small", [*world, *TINY, "cluster.threads=1", *overrides], out=out, **settings)
 
 
 def mlflow_runs():
@@ -45,7 +45,7 @@ def mlflow_runs():
 
 
 @pytest.mark.ray
-def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluster, world, tmp_path, capsys):
+def test_one_worker_equals_the_loop_without_ray(ray_cluster, world, tmp_path):
     outcome = train_tiny(world)
     assert (outcome.summary["epochs"], outcome.failed) == (3, 0)
     run = read_run("run")
@@ -53,45 +53,33 @@ def test_one_worker_equals_the_loop_without_ray_and_more_epochs_go_on(ray_cluste
     assert {line["epoch"] for line in read_lines("run/samples.jsonl")} == {1, 2, 3}
     left = {path.name for path in Path("run").iterdir()}
     assert left == {".lock", "recipe.yaml", "run.json", "metrics.jsonl", "samples.jsonl", "best", "last", "checkpoints"}
-
     assert learn_alone(world, tmp_path / "alone").train_state.epoch == 3
     assert load("run/last").model_id == load("alone/last").model_id
-
-    capsys.readouterr()
-    assert train_tiny(world).summary["epochs"] == 3
-    assert "is finished" in capsys.readouterr().err
-    assert load("run/last").model_id == load("alone/last").model_id
-
-    assert train_tiny(world, "training.epochs=5").summary["epochs"] == 5
-    assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
-    with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
-        train_tiny(world, "model.hidden=9")
-    assert run_hint(outcome, codes=(0, 3)) == ["evaluate", "report"]
+    assert mlflow_runs() == [("FINISHED", [1, 2, 3])]
 
 
-@pytest.mark.ray
-def test_a_run_in_object_storage_is_that_of_a_folder_and_goes_on_from_another_machine(
-    ray_cluster, world, tmp_path, capsys
-):
-    """Each call has a working copy of its own, as on another machine. The workers know of no S3 server, so the storage
-    is a folder, by its uri."""
-    uri = f"file://{tmp_path}/bucket/run"
-    words = [*world, *TINY, "cluster.threads=1"]
-    outcome = train.run("show_tell.small", words, out=uri)
-    assert (outcome.summary["epochs"], outcome.summary["model"]) == (3, f"{uri}/best")
-    learn_alone(world, tmp_path / "alone")
-    assert load(locate(f"{uri}/last")).model_id == load("alone/last").model_id
+@pytest.mark.parametrize("where", ["folder", "object storage"])
+def test_a_finished_run_is_left_alone_and_more_epochs_resume_it(without_ray, no_java, world, tmp_path, capsys, where):
+    """In object storage each call has a working copy of its own, as on another machine."""
+    out = f"file://{tmp_path}/bucket/run" if where == "object storage" else str(tmp_path / "run")
+    outcome = train_tiny(world, out=out)
+    assert (outcome.summary["epochs"], outcome.summary["model"]) == (3, f"{out}/best")
     assert "is finished" not in capsys.readouterr().err
-    assert train.run("show_tell.small", words, out=uri).summary["epochs"] == 3
+    before = load(locate(f"{out}/last")).model_id
+    assert train_tiny(world, out=out).summary["epochs"] == 3
     assert "is finished" in capsys.readouterr().err
-    assert train.run("show_tell.small", [*words, "training.epochs=5"], out=uri).summary["epochs"] == 5
+    assert load(locate(f"{out}/last")).model_id == before
+
+    assert train_tiny(world, "training.epochs=5", out=out).summary["epochs"] == 5
     assert mlflow_runs() == [("FINISHED", [1, 2, 3, 4, 5])]
     with pytest.raises(UserError, match=r"another recipe:\n  model\.hidden: was 8, is 9"):
-        train.run("show_tell.small", [*words, "model.hidden=9"], out=uri)
+        train_tiny(world, "model.hidden=9", out=out)
     learn_alone(world, tmp_path / "longer", "training.epochs=5")
     for model in ("best", "last"):
-        assert load(locate(f"{uri}/{model}")).model_id == load(f"longer/{model}").model_id
+        assert load(locate(f"{out}/{model}")).model_id == load(f"longer/{model}").model_id
     assert not Path("file:").exists()
+    if where == "folder":
+        assert run_hint(outcome, codes=(0, 3)) == ["evaluate", "report"]
 
 
 def learn_alone(world, out, *overrides) -> Learner:
@@ -125,8 +113,7 @@ def test_two_workers_have_the_loss_curve_of_one_with_twice_the_batch(ray_cluster
         )
 
 
-@pytest.mark.ray
-def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_cluster, world, monkeypatch):
+def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(without_ray, world, monkeypatch):
     monkeypatch.setattr(driver, "LOCK_SECONDS", 0.1)
     first = RunFolder("run")
     first.open(tiny_recipe(world, Path("run")).to_yaml(), {"data_id": "", "mlflow_run_id": "x"})
@@ -135,16 +122,14 @@ def test_a_second_run_on_one_folder_is_refused_and_the_first_is_not_touched(ray_
     assert read_run("run")["status"] == "running"
 
 
-@pytest.mark.ray
-def test_a_diverging_run_ends_with_advice_and_is_failed(ray_cluster, world):
+def test_a_diverging_run_ends_with_advice_and_is_failed(without_ray, world):
     with pytest.raises(UserError, match="learning_rate"):
         train_tiny(world, "training.learning_rate=3e38", "training.clip_norm=null")
     assert read_run("run")["status"] == "failed"
     assert [status for status, _ in mlflow_runs()] == ["FAILED"]
 
 
-@pytest.mark.ray
-def test_more_than_the_cluster_holds_is_refused_at_once(ray_cluster, world):
+def test_more_than_the_cluster_holds_is_refused_at_once(without_ray, world):
     with pytest.raises(UserError, match=r"workers is 3, with 1 CPU each, but the cluster has 2 CPUs.*room for 2"):
         train_tiny(world, "cluster.workers=3", "cluster.cpus_per_worker=1")
     assert not Path("run").exists()
@@ -203,9 +188,8 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monke
 WHY = {"deaf": "no answer within 1 seconds", "refused": "refused", "forbids": "403"}
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("verb", [train, tune])
-def test_a_server_that_goes_meanwhile_costs_no_old_run(ray_cluster, world, monkeypatch, refused, verb):
+def test_a_server_that_goes_meanwhile_costs_no_old_run(without_ray, world, monkeypatch, refused, verb):
     def once(uri):
         monkeypatch.setattr(driver, "check_reachable", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
 

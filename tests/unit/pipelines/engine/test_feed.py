@@ -5,13 +5,12 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import ray
 from ray.exceptions import ActorUnavailableError
-from ray.util.queue import Queue
 
 from feature_store import verify
 from pipelines.engine.feed import BEGIN, drain
 from tests.unit.pipelines.engine.test_driver import Pids, chunk, dataset_at, run
+from tests.worlds.engine import Queue
 
 SOON = 240
 """Seconds in which even a machine with other work begins anew."""
@@ -25,7 +24,7 @@ def failing_once(monkeypatch):
 
     def end(queue) -> None:
         late.append(queue)
-        ray.kill(queue.actor)
+        queue.shutdown(True)
 
     def patch(error: Exception) -> None:
         errors = [None, error]
@@ -44,8 +43,7 @@ def failing_once(monkeypatch):
     assert not late
 
 
-@pytest.mark.ray
-def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_path, failing_once):
+def test_a_queue_that_is_away_for_a_moment(without_ray, tmp_path, failing_once):
     failing_once(ActorUnavailableError("away", None))
     dataset = dataset_at(tmp_path)
     summary = run(dataset, [chunk(*"abc"), chunk(*"def"), chunk("g")], partial(Pids, str(tmp_path)))
@@ -54,8 +52,7 @@ def test_a_queue_that_is_away_for_a_moment(cluster_that_knows_this_file, tmp_pat
     assert verify(dataset).problems == []
 
 
-@pytest.mark.ray
-def test_what_nobody_foresaw_ends_the_run(cluster_that_knows_this_file, tmp_path, failing_once):
+def test_what_nobody_foresaw_ends_the_run(without_ray, tmp_path, failing_once):
     failing_once(ZeroDivisionError("of the queue"))
     with pytest.raises(ZeroDivisionError, match="of the queue"):
         run(dataset_at(tmp_path), [chunk(*"abc"), chunk(*"def")], partial(Pids, str(tmp_path)))

@@ -229,7 +229,7 @@ def test_a_bucket_that_is_not_there_and_one_that_may_not_be_written(folder, buck
         RemoteFolder.at("nosuch://bucket/run")
 
 
-def test_requests_that_fail_are_made_again(uri, s3_server):
+def test_requests_that_fail_are_made_again(uri, s3_server, no_pauses):
     with BadStorage(s3_server, 0.2, seed=3) as bad:
         folder = RemoteFolder.at(f"{uri}?endpoint_override={bad.url.removeprefix('http://')}&scheme=http")
         for number in range(5):

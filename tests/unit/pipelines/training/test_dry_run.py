@@ -113,8 +113,7 @@ def test_a_price_is_for_a_dry_run(tmp_path):
         train.run("show_tell.small", [], price_per_hour="1", dry_run=True)
 
 
-@pytest.mark.ray
-def test_a_dry_run_keeps_nothing_and_says_what_a_training_takes(ray_cluster, tmp_path, monkeypatch):
+def test_a_dry_run_keeps_nothing_and_says_what_a_training_takes(without_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [*make_world(tmp_path), *TINY, "cluster.threads=1"]
     before = sorted(tmp_path.rglob("*"))

@@ -124,4 +124,5 @@ def test_every_exception_of_ray_is_known():
             error = type(name, (kind,), {"__init__": lambda self: None, "__str__": lambda self: "it happened"})()
             with pytest.raises(Fault):
                 raise explain(error)
-    assert ray_errors.NOT_STARTED - {"PreemptionError", "NCCLHangError"} <= {*dir(of_train), *dir(ray.exceptions)}
+    named = {*dir(of_train), *dir(ray.exceptions), *dir(torch.distributed)}
+    assert ray_errors.LOST_BY_NAME - {"PreemptionError", "NCCLHangError"} <= named

@@ -110,7 +110,7 @@ def test_a_run_that_loses_its_machine_again_and_again_equals_the_unbroken_one(wo
     assert len(RemoteFolder.at(uri).read().folders) == 3 + 2 + CHECKPOINTS  # models, of which two were averaged
 
 
-def test_storage_that_errs_does_not_change_the_result(world, whole, uri, s3_server, tmp_path):
+def test_storage_that_errs_does_not_change_the_result(world, whole, uri, s3_server, no_pauses, tmp_path):
     with BadStorage(s3_server, 0.2, seed=5) as bad:
         options = f"?endpoint_override={bad.url.removeprefix('http://')}&scheme=http"
         for number, lives in enumerate((2, 0)):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipelines.errors import Fault, OtherRun, UserError
+from pipelines.errors import Fault, UserError
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import RunPlace, read_run
@@ -64,13 +64,10 @@ def test_the_end_of_a_run_that_never_opened_its_folder_is_written(writer):
 def test_a_folder_that_is_refused_is_not_held(writer):
     writer.open("", "a: 1\n", {})
     writer.close("")
-
-    def refuse(info):
-        raise OtherRun("another")
-
-    with pytest.raises(OtherRun):
-        writer.open("", "a: 2\n", {}, check=refuse)
-    RunFolder(writer.root).open("a: 1\n", {})
+    (writer.root / "checkpoints" / "step-00000001").mkdir(parents=True)  # a damaged one
+    with pytest.raises(UserError, match="cannot be resumed from any checkpoint"):
+        writer.open("", "a: 1\n", {})
+    RunFolder(writer.root).open("a: 1\n", {}, restart=True)
 
 
 def test_runs_in_object_storage_are_apart_and_given_back_at_the_end(bucket, tmp_path):
@@ -118,11 +115,10 @@ def test_a_client_has_the_folders_own_methods(ray_cluster, tmp_path):
         driver.end(status="failed")
         assert driver.open("a: 1\n", {})["averaged"] == {"epoch": 1}
 
-        def refuse(info):
-            raise OtherRun(f"it has seed {info['seed']}")
-
-        with pytest.raises(OtherRun, match="it has seed 3"):
-            driver.open("a: 1\n", {}, check=refuse)
+        driver.take(0)
+        with pytest.raises(UserError, match="Another run is writing"):
+            RunFolder(tmp_path).open("a: 1\n", {})
+        assert driver.take_over("a: 1\n", {}, restart=False)["seed"] == 3
     assert Path(tmp_path / "search.yaml").exists()
 
 
