@@ -220,10 +220,10 @@ class Progress:
         return ", ".join([*rate, *failed, *([visible(self.note)] if self.note else [])])
 
     def rate(self) -> float:
-        """Units a second."""
+        """Units a second; 0 also where a worker that has died took more with it than has been done since."""
         if self.started is None:
             return 0.0
-        return (self.done + self.inside - self.before) / max(time.monotonic() - self.started, 1e-9)
+        return max(self.done + self.inside - self.before, 0) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:
         return (

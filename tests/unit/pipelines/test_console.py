@@ -23,6 +23,15 @@ def clock(monkeypatch):
     return at
 
 
+def test_what_a_dead_worker_had_done_is_no_rate(clock, capsys):
+    with Progress("caption", "images", 100) as progress:
+        progress.within(64)
+        clock(20)
+        progress.within(2)  # the unit was begun again
+        assert capsys.readouterr().err == "caption: 2 of 100 images\n"
+        assert progress.numbers()["rate"] == 0
+
+
 def test_a_line_says_rate_failures_and_time_left(clock, capsys):
     with Progress("caption", "images", None) as progress:
         clock(5)
