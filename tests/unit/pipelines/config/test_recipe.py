@@ -103,7 +103,7 @@ def other(name: str, key: str, value: Any) -> Any:
         return value + 1
     if isinstance(value, list | tuple):
         return list(value[::-1]) or ["s3://bucket/"]
-    return value / 2 + 0.01 if isinstance(value, float) else f"{value}2"
+    return value / 2 + 0.013 if isinstance(value, float) else f"{value}2"
 
 
 def test_there_are_recipes_to_test():

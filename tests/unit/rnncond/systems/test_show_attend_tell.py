@@ -114,7 +114,7 @@ def test_every_sample_of_hard_attention_by_its_probability_gives_the_exact_gradi
 
     The fourth step has no word; its place counts nothing.
     """
-    model, _ = hard_model(entropy=0.0)
+    model, _ = hard_model(reinforce=1.0, entropy=0.0)
     source, inputs = features(1, 2, WIDTH), torch.tensor([[1, 7, 4, 0]])
     labels, mask = torch.tensor([7, 4, 2]), torch.tensor([[True, True, True, False]])
     monkeypatch.setattr(show_attend_tell, "EXPECTED", 0.0)
