@@ -43,6 +43,7 @@ class Computed(NamedTuple):
     rows: pa.Table | None
     failures: pa.Table
     begun: float
+    done_elsewhere: int
     cpu_elsewhere: float
     remarks: dict[str, str]
 
@@ -75,7 +76,7 @@ class Actor:
         except (StoreError, UserError) as error:  # Ray would wrap it beyond recognition
             report = {"error": str(error), "of_store": isinstance(error, StoreError), "code": error.code}
         logger.info("unit %d ends: %s", number, report)
-        report = {"begun": begun, "remarks": [], "cpu_elsewhere": 0.0} | report
+        report = {"begun": begun, "remarks": [], "done_elsewhere": 0, "cpu_elsewhere": 0.0} | report
         return pa.Table.from_pylist([self.with_costs(report) | {"number": number}], REPORT)
 
     def with_costs(self, report: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Actor:
         else:
             COUNTER.waiting[number] = unit.inputs
             computed = self.computing.submit(self.compute, number, unit.inputs).result()
-            costs = {"begun": computed.begun, "cpu_elsewhere": computed.cpu_elsewhere}
+            costs = {name: getattr(computed, name) for name in ("begun", "done_elsewhere", "cpu_elsewhere")}
             costs["remarks"] = list(computed.remarks.items())
             is_deferred = pc.equal(computed.failures["stage"], DEFERRED)
             deferred = computed.failures.filter(is_deferred)
@@ -129,7 +130,7 @@ class Actor:
         logger.info("unit %d begins", number)
         COUNTER.begin(self.attempts, number)
         rows, failures = isolation.compute(self.worker, self.attempts, number, inputs)
-        return Computed(rows, failures, begun, COUNTER.cpu_elsewhere, COUNTER.remarks)
+        return Computed(rows, failures, begun, COUNTER.done_elsewhere, COUNTER.cpu_elsewhere, COUNTER.remarks)
 
     def commit(
         self, name: str, unit: Unit, rows: pa.Table | None, failures: pa.Table, deferred: pa.ChunkedArray
@@ -174,6 +175,7 @@ REPORT = pa.schema(
         ("failures", pa.list_(pa.string())),
         ("stages", pa.list_(pa.string())),
         ("cpu", pa.float64()),
+        ("done_elsewhere", pa.int64()),
         ("memory", pa.int64()),
         ("begun", pa.float64()),
         ("ended", pa.float64()),

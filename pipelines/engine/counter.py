@@ -16,7 +16,7 @@ class UnitCounter:
     """In a worker's process: how many inputs of the unit in work are done, and what else its report says.
 
     Attributes:
-        cpu_elsewhere: processor seconds that other nodes spent on the unit.
+        done_elsewhere, cpu_elsewhere: inputs of the unit that other nodes decoded, and the processor seconds of that.
         remarks: what the user should know, by topic; the driver tells the first that it gets of each.
         waiting: inputs of the units that wait here for their turn, by number.
         alone: whether nothing of the next unit may be touched before this one is done.
@@ -24,7 +24,7 @@ class UnitCounter:
 
     def __init__(self) -> None:
         self.attempts: Any = None
-        self.cpu_elsewhere = 0.0
+        self.done_elsewhere, self.cpu_elsewhere = 0, 0.0
         self.remarks: dict[str, str] = {}
         self.waiting: dict[int, pa.Table] = {}
         self.alone = False
@@ -33,7 +33,7 @@ class UnitCounter:
     def begin(self, attempts: Any, number: int) -> None:
         """The unit ``number`` begins; ``attempts`` is a handle of an actor of ``Attempts``."""
         self.attempts, self.number, self.done, self.told = attempts, number, 0, time.monotonic()
-        self.cpu_elsewhere, self.remarks, self.alone = 0.0, {}, False
+        self.done_elsewhere, self.cpu_elsewhere, self.remarks, self.alone = 0, 0.0, {}, False
         self.waiting.pop(number, None)
 
     def following(self) -> pa.Table | None:

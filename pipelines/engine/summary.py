@@ -34,7 +34,8 @@ class RunSummary:
         retries: requests to storage that workers made again.
         deferred: inputs that ill storage kept from being read; ``deferred_shown`` names some with the reason.
         failures: some inputs without a row, "id: stage: reason".
-        cpu: seconds that the workers' processors were busy.
+        cpu: seconds that the workers' processors were busy, and those of other nodes for them.
+        done_elsewhere: inputs that other nodes decoded.
         memory: most bytes that a worker's process has held.
         input_seconds, input_seconds_squared: sums over the units of the seconds that an input of the unit took.
         begun, ended: when the first unit began and the last one ended, seconds since 1970.
@@ -58,6 +59,7 @@ class RunSummary:
     moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
+    done_elsewhere: int = 0
     memory: int = 0
     input_seconds: float = 0.0
     input_seconds_squared: float = 0.0
@@ -86,6 +88,7 @@ class RunSummary:
         self.units += 1
         self.bytes += report["bytes"]
         self.cpu += report["cpu"]
+        self.done_elsewhere += report["done_elsewhere"]
         self.retries += report["retries"]
         self.memory = max(self.memory, report.get("memory") or 0)
         each = (report["ended"] - report["begun"]) / max(report["rows"] + report["failed"], 1)
@@ -115,6 +118,8 @@ class RunSummary:
             shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
             shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
             shown |= {"parts": self.units, "megabytes": significant(self.bytes / 1e6)}
+        if self.done_elsewhere:
+            shown["decoded_elsewhere"] = self.done_elsewhere
         if self.retries:
             shown["storage_asked_again"] = self.retries
         if self.plan:

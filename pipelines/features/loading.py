@@ -133,9 +133,10 @@ class Loader:
             elsewhere = partial(load_some, preprocess=self.preprocess)
             self.spread = Spread(here, elsewhere, self.pool, self.threads, self.preprocess.most_bytes)
         self._give_up()  # what was begun before others helped
-        before = self.spread.cpu
+        done, cpu = self.spread.done_elsewhere, self.spread.cpu
         yield from self.spread(rows, self._following)
-        COUNTER.cpu_elsewhere += self.spread.cpu - before
+        COUNTER.done_elsewhere += self.spread.done_elsewhere - done
+        COUNTER.cpu_elsewhere += self.spread.cpu - cpu
 
 
 def are_cpus_free() -> bool:

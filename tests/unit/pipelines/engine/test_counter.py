@@ -32,9 +32,9 @@ def test_a_unit_begins_with_nothing_done_and_nothing_to_remark():
     own = UnitCounter()
     own.add(8)
     own.remark("decode", "elsewhere")
-    own.cpu_elsewhere = 2.0
+    own.done_elsewhere, own.cpu_elsewhere = 7, 2.0
     own.begin(None, 4)
-    assert (own.done, own.remarks, own.cpu_elsewhere) == (0, {}, 0.0)
+    assert (own.done, own.remarks, own.done_elsewhere, own.cpu_elsewhere) == (0, {}, 0, 0.0)
 
 
 def test_the_unit_that_waits_longest_follows_unless_this_one_must_be_alone():

@@ -26,7 +26,16 @@ def chunk(*ids: str) -> pa.Table:
 
 
 def report(seconds: float, rows: int = 10, begun: float = 100.0, **more) -> dict:
-    known = {"failed": 0, "bytes": 500, "cpu": 1.0, "retries": 0, "deferred": [], "failures": [], "memory": 7}
+    known = {
+        "failed": 0,
+        "bytes": 500,
+        "cpu": 1.0,
+        "done_elsewhere": 0,
+        "retries": 0,
+        "deferred": [],
+        "failures": [],
+        "memory": 7,
+    }
     return {**known, "rows": rows, "begun": begun, "ended": begun + seconds, **more}
 
 
