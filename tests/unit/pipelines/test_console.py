@@ -77,17 +77,6 @@ def test_units_of_several_workers_count_from_the_beginning_of_the_first(clock, c
         assert progress.rate() == pytest.approx(400 / 20.3)
 
 
-def test_a_unit_that_is_done_and_not_yet_told_of_makes_no_negative_rate(clock):
-    with Progress("features", "images", 100) as progress:
-        progress.within(16)
-        clock(5)
-        progress.within(0)
-        assert progress.rate() == 0
-        progress.advance(20, took=4)
-        clock(9)
-        assert progress.rate() > 0
-
-
 NASTY = [
     ("team:dog:1.jpg", "team:dog:1.jpg"),  # no emoji
     ("[bold]1[/].jpg", "[bold]1[/].jpg"),  # no markup
