@@ -40,7 +40,7 @@ def command(nodes):
             if name.startswith(("RAY_AUTH_", "RAY_TRAIN_")) or not name.startswith(("RAY_", "MLFLOW_"))
         }
         call = [sys.executable, "-m", "pipelines.cli.main", *words, "--address", nodes.address, "--json"]
-        environment |= {"OMP_NUM_THREADS": "1", **settings}
+        environment |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", **settings}
         process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun.append(process)
         return process

@@ -59,7 +59,7 @@ def test_a_training_and_a_search(verb, number, code, message, tmp_path, monkeypa
 
 def test_a_batch_verb(tmp_path, monkeypatch, make_photos):
     monkeypatch.chdir(tmp_path)
-    words = ("features", str(make_photos(400)), "--store", "store", "--backbone", "torchvision/squeezenet1_0")
+    words = ("features", str(make_photos(1500)), "--store", "store", "--backbone", "timm/test_resnet")
     running = begin(*words, "--weights", "random", "--rows-per-part", "8")
     await_(lambda: [*Path("store").rglob("parts/*.parquet")], lambda: running.poll() is None)
     check_end(running, *INTERRUPT)
@@ -68,7 +68,7 @@ def test_a_batch_verb(tmp_path, monkeypatch, make_photos):
 def test_a_batch_verb_while_ray_starts(tmp_path, monkeypatch, make_photos):
     """The ledger's first file is written before Ray has started."""
     monkeypatch.chdir(tmp_path)
-    words = ("features", str(make_photos(8)), "--store", "store", "--backbone", "torchvision/squeezenet1_0")
+    words = ("features", str(make_photos(8)), "--store", "store", "--backbone", "timm/test_resnet")
     running = begin(*words, "--weights", "random")
     await_(lambda: [*Path("store").rglob("base.parquet")], lambda: running.poll() is None)
     check_end(running, *TERMINATE)

@@ -18,7 +18,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.inputs import fetch
 from pipelines.inputs.listing import Listing
 from pipelines.training.run_info import RunPlace
-from tests.worlds import bad_storage, captioner, training, translator
+from tests.worlds import captioner, training, translator
 from tests.worlds.bad_storage import BadStorage
 
 SHARE, SEED = 0.2, 5
@@ -110,15 +110,13 @@ def test_nothing_is_lost_doubled_or_failed_that_was_not_rotten(bad, run, make_ph
     assert proxy.errors > proxy.counts["requests"] / 10
 
 
-def test_pictures_and_a_store_on_bad_storage(bad, monkeypatch):
+def test_pictures_and_a_store_on_bad_storage(bad, no_pauses, monkeypatch):
     """The same without Ray: pictures listed and read, parts committed, read and verified."""
     uri, put, proxy = bad
-    pictures = {f"{number:03d}.jpg": os.urandom(2000) for number in range(100)}
+    pictures = {f"{number:03d}.jpg": os.urandom(2000) for number in range(40)}
     for name, content in pictures.items():
         put(f"photos/{name}", content)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    monkeypatch.setattr(bad_storage, "DELAY_SECONDS", 0.0)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.2)
     filesystems._file_system.cache_clear()
     before = retry.RETRIES.total
     rows = [row for chunk in Listing(f"{uri}/photos").chunks() for row in chunk.to_pylist()]
@@ -126,7 +124,7 @@ def test_pictures_and_a_store_on_bad_storage(bad, monkeypatch):
     schema = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
     dataset = Store(f"{uri}/store").dataset("test", {"a": 1}, schema)
     with dataset.begin() as term:
-        for start in range(0, 100, 5):
+        for start in range(0, 40, 5):
             ids = sorted(pictures)[start : start + 5]
             term.handle.commit(term.handle.part_name(ids), pa.table([ids], schema=schema))
     assert dataset.snapshot().ids().to_pylist() == sorted(pictures)

@@ -88,7 +88,7 @@ def finish(store: Path, log: Path, before: set[str]) -> None:
 
 def test_killed_at_random_moments(chance, tmp_path):
     store, log, committed, killed = tmp_path / "store", tmp_path / "log", set(), 0
-    for _ in range(10):
+    for _ in range(5):
         writer = start(store, log, 3)
         assert writer.stdout.readline() == b"begun\n"
         time.sleep(chance.uniform(0, 0.1))

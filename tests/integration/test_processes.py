@@ -32,10 +32,12 @@ cli.main()
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "message"), [(signal.SIGINT, 130, main.INTERRUPTED), (signal.SIGTERM, 143, main.TERMINATED)]
-)
-@pytest.mark.parametrize(
-    "arguments", [["wait", "--json"], ["run", "pipeline.yaml", "--json"]], ids=["verb", "pipeline"]
+    ("arguments", "number", "code", "message"),
+    [
+        (["wait", "--json"], signal.SIGTERM, 143, main.TERMINATED),
+        (["run", "pipeline.yaml", "--json"], signal.SIGINT, 130, main.INTERRUPTED),
+    ],
+    ids=["verb", "pipeline"],
 )
 def test_a_signal_ends_with_a_message_and_its_code(arguments, number, code, message, tmp_path):
     (tmp_path / "pipeline.yaml").write_text("out: .\nstages: {first: {verb: wait}}")

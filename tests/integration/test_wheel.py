@@ -69,15 +69,14 @@ def test_the_command_the_recipes_and_the_page_come_from_it(unpacked, tmp_path):
     command = f"from {module} import {function}; {function}()"
     assert "evaluate" in run(unpacked, tmp_path, command, "--help")
 
-    where = (
-        "import pipelines, rnncond, feature_store; print(pipelines.__file__, rnncond.__file__, feature_store.__file__)"
-    )
-    assert run(unpacked, tmp_path, where).count(str(unpacked)) == 3
-    recipe = (
+    where_and_recipe = (
+        "import pipelines, rnncond, feature_store\n"
+        "print(pipelines.__file__, rnncond.__file__, feature_store.__file__)\n"
         "from pipelines.config.recipe import read_recipe\n"
         "print(read_recipe('show_tell.small', ['data.store=store', 'data.captions=captions.jsonl']).system)"
     )
-    assert run(unpacked, tmp_path, recipe).strip() == "show_tell"
+    said = run(unpacked, tmp_path, where_and_recipe)
+    assert said.count(str(unpacked)) == 3 and said.splitlines()[-1] == "show_tell"
 
     (tmp_path / "hypotheses.txt").write_text("ein Hund\nzwei Katzen\n")
     (tmp_path / "references.txt").write_text("ein Hund\ndrei Katzen\n")

@@ -62,6 +62,27 @@ def test_an_address_where_nobody_answers(address):
         refuse_if_nobody_answers(address)
 
 
+SPARED = ("RAY_USAGE_STATS_ENABLED", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER")
+
+
+@pytest.mark.parametrize(
+    ("address", "before", "after"), [("local", None, "0"), ("local", "1", "1"), ("a.cluster", None, None)]
+)
+def test_ray_that_starts_here_has_no_processes_for_others_unless_the_user_says_so(monkeypatch, address, before, after):
+    for name in SPARED:
+        monkeypatch.setenv(name, before or "")  # so that it is put back
+        if before is None:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connection.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(connection, "start", lambda *_: None)
+    monkeypatch.setattr(connection, "keep_freed_memory", lambda _: None)
+    monkeypatch.setattr(connection, "running", lambda: LAPTOP)
+    with connect(address) as cluster:
+        assert cluster == LAPTOP
+        assert [os.environ.get(name) for name in SPARED] == [after] * 2
+
+
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_cluster):
     import ray

@@ -57,6 +57,7 @@ def test_a_unit_of_lost_images_is_not_committed_and_is_done_later(tmp_path, monk
     assert (rows.num_rows, failures.num_rows) == (4, 0)
 
 
+@pytest.mark.slow  # pyarrow looks for the server for six seconds, each time
 def test_a_server_that_does_not_answer(bucket, monkeypatch):
     """What it looks like from pyarrow."""
     uri, put = bucket

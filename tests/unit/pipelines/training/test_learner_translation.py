@@ -27,7 +27,7 @@ def learner(world, out, *overrides, recipe="encdec_bidirectional.small") -> Lear
 
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path):
     settings = ("training.checkpoint_steps=8", "data.memory_gb=0.000001")
-    whole, _ = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, [1, 4])
+    whole, _ = resumed_equals_unbroken(lambda out: learner(world, out, *settings), tmp_path, [4])
     assert len(whole.train.windows) > 1
 
 
