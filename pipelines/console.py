@@ -68,13 +68,14 @@ def escape_of(character: str) -> str:
     return character if character in JOINERS else character.encode("unicode_escape").decode("ascii")
 
 
-def terminal() -> Console:
-    """Standard error. What is printed there is text: no markup, no names of emoji, no highlighting."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+def terminal(results: bool = False) -> Console:
+    """Standard error, where everything is told but results, which go to standard output. What is printed is text: no
+    markup, no names of emoji, no highlighting."""
+    return Console(stderr=not results, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def show(outcome: Outcome) -> None:
-    out = terminal()
+    out = terminal(results=not outcome.printed)
     summary = {} if outcome.printed else outcome.summary
     width = max(map(len, summary), default=0)
     for key, value in summary.items():
@@ -103,6 +104,11 @@ def in_words(value: Any) -> str:
 
 def tell(message: str) -> None:
     terminal().print(visible(message, lines=True))
+
+
+def tell_result(text: str) -> None:
+    """A line of a list that was asked for."""
+    terminal(results=True).print(visible(text, lines=True))
 
 
 def tell_error(message: str) -> None:

@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import metadata
 from typing import TextIO
 
@@ -35,8 +35,21 @@ INTERRUPTED = "Interrupted. What was committed is kept; run the same command aga
 TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
 
 
+def start() -> None:
+    """The command: ``main``, after which the process ends at once. Threads of C++ that Arrow, Ray or MLflow leave
+    behind would otherwise keep it, or abort it now and then while Python takes itself apart."""
+    try:
+        main()
+    except SystemExit as ended:
+        atexit._run_exitfuncs()
+        for file in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # there is none, nobody reads it, or it is closed
+                file.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 0)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some
+    """Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some
     inputs failed), 4 (broken off by a fault: the same command resumes) 130 (Ctrl-C) or 143 (SIGTERM)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -54,11 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     take_signals()
     code = run(app_of(verb), f"rnncond {verb}", rest)
-    if reader_is_gone():
-        code = UNREAD
-    if code in (130, Terminated.code):
-        leave(code)
-    sys.exit(code)
+    sys.exit(UNREAD if reader_is_gone() else code)
 
 
 UNREAD = 141
@@ -100,15 +109,6 @@ def take_signals() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def leave(code: int) -> None:
-    """End this process now. Threads of Ray and MLflow that an interrupted verb left behind would keep it, or abort it
-    with a stack of C++ while Python takes itself apart."""
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code.
 
@@ -131,6 +131,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
         with redirect_stdout(sys.stderr) if common.json else nullcontext():
             outcome = call(parser, name, arguments)
+            if isinstance(outcome, Outcome):
+                console.show(outcome)
     except Terminated:
         return fail(TERMINATED, common.json, Terminated.code)
     except KeyboardInterrupt:
@@ -147,7 +149,6 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     if not isinstance(outcome, Outcome):
         return int(outcome or 0)
     EVENTS.emit("outcome", failed=outcome.failed, summary=outcome.summary)
-    console.show(outcome)
     if common.json:
         print(json.dumps({**outcome.summary, "failed": outcome.failed}, default=str))
     return outcome.code if outcome.code is not None else 3 if outcome.failed else 0
@@ -181,4 +182,4 @@ def show_verbs() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start()

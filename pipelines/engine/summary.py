@@ -164,7 +164,9 @@ def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], 
     """
     current = (None if whole else dataset.store.current(dataset.kind)) or dataset.store.completed(dataset)
     where = dataset.store.files.shown
-    shown = {"out": where, "set": dataset.fingerprint, "current_set": current.fingerprint}
+    shown: dict[str, Any] = {"out": where, "set": dataset.fingerprint, "current_set": current.fingerprint}
+    if current.pinned:
+        shown["current_set_by"] = f"`rnncond store use`; `rnncond store use {where} newest` ends it"
     if current.fingerprint == dataset.fingerprint:
         return shown, f"Next: rnncond report {shlex.quote(where)}"
     if not whole:

@@ -61,13 +61,21 @@ def run(
     cards = [card for group in groups.values() for card in group]
     missing = part.missing(cards)
     summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
-    hint = "If the pictures have moved, say --images FOLDER." if missing else None
+    hint = hint_of_missing(out, content) if missing else None
     if not content.evaluation:
         hint = (
             f"The page has no {part.UNIT} and no scores yet, only the training. "
             f"Next: rnncond evaluate --model {shlex.quote(out)}"
         )
     return Outcome(summary, len(missing), missing[:5], hint)
+
+
+def hint_of_missing(out: str, content: ReportData) -> str:
+    hint = "If the pictures have moved, say --images FOLDER."
+    if fingerprint := content.evaluation.get("set"):
+        drop = f"rnncond store certify {shlex.quote(out)} --of IMAGES --set {fingerprint} --prune"
+        hint += f" If they are gone for good, {drop}   drops their captions."
+    return hint
 
 
 def of_remote_run(out: str, images: str | None, data: str | None, to: str | None, count: int) -> Outcome:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store import Dataset, Store
+from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
 from pipelines.console import Outcome, show, terminal
@@ -21,6 +22,7 @@ from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
 from pipelines.training.run_info import RunPlace, read_run
+from pipelines.workflow.pipeline_file import PipelineSection
 from pipelines.workflow.state import read_state
 
 GONE = "interrupted: its process is gone; run its command again"
@@ -50,12 +52,15 @@ def run(out: str, fingerprint: str | None = None, total: int | None = None, watc
 
 def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outcome, bool]:
     """What is known of ``out``, and whether somebody is at work in it."""
+    refuse_file(out)
     store = Store(out)
     if store.exists():
         sets = [store.open(fingerprint)] if fingerprint else store.datasets()
         if not sets:
             return Outcome({"store": out, "sets": 0}), False
         states = [state_of_set(dataset, total if len(sets) == 1 else None) for dataset in sets]
+        for dataset, state in zip(sets, states, strict=True):
+            state["current"] = current_in_words(store.current(dataset.kind), dataset)
         at_work = any(state["at_work"] for state in states)
         if len(states) == 1:
             return Outcome({"store": out, **states[0]}), at_work
@@ -72,6 +77,24 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
     raise UserError(
         f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
         "(`rnncond train`, `tune`, `run`)."
+    )
+
+
+def current_in_words(current: Current | None, dataset: Dataset) -> str:
+    """Whether readers who name no set get this one, and whether that was chosen."""
+    if current is None or current.fingerprint != dataset.fingerprint:
+        return "no"
+    return "yes, pinned by `rnncond store use`" if current.pinned else "yes"
+
+
+def refuse_file(out: str) -> None:
+    """Raises UserError where ``out`` is a file of this machine: of a pipeline, above all."""
+    if is_remote(out) or not Path(out).is_file():
+        return
+    folder = PipelineSection.model_fields["out"].default
+    raise UserError(
+        f"{out} is a file; expected a store, or the folder of a run, a search or a pipeline. A pipeline's folder is "
+        f"`out` of its file, or {folder}: rnncond status {folder}"
     )
 
 
@@ -119,9 +142,10 @@ def rate_of(parts: list[Part], begun: float, until: float) -> float:
 
 def in_words(state: dict[str, Any]) -> str:
     rate = f", {state['per_second']:,} a second" if "per_second" in state else ""
+    current = state["current"].replace("yes", ", current").removeprefix("no")
     last = f", last sign of life {state['last_sign_of_life']}" if "last_sign_of_life" in state else ""
     who = f", {state['writer']}" if "writer" in state else ""
-    return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{rate}{who}{last}"
+    return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{current}{rate}{who}{last}"
 
 
 def in_time(seconds: float) -> str:

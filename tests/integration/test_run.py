@@ -157,7 +157,7 @@ def test_a_failure_stops_and_the_same_command_goes_on_there(capsys):
     Path("other.txt").write_text("fail")
     with pytest.raises(UserError, match="Stage third: the text cannot be shouted"):
         run_pipeline(pipeline)
-    shown = capsys.readouterr().err
+    shown = capsys.readouterr().out
     assert "done in" in shown and "failed" in shown
     assert done() == ["first", "second"]
     Path("other.txt").write_text("b")
@@ -190,7 +190,7 @@ def test_a_damaged_pipeline_json_is_said():
 def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(capsys):
     pipeline = write("odd odd")
     assert rnncond("run", pipeline) == 3
-    assert "first: odd: it is odd" in capsys.readouterr().err
+    assert "first: odd: it is odd" in capsys.readouterr().out
     done()
     assert rnncond("run", pipeline, "--json") == 3
     assert json.loads(capsys.readouterr().out) == {

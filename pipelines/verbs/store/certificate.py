@@ -17,13 +17,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from feature_store import Dataset, Snapshot, Store
 from feature_store.ledger import READ_THREADS
 from feature_store.maintenance import part_problems
 from feature_store.prune import prune
 from feature_store.schema import canonical
 from feature_store.term import refuse_if_another_lives
-from pipelines.console import Outcome, Progress, tell
+from pipelines.console import Outcome, Progress, tell_result
 from pipelines.errors import UserError
 from pipelines.files.atomic import write_whole
 from pipelines.inputs.listing import Listing
@@ -68,15 +71,16 @@ def certify(
     if not takeover:
         refuse_if_another_lives(dataset.ledger)
     comparison, census = compared(dataset.snapshot(), images)
-    dropped = 0
+    dropped, others = 0, ""
     if drop and census.extra.count:
         refuse_emptying(dataset, census, images, anyway)
         ids = list(comparison.not_listed())
         if dry_run:
-            tell("\n".join(f"would be dropped: {id_}" for id_ in ids[:100]))
+            tell_result("\n".join(f"would be dropped: {id_}" for id_ in ids[:100]))
         else:
             pruned = prune(dataset, ids, takeover)
             dropped = pruned.rows + pruned.failures
+            others = in_other_sets(dataset, ids, directory, images)
             _, census = compared(dataset.snapshot(), images)
     snapshot = dataset.snapshot()
     damaged = damaged_files(snapshot) if check_bytes else []
@@ -90,7 +94,20 @@ def certify(
     summary |= {"certificate": place, "sha256": content["sha256"]}
     problems = [f"{id_}: {kind}" for kind in ("missing", "stale", "extra") for id_ in getattr(census, kind).examples]
     count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
-    return Outcome(summary, count, [*damaged, *problems][:20], hint_of(dataset, census, directory, images))
+    hints = [hint for hint in (hint_of(dataset, census, directory, images), others) if hint]
+    return Outcome(summary, count, [*damaged, *problems][:20], "\n".join(hints) or None)
+
+
+def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str) -> str:
+    """How to drop ``ids`` from the store's other sets of the kind, each that has some."""
+    lines = []
+    for other in dataset.store.datasets():
+        if other.kind == dataset.kind and other.fingerprint != dataset.fingerprint:
+            count = pc.sum(pc.is_in(other.snapshot().ids(), value_set=pa.array(ids))).as_py()
+            if count:
+                again = f"rnncond store certify {directory} --of {images} --set {other.fingerprint} --prune"
+                lines.append(f"{again}   drops {count:,} of them from that set, too")
+    return "\n".join(lines)
 
 
 def compared(snapshot: Snapshot, images: str) -> tuple[Comparison, Census]:

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from feature_store import Store
-from pipelines.console import Outcome, tell
+from pipelines.console import Outcome, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
 from pipelines.files.atomic import replacing
@@ -32,7 +32,7 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
     found = difference(Store(directory), before, after)
     refuse_itself(found)
     for row in examples(found, count):
-        tell(f"{row['id']}\n  - {text_of(row['before'])}\n  + {text_of(row['after'])}")
+        tell_result(f"{row['id']}\n  - {text_of(row['before'])}\n  + {text_of(row['after'])}")
     summary: dict[str, Any] = {"store": directory, "before": found.before.fingerprint, "after": found.after.fingerprint}
     summary |= found.counts()
     if to is not None:

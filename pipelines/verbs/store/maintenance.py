@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from feature_store import Dataset, Store, StoreError, maintenance
-from pipelines.console import Outcome, Progress, tell
+from pipelines.config.dotted import flat
+from pipelines.console import Outcome, Progress, tell, tell_result
 from pipelines.files import buckets
 
 SHOWN_PROBLEMS = 20
@@ -39,7 +40,7 @@ def details(dataset: Dataset) -> dict[str, object]:
     return {
         "fingerprint": dataset.fingerprint,
         "kind": dataset.kind,
-        **{f"recipe.{key}": value for key, value in dataset.recipe.items()},
+        **{f"recipe.{key}": value for key, value in flat(dataset.recipe).items()},
         "columns": ", ".join(dataset.schema.names),
         "rows": snapshot.rows,
         "failed_inputs": snapshot.failed,
@@ -130,7 +131,7 @@ def vacuum(
         summary["bytes"] += done.bytes
         if dry_run:
             for path in [*done.files, *done.terms]:
-                tell(f"{dataset.folder}/{path}")
+                tell_result(f"{dataset.folder}/{path}")
     summary |= vacuum_uploads(directory, grace_hours, dry_run)
     return Outcome(summary, hint="Nothing was removed; run again without --dry-run." if dry_run else None)
 
@@ -148,7 +149,7 @@ def vacuum_uploads(directory: str, grace_hours: float, dry_run: bool) -> dict[st
         return {}
     if dry_run:
         for upload in uploads:
-            tell(f"{upload.key} (an upload that began at {upload.begun:%Y-%m-%d %H:%M} and was not finished)")
+            tell_result(f"{upload.key} (an upload that began at {upload.begun:%Y-%m-%d %H:%M} and was not finished)")
     return {"unfinished_uploads": len(uploads)} if uploads else {}
 
 

@@ -61,6 +61,25 @@ def test_a_reader_that_stops_early_is_no_mistake():
     assert done.stderr == ""
 
 
+def test_threads_that_are_left_do_not_keep_the_command():
+    left = "import sys, threading, time; threading.Thread(target=time.sleep, args=(3600,)).start()"
+    command = f"{left}; from pipelines.cli import main; sys.argv = ['rnncond', {{!r}}]; main.start()"
+    for word, code in (("--version", 0), ("fetaures", 2)):
+        done = subprocess.run([sys.executable, "-c", command.format(word)], capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert "rnncond" in done.stdout or "Did you mean" in done.stderr
+
+
+def test_results_go_to_standard_output_and_the_rest_to_standard_error(capsys):
+    outcome = Outcome({"rows": 3}, failed=1, failures=["a.jpg: read: no such file"], hint="Next: rnncond report s")
+    assert main.run(app_that(outcome), "rnncond test", []) == 3
+    shown = capsys.readouterr()
+    assert shown.err == "" and "rows  3" in shown.out and "a.jpg: read" in shown.out and "Next: " in shown.out
+    assert main.run(app_that(outcome), "rnncond test", ["--json"]) == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"rows": 3, "failed": 1} and "rows  3" in shown.err
+
+
 def test_its_version():
     project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
     assert rnncond("--version").stdout == f"rnncond {project['version']}\n"

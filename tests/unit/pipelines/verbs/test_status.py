@@ -39,6 +39,27 @@ def test_a_store_while_somebody_is_at_work_and_after(tmp_path, capsys):
     assert state(capsys, tmp_path / "s")["sets"] == 2
 
 
+def test_the_set_that_readers_get_is_said(tmp_path, capsys):
+    store = Store(tmp_path / "s")
+    older, newer = dataset(store), dataset(store, backbone="other")
+    for made in (older, newer):
+        with made.begin() as term:
+            commit(term, ids(0, 3))
+        store.completed(made)
+    assert ", current" in state(capsys, tmp_path / "s")[newer.fingerprint]
+    store.use(older)
+    states = state(capsys, tmp_path / "s")
+    assert ", current, pinned by `rnncond store use`" in states[older.fingerprint]
+    assert "current" not in states[newer.fingerprint]
+
+
+def test_the_file_of_a_pipeline_is_no_folder(tmp_path, capsys):
+    (tmp_path / "nightly.yaml").write_text("stages: {}")
+    assert rnncond("status", tmp_path / "nightly.yaml") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "A pipeline's folder is `out` of its file, or pipeline: rnncond status pipeline" in told
+
+
 def test_a_writer_that_died_is_said(tmp_path, capsys, monkeypatch):
     made = dataset(Store(tmp_path / "s"))
     term = made.begin()

@@ -89,6 +89,16 @@ def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos,
     assert made.snapshot().rows == 8 and verify(made).problems == []
 
 
+def test_pruning_names_other_sets_that_still_have_what_was_dropped(made, photos, tmp_path, rnncond):
+    """Who goes back to such a set would get captions of pictures that are gone."""
+    older = caption(tmp_path / "s", photos, "older")
+    (photos / "00003.jpg").unlink()
+    again = f"--of {photos} --set {older.fingerprint} --prune   drops 1 of them"
+    code, _, shown = rnncond(tmp_path / "s", "--of", photos, "--set", made.fingerprint, "--prune")
+    assert code == 0 and again in shown
+    assert rnncond(tmp_path / "s", "--of", photos, "--set", older.fingerprint, "--prune")[1]["dropped"] == 1
+
+
 def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, rnncond):
     others = make_photos(2, "others")
     for photo in others.iterdir():

@@ -39,7 +39,7 @@ def test_the_command_says_which_sets_there_are(sets, capsys):
     assert rnncond("store", "use", "s", sets[0]) == 0
     capsys.readouterr()
     assert rnncond("store", "info", "s") == 0
-    assert "1 parts" in (shown := capsys.readouterr().err) and ", current, pinned" in shown
+    assert "1 parts" in (shown := capsys.readouterr().out) and ", current, pinned" in shown
 
 
 def test_nothing_to_use(tmp_path, sets):
