@@ -21,8 +21,10 @@ def pytest_configure():
     # This must be set before torch is loaded: its threads wait for one another by spinning, on cores that others need.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a process less, also of clusters that tests start themselves
-    # Nobody reads what workers print, and by default each Ray looks through its log files ten times a second.
+    # Nobody reads what workers print, and by default each Ray looks through its log files ten times a second. Workers,
+    # for which tests wait, would leave the processor to all others.
     os.environ |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3600"}
+    os.environ |= {"RAY_worker_niceness": "0"}
     # Each run draws other examples; --hypothesis-profile=thorough looks longer.
     settings.register_profile("suite", max_examples=25, deadline=None)
     settings.register_profile("thorough", max_examples=1000, deadline=None)

@@ -87,7 +87,7 @@ def time_needed(startup: float, estimate: Estimate) -> dict[str, Any]:
     hours, low, high = estimate.hours
     return {
         "seconds to start": round(startup, 1),
-        "hours": round(hours, 4),
+        "hours": significant(hours),
         "hours, 95%": f"{low:.4g} to {high:.4g}",
     }
 

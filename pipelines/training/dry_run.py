@@ -307,7 +307,7 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
     needed = Estimate(*(startup + value for value in needed))
     shown: dict[str, Any] = {
         **time_needed(startup, needed),
-        "processor hours of each worker": round(total.processor / 3600, 4),
+        "processor hours of each worker": significant(total.processor / 3600),
         "gigabytes written": significant(total.written / 1e9),
         "gigabytes kept": significant(total.kept / 1e9),
         "workers": workers,

@@ -22,6 +22,7 @@ from pipelines.config.search_space import Params, Search
 from pipelines.config.tuning_sections import Asha
 from pipelines.console import Outcome, tell
 from pipelines.engine.dry_run import Price, temporary_folder
+from pipelines.engine.summary import significant
 from pipelines.threads import interruptible
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.driver import check_system
@@ -91,7 +92,7 @@ def run(
     begin = max(startup(one, began) for one in measured)
     facts |= figures(begin, between(whole.seconds, error, len(costs)), whole, room.describe(), price)
     if share < 1:
-        facts["hours, if asha ends all that it may"] = round((begin + share * whole.seconds) / 3600, 4)
+        facts["hours, if asha ends all that it may"] = significant((begin + share * whole.seconds) / 3600)
     return Outcome(facts, hint=hint(began, search.recipe.training.early_stopping.patience), code=0)
 
 

@@ -40,7 +40,7 @@ def details(dataset: Dataset) -> dict[str, object]:
     return {
         "fingerprint": dataset.fingerprint,
         "kind": dataset.kind,
-        **{f"recipe.{key}": value for key, value in flat(dataset.recipe).items()},
+        **{f"recipe.{key}": value for key, value in flat(dataset.recipe)},
         "columns": ", ".join(dataset.schema.names),
         "rows": snapshot.rows,
         "failed_inputs": snapshot.failed,

@@ -95,7 +95,7 @@ NASTY = [
 @pytest.mark.parametrize(("name", "shown"), NASTY)
 def test_names_are_shown_as_they_are_and_can_do_nothing_to_a_terminal(name, shown, capsys):
     console.show(Outcome({name: name}, 1, [f"{name}: read: gone"], f"rnncond report {name}"))
-    lines = capsys.readouterr().err.split("\n")
+    lines = capsys.readouterr().out.split("\n")
     assert lines[0] == f"  {shown}  {shown}"
     assert lines[2] == f"  {shown}: read: gone"
     for tell in (console.tell, console.tell_error):
@@ -107,7 +107,7 @@ def test_a_terminal_shows_names_as_they_are_too(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     console.show(Outcome({"store": "s3://bucket/:dog:"}, 1, ["\x1b[2J:fire:.jpg"]))
-    shown = capsys.readouterr().err
+    shown = capsys.readouterr().out
     assert ":dog:" in shown and "\\x1b[2J:fire:.jpg" in shown and "\x1b[2J" not in shown
 
 

@@ -127,7 +127,7 @@ def test_standard_output_has_the_line_of_json_alone_whatever_a_library_prints(ca
 )  # fmt: skip
 def test_values_of_a_summary_are_read_easily(value, shown, capsys):
     console.show(Outcome({"value": value}))
-    assert capsys.readouterr().err == f"  value  {shown}\n"
+    assert capsys.readouterr().out == f"  value  {shown}\n"
 
 
 def test_a_mistake_is_one_message_and_a_defect_is_not_hidden(capsys):
