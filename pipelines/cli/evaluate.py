@@ -26,6 +26,8 @@ Examples:
 
   rnncond evaluate --translations translated --references test.de
 
+  rnncond evaluate --translations translated --references pairs.csv --column de
+
   rnncond evaluate --hypotheses test.hyp --references test.de --lowercase
 """
 WHAT, CAPTIONS, TRANSLATIONS = "What is scored: one of", "Captions", "Translations"
@@ -101,6 +103,13 @@ def evaluate(
             rich_help_panel=TRANSLATIONS,
         ),
     ] = None,
+    column: Annotated[
+        str | None,
+        Option(
+            help="column of the references, where they are a table (default: target); one called id is used as well",
+            rich_help_panel=TRANSLATIONS,
+        ),
+    ] = None,
     lowercase: Annotated[
         bool | None,
         Option(
@@ -119,5 +128,5 @@ def evaluate(
         kind=kind, lowercase=lowercase, store=store, split=split, beam=beam or 5, precision=precision,
         tokenizer=tokenizer, partial=partial,
         shuffled=shuffled,
-        fingerprint=fingerprint, out=out, tracking_uri=tracking_uri,
+        fingerprint=fingerprint, out=out, tracking_uri=tracking_uri, column=column,
     )  # fmt: skip

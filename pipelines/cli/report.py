@@ -38,6 +38,9 @@ def report(
     ],
     images: Annotated[str | None, Option(help="folder of the pictures, if they have moved")] = None,
     data: Annotated[str | None, Option(help="reference captions or translations, to show beside the model's")] = None,
+    column: Annotated[
+        str | None, Option(help="column of the reference translations, where --data is a table (default: target)")
+    ] = None,
     to: Annotated[
         str | None,
         Option(help="the page's file (default: OUT/report.html)"),
@@ -52,4 +55,4 @@ def report(
     """Write one self-contained HTML page: pictures or sentences with the model's text, attention, curves and scores."""
     from pipelines.verbs.report import run
 
-    return run(out, images, data, to, count, fingerprint, compare)
+    return run(out, images, data, to, count, fingerprint, compare, column)

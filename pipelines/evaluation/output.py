@@ -20,6 +20,9 @@ SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
 ATTENDED = 60
 """Images, or sentences, whose attention is kept: the best, middle and worst, as a report shows them."""
 
+MUCH_LONGER = 1.2
+"""Length of texts over that of their references from which on it is told: the brevity penalty does not show it."""
+
 
 def write(out: Path, evaluation: Evaluation, results: Results) -> None:
     """Write both files, with the attention of those rows that a report shows.
@@ -52,7 +55,8 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     summary: dict[str, Any] = {kind.unit: count, **evaluation["scores"]}
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if evaluation.get("cut"):
-        summary["cut"] = evaluation["cut"]
+        longest = evaluation.get("max_source_length")
+        summary[f"cut to {longest:,} tokens" if longest else "cut"] = evaluation["cut"]
     if "shuffled" in evaluation:
         summary["CIDEr of shuffled pictures"] = evaluation["shuffled"]["CIDEr"]
         summary["ratio"] = evaluation["shuffled"]["ratio"] or "none: shuffled pictures score nothing"
@@ -72,11 +76,17 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
 def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
     """Whether the BLEU above has a brevity penalty in it, and what it is without one, as some papers print it."""
     bleu = {name: f"{value:.1f}" for name, value in evaluation["without_brevity_penalty"].items()}
-    penalty = evaluation["brevity_penalty"]
-    shorter = "the texts are shorter than their references" if penalty < 1 else "the texts are long enough"
+    penalty, ratio = evaluation["brevity_penalty"], evaluation.get("length_ratio", 1.0)
+    names = " / ".join(bleu)
+    if penalty < 1:
+        meaning = f"the texts are shorter than their references, and it is a factor of {names} above"
+    elif ratio >= MUCH_LONGER:
+        meaning = f"the texts are {ratio:.1f} times as long as their references, which it does not punish"
+    else:
+        meaning = f"the texts are not shorter than their references, so it does not lower {names} above"
     return {
-        "brevity penalty": f"{penalty:.3f}, and {' / '.join(bleu)} above are multiplied by it: {shorter}",
-        f"{' / '.join(bleu)} without brevity penalty": " / ".join(bleu.values()),
+        "brevity penalty": f"{penalty:.3f}: {meaning}",
+        f"{names} without brevity penalty": " / ".join(bleu.values()),
     }
 
 

@@ -63,7 +63,8 @@ class Evaluation(TypedDict, total=False):
     What was scored: ``model``, ``search``, ``features`` and ``data``, ``split``, ``captions`` of captions, ``source``,
     ``references``, ``translations`` of translations, or ``hypotheses``; ``set`` is that of a store. How:
     ``tokenizer``, ``lowercase``, ``signatures``, ``comparability``. ``scores`` are of the whole set;
-    ``without_brevity_penalty`` has BLEU before it is multiplied by ``brevity_penalty``. ``seen`` counts what the
+    ``without_brevity_penalty`` has BLEU before it is multiplied by ``brevity_penalty``; ``length_ratio`` is that of
+    translations to references. ``seen`` counts what the
     training of the model has seen of what is scored.
     """
 
@@ -90,6 +91,7 @@ class Evaluation(TypedDict, total=False):
     not_scored: dict[str, int]
     scores: dict[str, float]
     brevity_penalty: float
+    length_ratio: float
     without_brevity_penalty: dict[str, float]
     bleu: str
     signatures: dict[str, str]

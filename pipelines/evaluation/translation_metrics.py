@@ -28,6 +28,7 @@ class TranslationScores:
     brevity_penalty: what BLEU was multiplied by because the translations are shorter; 1 where they are not.
     without_brevity_penalty: BLEU without it.
     bleu: the precisions, the brevity penalty and the lengths that BLEU is made of.
+    length_ratio: words of the translations to those of the references, as BLEU counts them; 0 where there are none.
     per_sentence: BLEU (of the n-grams that a sentence is long enough for) and chrF, in the sentences' order.
     """
 
@@ -36,6 +37,7 @@ class TranslationScores:
     brevity_penalty: float
     without_brevity_penalty: dict[str, float]
     bleu: str
+    length_ratio: float
     per_sentence: list[dict[str, float]]
 
 
@@ -76,6 +78,7 @@ def translation_scores(
         bleu.bp,
         {"BLEU": bleu.score / bleu.bp if bleu.bp else 0.0},
         str(bleu).partition(" = ")[2].partition(" ")[2],
+        bleu.sys_len / bleu.ref_len if bleu.ref_len else 0.0,
         [
             {name: metric.sentence_score(hypothesis, list(lines)).score for name, metric in single.items()}
             for hypothesis, lines in zip(translations, references, strict=True)

@@ -47,6 +47,7 @@ def from_model(
     references: Sequence[str],
     beam: int,
     precision: DecodingPrecision = "float32",
+    column: str | None = None,
 ) -> Results:
     """Translate a source in this process; by default the text that the model was validated on.
 
@@ -57,9 +58,9 @@ def from_model(
     from pipelines.inference.translator import prepare
 
     source, references, columns, most = what_to_translate(trained, model, source, references)
-    corpus = Corpus.open(source, columns=columns)
+    corpus = Corpus.open(source, columns=columns, option="")
     inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
-    targets = read_references(references or [source], columns, most)
+    targets = read_references(references or [source], column or columns[1], most)
     check_lengths(len(inputs), source, len(targets), references or [source])
     translator = prepare([trained], [model], precision=precision, beam=beam, nbest=min(3, beam))
 
@@ -84,6 +85,7 @@ def from_model(
         "source": source,
         "references": list(references) or [source],
         "cut": sum(not isinstance(one, str) and one["cut"] for one in translations),
+        "max_source_length": translator.longest,
     }
     if translator.attends():
         translator.options = dataclasses.replace(translator.options, attention=True)
@@ -128,7 +130,7 @@ def what_to_translate(
     return data["validation_source"], [target] if target else [], columns, data.get("validation_lines")
 
 
-def from_output(out: str, references: Sequence[str], fingerprint: str | None) -> Results:
+def from_output(out: str, references: Sequence[str], fingerprint: str | None, column: str | None = None) -> Results:
     """What ``rnncond translate`` wrote, matched with references by id: the number of the line, or the corpus's own.
 
     Raises:
@@ -139,16 +141,12 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None) ->
     dataset = open_output(out, TRANSLATIONS, fingerprint)
     snapshot = dataset.snapshot()
     failures = failures_of(snapshot, TRANSLATIONS)
-    targets = read_references(references)
+    targets = read_references(references, column or FIELDS[1])
     check_lengths(snapshot.rows + len(failures), out, len(targets), references)
     translations = {row["id"]: row for batch in snapshot.scan(COLUMNS) for row in batch.to_pylist()}
     unknown = [name for name, _ in targets if name not in translations and name not in failures]
     if unknown:
-        raise UserError(
-            f"{out} has no sentence {unknown[0]!r}, which {references[0]} has; its own are called like "
-            f"{min(translations, default='nothing')!r}. Give references with the corpus's ids: .jsonl, .tsv or "
-            ".parquet with id and target."
-        )
+        raise unmatched(out, unknown[0], references[0], min(translations, default="nothing"))
     return Results(
         TRANSLATIONS,
         [
@@ -167,14 +165,26 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None) ->
     )
 
 
-def from_file(hypotheses: str, references: Sequence[str], source: str | None) -> Results:
+def unmatched(out: str, unknown: str, references: str, own: str) -> UserError:
+    """The error of references with an id that no sentence of ``out`` has; ``own`` is an id that one has.
+
+    Which line of its corpus a sentence with an id was, a store does not know: so lines are not matched with it.
+    """
+    return UserError(
+        f"{out} has no sentence {unknown!r}, which {references} has; its own are called like {own!r}. Give references "
+        "with the corpus's ids: .jsonl, .csv, .tsv or .parquet with id and target. If they are lines in the corpus's "
+        "order, write the translations so, too, with `rnncond translate ... --text FILE`, and say --hypotheses FILE."
+    )
+
+
+def from_file(hypotheses: str, references: Sequence[str], source: str | None, column: str | None = None) -> Results:
     """A file of translations, line by line those of the references; ``source`` is only shown."""
-    targets = read_references(references)
-    translations = read_references([hypotheses])
+    targets = read_references(references, column or FIELDS[1])
+    translations = read_references([hypotheses], option="")
     check_lengths(len(translations), hypotheses, len(targets), references)
     sources = [""] * len(translations)
     if source is not None:
-        sources = [row for chunk in Corpus.open(source).chunks() for row in chunk["source"].to_pylist()]
+        sources = [row for chunk in Corpus.open(source, option="").chunks() for row in chunk["source"].to_pylist()]
         check_lengths(len(sources), source, len(targets), references)
     rows: list[Row] = [
         Row(id=name, translation=line[0], references=lines, source=text)
@@ -210,6 +220,7 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
         "missing": results.missing,
         "scores": scores.corpus,
         "brevity_penalty": scores.brevity_penalty,
+        "length_ratio": scores.length_ratio,
         "without_brevity_penalty": scores.without_brevity_penalty,
         "signatures": scores.signatures,
         "bleu": scores.bleu,
@@ -229,19 +240,22 @@ def comparability(folded: bool, asked: bool, model: bool | None) -> str:
 
 
 def read_references(
-    paths: Sequence[str], columns: tuple[str, str] = FIELDS, most: int | None = None
+    paths: Sequence[str], column: str = FIELDS[1], most: int | None = None, option: str = "--column"
 ) -> list[tuple[str, list[str]]]:
-    """Id and references of each sentence: lines of text, or the target column of tables.
+    """Id and references of each sentence: lines of text, or the ``column`` of tables, which ``option`` names.
 
     Raises:
-        UserError: a table has no target, or the files are not of one length.
+        UserError: a table has no such column, or the files are not of one length.
     """
     files = []
     for path in paths:
-        rows = [row for chunk in Corpus.open(path, columns=columns).chunks() for row in chunk.to_pylist()][:most]
+        corpus = Corpus.of_references(path, column, option)
+        if remark := corpus.describe():
+            console.tell(remark)
+        rows = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
         text = "target" if is_table(path) else "source"
         if absent := [row["id"] for row in rows if row[text] is None]:
-            raise UserError(f"{path} has no {columns[1]!r}, the translation, of {naming(absent, 'row')}.")
+            raise UserError(f"{path} has no {column!r}, the translation, of {naming(absent, 'row')}.")
         files.append([(row["id"], row[text]) for row in rows])
         check_lengths(len(files[-1]), path, len(files[0]), paths[:1])
     return [(lines[0][0], [text for _, text in lines]) for lines in zip(*files, strict=True)]

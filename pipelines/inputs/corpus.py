@@ -9,7 +9,8 @@ pairs.jsonl             an object a line
 pairs.parquet           a table
 ======================  ==========================================================================
 
-Tables need not have a target where none is wanted. Rows keep the ``id`` of their file, if it has such a column
+Tables need not have a target where none is wanted, nor a source where they are references (``Corpus.of_references``),
+of which the target alone is read. Rows keep the ``id`` of their file, if it has such a column
 or key; else the id is the number of the row, from 0, with leading zeros so that ids sort in the file's order. Ids are
 unique. Blank lines of JSONL, which may be called .ndjson, are no rows; suffixes may be upper case. For encodings see
 ``pipelines.files.text``.
@@ -20,8 +21,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, zip_longest
@@ -65,21 +67,38 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where text lies. Attributes: ``source`` and ``target``, paths or uris; ``columns``, names of a table's two."""
+    """Where text lies.
+
+    Attributes:
+        source, target: paths or uris.
+        columns: names of a table's two; references have one, named twice.
+        option: by which the user names columns, for messages: ``--column`` names that of the text, ``data.columns``
+            both; "" where none does.
+        references: whether the text is translations of people, which need no source beside them.
+    """
 
     source: str
     target: str | None = None
     columns: tuple[str, str] = FIELDS
+    option: str = "data.columns"
+    references: bool = False
 
     @classmethod
-    def open(cls, source: str, target: str | None = None, columns: tuple[str, str] = FIELDS) -> Corpus:
+    def open(
+        cls,
+        source: str,
+        target: str | None = None,
+        columns: tuple[str, str] = FIELDS,
+        option: str = "data.columns",
+        references: bool = False,
+    ) -> Corpus:
         """The text in ``source``, with that of ``target`` line by line beside it.
 
         Raises:
             UserError: a file is not there or a table of a kind that is not read, or two files are given of which one
                 is a table.
         """
-        corpus = cls(source, target, columns)
+        corpus = cls(source, target, columns, option, references)
         for path in corpus.paths:
             filesystem, inside = filesystems.locate(path)
             if filesystems.type_of(filesystem, inside) != fs.FileType.File:
@@ -90,6 +109,15 @@ class Corpus:
                     "text. Give the table alone."
                 )
         return corpus
+
+    @classmethod
+    def of_references(cls, path: str, column: str = FIELDS[1], option: str = "--column") -> Corpus:
+        """References: lines of text, or the column of a table; both ``source`` and ``target`` of a row have them.
+
+        Raises:
+            UserError: as ``open``.
+        """
+        return cls.open(path, columns=(column, column), option=option, references=True)
 
     @property
     def paths(self) -> list[str]:
@@ -135,17 +163,47 @@ class Corpus:
             raise UserError(f"text: {' and '.join(self.paths)} has no line")
 
     def describe(self) -> str:
-        """How a table's first line is read; "" of other files."""
+        """How a TSV's first line is read; "" of other files.
+
+        Raises:
+            UserError: the first line is neither column names with that of the text nor a sentence or a pair.
+        """
         if kind_of(self.source) != "tsv":
             return ""
-        first = next(lines_of(self.source), "")
-        names = first.split("\t")
-        if self.columns[0] in names:
+        names = next(lines_of(self.source), "").split("\t")
+        if self.has_header(names):
             return f"{self.source}: the first line has the names of columns; {self.columns[0]!r} is read."
+        first = names[-1 if self.references else 0][:60]
         return (
-            f"{self.source}: no column names, so the first line is a sentence, {names[0][:60]!r}. If it has names, say "
-            f"--column {shlex.quote(names[0][:60])}."
+            f"{self.source}: no column names, so the first line is a sentence, {first!r}. If it has names, say "
+            f"--column {shlex.quote(first)}."
         )
+
+    def has_header(self, names: Sequence[str]) -> bool:
+        """Whether ``names``, the cells of a TSV's first line, are column names; else they are a sentence or a pair.
+
+        Raises:
+            UserError: they are neither.
+        """
+        if self.columns[0] in names:
+            return True
+        if self.columns[0] not in FIELDS or len(names) > 2 or "id" in names:
+            raise UserError(
+                f"text: {self.source} has no column {self.columns[0]!r}: its first line is {', '.join(names)[:200]}; "
+                f"expected column names with that one among them, or source and target. {self.name_it(names)}"
+            )
+        return False
+
+    def name_it(self, names: Sequence[str]) -> str:
+        """What to do where a table with columns of these ``names`` has not that of the text."""
+        if not self.option:
+            return f"Call that column {self.columns[0]!r}, or give lines of text."
+        if self.option != "--column":
+            return f"Name both columns: {self.option}=[SOURCE,TARGET]."
+        whose = "references'" if self.references else "text's"
+        # What is no word is a sentence, or a line with other separators.
+        first, *others = [name for name in names if re.fullmatch(r"[\w.-]+", name) and name != "id"][:4] or ["NAME"]
+        return f"Name the {whose} column: --column {first}" + (f" (or {', '.join(others)})." if others else ".")
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Source and target of every row.
@@ -161,7 +219,7 @@ class Corpus:
     def _rows(self) -> Iterator[Row]:
         if self.target is not None:
             return self._aligned(self.target)
-        return READERS[kind_of(self.source)](self.source, self.columns)
+        return READERS[kind_of(self.source)](self)
 
     def _aligned(self, target: str) -> Iterator[Row]:
         sides = (lines_of(self.source), lines_of(target))
@@ -214,33 +272,31 @@ def whole_lines(path: str) -> Iterator[str]:
         raise as_user_error(f"text: {path} cannot be read at line {number:,}: {error}", error, path) from None
 
 
-def from_lines(path: str, columns: tuple[str, str]) -> Iterator[Row]:
-    return (Row(None, line, None) for line in lines_of(path))
+def from_lines(corpus: Corpus) -> Iterator[Row]:
+    return (Row(None, line, None) for line in lines_of(corpus.source))
 
 
-def from_tsv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+def from_tsv(corpus: Corpus) -> Iterator[Row]:
+    path, columns = corpus.source, corpus.columns
     lines = lines_of(path)
     first = next(lines, None)
     if first is None:
         return
     names = first.split("\t")
-    header = columns[0] in names
-    if not header and columns[0] != FIELDS[0]:
-        raise UserError(
-            f"text: {path} has no column {columns[0]!r}: its first line is {first[:60]!r}, expected column names with "
-            "that one among them. A table without column names has the source in its first column."
-        )
+    header = corpus.has_header(names)
     if not header:
-        lines, names = chain_one(first, lines), list(columns)
+        lines = chain_one(first, lines)
+        names = list(FIELDS if not corpus.references else [*FIELDS[:1], columns[0]][-len(names) :])
+    text = names.index(columns[0])
     at = [names.index(name) if name in names else None for name in ("id" if header else "", columns[1])]
     for number, line in enumerate(lines, 1 + header):
         cells = line.split("\t")
-        if len(cells) != len(names) and (header or len(cells) > 2):
+        if len(cells) != len(names) and (header or corpus.references or len(cells) > 2):
             raise UserError(
                 f"text: line {number:,} of {path} has {len(cells)} columns, expected {len(names)}: {', '.join(names)}"
             )
         row_id, target = (None if n is None or n >= len(cells) else cells[n] for n in at)
-        row = Row(row_id, cells[names.index(columns[0])], target)
+        row = Row(row_id, cells[text], target)
         if row.id == "":
             raise UserError(f"text: line {number:,} of {path} has an empty id; {IDS}")
         yield row
@@ -251,7 +307,8 @@ def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def from_csv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+def from_csv(corpus: Corpus) -> Iterator[Row]:
+    path, columns = corpus.source, corpus.columns
     # Strict: otherwise a quote that is not closed takes all the lines behind it into its cell.
     reader = csv.reader(whole_lines(path), strict=True)
     try:
@@ -259,7 +316,7 @@ def from_csv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
         if names and columns[0] not in names:
             raise UserError(
                 f"text: {path} has no column {columns[0]!r}; its first line has {', '.join(names)[:200]}, and is "
-                "expected to be column names, with commas between. Name the text's with --column."
+                f"expected to be column names, with commas between. {corpus.name_it(names)}"
             )
         wanted = [names.index(name) if name in names else None for name in ("id", *columns)]
         for cells in reader:
@@ -280,26 +337,30 @@ def from_csv(path: str, columns: tuple[str, str]) -> Iterator[Row]:
         ) from None
 
 
-def from_jsonl(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+def from_jsonl(corpus: Corpus) -> Iterator[Row]:
+    path = corpus.source
     for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
         try:
-            row = row_of(json_object(line), columns)
+            row = row_of(json_object(line), corpus)
         except ValueError as error:
             raise UserError(f"text: line {number:,} of {path} is {line[:60]!r}: {error}") from None
         yield row
 
 
-def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
+def row_of(entry: dict[str, Any], corpus: Corpus) -> Row:
     """The row that a JSON object is.
 
     Raises:
         ValueError: something is missing, or not what it should be.
     """
+    columns = corpus.columns
     source, target, name = entry.get(columns[0]), entry.get(columns[1]), entry.get("id", 0)
     if not isinstance(source, str) or not isinstance(target, str | None):
-        raise ValueError(f"{columns[0]!r} is expected to be text, and {columns[1]!r}, too, or left out")
+        other = "" if corpus.references else f", and {columns[1]!r}, too, or left out"
+        hint = "" if columns[0] in entry else f". {corpus.name_it(list(entry))}"
+        raise ValueError(f"{columns[0]!r} is expected to be text{other}{hint}")
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise ValueError(f"its id is {json.dumps(name)}; {IDS}")
     row = Row(str(name) if "id" in entry else None, source, target)
@@ -307,16 +368,19 @@ def row_of(entry: dict[str, Any], columns: tuple[str, str]) -> Row:
     return row
 
 
-def from_parquet(path: str, columns: tuple[str, str]) -> Iterator[Row]:
+def from_parquet(corpus: Corpus) -> Iterator[Row]:
+    path, columns = corpus.source, corpus.columns
     filesystem, inside = filesystems.locate(path)
     try:
         with pq.ParquetFile(open_file(filesystem, inside)) as file:
             names = file.schema_arrow.names
             if columns[0] not in names:
-                raise UserError(f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}")
+                raise UserError(
+                    f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}. {corpus.name_it(names)}"
+                )
             wanted = [name if name in names else None for name in ("id", *columns)]
             start = 1
-            for batch in file.iter_batches(CHUNK_ROWS, columns=[name for name in wanted if name]):
+            for batch in file.iter_batches(CHUNK_ROWS, columns=list(dict.fromkeys(filter(None, wanted)))):
                 read = [batch[name].cast(pa.string()).to_pylist() if name else [None] * len(batch) for name in wanted]
                 if wanted[0] and not all(read[0]):
                     number = start + next(row for row, name in enumerate(read[0]) if not name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.features.preprocess import Preprocess
@@ -24,8 +25,14 @@ GROWN = 6
 Known = Mapping[str, Captioned]
 
 
-def references(content: ReportData, data: str | None) -> Known:
-    """Examples of --data by the images' ids."""
+def references(content: ReportData, data: str | None, column: str | None = None) -> Known:
+    """Examples of --data by the images' ids.
+
+    Raises:
+        UserError: they cannot be read, or a column is named, which captions have not.
+    """
+    if column:
+        raise UserError(f"--column is of translations, and {content.out} has captions; leave it out.")
     ids = {row["image_id"] for row in [*content.rows, *content.samples]}
     examples = read_captions(data) if data else []
     return {example.image_id: example for example in match_captions(examples, ids)} if examples and ids else {}

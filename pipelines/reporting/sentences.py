@@ -13,7 +13,8 @@ from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
-from pipelines.evaluation.translation_results import read_references
+from pipelines.evaluation.translation_results import check_lengths, is_table, read_references, unmatched
+from pipelines.inputs.corpus import FIELDS
 from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 
@@ -60,9 +61,22 @@ class Sentence:
         return " · ".join([*known, self.id])
 
 
-def references(content: ReportData, data: str | None) -> Known:
-    """Translations of --data by the sentences' ids."""
-    return dict(read_references([data])) if data else {}
+def references(content: ReportData, data: str | None, column: str | None = None) -> Known:
+    """Translations of --data by the sentences' ids.
+
+    Raises:
+        UserError: they cannot be read, or are of other sentences than what a verb wrote to OUT.
+    """
+    if data is None:
+        return {}
+    known = dict(read_references([data], column or FIELDS[1]))
+    own = [row["id"] for row in content.rows]
+    if own and not is_table(data):
+        failed = 0 if "scores" in content.evaluation else len(content.failures)  # scored rows have what failed, too
+        check_lengths(content.total + failed, content.out, len(known), [data])
+    if own and known.keys().isdisjoint(own):
+        raise unmatched(content.out, min(known), data, own[0])
+    return known
 
 
 def cards_of(content: ReportData, known: Known, images: str | None, count: int) -> dict[str, list[Sentence]]:

@@ -55,6 +55,7 @@ def run(
     fingerprint: str | None = None,
     out: str | None = None,
     tracking_uri: str | None = None,
+    column: str | None = None,
 ) -> Outcome:
     """Score, and write the scores into OUT. The arguments are the command line's."""
     given = {
@@ -84,7 +85,7 @@ def run(
         text = translations is not None or (trained is not None and trained.source_vocabulary is not None)
     only_captions = {"--store": store, "--split": split, "--shuffled": shuffled or None, "--partial": partial or None,
                      "--tokenizer": tokenizer if tokenizer in ("ptb", "simple") else None}  # fmt: skip
-    refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase})
+    refuse_the_others(text, only_captions, {"--source": source, "--lowercase": lowercase, "--column": column})
     place = None
     out = out or folder
     if out and is_remote(out):
@@ -99,11 +100,11 @@ def run(
     results: Results
     if text:
         if trained is not None:
-            results = translation_results.from_model(trained, str(model), source, references, beam, precision)
+            results = translation_results.from_model(trained, str(model), source, references, beam, precision, column)
         elif translations is not None:
-            results = translation_results.from_output(translations, references, fingerprint)
+            results = translation_results.from_output(translations, references, fingerprint, column)
         else:
-            results = translation_results.from_file(str(hypotheses), references, source)
+            results = translation_results.from_file(str(hypotheses), references, source, column)
         evaluation = translation_results.evaluate(results, None if tokenizer == "auto" else tokenizer, lowercase)
     else:
         people = captions_of_people(references)

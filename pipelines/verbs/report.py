@@ -36,12 +36,13 @@ def run(
     count: int = 24,
     fingerprint: str | None = None,
     compare: str | None = None,
+    column: str | None = None,
 ) -> Outcome:
     """Write the page. The arguments are the command line's."""
     if to and is_remote(to):
         raise UserError(f"The page is written to a local file, not to {to}; say --to FILE.")
     if is_remote(out) and not Store(out).exists():
-        return of_remote_run(out, images, data, to, count)
+        return of_remote_run(out, images, data, to, count, column)
     if search.is_search(out) and compare:
         raise UserError(f"--compare is of captions or translations, and {out} is a search; leave it out.")
     if search.is_search(out):
@@ -50,7 +51,7 @@ def run(
         return Outcome({"page": kept, "megabytes": len(page) / 1e6, "trials": trials})
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures
-    known = part.references(content, data)
+    known = part.references(content, data, column)
     groups = part.cards_of(content, known, images, count)
     if compare:
         found = change_of(content, compare)
@@ -61,6 +62,9 @@ def run(
     cards = [card for group in groups.values() for card in group]
     missing = part.missing(cards)
     summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
+    if data and cards:
+        referenced = sum(bool(card.references) for card in cards)
+        summary["references"] = f"{referenced:,} of {len(cards):,} {part.UNIT} have some"
     hint = hint_of_missing(out, content) if missing else None
     if not content.evaluation:
         hint = (
@@ -78,13 +82,15 @@ def hint_of_missing(out: str, content: ReportData) -> str:
     return hint
 
 
-def of_remote_run(out: str, images: str | None, data: str | None, to: str | None, count: int) -> Outcome:
+def of_remote_run(
+    out: str, images: str | None, data: str | None, to: str | None, count: int, column: str | None
+) -> Outcome:
     """The page of a run in object storage, made of a working copy, and put beside it unless ``to`` says where."""
     place = RunPlace.at(out)
     place.copy_runs("trials")
     if place.remote is None or not (place.folder / "run.json").is_file():
         raise UserError(f"{out} has nothing to show: neither a run nor an output of `rnncond caption` or `translate`.")
-    outcome = run(str(place.folder), images, data, to, count)
+    outcome = run(str(place.folder), images, data, to, count, column=column)
     if outcome.hint:
         outcome.hint = outcome.hint.replace(shlex.quote(str(place.folder)), shlex.quote(out))
     if to is None:

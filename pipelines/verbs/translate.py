@@ -82,7 +82,7 @@ def run(
         return translate_input(model, ensemble, tracking_uri, **asked)
     if out is None:
         raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
-    corpus = Corpus.open(text, columns=(column, FIELDS[1]))
+    corpus = Corpus.open(text, columns=(column, FIELDS[1]), option="--column")
     if remark := corpus.describe():
         tell(remark)
     names = [model, *ensemble]
@@ -108,7 +108,15 @@ def run(
     more |= current
     if lines is not None:
         more["lines"] = lines
-    return summary.outcome("sentences", more, options.redo_changed, hint)
+    outcome = summary.outcome("sentences", more, options.redo_changed, hint)
+    notes = [outcome.hint]
+    if cut := more.get("cut"):
+        longest = f"Sentences longer than {translator.longest:,} tokens were cut to that many, {cut:,} in all"
+        notes.insert(0, f"{longest}; --max-source-length N reads more of them.")
+    if lines is not None and summary.changed and not options.redo_changed:
+        notes.append(f"Until then {lines} has the older translations of those.")
+    outcome.hint = "\n".join(filter(None, notes))
+    return outcome
 
 
 TOGETHER = 64

@@ -44,11 +44,18 @@ def evaluated(**more):
 
 def test_the_summary_has_bleu_with_and_without_the_brevity_penalty_by_name():
     told = output.outcome(evaluated(), CAPTIONS, None)
-    penalty = "0.800, and BLEU-1 / BLEU-4 above are multiplied by it: the texts are shorter than their references"
+    penalty = "0.800: the texts are shorter than their references, and it is a factor of BLEU-1 / BLEU-4 above"
     assert told.summary["brevity penalty"] == penalty
     assert told.summary["BLEU-1 / BLEU-4 without brevity penalty"] == "50.0 / 25.0"
     assert (told.failed, told.failures) == (1, ["x: gone"])
-    assert output.about_bleu(evaluated(brevity_penalty=1.0))["brevity penalty"].endswith("the texts are long enough")
+    whole = evaluated(brevity_penalty=1.0)
+    assert "the texts are not shorter than" in output.about_bleu(whole)["brevity penalty"]
+    long = output.about_bleu(whole | {"length_ratio": 1.84})["brevity penalty"]
+    assert long == "1.000: the texts are 1.8 times as long as their references, which it does not punish"
+
+
+def test_the_summary_says_to_what_sentences_were_cut():
+    assert output.outcome(evaluated(cut=8, max_source_length=50), CAPTIONS, None).summary["cut to 50 tokens"] == 8
 
 
 def test_the_summary_warns_of_pictures_that_the_training_has_seen():

@@ -60,5 +60,6 @@ def test_bleu_without_the_brevity_penalty_is_what_it_was_multiplied_from():
     assert short.without_brevity_penalty["BLEU"] == pytest.approx(100)
     assert short.corpus["BLEU"] == pytest.approx(100 * math.exp(1 - 6 / 4))
     whole = translation_scores(HYPOTHESES[:1], REFERENCES[:1])
+    assert short.length_ratio == pytest.approx(4 / 6)
     assert whole.brevity_penalty == 1 and whole.without_brevity_penalty["BLEU"] == whole.corpus["BLEU"]
     assert translation_scores([""], [["a"]]).without_brevity_penalty == {"BLEU": 0}

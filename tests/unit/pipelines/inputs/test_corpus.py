@@ -270,5 +270,50 @@ def test_how_the_first_line_of_a_table_is_read_is_said(tmp_path):
     bare = Corpus.open(str(named)).describe()
     assert "the first line is a sentence, 'en'" in bare and "--column en" in bare
     assert Corpus.open(str(lines(tmp_path / "plain.en", ["a dog"]))).describe() == ""
-    with pytest.raises(UserError, match=r"no column 'eng': its first line is 'en\\tde'"):
+    with pytest.raises(UserError, match="no column 'eng': its first line is en, de; expected"):
         list(Corpus.open(str(named), columns=("eng", "de")).chunks())
+
+
+def references(path, column="target"):
+    return [
+        (row["id"], row["target"]) for row in Corpus.of_references(str(path), column).chunks().__next__().to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("column", ["target", "de"])
+def test_references_need_no_source(tmp_path, kind, column):
+    path = tmp_path / f"refs.{kind}"
+    rows = [{"id": name, column: line} for name, line in zip("abc", DE, strict=True)]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        lines(path, map(json.dumps, rows))
+    else:
+        between = {"csv": ",", "tsv": "\t"}[kind]
+        lines(path, [f"id{between}{column}", *(between.join(row.values()) for row in rows)])
+    assert references(path, column) == list(zip("abc", DE, strict=True))
+    with pytest.raises(UserError) as error:
+        references(path, "other")
+    assert "'other'" in str(error.value) and f"Name the references' column: --column {column}." in str(error.value)
+
+
+def test_a_tsv_of_references_without_names_has_them_in_its_last_column(tmp_path):
+    one, two = lines(tmp_path / "one.tsv", DE), lines(tmp_path / "two.tsv", map("\t".join, zip(EN, DE, strict=True)))
+    assert [line for _, line in references(one)] == [line for _, line in references(two)] == DE
+    assert "is a sentence, 'ein Hund'" in Corpus.of_references(str(two)).describe()
+    with pytest.raises(UserError, match=r"line 2 of .* has 2 columns, expected 1: target"):
+        references(lines(tmp_path / "mixed.tsv", ["a", "a\tb"]))
+
+
+@pytest.mark.parametrize("first", ["id\ten\tde", "id\ten"])
+def test_column_names_that_have_not_the_texts_are_no_sentence(tmp_path, first):
+    path = str(lines(tmp_path / "x.tsv", [first, first]))
+    asked = Corpus.open(path, option="--column")
+    for read_first in (asked.describe, lambda: list(asked.chunks())):
+        with pytest.raises(UserError) as error:
+            read_first()
+        assert f"its first line is {first.replace(chr(9), ', ')}; expected" in str(error.value)
+        assert "or source and target. Name the text's column: --column en" in str(error.value)
+    assert "Name both columns: data.columns=[SOURCE,TARGET]." in refused(path)
+    assert "Call that column 'source', or give lines" in refused(path, option="")

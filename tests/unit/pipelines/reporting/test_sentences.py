@@ -128,6 +128,16 @@ def test_what_translate_wrote_with_references_beside(tmp_path, capsys):
     expected += [other["translation"] for one in said for other in one["nbest"][1:]]
     assert [words for words in expected if words not in page.text] == []
     assert page.tags.count("svg") == 5
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["references"] == "5 of 5 sentences have some"
+    world.write_text(tmp_path / "less.de", ["nichts"])
+    world.write_text(tmp_path / "named.tsv", ["id\ttarget", "a\tnichts"])
+    refused = {"less.de": "has 6 sentences and", "named.tsv": "has no sentence 'a', which", "none.de": "no file"}
+    for name, reason in refused.items():
+        assert run(tmp_path / "out", "--data", tmp_path / name) == 2
+        assert reason in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+    world.write_text(tmp_path / "named.csv", ["id,de", "000000002,nur einer"])
+    assert run(tmp_path / "out", "--data", tmp_path / "named.csv", "--column", "de") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["references"] == "1 of 5 sentences have some"
     assert run(tmp_path / "out", "--images", tmp_path) == 2
     assert "--images is where pictures are" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
 

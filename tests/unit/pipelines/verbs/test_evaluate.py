@@ -300,7 +300,24 @@ def test_references_of_another_corpus_are_refused(folder, translated, capsys):
     ]
     translator.write_text(folder / "named.jsonl", lines)
     assert run("--translations", folder / "out", "--references", folder / "named.jsonl") == 2
-    assert "has no sentence 'a'" in last_line(capsys)["error"]
+    error = last_line(capsys)["error"]
+    assert "has no sentence 'a'" in error and ".tsv or .parquet with id and target" in error
+
+
+@pytest.mark.parametrize(("name", "between", "column"), [("refs.tsv", "\t", "target"), ("pairs.csv", ",", "de")])
+def test_references_of_a_table_are_matched_by_id_whatever_their_order(
+    folder, translated, capsys, name, between, column
+):
+    rows = [f"{number:09d}{between}{line}" for number, line in enumerate(TARGETS)]
+    references = translator.write_text(folder / name, [f"id{between}{column}", *reversed(rows)])
+    arguments = ["--translations", folder / "out", "--references", references]
+    if column != "target":
+        assert run(*arguments) == 2
+        assert "no column 'target'" in (error := last_line(capsys)["error"])
+        assert "Name the references' column: --column de." in error
+        arguments += ["--column", column]
+    assert run(*arguments) == 3  # one sentence has no translation
+    assert last_line(capsys)["BLEU"] == bleu([*translated[:3], "", translated[3]])
 
 
 def test_files_of_lines(folder, capsys):
@@ -338,9 +355,10 @@ def test_what_the_references_look_like_can_be_overruled(folder, capsys):
     [
         (["--hypotheses", "less.de", "--references", "val.de"], "less.de has 4 sentences and .*val.de has 5"),
         (["--hypotheses", "val.de", "--references", "nowhere"], "nowhere cannot be read"),
-        (["--hypotheses", "val.de", "--references", "pairs.jsonl"], "has no 'target', the translation, of 5 rows"),
+        (["--hypotheses", "val.de", "--references", "pairs.jsonl"], "Name the references' column: --column source"),
         (["--hypotheses", "val.de", "--references", "val.de", "--split", "val"], "--split is of captions"),
         (["--model", "run", "--shuffled", "--store", "x"], "--store and --shuffled is of captions"),
+        (["--captions", "out", "--column", "de"], "--column is of translations"),
         (["--model", "run", "--kind", "text"], "--kind is of --hypotheses"),
         (["--model", "run", "--source", "val.en"], "Say --references FILE"),
         (["--model", "run", "--references", "val.de"], "Say --source FILE, too"),

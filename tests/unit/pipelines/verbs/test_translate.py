@@ -6,13 +6,19 @@ import io
 import os
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 import ray
 
+from feature_store import Store
 from pipelines.api import load_translator
+from pipelines.api.search_arguments import load_models
+from pipelines.inference.translator import prepare
+from pipelines.inputs.corpus import Corpus
+from pipelines.verbs import translate
 from pipelines.verbs.translate import waiting_lines
 from tests.worlds.command import check_mistake, rnncond
-from tests.worlds.translator import PAIRS, make_translator
+from tests.worlds.translator import PAIRS, make_translator, write_text
 
 
 @pytest.fixture
@@ -71,3 +77,24 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     check_mistake(["translate", "-", "--model", "model"], "Line 2 of standard input is no UTF-8", capsys)
     check_mistake(["translate", "-", "--model", "model", "--out", "o"], "--out: | standard output", capsys)
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
+
+
+def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path):
+    """All sentences have translations already, so nothing is left to do and Ray is not needed."""
+    table = write_text(tmp_path / "news.tsv", ["id\tsource", *(f"{n}\t{line}" for n, line in enumerate(PAIRS))])
+    translator = prepare(load_models(["model"], None, "cpu"), ["model"], max_source_length=4)
+    corpus = Corpus.open(str(table))
+    recipe, schema = translate.recipe_of(translator, corpus), translate.schema_of(False)
+    given = translate.with_version(next(corpus.chunks())).to_pylist()
+    answers = translator([row["source"] for row in given])
+    rows = [{name: (row | one)[name] for name in schema.names} for row, one in zip(given, answers, strict=True)]
+    with Store("out").dataset("translations", recipe, schema, id_column="id").begin() as term:
+        term.handle.commit("a", pa.Table.from_pylist(rows, schema=schema))
+    asked = {"lines": "lines.de", "max_source_length": 4}
+    done = translate.run(str(table), "model", "out", **asked)
+    assert (done.summary["computed"], done.summary["cut"]) == (0, 1)  # "a man reads a big book" alone has more
+    assert "longer than 4 tokens were cut to that many, 1 in all; --max-source-length N" in done.hint
+    assert "older translations" not in done.hint and "\nNext: rnncond report" in done.hint
+    table.write_text(table.read_text().replace("two birds", "three birds"))
+    changed = translate.run(str(table), "model", "out", **asked)
+    assert changed.hint.endswith("Until then lines.de has the older translations of those.")
