@@ -173,7 +173,7 @@ def unmatched(out: str, unknown: str, references: str, own: str) -> UserError:
     return UserError(
         f"{out} has no sentence {unknown!r}, which {references} has; its own are called like {own!r}. Give references "
         "with the corpus's ids: .jsonl, .csv, .tsv or .parquet with id and target. If they are lines in the corpus's "
-        "order, write the translations so, too, with `rnncond translate ... --text FILE`, and say --hypotheses FILE."
+        "order, write the translations so, too, with `rnncond translate ... --text X.txt`, and say --hypotheses X.txt."
     )
 
 

@@ -210,6 +210,15 @@ def test_a_run_that_was_not_evaluated_has_its_curves(evaluated):
     assert "Best" not in page.text
 
 
+def test_captions_without_references_are_counted(evaluated, tmp_path, capsys):
+    rows = [{"image_id": name, "caption": "a dog"} for name in (*captioner.CAPTIONS, "other.png")]
+    write_lines(evaluated / "evaluated.jsonl", rows)
+    data = captioner.make_captions(tmp_path / "captions.jsonl")
+    run(evaluated, "--data", data, "--images", tmp_path / "images")
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["references"] == f"{len(rows) - 1} of {len(rows)} pictures have some"
+
+
 def test_a_caption_of_nothing(evaluated):
     rows = [{"image_id": "a", "caption": ""}, {"image_id": "b", "caption": EVIL, "scores": {}}]
     write_lines(evaluated / "evaluated.jsonl", rows)
@@ -242,6 +251,7 @@ def test_the_page_of_a_run_in_object_storage_lies_beside_it(evaluated, bucket, t
         (["rows"], "evaluated.jsonl has 3, expected a JSON object"),
         (["run", "--to", "run/report.html/x"], "cannot be written"),
         (["run", "--count", "0"], "'--count'"),
+        (["run", "--column", "de"], "--column is of translations, and run has captions"),
         (["run", "--to", "s3://bucket/page.html"], "not to s3://bucket/page.html; say --to FILE"),
         (["run", "--data", "nothing.jsonl"], "no file of captions"),
     ],
