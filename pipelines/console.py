@@ -79,7 +79,7 @@ def show(outcome: Outcome) -> None:
     summary = {} if outcome.printed else outcome.summary
     width = max(map(len, summary), default=0)
     for key, value in summary.items():
-        label = visible(key.replace("_", " "))
+        label = visible(key if "." in key else key.replace("_", " "))  # a recipe's key can be copied
         out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", visible(in_words(value))))
     if outcome.failed:
         out.print(Text(f"{outcome.failed:,} failed:", "yellow"))
@@ -100,6 +100,19 @@ def in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
     return str(value)
+
+
+def in_time(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def in_rate(per_second: float, unit: str) -> str:
+    """A rate in seconds, minutes or hours, whichever gives a number that is not rounded to nothing."""
+    seconds, name = next((one for one in ((1, "s"), (60, "min")) if per_second * one[0] >= 0.1), (3600, "h"))
+    return f"{per_second * seconds:.1f} {unit}/{name}"
 
 
 def tell(message: str) -> None:
@@ -132,7 +145,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.started: float | None = None  # starting up is no part of the rate
-        self.logged = time.monotonic()
+        self.entered = self.logged = time.monotonic()
         if sys.stderr.isatty():
             self.bar = RichProgress(
                 TextColumn("{task.description}", markup=False),
@@ -218,11 +231,12 @@ class Progress:
         of = f" of {self.total:,}" if self.total else ""
         count = self.done + self.inside
         shown = self.now if self.now and not count else f"{count:,}{of} {self.unit}"
-        tell(", ".join(filter(None, [f"{self.what}: {shown}", self.describe(), self.time_left()])))
+        so_far = "" if self.rate() else f"{in_time(time.monotonic() - self.entered)} so far"
+        tell(", ".join(filter(None, [f"{self.what}: {shown}", self.describe(), so_far, self.time_left()])))
 
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []
-        rate = [f"{self.rate():.1f} {self.unit}/s"] if self.rate() else []
+        rate = [in_rate(self.rate(), self.unit)] if self.rate() else []
         return ", ".join([*rate, *failed, *([visible(self.note)] if self.note else [])])
 
     def rate(self) -> float:

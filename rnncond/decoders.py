@@ -42,18 +42,22 @@ class AttentiveConfig:
     """What the translators of one attention have in common; the defaults are RNNsearch's (Bahdanau et al. 2015).
 
     Attributes:
-        source_vocab_size, vocab_size: of the source, and V.
-        embedding, hidden: E, and H of the decoder and of each direction of the encoder.
-        attention: A, of the scores additive and concat.
-        readout: R, what the output layer reads.
-        cell: lstm or gru.
-        score: additive (Bahdanau's decoder); dot, general or concat (Luong's). dot needs annotations as wide as H.
+        source_vocab_size: words of the source's vocabulary.
+        vocab_size: V, words of the target's vocabulary.
+        embedding: E, width of the word vectors.
+        hidden: H, width of the state of the decoder and of each direction of the encoder.
+        attention: A, width of the layer in which the scores additive and concat compare source words with the decoder's
+            state.
+        readout: R, width of what the output layer reads.
+        cell: the kind of each layer, lstm or gru.
+        score: how source words are compared with the decoder's state: additive (Bahdanau's decoder); dot, general or
+            concat (Luong's). dot needs annotations as wide as the state (H).
         input_feeding: Luong's decoder reads its last readout; additive always feeds the context.
         maxout: the readout is the larger of pairs; else tanh.
         dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
-        tie_embeddings: the output layer scores words by their embedding; E = R.
-        scale_embeddings: what is read of a word is its embedding times sqrt(E).
+        tie_embeddings: the output layer scores words by their embedding; embedding (E) must equal readout (R).
+        scale_embeddings: what is read of a word is its embedding times sqrt(E), the root of its width.
     """
 
     source_vocab_size: int

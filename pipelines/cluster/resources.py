@@ -29,6 +29,10 @@ def describe_size(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
 
 
+def threads_each(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads != 1)} each"
+
+
 @dataclass(frozen=True)
 class NodeType:
     """Nodes of one kind that an autoscaler may start, ``most`` at a time."""
@@ -201,7 +205,7 @@ class Share:
         workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
         if self.at_least < self.workers:
             workers = f"{self.at_least} to {workers}"
-        return f"{workers} with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+        return f"{workers} with {self.cpus:g} CPU{gpus}, {threads_each(self.threads)}"
 
 
 def place(recipe: Recipe, cluster: Cluster) -> Share:
@@ -251,7 +255,7 @@ class Room:
 
     def describe(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {self.threads} threads each"
+        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {threads_each(self.threads)}"
 
 
 def room(search: Search, cluster: Cluster) -> Room:

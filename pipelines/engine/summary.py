@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +39,8 @@ class RunSummary:
         done_elsewhere: inputs that other nodes decoded.
         memory: most bytes that a worker's process has held.
         input_seconds, input_seconds_squared: sums over the units of the seconds that an input of the unit took.
-        begun, ended: when the first unit began and the last one ended, seconds since 1970.
+        called: when the run was asked for, seconds since 1970.
+        begun, ended: when the first unit began and the last one ended, likewise.
         remarks: what workers had to say, the first of each topic.
         plan: the workers; None where there was nothing to do.
     """
@@ -63,6 +65,7 @@ class RunSummary:
     memory: int = 0
     input_seconds: float = 0.0
     input_seconds_squared: float = 0.0
+    called: float = field(default_factory=time.time)
     begun: float = math.inf
     ended: float = 0.0
     remarks: dict[str, str] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class RunSummary:
             shown["no_longer_listed"] = self.not_listed
         if self.units:
             shown[f"{inputs}_per_second"] = round((self.rows + self.failed) / max(self.seconds, 1e-9), 1)
+            shown["seconds_to_start"] = round(max(self.begun - self.called, 0.0), 2)
             shown |= {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu, 2)}
             shown |= {"parts": self.units, "megabytes": significant(self.bytes / 1e6)}
         if self.done_elsewhere:

@@ -35,7 +35,7 @@ class UnitWatch:
         self.ended = threading.Event()
 
     def __enter__(self) -> UnitWatch:
-        self.progress.phase(f"starting {self.workers} workers")
+        self.progress.phase(f"starting {self.workers} worker{'s' * (self.workers != 1)}")
         self.thread = threading.Thread(target=self._watch, name="within", daemon=True)
         self.thread.start()
         return self

@@ -103,8 +103,8 @@ def matrix(down: Sequence[str], across: Sequence[str], weights: np.ndarray) -> M
     return Markup(head + "".join(parts) + "</svg>")
 
 
-APART, LONG = 150, 230
-"""Pixels from axis to axis and of an axis; from which ratio of values on an axis is logarithmic."""
+APART, LONG, GROWTH = 150, 230, 1.3
+"""Pixels from axis to axis and of an axis; how much larger a wide page draws them, as it does other charts."""
 
 
 def parallel(
@@ -112,13 +112,15 @@ def parallel(
     labels: Sequence[str],
     logarithmic: Collection[str] = (),
     lower_is_better: bool = False,
+    choices: Collection[str] = (),
 ) -> Markup:
     """A line for each of ``labels`` through its value on every axis; the last axis has the scores.
 
-    Numbers have a scale, of logarithms on the axes named ``logarithmic``; anything else has a place for each value.
+    Numbers have a scale, of logarithms on the axes named ``logarithmic``; anything else, and the axes named
+    ``choices``, have a place for each value.
     """
     top, left = 34, 60
-    places = {name: axis_places(values, name in logarithmic) for name, values in axes.items()}
+    places = {name: axis_places(values, name in logarithmic, name in choices) for name, values in axes.items()}
     parts = []
     for number, (name, (_, marks)) in enumerate(places.items()):
         x = left + APART * number
@@ -142,14 +144,22 @@ def parallel(
             f'<polyline class="trial{best}" points="{points}" stroke-opacity="{strength:.2f}">{title}</polyline>'
         )
     width, height = left + APART * (len(axes) - 1) + 40, top + LONG + 12
-    head = f'<svg class="parallel" viewBox="0 0 {width} {height}" role="img" aria-label="{len(labels)} trials, by '
+    bounds = f"max-width: {width * GROWTH:.0f}px; min-width: {min(width, 560)}px"
+    head = (
+        f'<svg class="parallel" style="{bounds}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{len(labels)} trials, by '
+    )
     return Markup(head + f'{escape(", ".join(axes))}">' + "".join(parts) + "</svg>")
 
 
-def axis_places(values: Sequence[Any], logarithmic: bool = False) -> tuple[list[float], list[tuple[str, float]]]:
+def axis_places(
+    values: Sequence[Any], logarithmic: bool = False, choices: bool = False
+) -> tuple[list[float], list[tuple[str, float]]]:
     """Where each value is on its axis, 0 at the bottom and 1 at the top; texts beside it and where."""
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
-        names = sorted({str(value) for value in values})
+    is_number = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
+    if choices or not all(is_number):
+        ordered = sorted(set(values)) if all(is_number) else sorted(values, key=str)
+        names = list(dict.fromkeys(map(str, ordered)))
         share = {name: (number + 0.5) / len(names) for number, name in enumerate(names)}
         return [share[str(value)] for value in values], [(shortened(name), share[name]) for name in names]
     low, high = min(values), max(values)
@@ -162,7 +172,8 @@ def axis_places(values: Sequence[Any], logarithmic: bool = False) -> tuple[list[
         shares = [(number, (math.log10(number) - first) / (last - first)) for number in numbers]
         shown = [(f"{number:g}", share) for number, share in shares if 0 <= share <= 1]
         return [(math.log10(value) - first) / (last - first) for value in values], shown
-    round_ones = [tick for tick in ticks(low, high, 4) if low <= tick <= high]
+    whole = all(isinstance(value, int) for value in values)
+    round_ones = [tick for tick in ticks(low, high, 4, whole) if low <= tick <= high]
     marks = [(number_text(tick), (tick - low) / (high - low)) for tick in round_ones]
     return [(value - low) / (high - low) for value in values], marks
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.metrics import value_of
 from pipelines.config.search_space import read_search
+from pipelines.config.tuning_sections import Dimension
 from pipelines.errors import UserError
 from pipelines.reporting import charts
 from pipelines.reporting.templating import environment
@@ -17,6 +19,8 @@ from pipelines.tuning.trials import Record, records
 
 CURVES = 40
 """Trials of which curves are drawn, the best."""
+LAST = "~"
+"""Behind every date: of a trial that has not ended."""
 
 
 def is_search(out: str | Path) -> bool:
@@ -51,9 +55,9 @@ def page_of(out: str | Path) -> tuple[str, int]:
         failed=[row for row in rows if row["status"] == "failed"],
         epochs=sum(row["epochs"] for row in rows),
         minutes=sum(row["seconds"] for row in rows) / 60,
-        parallel=parallel(rows, names, [names[key] for key in keys if space[key].log], name, metric),
+        parallel=parallel(rows, names, space, name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
-        progress=progress(rows, metric),
+        progress=progress(found, metric),
         recipe=recipe,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
@@ -74,7 +78,7 @@ def last_parts(keys: list[str]) -> dict[str, str]:
 
 
 def parallel(
-    rows: list[dict[str, Any]], names: dict[str, str], logarithmic: list[str], name: str, metric: str
+    rows: list[dict[str, Any]], names: dict[str, str], space: Mapping[str, Dimension], name: str, metric: str
 ) -> str | None:
     """A line for each trial with a score, over an axis for each key and one for the score, the best drawn last."""
     scored = [row for row in rows if row["score"] is not None]
@@ -83,7 +87,9 @@ def parallel(
     axes = {shown: [row["params"][key] for row in scored] for key, shown in names.items()}
     axes |= {name: [row["score"] for row in scored]}
     labels = [row["trial"] for row in scored]
-    return charts.parallel(axes, labels, logarithmic, metric == "loss")
+    logarithmic = [shown for key, shown in names.items() if space[key].log]
+    choices = [shown for key, shown in names.items() if space[key].choices]
+    return charts.parallel(axes, labels, logarithmic, metric == "loss", choices)
 
 
 def curves(found: list[Record], metric: str) -> str | None:
@@ -102,16 +108,17 @@ def curves(found: list[Record], metric: str) -> str | None:
     return charts.line_chart(dict(reversed(series.items())), "min" if metric == "loss" else "max", only_last=True)
 
 
-def progress(rows: list[dict[str, Any]], metric: str) -> str | None:
-    """The best score after so many trials, in the order in which they began."""
+def progress(found: list[Record], metric: str) -> str | None:
+    """The best score after so many trials, in the order in which they ended."""
     best: list[tuple[float, float]] = []
-    for number, row in enumerate(sorted(rows, key=lambda row: row["trial"]), 1):
+    in_order = sorted(found, key=lambda record: (record.run.get("ended", LAST), record.name))
+    for number, row in enumerate([record.row(metric) for record in in_order], 1):
         if row["score"] is not None:
             before = [best[-1][1]] if best else []
             best.append((number, (min if metric == "loss" else max)([row["score"], *before])))
     if len(best) < 2:
         return None
-    return charts.line_chart({"best": best}, "min" if metric == "loss" else "max", across="trials")
+    return charts.line_chart({"best": best}, "min" if metric == "loss" else "max", across="trials that ended")
 
 
 def short(value: Any) -> str:

@@ -193,9 +193,12 @@ class Tracking:
             self.behind = True
         return not self.behind
 
-    def hand_in(self, out: Path, metric: str, best: dict[str, Any]) -> None:
+    def hand_in(self, out: Path, metric: str, best: dict[str, Any]) -> dict[str, Any] | None:
         """The epochs that are missing, the samples, and the models, of which the best is registered where the recipe
         says so.
+
+        Returns:
+            What ``register`` returns; None where the recipe registers no model.
 
         Raises:
             Fault: MLflow does not take them.
@@ -210,16 +213,17 @@ class Tracking:
             if (out / "averaged").is_dir():
                 log_model(self.client, self.run_id, out / "averaged", "averaged", weights, uris)
             if self.recipe.tracking.registered_model:
-                self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
+                return self.register(self.recipe.tracking.registered_model, logged_id, metric, value_of(best, metric))
+        return None
 
-    def register(self, name: str, logged_id: str, metric: str, value: float) -> bool:
+    def register(self, name: str, logged_id: str, metric: str, value: float) -> dict[str, Any]:
         """A new version of the registered model ``name``; the ``champion``, if it beats the present one.
 
         Args:
             value: of ``metric`` on the recipe's validation data; the higher the better.
 
         Returns:
-            Whether it is the champion now.
+            ``name`` and ``version``, its ``uri``, and the ``verdict`` whether it is the champion now.
         """
         tags = {metric: str(value), registry.HELD_OUT: held_out(self.recipe.data.model_dump()) or ""}
         version = registry.register(self.client, name, logged_id, tags)
@@ -227,12 +231,21 @@ class Tracking:
         better = True if present is None else registry.beats(tags, present.tags, metric)
         if better:
             registry.set_champion(self.client, version)
-        elif better is None and present is not None:
+        if present is None:
+            verdict = "it is the champion, the first"
+        elif present.version == version.version:
+            better, verdict = True, "it is the champion already"
+        elif better is None:
+            verdict = f"whether it beats the champion, version {present.version}, is not known"
             tell(
-                f"{name} version {version.version} is registered; whether it beats the champion, version "
-                f"{present.version}, is not known, for that was judged by other data. `rnncond promote --data` tells."
+                f"{name} version {version.version} is registered; {verdict}, for that was judged by other data. "
+                "`rnncond promote --data` tells."
             )
-        return bool(better)
+        else:
+            scores = " against ".join(f"{abs(float(one[metric])):.4g}" for one in (tags, present.tags))
+            verdict = f"{'it is' if better else 'not'} the champion: {metric} {scores} of version {present.version}"
+        uri = f"models:/{name}@{registry.CHAMPION}" if better else f"models:/{name}/{version.version}"
+        return {"name": name, "version": int(version.version), "uri": uri, "verdict": verdict}
 
     def __enter__(self) -> Tracking:
         if self.recipe.tracking.system_metrics:

@@ -191,10 +191,19 @@ def check_system(recipe: Recipe) -> None:
         ) from error
 
 
-def next_steps(folder: Path | str) -> str:
+def registration(info: RunInfo) -> dict[str, Any]:
+    """What a summary says of the registered model, as ``rnncond promote`` does; nothing where there is none."""
+    return {key: info["registered"][key] for key in ("name", "version", "verdict")} if "registered" in info else {}
+
+
+def next_steps(folder: Path | str, info: RunInfo, translates: bool) -> str:
     """What to do with a model next: commands that work as they are printed."""
     shown = shlex.quote(str(folder))
-    return f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
+    steps = f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
+    if "registered" in info:
+        verb = "translate TEXT" if translates else "caption IMAGES"
+        steps += f"\n      rnncond {verb} --model {info['registered']['uri']} --out output"
+    return steps
 
 
 def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:

@@ -20,6 +20,7 @@ from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
 from pipelines.config.recipe import Recipe, read_recipe
+from pipelines.config.sections import PairData
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, UserError
 from pipelines.features.sources import check_backbone
@@ -28,7 +29,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import distributed
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
+from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps, registration
 from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
@@ -95,8 +96,9 @@ class TrainJob(Job[Share]):
                 "model": self.place.within("best"),
                 **({"averaged_model": self.place.within("averaged")} if averaged else {}),
                 "mlflow_run": info["mlflow_run_id"],
+                **registration(info),
             },
-            hint=next_steps(self.place.shown),
+            hint=next_steps(self.place.shown, info, isinstance(self.recipe.data, PairData)),
         )
 
 
@@ -108,7 +110,7 @@ def hand_in(folder: Path, run: RunClient, tracking: Tracking, metric: str) -> No
     """
     best = {key: value for key, value in read(folder / "best")[0]["info"].items() if key != "recipe"}
     run.update(best=best)
-    tracking.hand_in(folder, metric, best)
+    run.update(registered=tracking.hand_in(folder, metric, best))
 
 
 def fit(

@@ -31,6 +31,7 @@ class RunInfo(TypedDict, total=False):
         data_id: changes with whatever the batches depend on beside the recipe.
         best: the line of metrics.jsonl of the best epoch; of a search also ``trial`` and ``params``.
         averaged: the scores of averaged/.
+        registered: what ``Tracking.register`` returned, where the recipe registers its model.
         search: of ``tune`` only: its algorithm.
         params: of a trial only: its values of the searched keys.
         ending, reason: of a trial only: how the process that trained it says that it ended.
@@ -49,6 +50,7 @@ class RunInfo(TypedDict, total=False):
     mlflow_uri: str
     best: dict[str, Any]
     averaged: dict[str, Any]
+    registered: dict[str, Any]
     search: str
     params: dict[str, Any]
     ending: str

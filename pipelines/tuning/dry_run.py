@@ -79,7 +79,8 @@ def run(
             room = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(job.recipe.training, room.device)
             chosen = settings_to_try(search, room.concurrent)
-            tell(f"Trying {WARM_UP} + {sample} steps of {len(chosen)} trials: {room.describe()}; {task.describe()}")
+            number = f"{len(chosen)} trial{'s' * (len(chosen) != 1)}"
+            tell(f"Trying {WARM_UP} + {sample} steps of {number}: {room.describe()}; {task.describe()}")
             with run_writer(folder) as writer:
                 try_out(search, task, room, writer, chosen, sample)
         measured = [Measured.read(folder / "trials" / name / MEASURED) for name in chosen]

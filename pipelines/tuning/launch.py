@@ -17,6 +17,7 @@ from pipelines.cluster.resources import Cluster, Room, room
 from pipelines.config.dotted import absolute, flat
 from pipelines.config.metrics import VALIDATED, value_of
 from pipelines.config.search_space import Search, read_search
+from pipelines.config.sections import PairData
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, Progress, tell
 from pipelines.errors import Fault, UserError
@@ -24,7 +25,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking, best_so_far
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps
+from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps, registration
 from pipelines.training.ray_errors import explain
 from pipelines.training.remote_run import RunUploader
 from pipelines.training.run_info import RunInfo, RunPlace, read_run
@@ -93,10 +94,11 @@ class TuneJob(Job[Room]):
                 **{key: round(best[key], 3) for key in VALIDATED if key in best},
                 "model": self.place.within("best"),
                 "mlflow_run": info["mlflow_run_id"],
+                **registration(info),
             },
             failed=len(failed),
             failures=[f"trial {trial.name}: {trial.run.get('reason')}" for trial in failed[:5]],
-            hint=next_steps(self.place.shown),
+            hint=next_steps(self.place.shown, info, isinstance(self.recipe.data, PairData)),
         )
 
 
@@ -117,9 +119,11 @@ def run_trials(
     earlier = records(folder)
     trials = left(search, earlier)
     done = sum(record.done for record in earlier)
-    tell(f"{len(trials)} trials of {done + len(trials)} to run, {share.describe()}; {task.describe()}")
+    number = f"{len(trials)} of {done + len(trials)} trial{'s' * (done + len(trials) != 1)}"
+    tell(f"{number} to run, {share.describe()}; {task.describe()}")
     with Progress("tune", "trials", done + len(trials)) as progress:
         progress.advance(done)
+        progress.phase("starting trials")
         monitor = TuneMonitor(search, place, writer, tracking, progress)
         status = "FAILED"
         try:
@@ -201,7 +205,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     scored = [(record, line) for record in trials if (line := record.best(search.metric))]
     if not scored:
         reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
-        raise UserError(f"None of the {len(trials)} trials came to a validation:\n{reasons}")
+        raise UserError(f"No trial of {len(trials)} came to a validation:\n{reasons}")
     best, line = max(scored, key=lambda one: value_of(one[1], search.metric))
     trial = place.run(f"trials/{best.name}")
     trial.fetch("best", "averaged")
@@ -217,7 +221,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
     try:
         child.describe(task)
-        child.hand_in(trial.folder, search.metric, line)
+        registered = child.hand_in(trial.folder, search.metric, line)
     finally:
         end_child(child, best)
-    run.update(best={"trial": best.name, "params": best.params, **line})
+    run.update(best={"trial": best.name, "params": best.params, **line}, registered=registered)

@@ -59,6 +59,7 @@ class TuneMonitor(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.add(str(trial))
         self.child(str(trial), self.search.settled(trial.config["params"]))
+        self.show(0)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -16,7 +16,8 @@ from feature_store import Dataset, Store
 from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
-from pipelines.console import Outcome, show, terminal
+from pipelines.config.yaml_core import load_yaml, scalars
+from pipelines.console import Outcome, in_time, show, terminal
 from pipelines.errors import UserError
 from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
@@ -148,13 +149,6 @@ def in_words(state: dict[str, Any]) -> str:
     return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{current}{rate}{who}{last}"
 
 
-def in_time(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     """A training's or a search's folder: epochs, scores, by whom, and when something was last written."""
     folder = place.folder
@@ -170,6 +164,7 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
         for status in sorted({trial.get("status", "unknown") for trial in trials}):
             state[f"trials_{status}"] = sum(trial.get("status", "unknown") == status for trial in trials)
+        state |= best_trial(folder)
     if place.remote is not None:
         beat = place.remote.writer()
         newest, alive = (beat.time, beat.seems_alive()) if beat else (None, False)
@@ -184,6 +179,17 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
     return Outcome(state), alive
+
+
+def best_trial(folder: Path) -> dict[str, Any]:
+    """The best trial so far, its score and its settings; nothing before a trial with a score has ended."""
+    rows = [row for row in read_lines(folder / "trials.jsonl") if row["score"] is not None]
+    if not rows:
+        return {}
+    recipe = scalars(load_yaml((folder / "search.yaml").read_text("utf-8"), "the search"))
+    metric = recipe["training"]["early_stopping"]["metric"]
+    best = (min if metric == "loss" else max)(rows, key=lambda row: row["score"])
+    return {"best_trial": best["trial"], f"best_{metric}": best["score"], **best["params"]}
 
 
 def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:

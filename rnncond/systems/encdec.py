@@ -40,15 +40,19 @@ class Config:
     """Sizes; the defaults are Sutskever's. Cho's: cell gru, layers 1, embedding 100, feed_context, no reversal.
 
     Attributes:
-        source_vocab_size, vocab_size: of the source, and V.
-        embedding, hidden, layers: E, H and the depth of encoder and decoder.
-        cell: lstm or gru.
+        source_vocab_size: words of the source's vocabulary.
+        vocab_size: V, words of the target's vocabulary.
+        embedding: E, width of the word vectors.
+        hidden: H, width of each layer's state.
+        layers: the depth of encoder and decoder.
+        cell: the kind of each layer, lstm or gru.
         reverse_source: read the source from its last word to its first.
-        feed_context: Cho's decoder.
+        feed_context: Cho's decoder, which reads the source's vector at every step and not only at the first.
         dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
-        tie_embeddings: the output layer scores words by their embedding; E = R, which is H, or H / 2 of Cho's.
-        scale_embeddings: what is read of a word is its embedding times sqrt(E).
+        tie_embeddings: the output layer scores words by their embedding; embedding (E) must equal hidden (H), or
+            half of it with feed_context.
+        scale_embeddings: what is read of a word is its embedding times sqrt(E), the root of its width.
     """
 
     source_vocab_size: int

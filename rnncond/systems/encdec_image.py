@@ -29,11 +29,12 @@ class Config:
     """Sizes.
 
     Attributes:
-        vocab_size: V.
-        feature_size: D of the pooled feature.
-        embedding, hidden: E and H.
-        layers: of the decoder.
-        cell: ``lstm`` or ``gru``.
+        vocab_size: V, words of the vocabulary.
+        feature_size: D, width of the image's pooled feature.
+        embedding: E, width of the word vectors.
+        hidden: H, width of each layer's state.
+        layers: the decoder's depth.
+        cell: the kind of each layer, ``lstm`` or ``gru``.
         dropout: rate on what each layer and the output read, in training.
     """
 

@@ -47,14 +47,17 @@ class Config:
     """Sizes; the defaults are the paper's.
 
     Attributes:
-        source_vocab_size, vocab_size: of the source, and V.
-        embedding, hidden, attention: E, H and A.
+        source_vocab_size: words of the source's vocabulary.
+        vocab_size: V, words of the target's vocabulary.
+        embedding: E, width of the word vectors.
+        hidden: H, width of each layer's state.
+        attention: A, width of the layer that compares source words with the decoder's state.
         layers: the depth of encoder and decoder, at least 2.
-        cell: lstm or gru.
+        cell: the kind of each layer, lstm or gru.
         dropout: on the words and the layers below that each layer reads, and on the readout, in training.
         share_embeddings: one embedding for source and target (a joint vocabulary).
-        tie_embeddings: the output layer scores words by their embedding; E = H.
-        scale_embeddings: what is read of a word is its embedding times sqrt(E).
+        tie_embeddings: the output layer scores words by their embedding; embedding (E) must equal hidden (H).
+        scale_embeddings: what is read of a word is its embedding times sqrt(E), the root of its width.
     """
 
     source_vocab_size: int

@@ -30,8 +30,8 @@ class Config:
     """Sizes; the defaults are the paper's.
 
     Attributes:
-        vocab_size: V.
-        feature_size: D of the pooled feature.
+        vocab_size: V, words of the vocabulary.
+        feature_size: D, width of the image's pooled feature.
         embedding: E, width of the first word layer.
         hidden: H, width of the second word layer and of the recurrent layer.
         multimodal: R, width of the layer where words and image meet.

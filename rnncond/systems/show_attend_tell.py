@@ -56,13 +56,16 @@ class Config:
     """Sizes; the defaults are those of the authors' MS COCO model.
 
     Attributes:
-        vocab_size: V.
-        feature_size: D of an annotation vector.
-        embedding, hidden, attention: E, H and A.
-        dropout: rate on h_t and on the deep output, in training.
-        attention_kind: ``soft`` or ``hard``.
-        doubly_stochastic: lambda of soft attention.
-        reinforce, entropy: lambda_r and lambda_e of hard attention, on the scale that is told above.
+        vocab_size: V, words of the vocabulary.
+        feature_size: D, width of an annotation vector: the image's features at one place.
+        embedding: E, width of the word vectors.
+        hidden: H, width of the LSTM's state.
+        attention: A, width of the layer that compares places with the decoder's state.
+        dropout: rate on the LSTM's output h_t and on the deep output, in training.
+        attention_kind: ``soft`` reads the mean of all places, ``hard`` one place that is drawn.
+        doubly_stochastic: lambda, weight of soft attention's penalty on places that get too much or too little of it.
+        reinforce: lambda_r, weight of hard attention's REINFORCE term against the caption's cross-entropy.
+        entropy: lambda_e, weight of the entropy of hard attention's places, likewise.
     """
 
     vocab_size: int

@@ -28,9 +28,10 @@ class Config:
     """Sizes; the defaults are the paper's.
 
     Attributes:
-        vocab_size: V.
-        feature_size: D of the pooled feature.
-        embedding, hidden: E and H.
+        vocab_size: V, words of the vocabulary.
+        feature_size: D, width of the image's pooled feature.
+        embedding: E, width of the word vectors.
+        hidden: H, width of the LSTM's state.
         dropout: share of the LSTM's inputs and outputs that is dropped in training.
     """
 

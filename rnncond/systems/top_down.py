@@ -32,10 +32,12 @@ class Config:
     """Sizes; the defaults are the paper's.
 
     Attributes:
-        vocab_size: V.
-        feature_size: D of a region.
-        embedding, hidden, attention: E, H of both LSTMs, and A.
-        dropout: rate on the words and on h2, in training.
+        vocab_size: V, words of the vocabulary.
+        feature_size: D, width of a region's feature.
+        embedding: E, width of the word vectors.
+        hidden: H, width of the state of both LSTMs.
+        attention: A, width of the layer that compares regions with the first LSTM's state.
+        dropout: rate on the words and on the second LSTM's output h2, in training.
     """
 
     vocab_size: int

@@ -28,7 +28,7 @@ def test_what_a_dead_worker_had_done_is_no_rate(clock, capsys):
         progress.within(64)
         clock(20)
         progress.within(2)  # the unit was begun again
-        assert capsys.readouterr().err == "caption: 2 of 100 images\n"
+        assert capsys.readouterr().err == "caption: 2 of 100 images, 20 s so far\n"
         assert progress.numbers()["rate"] == 0
 
 
@@ -57,7 +57,25 @@ def test_a_line_before_anything_is_finished(clock, capsys):
         clock(11)
         progress.tell()
         progress.tell()
-    assert capsys.readouterr().err == "caption: 0 of 1,500 images\n"
+        assert capsys.readouterr().err == "caption: 0 of 1,500 images, 11 s so far\n"
+        progress.phase("starting 2 workers")
+        clock(150)
+        progress.tell()
+        assert capsys.readouterr().err == "caption: starting 2 workers, 2 min so far\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "shown"),
+    [(1, 10, "0.1 trials/s"), (1, 20, "3.0 trials/min"), (2, 3600, "2.0 trials/h"), (300, 10, "30.0 trials/s")],
+)
+def test_a_slow_rate_is_of_minutes_or_hours(count, seconds, shown):
+    assert console.in_rate(count / seconds, "trials") == shown
+
+
+def test_a_key_of_a_recipe_is_shown_as_it_is_written(capsys):
+    console.show(Outcome({"best_trial": "001", "training.learning_rate": 0.5}))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip().rpartition("  ")[0].rstrip() for line in lines] == ["best trial", "training.learning_rate"]
 
 
 def test_the_timer_tells(monkeypatch, capsys):

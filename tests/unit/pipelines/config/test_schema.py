@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pipelines.config import recipe, schema
@@ -57,6 +59,13 @@ def test_a_systems_own_keys_are_what_its_config_says():
     assert "vocab_size" not in " ".join(by_path("mrnn.small")), "the data determine it"
     inherited = by_path("encdec_residual.small")
     assert {path for path in inherited if path.startswith("model.")}
+
+
+@pytest.mark.parametrize("name", systems.names())
+def test_a_systems_own_keys_are_explained_in_words_beside_their_letters(name):
+    for path, meaning in schema.meanings_of_system(name).items():
+        words = [word for word in re.findall("[a-z]+", meaning.lower()) if len(word) > 2 and word != "and"]
+        assert len(words) >= 2, f"{path}: {meaning}"
 
 
 def test_attributes_of_a_docstring():

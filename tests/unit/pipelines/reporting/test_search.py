@@ -11,6 +11,7 @@ import pytest
 from pipelines.config.search_space import read_search
 from pipelines.reporting import charts
 from pipelines.reporting import search as report_search
+from pipelines.tuning.trials import Record
 from pipelines.verbs import report
 
 SCORES = {"000": [10.0, 30.0], "001": [20.0], "002": [5.0, 50.0, 40.0], "003": []}
@@ -108,6 +109,35 @@ def test_parallel_coordinates_have_each_value_at_its_height():
     assert len({points[-1][0] for points in points_of(svg).values()}) == 1
     assert list(points_of(svg, "best")) == ["x"]
     assert list(points_of(charts.parallel(axes, ["x", "y", "z"], lower_is_better=True), "best")) == ["y"]
+
+
+def test_an_axis_of_choices_has_these_alone_and_whole_numbers_stay_whole():
+    axes = {"hidden": [64, 48, 128], "layers": [1, 2, 1], "score": [3.0, 1.0, 2.0]}
+    svg = charts.parallel(axes, ["x", "y", "z"], choices=["hidden"])
+    assert texts_of(svg)[:7] == ["hidden", "48", "64", "128", "layers", "1", "2"]
+    found = {trial: [y for _, y in points] for trial, points in points_of(svg).items()}
+    assert found["y"][0] > found["x"][0] > found["z"][0]
+    assert found["y"][0] - found["x"][0] == pytest.approx(found["x"][0] - found["z"][0], abs=0.2)
+
+
+def test_few_axes_are_not_blown_up_over_the_page():
+    axes = {"hidden": [64, 48], "score": [3.0, 1.0]}
+    svg = ElementTree.fromstring(str(charts.parallel(axes, ["x", "y"])))
+    style = dict(entry.split(": ") for entry in svg.get("style").split("; "))
+    width = float(svg.get("viewBox").split()[2])
+    assert float(style["min-width"][:-2]) <= width <= float(style["max-width"][:-2]) < 1.5 * width
+
+
+def test_the_best_so_far_is_in_the_order_in_which_trials_ended(monkeypatch):
+    ends = {"000": ("10:02", 1.0), "001": ("10:01", 3.0), "002": ("10:03", 5.0), "003": (None, 4.0)}
+    found = []
+    for name, (end, score) in ends.items():
+        line = {"epoch": 1, "val_loss": 1.0, "seconds": 1.0, "CIDEr": score}
+        found.append(Record(name, {}, "finished", {"ended": end} if end else {}, [line]))
+    drawn = []
+    monkeypatch.setattr(charts, "line_chart", lambda series, *_, **__: drawn.append(series["best"]))
+    report_search.progress(found, "CIDEr")
+    assert drawn == [[(1, 3.0), (2, 3.0), (3, 5.0), (4, 5.0)]]
 
 
 def test_the_best_of_many_curves_is_drawn_apart():

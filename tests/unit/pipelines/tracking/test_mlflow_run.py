@@ -184,7 +184,7 @@ def hand_in(recipe, out, seed, value, averaged=False):
         make_translator(out / "averaged", seed=seed + 100)
     (out / "samples.jsonl").write_text("{}\n")
     with Tracking(recipe, out.name) as tracking:
-        tracking.hand_in(out, "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": value})
+        tracking.registered = tracking.hand_in(out, "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": value})
     return tracking
 
 
@@ -193,9 +193,18 @@ def champion(tracking):
 
 
 def test_a_model_that_beats_the_champion_on_the_same_data_takes_its_place(recipe, tmp_path, capsys):
+    verdicts = {
+        1: "it is the champion, the first",
+        2: "not the champion: CIDEr 4 against 5 of version 1",
+        3: "it is the champion: CIDEr 6 against 5 of version 1",
+        4: "not the champion: CIDEr 6 against 6 of version 3",
+    }
     for seed, value, best in ((1, 5.0, 5.0), (2, 4.0, 5.0), (3, 6.0, 6.0), (4, 6.0, 6.0)):
         tracking = hand_in(recipe, tmp_path / str(seed), seed, value, averaged=seed == 4)
         assert champion(tracking).tags["CIDEr"] == str(best)
+        uri = "models:/captioner@champion" if seed in (1, 3) else f"models:/captioner/{seed}"
+        expected = {"name": "captioner", "version": seed, "uri": uri, "verdict": verdicts[seed]}
+        assert tracking.registered == expected
     assert len(tracking.client.search_model_versions("name = 'captioner'")) == 4
     assert champion(tracking).version == 3
     assert locate("models:/captioner@champion", recipe.tracking.uri).name == "model"
@@ -219,7 +228,8 @@ def outputs(tracking):
 def test_a_model_is_logged_and_registered_once(recipe, tmp_path):
     tracking = hand_in(recipe, tmp_path / "1", 1, 5.0, averaged=True)
     versions = len(tracking.client.search_model_versions("name = 'captioner'"))
-    tracking.hand_in(tmp_path / "1", "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": 5.0})
+    again = tracking.hand_in(tmp_path / "1", "CIDEr", {"epoch": 1, "val_loss": 1.0, "CIDEr": 5.0})
+    assert again["version"] == tracking.registered["version"]
     assert len(outputs(tracking)) == 2
     assert len(tracking.client.search_model_versions("name = 'captioner'")) == versions
 

@@ -75,7 +75,9 @@ def test_what_a_run_says_of_its_best_epoch_is_what_its_model_says(tmp_path):
     save(trained, tmp_path / "best")
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 2, "val_loss": 0.7}\n')
     told = []
-    run = SimpleNamespace(update=lambda best: told.append(best))
-    tracking = SimpleNamespace(hand_in=lambda folder, metric, best: told.append(best))
+    run = SimpleNamespace(update=lambda **changes: told.append(changes))
+    registered = {"name": "small", "version": 1}
+    tracking = SimpleNamespace(hand_in=lambda folder, metric, best: told.append(best) or registered)
     launch.hand_in(tmp_path, run, tracking, "loss")
-    assert told == [{"epoch": 2, "val_loss": 0.5}] * 2
+    best = {"epoch": 2, "val_loss": 0.5}
+    assert told == [{"best": best}, best, {"registered": registered}]

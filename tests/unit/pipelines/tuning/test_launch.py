@@ -31,8 +31,9 @@ def world(tmp_path, monkeypatch):
 
 @pytest.fixture
 def search(world):
+    name = "tracking.registered_model=small"
     section = "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"
-    return read_search("show_tell.small", [*world, *TINY, "tracking.system_metrics=false", section], "found")
+    return read_search("show_tell.small", [*world, *TINY, "tracking.system_metrics=false", name, section], "found")
 
 
 def test_the_best_trial_is_kept_and_told_once_however_often(search):
@@ -59,12 +60,15 @@ def test_the_best_trial_is_kept_and_told_once_however_often(search):
     assert told.data.metrics["best_epoch"] == 1 and told.data.metrics["best_CIDEr"] == 2
     expected = {"trials": 2, "stopped_early": 0, "epochs": 2, "best_trial": "000", RATE: 0.1, "best_epoch": 1}
     assert expected.items() <= outcome.summary.items()
+    expected = {"name": "small", "version": 1, "verdict": "it is the champion already"}
+    assert expected.items() <= outcome.summary.items()
+    assert "rnncond caption IMAGES --model models:/small@champion --out output" in outcome.hint
     assert (outcome.failed, outcome.failures) == (1, ["trial 001: diverged"])
 
 
 def test_a_search_without_a_model_says_why_of_its_trials(search, tmp_path):
     write_trial(Path("found"), "000", [], status="failed", reason="diverged")
-    with pytest.raises(UserError, match="None of the 1 trials came to a validation:\n  000: diverged"):
+    with pytest.raises(UserError, match="No trial of 1 came to a validation:\n  000: diverged"):
         launch.register_best(search, None, RunPlace.at("found"), None, None)
 
 

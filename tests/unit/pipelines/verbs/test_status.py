@@ -95,6 +95,13 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
     (run / "trials/00001/run.json").write_text('{"status": "finished"}')
     assert state(capsys, run)["trials_finished"] == 1
+    rows = [{"trial": f"00{score}", "score": score, "params": {"model.hidden": 16 * score}} for score in (2, 3, 1)]
+    lost = {"trial": "009", "score": None, "params": {"model.hidden": 8}}
+    (run / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, lost]))
+    for metric, best in (("CIDEr", 3), ("loss", 1)):
+        (run / "search.yaml").write_text(f"training:\n  early_stopping:\n    metric: {metric}\n")
+        expected = {"best_trial": f"00{best}", f"best_{metric}": best, "model.hidden": 16 * best}
+        assert expected.items() <= state(capsys, run).items()
     pipeline = tmp_path / "pipeline"
     pipeline.mkdir()
     stages = {"caption": {"status": "done", "ended": "2026-01-01T00:00:00+00:00"}, "report": {"status": "failed"}}
