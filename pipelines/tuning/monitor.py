@@ -88,7 +88,7 @@ class TuneMonitor(tune.Callback):
         self.lost = why
         self.follow(record)
         self.running.discard(record.name)
-        self.say(f"trial {record.name}  lost      {record.epoch:>3} epochs; it is resumed with the search")
+        self.say(f"trial {record.name}  lost      {epochs_of(record)}; it is resumed with the search")
         self.show(1, failed=True)
 
     def record(self, trial: Trial) -> Record:
@@ -136,7 +136,7 @@ class TuneMonitor(tune.Callback):
         self.take_best(record)
         row = record.row(self.search.metric)
         score = "" if row["score"] is None else f"  {self.search.metric} {row['score']:.3f}"
-        self.say(f"trial {record.name}  {status:<8}  {row['epochs']:>3} epochs{score}  {spelled(record.params)}")
+        self.say(f"trial {record.name}  {status:<8}  {epochs_of(record)}{score}  {spelled(record.params)}")
         self.show(1, status == "failed")
 
     def say(self, message: str) -> None:
@@ -159,6 +159,10 @@ class TuneMonitor(tune.Callback):
                 child.client.set_terminated(child.run_id, status)
             except Exception as error:  # whatever MLflow's database or server raises
                 tell(f"MLflow at {child.uri} was not told that trial {child.run_id} has {status}: {error}")
+
+
+def epochs_of(record: Record) -> str:
+    return f"{record.epoch:>3} epoch{'s' * (record.epoch != 1)}"
 
 
 def end_child(child: Tracking, record: Record) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.cluster import resources
-from pipelines.cluster.resources import Cluster, Node, NodeType, Plan
+from pipelines.cluster.resources import Cluster, Node, NodeType, Plan, Room, Share
 from pipelines.config.search_space import read_search
 from pipelines.config.sections import ClusterSection as Asked
 from pipelines.errors import UserError
@@ -163,3 +163,9 @@ def test_a_population_on_several_nodes_needs_a_place_for_its_weights():
 def search_of(*overrides):
     section = f"tune={{trials: 9, space: {{{RATE}: {{log: [1e-4, 1e-2]}}}}}}"
     return read_search("show_tell.small", ["data.store=s", "data.captions=c", section, *overrides])
+
+
+@pytest.mark.parametrize(("threads", "shown"), [(1, "1 thread each"), (2, "2 threads each")])
+def test_threads_have_their_plural(threads, shown):
+    assert Share(1, 1, 1, 0, threads).describe() == f"1 worker with 1 CPU, {shown}"
+    assert Room(3, 1, 0, threads).describe() == f"3 at a time with 1 CPU, {shown}"

@@ -15,7 +15,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.run_info import RunPlace, read_run
 from pipelines.tuning import monitor as tune_monitor
-from pipelines.tuning.trials import records
+from pipelines.tuning.trials import Record, records
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial
 from tests.worlds.training import TINY, make_world
 from tests.worlds.writer import local_writer
@@ -73,3 +73,9 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     client, found, _ = runs()
     assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
     assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [(0, "  0 epochs"), (1, "  1 epoch"), (12, " 12 epochs")])
+def test_epochs_have_their_plural(epochs, shown):
+    record = Record("000", {}, "finished", {}, [{"epoch": epochs}] if epochs else [])
+    assert tune_monitor.epochs_of(record) == shown

@@ -1,0 +1,15 @@
+"""What a run says of itself at its end."""
+
+from __future__ import annotations
+
+from pipelines.engine.summary import RunSummary
+
+
+def test_the_seconds_before_the_first_unit_are_told_apart_from_those_of_the_work():
+    summary = RunSummary(called=1000.0)
+    report = {"rows": 4, "failed": 1, "bytes": 10, "cpu": 2.0, "done_elsewhere": 0, "retries": 0, "memory": 0}
+    report |= {"deferred": [], "failures": []}
+    for begun, ended in ((1030.0, 1035.0), (1032.0, 1040.0)):
+        summary.add(report | {"begun": begun, "ended": ended})
+    numbers = summary.numbers("images")
+    assert (numbers["seconds_to_start"], numbers["seconds"], numbers["images_per_second"]) == (30.0, 10.0, 1.0)
