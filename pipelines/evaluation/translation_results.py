@@ -25,7 +25,8 @@ from pipelines.evaluation.results import (
     rounded,
 )
 from pipelines.evaluation.translation_metrics import translation_scores
-from pipelines.inputs.corpus import FIELDS, Corpus, kind_of
+from pipelines.inputs.corpus import Corpus
+from pipelines.inputs.corpus_formats import FIELDS, kind_of
 from pipelines.inputs.entries import naming
 from rnncond.checkpoint import Trained
 
@@ -250,7 +251,7 @@ def read_references(
     files = []
     for path in paths:
         corpus = Corpus.of_references(path, column, option)
-        if remark := corpus.describe():
+        if remark := corpus.file.describe():
             console.tell(remark)
         rows = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
         text = "target" if is_table(path) else "source"

@@ -14,7 +14,7 @@ from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_results import check_lengths, is_table, read_references, unmatched
-from pipelines.inputs.corpus import FIELDS
+from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 

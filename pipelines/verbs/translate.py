@@ -45,7 +45,8 @@ from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
 from pipelines.inference.translator import Translator, prepare
-from pipelines.inputs.corpus import DIGITS, FIELDS, Corpus
+from pipelines.inputs.corpus import DIGITS, Corpus
+from pipelines.inputs.corpus_formats import FIELDS
 
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
@@ -83,7 +84,7 @@ def run(
     if out is None:
         raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
     corpus = Corpus.open(text, columns=(column, FIELDS[1]), option="--column")
-    if remark := corpus.describe():
+    if remark := corpus.file.describe():
         tell(remark)
     names = [model, *ensemble]
     translator = prepare(load_models(names, tracking_uri, "cpu"), names, **asked)
