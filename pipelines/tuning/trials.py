@@ -136,8 +136,10 @@ def work(
                 reports.tell(line, learner.state)
 
             learner = Learner(task, sink, device, report)
-            for line in run.epochs()[-1 if reports.population else 0 :]:
-                reports.tell(line, learner.state)
+            lines = run.epochs()
+            done = bool(lines) and lines[-1]["epoch"] == recipe.training.epochs  # a trial that only has to end, ends
+            for line in lines[-1 if reports.population else 0 :]:
+                reports.tell(line, learner.state, ask=not done)
             learner.run()
             run.update(ending="finished")
     except Fault:
@@ -166,12 +168,13 @@ class Reports:
         self.population = search.settings.algorithm == "pbt"
         self.epoch, self.best = 0, -math.inf
 
-    def tell(self, line: dict[str, Any], state: Callable[[], Folder]) -> None:
+    def tell(self, line: dict[str, Any], state: Callable[[], Folder], ask: bool = True) -> None:
+        """Note an epoch, and ``ask`` Ray Tune whether to go on, unless it is the last."""
         if "val_loss" not in line:
             return
         self.epoch, score = line["epoch"], value_of(line, self.search.metric)
         self.best = max(self.best, score)
-        if self.epoch == self.search.recipe.training.epochs:
+        if not ask or self.epoch == self.search.recipe.training.epochs:
             return
         if not self.population:
             tune.report({"epoch": self.epoch, "score": self.best})

@@ -52,6 +52,21 @@ def test_a_trial_reports_as_its_record_says_but_the_last_epoch_at_its_end(monkey
     assert told == Record("000", {}, "running", {}, LINES).reports("CIDEr")
 
 
+def test_a_trial_that_only_has_to_end_is_not_stopped(monkeypatch):
+    """A driver died between its last epoch and its end; the next one might stop it at an epoch before."""
+    told = []
+    monkeypatch.setattr(tune, "report", told.append)
+    recipe = SimpleNamespace(training=SimpleNamespace(epochs=2))
+    reports = Reports(
+        SimpleNamespace(settings=SimpleNamespace(algorithm="random"), metric="CIDEr", recipe=recipe), "000"
+    )
+    for epoch in (1, 2):
+        reports.tell({"epoch": epoch, "val_loss": 1.0, "CIDEr": 3.0 - epoch}, dict, ask=False)
+    assert told == []
+    reports.end()
+    assert told == [{"epoch": 2, "score": 2.0}]
+
+
 def test_the_weights_of_another_trial_are_taken_over_once(tmp_path):
     given = tmp_path / "given"
     given.mkdir()
