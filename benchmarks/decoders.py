@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from record import compare, save
+from record import compare, save, updates
 from torch import Tensor, nn
 from translation_decoder import Product, gigaflops
 
@@ -59,17 +59,10 @@ def training(name: str, images: int) -> Callable[[], None]:
     sizes = {"embedding": SIZE, "hidden": SIZE} | ({} if name == "show_tell" else {"attention": SIZE})
     config = {"vocab_size": VOCAB, "feature_size": SOURCES[name][-1], **sizes}
     model = TeacherForcing(systems.build(name, config)).train()
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     source = Source(torch.randn(images, *SOURCES[name]))
     tokens = torch.randint(4, VOCAB, (ROWS, STEPS + 1))
-
-    def update() -> None:
-        sums = model(source, tokens)
-        (sums.objective / sums.words).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return update
+    update = updates(model)
+    return lambda: update(source, tokens)
 
 
 SHAPES = {

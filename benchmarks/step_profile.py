@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import save
+from record import save, updates
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = {"pictures": 512, "text": 256}
@@ -161,19 +161,12 @@ def updating(name: str) -> Callable[[], None]:
 
     enable_kernels()
     model = TeacherForcing(model_of(name)).train()
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     side = "text" if name in TEXT else "pictures"
     rows = PAIRS if name in TEXT else PICTURES * CAPTIONS
     source = source_of(name, PAIRS if name in TEXT else PICTURES)
     tokens = torch.randint(4, VOCAB[side], (rows, steps(name)))
-
-    def update() -> None:
-        sums = model(source, tokens)
-        (sums.objective / sums.words).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return update
+    update = updates(model)
+    return lambda: update(source, tokens)
 
 
 def searching(name: str, beam: int) -> Callable[[], None]:

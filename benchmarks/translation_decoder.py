@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from record import compare, save, seconds
+from record import compare, save, seconds, updates
 from torch import Tensor, nn
 
 from rnncond import systems
@@ -71,16 +71,7 @@ def training() -> Callable[[], None]:
 
 def trainer() -> Callable[[Source, Tensor], None]:
     """A model, and the update of it by a batch."""
-    model = TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train()
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-    def update(source: Source, tokens: Tensor) -> None:
-        sums = model(source, tokens)
-        (sums.objective / sums.words).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return update
+    return updates(TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train())
 
 
 def decoding(beam: int) -> Callable[[], None]:

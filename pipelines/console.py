@@ -109,6 +109,10 @@ def in_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
 def in_rate(per_second: float, unit: str) -> str:
     """A rate in seconds, minutes or hours, whichever gives a number that is not rounded to nothing."""
     seconds, name = next((one for one in ((1, "s"), (60, "min")) if per_second * one[0] >= 0.1), (3600, "h"))

@@ -49,8 +49,8 @@ def start() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some
-    inputs failed), 4 (broken off by a fault: the same command resumes) 130 (Ctrl-C) or 143 (SIGTERM)."""
+    """Exits with 0 (all done), 2 (a mistake in the command, the recipe or the data), 3 (done, but some inputs failed),
+    4 (broken off by a fault: the same command resumes), 130 (Ctrl-C) or 143 (SIGTERM)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         show_verbs()

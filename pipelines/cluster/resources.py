@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from pipelines.console import plural
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:  # every process of a batch verb comes by here, and recipes load torch
@@ -27,10 +28,6 @@ class Node:
 def describe_size(cpus: float, gpus: float) -> str:
     """What one worker, trial or node has, in words."""
     return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-
-
-def threads_each(threads: int) -> str:
-    return f"{threads} thread{'s' * (threads != 1)} each"
 
 
 @dataclass(frozen=True)
@@ -202,10 +199,10 @@ class Share:
 
     def describe(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        workers = f"{self.workers} {plural('worker', self.workers)}"
         if self.at_least < self.workers:
             workers = f"{self.at_least} to {workers}"
-        return f"{workers} with {self.cpus:g} CPU{gpus}, {threads_each(self.threads)}"
+        return f"{workers} with {self.cpus:g} CPU{gpus}, {self.threads} {plural('thread', self.threads)} each"
 
 
 def place(recipe: Recipe, cluster: Cluster) -> Share:
@@ -255,7 +252,8 @@ class Room:
 
     def describe(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {threads_each(self.threads)}"
+        threads = f"{self.threads} {plural('thread', self.threads)} each"
+        return f"{self.concurrent} at a time with {self.cpus:g} CPU{gpus}, {threads}"
 
 
 def room(search: Search, cluster: Cluster) -> Room:
@@ -280,7 +278,7 @@ def room(search: Search, cluster: Cluster) -> Room:
     if cpus is None:
         each = describe_size(choices[-1], gpus)
         raise NoRoom(
-            f"{needed} trial{'s' * (needed > 1)} at a time (tune.concurrent), with {each} each, but the cluster has "
+            f"{needed} {plural('trial', needed)} at a time (tune.concurrent), with {each} each, but the cluster has "
             f"{cluster.describe()}, room for {places(cluster, choices[-1], gpus)}. Lower tune.concurrent, "
             "cluster.cpus_per_worker or cluster.gpus_per_worker; fractions are allowed."
         )

@@ -18,7 +18,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from pipelines.cluster import connection
 from pipelines.cluster.resources import AUTOMATIC, Cluster, NoRoom, Plan, describe_size, places
-from pipelines.console import tell
+from pipelines.console import plural, tell
 from pipelines.errors import Fault, UserError
 
 if TYPE_CHECKING:  # recipes load torch
@@ -98,7 +98,7 @@ def share_out_when_there(
     size = describe_size(each["CPU"], each["GPU"])
     tell(
         f"Waiting for nodes, for {seconds:g} seconds at most (--wait): the cluster has {cluster.describe()}, and the "
-        f"training asks for {workers} worker{'s' * (workers > 1)} with {size}."
+        f"training asks for {workers} {plural('worker', workers)} with {size}."
     )
     # What Ray Train asks for, too; the autoscaler acts on it, and it ends with this process.
     group = placement_group([{name: value for name, value in each.items() if value}] * workers)

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from pipelines.cluster.prometheus import BatchMeter
-from pipelines.console import Progress
+from pipelines.console import Progress, plural
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class UnitWatch:
         self.ended = threading.Event()
 
     def __enter__(self) -> UnitWatch:
-        self.progress.phase(f"starting {self.workers} worker{'s' * (self.workers != 1)}")
+        self.progress.phase(f"starting {self.workers} {plural('worker', self.workers)}")
         self.thread = threading.Thread(target=self._watch, name="within", daemon=True)
         self.thread.start()
         return self

@@ -242,8 +242,8 @@ class Tracking:
                 "`rnncond promote --data` tells."
             )
         else:
-            scores = " against ".join(f"{abs(float(one[metric])):.4g}" for one in (tags, present.tags))
-            verdict = f"{'it is' if better else 'not'} the champion: {metric} {scores} of version {present.version}"
+            scores = registry.compared(tags, present.tags, metric, present.version)
+            verdict = f"{'it is' if better else 'not'} the champion: {scores}"
         uri = f"models:/{name}@{registry.CHAMPION}" if better else f"models:/{name}/{version.version}"
         return {"name": name, "version": int(version.version), "uri": uri, "verdict": verdict}
 

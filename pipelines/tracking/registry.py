@@ -63,5 +63,16 @@ def beats(tags: Mapping[str, str], present: Mapping[str, str], metric: str) -> b
     return float(tags[metric]) > float(present[metric])
 
 
+def compared(tags: Mapping[str, str], present: Mapping[str, str], metric: str, version: str) -> str:
+    """The scores of a version and of the champion, ``version``, for the eye; those of losses are kept negative."""
+    scores = " against ".join(f"{abs(float(one[metric])):.4g}" for one in (tags, present))
+    return f"{metric} {scores} of version {version}"
+
+
+def decoding(uri: str, translates: bool) -> str:
+    """The command that decodes with a registered model."""
+    return f"rnncond {'translate TEXT' if translates else 'caption IMAGES'} --model {uri} --out output"
+
+
 def set_champion(client: MlflowClient, version: ModelVersion) -> None:
     client.set_registered_model_alias(version.name, CHAMPION, version.version)

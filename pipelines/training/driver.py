@@ -26,6 +26,7 @@ from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import FILLED, PATHS, Recipe
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
+from pipelines.tracking import registry
 from pipelines.tracking.client import check_reachable, import_mlflow, uri_of
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
@@ -201,8 +202,7 @@ def next_steps(folder: Path | str, info: RunInfo, translates: bool) -> str:
     shown = shlex.quote(str(folder))
     steps = f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
     if "registered" in info:
-        verb = "translate TEXT" if translates else "caption IMAGES"
-        steps += f"\n      rnncond {verb} --model {info['registered']['uri']} --out output"
+        steps += f"\n      {registry.decoding(info['registered']['uri'], translates)}"
     return steps
 
 

@@ -19,7 +19,7 @@ from pipelines.config.metrics import VALIDATED, value_of
 from pipelines.config.search_space import Search, read_search
 from pipelines.config.sections import PairData
 from pipelines.config.yaml_core import load_yaml, scalars
-from pipelines.console import Outcome, Progress, tell
+from pipelines.console import Outcome, Progress, plural, tell
 from pipelines.errors import Fault, UserError
 from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
@@ -119,7 +119,7 @@ def run_trials(
     earlier = records(folder)
     trials = left(search, earlier)
     done = sum(record.done for record in earlier)
-    number = f"{len(trials)} of {done + len(trials)} trial{'s' * (done + len(trials) != 1)}"
+    number = f"{len(trials)} of {done + len(trials)} {plural('trial', done + len(trials))}"
     tell(f"{number} to run, {share.describe()}; {task.describe()}")
     with Progress("tune", "trials", done + len(trials)) as progress:
         progress.advance(done)

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 
 from pipelines.config.metrics import value_of
 from pipelines.config.search_space import Params, Search, spelled
-from pipelines.console import Progress, tell
+from pipelines.console import Progress, plural, tell
 from pipelines.errors import UserError, user_message
 from pipelines.files.atomic import write_whole
 from pipelines.files.jsonl import read_lines
@@ -162,7 +162,7 @@ class TuneMonitor(tune.Callback):
 
 
 def epochs_of(record: Record) -> str:
-    return f"{record.epoch:>3} epoch{'s' * (record.epoch != 1)}"
+    return f"{record.epoch:>3} {plural('epoch', record.epoch)}"
 
 
 def end_child(child: Tracking, record: Record) -> bool:

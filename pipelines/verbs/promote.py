@@ -119,7 +119,7 @@ def run(
                 f"{present.version}, is not known: they were not scored by {metric} on the same data. Score both now: "
                 "--data FILE."
             )
-        scores = f"{metric} {shown(tags[metric])} against {shown(theirs[metric])} of version {present.version}"
+        scores = registry.compared(tags, theirs, metric, present.version)
         if not better:
             return outcome(name, version, f"not the champion: {scores}", trained)
         if ours and champion:
@@ -138,9 +138,8 @@ def run(
 
 def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained) -> Outcome:
     summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
-    verb = "translate TEXT" if trained.source_vocabulary else "caption IMAGES"
-    hint = f"Next: rnncond {verb} --model models:/{name}@{registry.CHAMPION} --out output"
-    return Outcome(summary | {"verdict": verdict}, hint=hint)
+    command = registry.decoding(f"models:/{name}@{registry.CHAMPION}", trained.source_vocabulary is not None)
+    return Outcome(summary | {"verdict": verdict}, hint=f"Next: {command}")
 
 
 def recorded(metric: str, folder: Path) -> dict[str, str]:
@@ -191,7 +190,3 @@ def run_of(client: MlflowClient, model: str, folder: Path, about: RunInfo) -> st
     run_id = client.create_run(number, run_name=f"promote {folder.name}").info.run_id
     client.set_terminated(run_id)
     return run_id
-
-
-def shown(value: str) -> str:
-    return f"{abs(float(value)):.4g}"

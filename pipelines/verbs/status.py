@@ -60,8 +60,9 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
         if not sets:
             return Outcome({"store": out, "sets": 0}), False
         states = [state_of_set(dataset, total if len(sets) == 1 else None) for dataset in sets]
+        current = {kind: store.current(kind) for kind in {dataset.kind for dataset in sets}}
         for dataset, state in zip(sets, states, strict=True):
-            state["current"] = current_in_words(store.current(dataset.kind), dataset)
+            state["current"] = current_in_words(current[dataset.kind], dataset)
         at_work = any(state["at_work"] for state in states)
         if len(states) == 1:
             return Outcome({"store": out, **states[0]}), at_work
@@ -143,7 +144,7 @@ def rate_of(parts: list[Part], begun: float, until: float) -> float:
 
 def in_words(state: dict[str, Any]) -> str:
     rate = f", {state['per_second']:,} a second" if "per_second" in state else ""
-    current = state["current"].replace("yes", ", current").removeprefix("no")
+    current = "" if state["current"] == "no" else f", current{state['current'].removeprefix('yes')}"
     last = f", last sign of life {state['last_sign_of_life']}" if "last_sign_of_life" in state else ""
     who = f", {state['writer']}" if "writer" in state else ""
     return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{current}{rate}{who}{last}"
