@@ -25,9 +25,9 @@ TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 test: install
 	$(PYTEST) $(TWO_AT_ONCE)
 
-# What needs no Ray: for every save of a file.
+# What needs neither Ray nor seconds for a test: for every save of a file.
 test-fast: install
-	$(PYTEST) $(TWO_AT_ONCE) -m 'not ray and not slow' tests/unit tests/contract tests/test_imports.py
+	$(PYTEST) $(TWO_AT_ONCE) -m 'not ray and not slow and not heavy' tests/unit tests/contract tests/test_imports.py
 
 test-slow: install
 	$(PYTEST) -m slow

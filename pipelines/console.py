@@ -109,7 +109,7 @@ def in_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def plural(noun: str, count: int) -> str:
+def plural(noun: str, count: float) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
@@ -250,8 +250,6 @@ class Progress:
         return max(self.done + self.inside - self.before, 0) / max(time.monotonic() - self.started, 1e-9)
 
     def time_left(self) -> str:
-        return (
-            f"{(self.total - self.done - self.inside) / self.rate() / 60:.1f} min left"
-            if self.total and self.rate()
-            else ""
-        )
+        if not self.total or not self.rate():
+            return ""
+        return f"{in_time((self.total - self.done - self.inside) / self.rate())} left"

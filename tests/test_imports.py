@@ -295,6 +295,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("package", ["rnncond", "feature_store"])
 def test_a_package_imports_without_what_it_may_not_know(package, tmp_path):
     names = [name_of(path) for path in modules(package)]
@@ -302,6 +303,7 @@ def test_a_package_imports_without_what_it_may_not_know(package, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.heavy
 def test_an_error_loads_no_command_line_and_a_worker_no_torch_that_it_does_not_need(tmp_path):
     blocked = {"typer", "click", "rich", "torch", "ray", "mlflow", "pyarrow"}
     code = WITHOUT.format(blocked=blocked, names=["pipelines.errors"])
@@ -342,6 +344,7 @@ assert not written, written
 """
 
 
+@pytest.mark.heavy
 def test_importing_writes_nothing_and_sets_no_state(tmp_path):
     paths = [path for package in PACKAGES for path in modules(package)]
     libraries = {name.partition(".")[0] for path in paths for name in imports(path)} - set(PACKAGES)

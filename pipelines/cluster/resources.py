@@ -25,6 +25,10 @@ class Node:
     gpus: float
 
 
+def processors(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} {plural('CPU', cpus)} and {gpus:g} {plural('GPU', gpus)}"
+
+
 def describe_size(cpus: float, gpus: float) -> str:
     """What one worker, trial or node has, in words."""
     return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
@@ -76,7 +80,7 @@ class Cluster:
     def describe(self) -> str:
         nodes = f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else ""
         types = f", and may start {', '.join(kind.describe() for kind in self.types)}" if self.types else ""
-        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{nodes}{types}"
+        return f"{processors(self.cpus, self.gpus)}{nodes}{types}"
 
 
 WorkerCount = int | tuple[int, int] | None

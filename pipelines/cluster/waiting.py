@@ -17,7 +17,7 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ign
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from pipelines.cluster import connection
-from pipelines.cluster.resources import AUTOMATIC, Cluster, NoRoom, Plan, describe_size, places
+from pipelines.cluster.resources import AUTOMATIC, Cluster, NoRoom, Plan, describe_size, places, processors
 from pipelines.console import plural, tell
 from pipelines.errors import Fault, UserError
 
@@ -119,7 +119,7 @@ def message(cluster: Cluster, plan: Plan, since: float, until: float) -> str:
     """What is waited for, since when, and how long still."""
     began, ends = (time.strftime("%H:%M:%S", time.localtime(at)) for at in (since, until))
     free = ray.available_resources()
-    what = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of it are free"
+    what = f"{processors(free.get('CPU', 0), free.get('GPU', 0))} of it are free"
     return (
         f"Waiting for room since {began}, until {ends} at most (--wait): workers are planned, {plan.describe()}. The "
         f"cluster has {cluster.describe()}; {what}. Work begins when others end theirs, or nodes come up."

@@ -26,7 +26,7 @@ from pipelines.evaluation.results import (
 )
 from pipelines.evaluation.translation_metrics import translation_scores
 from pipelines.inputs.corpus import Corpus
-from pipelines.inputs.corpus_formats import FIELDS, kind_of
+from pipelines.inputs.corpus_formats import FIELDS, column_names, kind_of, refuse_column
 from pipelines.inputs.entries import naming
 from rnncond.checkpoint import Trained
 
@@ -61,7 +61,7 @@ def from_model(
     source, references, columns, most = what_to_translate(trained, model, source, references)
     corpus = Corpus.open(source, columns=columns, option="")
     inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
-    targets = read_references(references or [source], column or columns[1], most)
+    targets = read_references(references or [source], column, most, usual=columns[1])
     check_lengths(len(inputs), source, len(targets), references or [source])
     translator = prepare([trained], [model], precision=precision, beam=beam, nbest=min(3, beam))
 
@@ -142,7 +142,7 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
     dataset = open_output(out, TRANSLATIONS, fingerprint)
     snapshot = dataset.snapshot()
     failures = failures_of(snapshot, TRANSLATIONS)
-    targets = read_references(references, column or FIELDS[1])
+    targets = read_references(references, column)
     check_lengths(snapshot.rows + len(failures), out, len(targets), references)
     translations = {row["id"]: row for batch in snapshot.scan(COLUMNS) for row in batch.to_pylist()}
     unknown = [name for name, _ in targets if name not in translations and name not in failures]
@@ -180,8 +180,8 @@ def unmatched(out: str, unknown: str, references: str, own: str) -> UserError:
 
 def from_file(hypotheses: str, references: Sequence[str], source: str | None, column: str | None = None) -> Results:
     """A file of translations, line by line those of the references; ``source`` is only shown."""
-    targets = read_references(references, column or FIELDS[1])
-    translations = read_references([hypotheses], option="")
+    targets = read_references(references, column)
+    translations = read_hypotheses(hypotheses)
     check_lengths(len(translations), hypotheses, len(targets), references)
     sources = [""] * len(translations)
     if source is not None:
@@ -240,14 +240,32 @@ def comparability(folded: bool, asked: bool, model: bool | None) -> str:
     return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
 
 
+def read_hypotheses(path: str) -> list[tuple[str, list[str]]]:
+    """Id and translation of each sentence: lines of text, or a table's column ``target``, or ``translation``, which is
+    how ``translate --text`` names it."""
+    written = "translation" in column_names(path)
+    return read_references([path], "translation" if written else None, option="")
+
+
 def read_references(
-    paths: Sequence[str], column: str = FIELDS[1], most: int | None = None, option: str = "--column"
+    paths: Sequence[str],
+    column: str | None = None,
+    most: int | None = None,
+    option: str = "--column",
+    usual: str = FIELDS[1],
 ) -> list[tuple[str, list[str]]]:
-    """Id and references of each sentence: lines of text, or the ``column`` of tables, which ``option`` names.
+    """Id and references of each sentence: lines of text, or a column of tables.
+
+    Args:
+        column: of the tables, by the user's ``option``; None for the ``usual`` one.
 
     Raises:
-        UserError: a table has no such column, or the files are not of one length.
+        UserError: a table has no such column, a column is named and there is no table, or the files are not of one
+            length.
     """
+    if column:
+        refuse_column(column, paths)
+    column = column or usual
     files = []
     for path in paths:
         corpus = Corpus.of_references(path, column, option)

@@ -44,6 +44,7 @@ from pipelines.features.weights import (
     release_of,
     seeded,
 )
+from rnncond.contract import to_device
 
 VERSION = 1
 """Of the code between pixels and features: part of every fingerprint, raised when a change alters the numbers."""
@@ -106,12 +107,9 @@ class Backbone:
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """B of (height, width, 3) uint8 to float16: ``pooled`` (B, D) and ``grid`` (B, rows, columns, D)."""
-        inputs = torch.from_numpy(np.stack(pictures))
-        on_gpu = self.device.type == "cuda"
-        if on_gpu:
-            inputs = inputs.pin_memory().to(self.device, non_blocking=True)
+        inputs = to_device(torch.from_numpy(np.stack(pictures)), self.device)
         inputs = inputs.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
-        with torch.autocast(self.device.type, torch.float16, enabled=on_gpu):
+        with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
             grid, pooled = self.trunk(inputs)
         computed = {"pooled": pooled, "grid": grid.permute(0, 2, 3, 1)}
         return {output: computed[output].half().contiguous().cpu().numpy() for output in self.outputs}

@@ -106,6 +106,35 @@ def kind_of(path: str) -> str:
     return suffix if suffix in READERS else "lines"
 
 
+def refuse_column(column: str, paths: Sequence[str]) -> None:
+    """Raises UserError where the user names a column and all of ``paths`` are lines."""
+    if all(kind_of(path) == "lines" for path in paths):
+        raise UserError(
+            f"--column {column} names a column of a table, and {' and '.join(paths)} "
+            f"{'is' if len(paths) == 1 else 'are'} read as lines of text; leave it out."
+        )
+
+
+def column_names(path: str) -> list[str]:
+    """Names of a table's columns: of JSONL those of its first row, of TSV what its first line has. None of lines, and
+    none of a table that cannot be read: its reader says why."""
+    try:
+        match kind_of(path):
+            case "parquet":
+                filesystem, inside = filesystems.locate(path)
+                with pq.ParquetFile(open_file(filesystem, inside)) as file:
+                    return list(file.schema_arrow.names)
+            case "csv":
+                return next(csv.reader(whole_lines(path)), [])
+            case "tsv":
+                return next(lines_of(path), "").split("\t")
+            case "jsonl":
+                return list(json_object(next(filter(str.strip, lines_of(path)), "{}")))
+    except (UserError, ValueError, OSError, csv.Error, pa.ArrowException):
+        pass
+    return []
+
+
 def lines_of(path: str) -> Iterator[str]:
     """Lines without their ends. Nothing but a line feed ends a line, so that files stay aligned."""
     return (line.removesuffix("\n").removesuffix("\r") for line in whole_lines(path))

@@ -14,7 +14,6 @@ from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_results import check_lengths, is_table, read_references, unmatched
-from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 
@@ -69,7 +68,7 @@ def references(content: ReportData, data: str | None, column: str | None = None)
     """
     if data is None:
         return {}
-    known = dict(read_references([data], column or FIELDS[1]))
+    known = dict(read_references([data], column))
     own = [row["id"] for row in content.rows]
     if own and not is_table(data):
         failed = 0 if "scores" in content.evaluation else len(content.failures)  # scored rows have what failed, too

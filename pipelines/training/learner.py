@@ -32,6 +32,7 @@ from pipelines.training.run_folder import RunSink
 from pipelines.training.state import NO_SUMS, TALLY, Folder, TrainState, decide, mixed
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
+from rnncond.contract import to_device
 from rnncond.fast import kernels
 from rnncond.losses import Sums, TeacherForcing
 from rnncond.objectives import Diverged, Rewarded
@@ -157,7 +158,7 @@ class Learner:
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             result: Sums | Rewarded = self.objective(
                 batch.source.to(self.device),
-                batch.tokens.to(self.device),
+                to_device(batch.tokens, self.device),
                 *step_arguments(self.settings, self.train_state.steps),
             )
         return result
@@ -220,7 +221,7 @@ class Learner:
         hypotheses: dict[int, str] = {}
         with torch.no_grad():
             for batch in self.validation.epoch():
-                forced = TeacherForcing(self.model)(batch.source.to(self.device), batch.tokens.to(self.device))
+                forced = TeacherForcing(self.model)(batch.source.to(self.device), to_device(batch.tokens, self.device))
                 sums += torch.stack([forced.loss.double(), forced.words.double()])
                 hypotheses |= zip(batch.examples.tolist(), self.decode(batch), strict=False)
         loss, words = distributed.total(sums).tolist()

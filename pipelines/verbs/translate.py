@@ -46,7 +46,7 @@ from pipelines.errors import UserError
 from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
 from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.corpus import DIGITS, Corpus
-from pipelines.inputs.corpus_formats import FIELDS
+from pipelines.inputs.corpus_formats import FIELDS, refuse_column
 
 VERSION = 1
 """Of the code between text and translations: part of every fingerprint, raised when a change alters translations."""
@@ -84,6 +84,8 @@ def run(
     if out is None:
         raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
     corpus = Corpus.open(text, columns=(column, FIELDS[1]), option="--column")
+    if column != FIELDS[0]:
+        refuse_column(column, [text])
     if remark := corpus.file.describe():
         tell(remark)
     names = [model, *ensemble]

@@ -69,6 +69,7 @@ def test_the_command_and_the_recipe_fit(folder, monkeypatch):
         read_recipe(name, [*overrides, "model.dropout=1.5"])
 
 
+@pytest.mark.heavy
 def test_it_trains_and_is_saved_and_read_again(folder):
     from tests.worlds.training import TINY, make_world
 

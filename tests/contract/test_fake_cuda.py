@@ -18,6 +18,8 @@ from rnncond.search import Hypotheses, SearchOptions, loop, search
 from tests.contract.cases import LONGEST, VOCAB, WIDTH, Case
 from tests.contract.test_laws import CASES
 
+pytestmark = pytest.mark.heavy
+
 ROWS = 3
 FAKED = [case for case in CASES if not any(isinstance(layer, nn.GRU) for layer in case.build().modules())]
 """All but those with a GRU of torch's, of which torch has no fake."""
@@ -95,3 +97,13 @@ def test_it_looks_every_few_steps(gpu, without_end):
     with torch.no_grad(), pytest.raises(DataDependentOutputException):
         memory = model.eval().encode(source)
         search(model.step, memory, model.init_state(memory), SearchOptions(max_length=loop.CHECK_EVERY))
+
+
+def test_what_comes_from_the_host_goes_by_page_locked_memory_and_what_is_there_stays(gpu, monkeypatch):
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(len(self)) or self)
+    moved = Source(torch.ones(2, 3), torch.ones(2, dtype=torch.bool)).to("cuda")
+    assert moved.values.device.type == moved.mask.device.type == "cuda"
+    assert pinned == [2, 2]
+    assert moved.to("cuda").values.device.type == "cuda" and pinned == [2, 2]
+    assert Source(torch.ones(2, 3)).to("cpu").values.device.type == "cpu" and pinned == [2, 2]

@@ -10,6 +10,8 @@ from rnncond.fast import additive, kernels
 from tests.contract import laws
 from tests.contract.test_laws import CASES
 
+pytestmark = pytest.mark.heavy
+
 LAWS = [
     laws.forward_equals_the_looped_step,
     laws.rows_of_one_example_equal_separate_examples,

@@ -306,5 +306,5 @@ class Events(RuleBasedStateMachine):
         assert verify(self.made).problems == []
 
 
-TestEvents = Events.TestCase
+TestEvents = pytest.mark.heavy(Events.TestCase)
 TestEvents.settings = settings(max_examples=12, stateful_step_count=15)

@@ -213,6 +213,7 @@ def commit_units(handle, units):
         handle.commit(handle.part_name(unit), rows(unit), failures([f"x{unit[0]}"]))
 
 
+@pytest.mark.heavy
 def test_many_processes_commit_at_once(made):
     """Each unit is asked of two processes, as when a cluster runs a task twice."""
     units = [ids(start, start + 4) for start in range(0, 80, 4)]

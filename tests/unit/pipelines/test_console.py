@@ -46,7 +46,7 @@ def test_a_line_says_rate_failures_and_time_left(clock, capsys):
         progress.total = 1500  # known when the listing has ended
         progress.advance(100, failed=1)
         # 200 in the 30 s since the first news; 1200 are left.
-        assert capsys.readouterr().err == "caption: 300 of 1,500 images, 6.7 images/s, 3 failed, 3.0 min left\n"
+        assert capsys.readouterr().err == "caption: 300 of 1,500 images, 6.7 images/s, 3 failed, 3 min left\n"
 
 
 def test_a_line_before_anything_is_finished(clock, capsys):

@@ -215,6 +215,7 @@ def test_the_mean_gradient_is_that_of_the_expected_reward(baseline, samples):
     assert ((found.mean(0) - exact).abs() <= 4 * error + 1e-6).all()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("baseline", ["greedy", "others"])
 def test_training_raises_the_expected_reward(baseline):
     system = Chain()

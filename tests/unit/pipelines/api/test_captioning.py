@@ -122,6 +122,7 @@ def test_an_ensemble_of_a_model_with_itself_says_the_same(folder, model):
     assert both.text == model.caption(path).text
 
 
+@pytest.mark.heavy
 def test_neither_ray_nor_mlflow_is_loaded(folder):
     code = (
         f"import sys\nfrom pipelines.api import load_captioner\nmodel = load_captioner({str(folder / 'model')!r})\n"

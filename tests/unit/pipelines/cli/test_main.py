@@ -52,6 +52,7 @@ def test_the_verbs_are_listed_without_importing_any():
     assert not imported & {"ray", "torch", "mlflow"}
 
 
+@pytest.mark.heavy
 def test_a_reader_that_stops_early_is_no_mistake():
     command = f"{sys.executable} -m pipelines.cli.main recipes show show_tell.small | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
@@ -200,6 +201,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.heavy
 def test_no_help_loads_what_is_slow_to_load():
     """One process for all: what one help loads, those after it have, too."""
     commands = {verb: getattr(typer.main.get_command(app_of(verb)), "commands", {}) for verb in VERBS}

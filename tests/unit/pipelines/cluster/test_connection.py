@@ -46,7 +46,7 @@ def test_plan(cluster, asked, expected):
         (LAPTOP, {"workers": 3}, "3 asked for.*2 CPUs and 0 GPUs"),
         (LAPTOP, {"gpus": 1}, "1 asked for.*2 CPUs and 0 GPUs"),
         (SERVER, {"workers": 5}, "5 asked for.*4 GPUs each, but the cluster has room for 4"),
-        (Cluster((Node(0, 1),)), {}, "room for 0: 0 CPUs and 1 GPUs"),
+        (Cluster((Node(0, 1),)), {}, "room for 0: 0 CPUs and 1 GPU"),
         (FARM, {"gpus": 5}, "42 CPUs and 4 GPUs on 4 nodes"),
         (Cluster((Node(0, 0),)), {}, "0 CPUs"),
     ],

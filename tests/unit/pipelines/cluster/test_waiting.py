@@ -36,7 +36,7 @@ def test_a_full_cluster_is_told_and_waited_for(ray_cluster, impatient, monkeypat
     assert wait_for_room(CLUSTER, Plan(2, 1, 0), 60)
     told = " ".join(capsys.readouterr().err.split())
     assert told.count("Waiting for room since") == 1 and "2 with 1 CPU each" in told
-    assert "has 2 CPUs and 0 GPUs; 0.5 CPUs and 1 GPUs of it are free" in told
+    assert "has 2 CPUs and 0 GPUs; 0.5 CPUs and 1 GPU of it are free" in told
     assert "There is room now, after" in told
 
 

@@ -52,6 +52,7 @@ def test_what_has_no_label_adds_nothing_to_the_loss():
     assert torch.isfinite(heads.loss(grid, full))
 
 
+@pytest.mark.heavy
 def test_training_writes_weights_that_the_backbone_takes(tmp_path):
     share = cnn.train(tmp_path / "a" / "cnn.safetensors", seed=1, pictures=16, epochs=1, batch=8)
     assert 0 <= share <= 1

@@ -241,6 +241,7 @@ def versioned(**versions) -> pa.Table:
     return pa.table([ids, [f"/{id_}" for id_ in ids], list(versions.values()), [None] * len(ids)], schema=SCHEMA)
 
 
+@pytest.mark.heavy
 def test_changed_inputs(without_ray, tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
 
@@ -280,6 +281,7 @@ class Unread(Versions):
         return rows, pa.concat_tables([failures, away])
 
 
+@pytest.mark.heavy
 def test_what_storage_did_not_give_is_neither_done_nor_failed(without_ray, tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=VERSIONED)
 

@@ -96,6 +96,7 @@ def test_resnet_is_the_input_of_its_classifier(trained_like, tmp_path):
     assert np.allclose(outputs["grid"].astype(np.float32).mean((1, 2)), outputs["pooled"], atol=5e-3, rtol=2e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["alexnet", pytest.param("vgg19", marks=pytest.mark.slow)])
 def test_fc7_and_the_last_convolution(name, trained_like, tmp_path):
     network, file = trained_like(name, tmp_path)
@@ -160,6 +161,7 @@ def test_transformer_tokens_are_in_their_places():
 # Laws
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["torchvision/squeezenet1_0", "timm/resnet18"])
 def test_batch_mates_change_nothing(name):
     backbone = backbones.load(name, "random")

@@ -232,6 +232,7 @@ def test_what_counts_is_what_decoding_holds(kind, options, needed, taken, monkey
     assert asked == [taken]
 
 
+@pytest.mark.heavy
 def test_what_failed_keeps_neither_its_pixels_nor_its_file_until_its_turn(tmp_path):
     size = (1237, 811)
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)), "PNG")
@@ -257,6 +258,7 @@ print((peak() - before) / (picture.width * picture.height))
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("mode", "kind", "options", "most"),
     [

@@ -93,6 +93,7 @@ def test_a_rank_without_images_keeps_step(task):
     assert all(batch.source.mask.any(1).all() for batch in idle)
 
 
+@pytest.mark.heavy
 def test_top_down_learns_from_regions(folder, world):
     overrides = (*TOP_DOWN, "training.epochs=25", "training.learning_rate=0.02", "model.dropout=0")
     taught = learner(world, folder / "learnt", *overrides, recipe="top_down.small")

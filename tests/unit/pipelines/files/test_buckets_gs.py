@@ -11,6 +11,8 @@ from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
 from tests.worlds import gcs_server, hostile
 
+pytestmark = pytest.mark.heavy
+
 NAME = "torchvision/squeezenet1_0"
 
 PICTURES = {"a/1.jpg": b"one", "a/deep/2 ü#?%20.PNG": b"two", "b.jpg": b"three", "notes.txt": b"b.jpg\n"}

@@ -18,6 +18,8 @@ from pipelines.inputs.listing_formats import saving
 from pipelines.verbs.store import maintenance
 from tests.worlds import hostile
 
+pytestmark = pytest.mark.heavy
+
 PICTURES = {"a/1.jpg": b"one", "a/2 ü#?%20.PNG": b"two", "b.jpg": b"three", "notes.txt": b"b.jpg\na/1.jpg\n"}
 
 

@@ -19,7 +19,7 @@ from pipelines.files.remote_contents import Contents
 from pipelines.files.remote_folder import Damaged, RemoteFolder, below, is_remote
 from tests.worlds.bad_storage import BadStorage
 
-pytestmark = pytest.mark.usefixtures("writers_end")
+pytestmark = [pytest.mark.usefixtures("writers_end"), pytest.mark.heavy]
 SHORT = 0.2
 """Seconds between a writer's signs of life."""
 

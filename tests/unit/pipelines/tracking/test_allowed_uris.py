@@ -133,6 +133,7 @@ def test_a_picture_below_an_allowed_prefix(server):
     assert allowed.read(f"{server.root}moved") == b"picture"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

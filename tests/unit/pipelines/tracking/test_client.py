@@ -44,6 +44,7 @@ def server():
         running.shutdown()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("status", "name", "code"),
     [

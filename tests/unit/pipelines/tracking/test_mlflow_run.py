@@ -19,6 +19,8 @@ from rnncond.checkpoint import load
 from tests.worlds.training import make_world, tiny_recipe
 from tests.worlds.translator import make_translator
 
+pytestmark = pytest.mark.heavy
+
 LINES = [{"epoch": epoch, "train_loss": 1.0 / epoch, "BLEU-4": float(epoch)} for epoch in (1, 2, 3)]
 
 

@@ -10,6 +10,8 @@ from pipelines.verbs import caption, evaluate, promote, translate
 from rnncond import checkpoint
 from tests.worlds.translator import make_translator
 
+pytestmark = pytest.mark.heavy
+
 
 def folder(path):
     path.mkdir(parents=True)

@@ -13,6 +13,8 @@ from pipelines.tracking.registry import ALLOWED_URIS
 from tests.worlds.captioner import BACKBONE, model_reading, weights_file
 from tests.worlds.translator import make_translator
 
+pytestmark = pytest.mark.heavy
+
 SUFFIXES = {".typed", "", ".py", ".yaml", ".txt", ".json", ".safetensors", ".html", ".css", ".js", ".md"}
 
 

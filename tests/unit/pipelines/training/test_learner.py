@@ -25,12 +25,14 @@ def world(tmp_path_factory):
 DROPOUT = ("model.dropout=0.5", "training.checkpoint_steps=2", "training.schedule.kind=cosine")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("system", ["show_tell.small", "show_attend_tell.small"])
 def test_interrupted_and_resumed_equals_unbroken_bit_for_bit(world, tmp_path, system):
     lives = (1, 3) if system == "show_tell.small" else [2]
     resumed_equals_unbroken(lambda out: learner(world, out, *DROPOUT, recipe=system), tmp_path, lives)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "option",
     [
@@ -165,6 +167,7 @@ def test_a_finished_run_does_nothing_more(world, tmp_path):
     assert again.sink.checkpoint() == before
 
 
+@pytest.mark.heavy
 def test_it_learns_and_says_so(world, tmp_path):
     made = learner(world, tmp_path, "training.epochs=40", "model.hidden=32", "training.learning_rate=0.02")
     made.run()
@@ -223,6 +226,7 @@ SAMPLING = "training.objective={kind: scheduled_sampling, decay: {kind: linear, 
 DIVERGING = ("training.learning_rate=3e38", "training.clip_norm=null")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("recipe", "settings"),
     [
@@ -296,6 +300,7 @@ def test_hard_attentions_baseline_is_that_of_all_ranks(world, tmp_path, monkeypa
     assert baseline == pytest.approx(0.1 * (sum(seen) - 300) / (len(seen) + 6), rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_run_of_0_1_0_is_resumed_bit_for_bit(world, tmp_path):
     """What that version wrote otherwise: names of tensors and of counters, no schemas."""
     old_names = {"bad_epochs": "waited", "lr_factor": "rate", "best_val_loss": "lowest", "plateau_epochs": "flat"}

@@ -14,6 +14,8 @@ from tests.worlds.corpora import LETTERS, TINY, make_text, reverse
 from tests.worlds.engine import without_ray
 from tests.worlds.training import learner_of, resumed_equals_unbroken
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):

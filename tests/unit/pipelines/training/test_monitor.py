@@ -7,4 +7,4 @@ def test_the_user_is_told_of_lost_nodes_that_training_waits_for():
     assert want_of_room(Cluster((Node(2, 0),)), share) == []
     (note,) = want_of_room(Cluster((Node(1, 0),)), share)
     assert "no longer room for 2 to 4 workers with 1 CPU" in note["message"]
-    assert "has 1 CPUs and 0 GPUs" in note["message"]
+    assert "has 1 CPU and 0 GPUs" in note["message"]

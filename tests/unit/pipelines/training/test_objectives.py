@@ -23,6 +23,8 @@ from tests.worlds.engine import without_ray
 from tests.worlds.training import TINY, learner, learner_of, make_world, resumed_equals_unbroken, tiny_recipe
 from tests.worlds.translator import PAIRS, make_translator, write_text
 
+pytestmark = pytest.mark.heavy
+
 SAMPLING = (
     "training.objective.kind=scheduled_sampling",
     "training.objective.decay.kind=linear",

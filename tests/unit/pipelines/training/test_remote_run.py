@@ -28,7 +28,7 @@ from rnncond.checkpoint import load
 from tests.worlds.bad_storage import BadStorage
 from tests.worlds.training import Killed, learner, make_world, tiny_recipe, without_clock
 
-pytestmark = pytest.mark.usefixtures("writers_end")
+pytestmark = [pytest.mark.usefixtures("writers_end"), pytest.mark.heavy]
 OFTEN = ("training.checkpoint_steps=2", "training.average_last=2", "model.dropout=0.5")
 
 

@@ -36,6 +36,7 @@ def search(world):
     return read_search("show_tell.small", [*world, *TINY, "tracking.system_metrics=false", name, section], "found")
 
 
+@pytest.mark.heavy
 def test_the_best_trial_is_kept_and_told_once_however_often(search):
     """CIDEr is 2 at the first epoch and 1 at the second, so the first is the best; the other trial has none."""
     folder = Path("found")

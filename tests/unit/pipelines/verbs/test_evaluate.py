@@ -41,6 +41,7 @@ def world(tmp_path):
     return tmp_path
 
 
+@pytest.mark.heavy
 def test_scores_of_a_run_in_object_storage_are_kept_with_it(world, bucket, capsys):
     uri = f"{bucket[0]}/runs/nightly"
     (world / "run" / "run.json").write_text('{"status": "finished"}')

@@ -21,6 +21,8 @@ from rnncond import checkpoint
 from tests.worlds.captioner import BACKBONE, model_reading, weights_file
 from tests.worlds.translator import PAIRS, make_translator, write_text
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):

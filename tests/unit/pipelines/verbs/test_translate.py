@@ -79,6 +79,13 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
 
 
+def test_a_column_of_lines_is_refused(model, tmp_path, capsys):
+    write_text(tmp_path / "en", ["a dog"])
+    words = ["translate", "en", "--model", "model", "--out", "o", "--column", "en"]
+    check_mistake(words, "--column en names a column of a table | en is read as lines of text", capsys)
+    assert not (tmp_path / "o").exists()
+
+
 def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path):
     """All sentences have translations already, so nothing is left to do and Ray is not needed."""
     table = write_text(tmp_path / "news.tsv", ["id\tsource", *(f"{n}\t{line}" for n, line in enumerate(PAIRS))])

@@ -50,6 +50,7 @@ def test_a_digest_is_the_same_in_any_order_and_counts_twins():
     assert stream_digest([]) == f"0-{0:064x}"
 
 
+@pytest.mark.heavy
 def test_many_files_take_no_more_memory_than_a_thousand():
     def peak(count: int) -> int:
         tracemalloc.start()
@@ -62,6 +63,7 @@ def test_many_files_take_no_more_memory_than_a_thousand():
     assert peak(40_000) < peak(1_000) + 1_000_000
 
 
+@pytest.mark.heavy
 def test_a_run_in_object_storage_is_its_models(bucket, folder):
     uri = f"{bucket[0]}/run"
     (folder / "best").mkdir()

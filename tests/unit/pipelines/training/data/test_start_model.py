@@ -19,6 +19,7 @@ def begun(tmp_path_factory):
     return world, folder / "run", made.task
 
 
+@pytest.mark.heavy
 def test_the_model_and_its_vocabulary_are_those_of_the_run(begun, tmp_path):
     world, run, task = begun
     assert start_of(tiny_recipe(world, tmp_path)) is None

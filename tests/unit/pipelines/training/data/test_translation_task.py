@@ -21,6 +21,7 @@ def task_of(*overrides: str):
     return prepare(read_recipe("encdec_bidirectional.small", [*overrides, *TINY]))
 
 
+@pytest.mark.heavy
 def test_a_task_is_the_pairs_of_its_files(world):
     task, about = task_of(*world)
     lines = sentences(9, seed=1)
@@ -33,6 +34,7 @@ def test_a_task_is_the_pairs_of_its_files(world):
     assert task.sample(2, "x") == expected
 
 
+@pytest.mark.heavy
 def test_the_same_text_elsewhere_is_the_same_data_and_other_text_is_not(world, tmp_path):
     def data_id(*overrides):
         return task_of(*overrides)[0].data_id
