@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipelines.cli import main
 from pipelines.cli.commands import app_of
 from pipelines.console import Outcome
@@ -49,6 +51,19 @@ def make_mistaken_world(folder: Path) -> None:
     torn.mkdir()
     (torn / "run.json").write_text('{"status": "fin')
     (torn / "metrics.jsonl").write_text('{"epoch": ')
+
+
+def told_mistakes(verb: str, mistakes: list[tuple[str, str]]) -> Any:
+    """A test that each of ``mistakes`` is told: words behind ``verb``, as a shell splits them, and what the message
+    has; see ``check_mistake``."""
+
+    @pytest.mark.parametrize(("words", "message"), mistakes, ids=[words or "nothing" for words, _ in mistakes])
+    def test(words: str, message: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+        make_mistaken_world(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        check_mistake([verb, *shlex.split(words)], message, capsys)
+
+    return test
 
 
 def check_mistake(words: list[str], message: str, capsys: Any) -> None:
