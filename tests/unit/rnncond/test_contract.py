@@ -1,6 +1,29 @@
+from functools import partial
+
+import pytest
 import torch
 
 from rnncond.contract import draw
+from rnncond.systems import find
+
+
+@pytest.mark.parametrize(
+    ("system", "sizes"),
+    [
+        ("encdec_image", {"embedding": 512, "hidden": 512, "layers": 1}),
+        ("mrnn", {"embedding": 128, "hidden": 256, "multimodal": 512}),
+        ("show_attend_tell", {"embedding": 512, "hidden": 1800, "attention": 512}),
+        ("show_tell", {"embedding": 512, "hidden": 512}),
+        ("top_down", {"embedding": 1000, "hidden": 1000, "attention": 512}),
+    ],
+)
+def test_sizes_are_the_papers_by_default_and_others_are_checked(system, sizes):
+    make = partial(find(system).Config, vocab_size=11, feature_size=5)
+    assert {name: getattr(make(), name) for name in sizes} == sizes
+    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
+        make(hidden=0)
+    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
+        make(dropout=1.0)
 
 
 def test_draws_are_as_probable_as_said():

@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
-import torch
 
-from rnncond.contract import Source
-from rnncond.systems.encdec_attention import Config
 from tests.worlds.equations import (
     CELLS,
     SIZES,
@@ -89,38 +86,3 @@ def test_without_input_feeding_the_cell_reads_words_alone():
         sums = w["decoder.readout.state.weight"] @ state[0] + w["decoder.readout.state.bias"]
         expected.append(output(w, np.tanh(sums + w["decoder.context.weight"] @ c)))
     assert_logits(model, SOURCE, TARGET, expected)
-
-
-@pytest.mark.parametrize("score", ["dot", "concat"])
-def test_dropout_acts_on_what_the_output_layer_reads_and_not_on_what_is_fed(score):
-    """Each readout is, where it is not dropped, twice what it is without dropout: so those before it were fed whole."""
-    model = build("encdec_attention", score=score, cell="lstm", layers=2, attention=4, readout=50, maxout=False)
-    memory = model.encode(Source(torch.tensor([SOURCE])))
-    words = model.words.target(torch.tensor([TARGET]))
-    expected = 2 * model.decoder.unroll(words, memory)[0]
-    model.decoder.dropout.p = 0.5
-    model.train()
-    torch.manual_seed(1)
-    unrolled, _ = model.decoder.unroll(words, memory)
-    state, stepped = model.init_state(memory), []
-    for word in words.unbind(1):
-        readout, state, _ = model.decoder.step(word, state, memory)
-        stepped.append(readout)
-    for found in (unrolled, torch.stack(stepped, 1)):
-        kept = found != 0
-        assert 0.3 < kept.double().mean() < 0.7
-        torch.testing.assert_close(found, expected * kept)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"score": "cosine"}, "score is 'cosine'; it must be one of additive, dot, general, concat"),
-        ({"input_feeding": False}, "'additive' always feeds its context"),
-        ({"attention": 0}, "attention is 0"),
-        ({"tie_embeddings": True}, "the readout has 500 values"),
-    ],
-)
-def test_a_wrong_config_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Config(**{**SIZES, **wrong})

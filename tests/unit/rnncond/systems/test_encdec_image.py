@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rnncond.systems import find
-from tests.worlds.equations import CELLS, VOCAB, WIDTH, assert_follows, features, layer, linear, make_captioner
+from tests.worlds.equations import CELLS, WIDTH, assert_follows, features, layer, linear, make_captioner
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -23,13 +22,3 @@ def test_encdec_image(cell):
             yield linear(w, "output", x), None
 
     assert_follows(model, features(2, WIDTH), steps)
-
-
-def test_the_defaults_are_the_papers_sizes():
-    config = find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH)
-    sizes = {"embedding": 512, "hidden": 512, "layers": 1}
-    assert {name: getattr(config, name) for name in sizes} == sizes
-    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
-        find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
-    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
-        find("encdec_image").Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)

@@ -190,13 +190,3 @@ def test_the_entropy_of_hard_attention():
 def test_show_attend_tell_refuses(option, message):
     with pytest.raises(ValueError, match=message):
         find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, **option)
-
-
-def test_the_defaults_are_the_papers_sizes():
-    config = find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH)
-    sizes = {"embedding": 512, "hidden": 1800, "attention": 512}
-    assert {name: getattr(config, name) for name in sizes} == sizes
-    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
-        find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
-    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
-        find("show_attend_tell").Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)

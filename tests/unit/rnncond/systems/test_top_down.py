@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from rnncond.systems import find, top_down
+from rnncond.systems import top_down
 from tests.worlds.equations import (
     PLACES,
-    VOCAB,
     WIDTH,
     assert_follows,
     assert_same_gradients,
@@ -38,13 +37,3 @@ def test_top_down(projected, monkeypatch):
 
 def test_gradients_are_the_same_whichever_way_is_cheaper(monkeypatch):
     assert_same_gradients(top_down, make_captioner("top_down", attention=3)[0], monkeypatch)
-
-
-def test_the_defaults_are_the_papers_sizes():
-    config = find("top_down").Config(vocab_size=VOCAB, feature_size=WIDTH)
-    sizes = {"embedding": 1000, "hidden": 1000, "attention": 512}
-    assert {name: getattr(config, name) for name in sizes} == sizes
-    with pytest.raises(ValueError, match="hidden is 0; it must be at least 1"):
-        find("top_down").Config(vocab_size=VOCAB, feature_size=WIDTH, hidden=0)
-    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be at least 0 and below 1"):
-        find("top_down").Config(vocab_size=VOCAB, feature_size=WIDTH, dropout=1.0)
