@@ -18,7 +18,6 @@ from pipelines.verbs import caption, features
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
 from tests.worlds.captioner import WORDS, model_reading
-from tests.worlds.command import rnncond
 
 BACKBONE = "timm/test_resnet"
 ONE = driver.Options(workers=1)
@@ -185,9 +184,3 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
         caption.run(model(), "out", **arguments)
     assert type(refused.value).__name__ in ("UserError", "StoreError")
     assert not Path("out").exists()
-
-
-def test_help_shows_examples(capsys):
-    assert rnncond("caption", "--help") == 0
-    shown = capsys.readouterr().out
-    assert "--attention" in shown and "rnncond caption --store" in shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import html
 import json
 import os
@@ -179,14 +178,6 @@ def test_a_stage_that_a_fault_broke_off_is_one_for_a_scheduler_too():
         run_pipeline(write("fault"))
 
 
-def test_a_damaged_pipeline_json_is_said():
-    pipeline = write()
-    run_pipeline(pipeline)
-    Path("done/pipeline.json").write_text('{"first": {"status"')
-    with pytest.raises(UserError, match=r"pipeline\.json is damaged.*remove it"):
-        run_pipeline(pipeline)
-
-
 def test_failed_inputs_are_told_at_the_end_of_every_run_and_make_the_exit_code(capsys):
     pipeline = write("odd odd")
     assert rnncond("run", pipeline) == 3
@@ -286,16 +277,6 @@ def test_a_pipeline_and_its_runs_may_be_in_object_storage(bucket):
     assert not Path("s3:").exists()
     with locked(uri), pytest.raises(UserError, match=r"is being run already, in s3://.*nightly \(host"):
         run_pipeline(pipeline)
-
-
-def test_two_at_once_are_refused():
-    pipeline = write()
-    Path("done").mkdir()
-    with open("done/.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="is being run already"):
-            run_pipeline(pipeline)
-    run_pipeline(pipeline)
 
 
 def test_all_mistakes_are_told_at_once_and_nothing_is_begun():

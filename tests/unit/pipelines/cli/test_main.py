@@ -93,17 +93,6 @@ def test_a_misspelt_verb_is_told_the_nearest():
     assert "Traceback" not in told.stderr
 
 
-@pytest.mark.parametrize(
-    ("outcome", "code"),
-    [(Outcome({"images": 3}), 0), (Outcome({"images": 3}, failed=1, failures=["a.jpg: decode: empty"]), 3)],
-)
-def test_exit_code_and_last_line_of_an_outcome(outcome, code, capsys):
-    assert main.run(app_that(outcome), "rnncond x", ["--json"]) == code
-    shown = capsys.readouterr()
-    assert json.loads(shown.out.splitlines()[-1]) == {"images": 3, "failed": outcome.failed}
-    assert all(failure in shown.err for failure in outcome.failures)
-
-
 def test_standard_output_has_the_line_of_json_alone_whatever_a_library_prints(capsys):
     app = typer.Typer()
 

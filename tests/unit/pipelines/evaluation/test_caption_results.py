@@ -143,10 +143,6 @@ LANGUAGES = {
     None: "auto",
     "de": "auto",
     "zh": "zh",
-    "zh-Hant": "zh",
-    "ja": "ja-mecab",
-    "ko_KR": "ko-mecab",
-    "th": "char",
 }
 
 

@@ -6,15 +6,17 @@ from pipelines.files.jsonl import append, from_json, json_object, read_lines, re
 
 
 def test_lines_come_back_without_one_that_was_cut_short(tmp_path):
+    """Nothing but a line feed ends a line; what a kill left of one is written over."""
     path = tmp_path / "x.jsonl"
     assert read_lines(path) == []
-    append(path, [{"a": 1}, {"b": "é\u2028"}])
+    lines = [{"a": f"{end}\u00e9"} for end in "\u2028\u2029\x85\x0b\r\n"]
+    append(path, lines)
     with open(path, "ab") as file:
         file.write(b'{"c": ')
-    assert read_lines(path) == [{"a": 1}, {"b": "é\u2028"}]
+    assert read_lines(path) == lines
     append(path, [{"d": 2}])
-    assert read_lines(path) == [{"a": 1}, {"b": "é\u2028"}, {"d": 2}]
-    assert path.read_bytes().count(b"\n") == 3
+    assert read_lines(path) == [*lines, {"d": 2}]
+    assert path.read_bytes().count(b"\n") == len(lines) + 1
 
 
 @pytest.mark.parametrize(

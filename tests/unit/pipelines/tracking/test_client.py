@@ -76,7 +76,7 @@ def test_a_server_that_is_slow_or_away_is_a_fault(monkeypatch):
 
 
 def test_a_database_that_cannot_be_is_the_users(tmp_path):
-    for uri in (f"sqlite:///{tmp_path}/nowhere/mlflow.db", "nonsense://x"):
+    for uri in (f"sqlite:///{tmp_path}/nowhere/mlflow.db", "file:///proc/nothing", "nonsense://x"):
         with pytest.raises(UserError, match="cannot be used") as caught:
             check_reachable(uri)
         assert caught.value.code == 2

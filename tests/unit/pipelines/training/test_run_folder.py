@@ -1,6 +1,5 @@
 import errno
 import itertools
-import json
 import os
 import shutil
 import threading
@@ -215,24 +214,6 @@ def test_an_epoch_that_comes_again_is_not_written_again(folder):
     ]
     assert [entry["epoch"] for entry in folder.take_news()] == [1, 2, 3]
     assert folder.take_news() == []
-
-
-def test_nothing_but_a_line_feed_ends_a_line(folder):
-    samples = [{"epoch": 1, "caption": f"A{end}dog"} for end in "\u2028\u2029\x85\x0b\r\n"]
-    folder.epoch({"epoch": 1}, samples)
-    assert read_lines(folder.out / "samples.jsonl") == samples
-
-
-def test_a_line_cut_short_by_a_kill_is_written_anew(folder):
-    folder.epoch({"epoch": 1}, [])
-    metrics = folder.out / "metrics.jsonl"
-    metrics.write_text(metrics.read_text() + '{"epoch": 2, "train_l')
-    assert read_lines(metrics) == [{"epoch": 1}]
-    folder.epoch({"epoch": 2, "train_loss": 3}, [])
-    assert [json.loads(line) for line in metrics.read_text().splitlines()] == [
-        {"epoch": 1},
-        {"epoch": 2, "train_loss": 3},
-    ]
 
 
 def test_remains_of_a_killed_writer_are_swept(folder):
