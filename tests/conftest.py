@@ -51,6 +51,16 @@ def without_ray():
 
 
 @pytest.fixture
+def world(tmp_path, monkeypatch):
+    """The current folder with what a small captioner is trained on: the arguments that a recipe needs for it."""
+    from tests.worlds.training import make_world
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_world(tmp_path)
+
+
+@pytest.fixture
 def no_java(monkeypatch):
     """A machine without Java, whose metrics of captions (METEOR, SPICE) are left out: a virtual machine each."""
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 import torch
@@ -25,7 +24,8 @@ from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.state import read_checkpoint
 from rnncond.checkpoint import load
 from tests.worlds.nodes import TRAINER, Nodes, await_, children
-from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe
+from tests.worlds.searches import mlflow_runs
+from tests.worlds.training import TINY, learner_of, tiny_recipe
 
 ENDLESS = "training.epochs=1000000"
 """Of a run that a test ends: no machine is so fast that it is done before it is killed."""
@@ -40,23 +40,10 @@ ONE = (*TINY, "cluster.cpus_per_worker=1", "cluster.threads=1", "training.checkp
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
-
-
 def epochs() -> list[int]:
     """Of the run; of all trials, where it is a search."""
     files = sorted(Path("run").glob("trials/*/metrics.jsonl")) or ["run/metrics.jsonl"]
     return [line["epoch"] for file in files for line in read_lines(file)]
-
-
-def mlflow_runs() -> list[tuple[str, list[int]]]:
-    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return [(run.info.status, [m.step for m in client.get_metric_history(run.info.run_id, "epoch")]) for run in found]
 
 
 def alone(recipe: Recipe) -> None:

@@ -24,18 +24,11 @@ from pipelines.training.run_folder import RunFolder
 from pipelines.training.run_info import read_run
 from pipelines.tuning.launch import TuneJob
 from pipelines.verbs import run, train, tune
-from tests.worlds.training import TINY, make_world, tiny_recipe
+from tests.worlds.training import TINY, tiny_recipe
 from tests.worlds.writer import local_writer
 
 QUIET = "tracking.system_metrics=false"
 GRID = 'tune={"algorithm": "grid", "asha": null, "space": {"training.learning_rate": [0.01]}}'
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
 
 
 def search_of(world: list[str], *overrides: str) -> list[str]:

@@ -1,10 +1,7 @@
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
-import mlflow
 import pytest
 import torch
 
@@ -21,27 +18,15 @@ from pipelines.training.run_info import read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.command import run_hint
-from tests.worlds.training import TINY, make_world, tiny_recipe
+from tests.worlds.searches import mlflow_runs
+from tests.worlds.training import TINY, tiny_recipe
 
 HALF = ("cluster.workers=2", "cluster.cpus_per_worker=0.5")
 TWO_CPUS = Cluster((Node(2, 0),))
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
-
-
 def train_tiny(world, *overrides, out="run", **settings):
     return train.run("show_tell.small", [*world, *TINY, "cluster.threads=1", *overrides], out=out, **settings)
-
-
-def mlflow_runs():
-    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return [(run.info.status, [m.step for m in client.get_metric_history(run.info.run_id, "epoch")]) for run in found]
 
 
 @pytest.mark.ray
@@ -137,13 +122,6 @@ def test_more_than_the_cluster_holds_is_refused_at_once(without_ray, world):
 
 
 @pytest.fixture
-def deaf():
-    """The address of a server that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
 def refused():
     """An address at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -151,41 +129,25 @@ def refused():
     return f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture
-def forbids():
-    """The address of a server that answers every question with 403."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.send_error(403)
-
-        do_GET = do_POST
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.mark.parametrize("how", ["deaf", "refused", "forbids"])
-@pytest.mark.parametrize("verb", [train, tune])
-def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monkeypatch, request, verb, how):
-    """Also where an old run was to be thrown away: it is as it was."""
-    uri = request.getfixturevalue(how)
-    monkeypatch.setattr(reaching, "PATIENCE", 1 if how == "deaf" else 600)  # who refuses is not waited for
-    monkeypatch.setattr(driver, "prepare", lambda *_: pytest.fail("the data were prepared"))
+def begin_old_run() -> None:
+    """That a test is to throw away."""
     journal = RunFolder("run")
     journal.open("old: 1\n", {"data_id": "old"})
     journal.save_checkpoint(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
     journal.close()
+
+
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_server_that_is_not_there_is_said_before_anything_is_done(world, monkeypatch, refused, verb):
+    """Also where an old run was to be thrown away: it is as it was."""
+    monkeypatch.setattr(reaching, "PATIENCE", 600)  # who refuses is not waited for
+    monkeypatch.setattr(driver, "prepare", lambda *_: pytest.fail("the data were prepared"))
+    begin_old_run()
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
-    with pytest.raises(UserError, match=f"MLflow at {uri} cannot be used: .*{WHY[how]}"):
-        verb.run("show_tell.small", overrides, out="run", restart=True, tracking_uri=uri)
+    with pytest.raises(UserError, match=f"MLflow at {refused} cannot be used: .*refused"):
+        verb.run("show_tell.small", overrides, out="run", restart=True, tracking_uri=refused)
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
-
-
-WHY = {"deaf": "no answer within 1 seconds", "refused": "refused", "forbids": "403"}
 
 
 @pytest.mark.parametrize("verb", [train, tune])
@@ -194,10 +156,7 @@ def test_a_server_that_goes_meanwhile_costs_no_old_run(without_ray, world, monke
         monkeypatch.setattr(driver, "check_reachable", lambda uri: reaching.reach(uri, lambda: urlopen(uri)))
 
     monkeypatch.setattr(driver, "check_reachable", once)
-    journal = RunFolder("run")
-    journal.open("old: 1\n", {"data_id": "old"})
-    journal.save_checkpoint(5, {"state": b"x"}, {"best": {"model.json": b"{}"}})
-    journal.close()
+    begin_old_run()
     kept = set(Path("run").rglob("*"))
     overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"]
     with pytest.raises(UserError, match=r"cannot be used: .*refused"):

@@ -19,18 +19,11 @@ from pipelines.training.run_info import RunPlace, read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs
-from tests.worlds.training import TINY, make_world
+from tests.worlds.training import TINY
 
 PATIENCE = 120
 """Seconds that Ray may take to clear up on a busy machine."""
 QUIET = ("tracking.system_metrics=false", "tune=null")
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
 
 
 def tune_tiny(world, section, *overrides, out="found", **settings):

@@ -1,4 +1,4 @@
-"""What searches leave in MLflow, and trials without Ray."""
+"""What trainings and searches leave in MLflow, and trials without Ray."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from pipelines.training.run_folder import RunFolder
 RATE = "training.learning_rate"
 
 
+def all_runs() -> tuple[mlflow.MlflowClient, list[mlflow.entities.Run]]:
+    """Of the MLflow in the current folder."""
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    return client, client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def mlflow_runs() -> list[tuple[str, list[int]]]:
+    """The status of each run, and the epochs that it has."""
+    client, found = all_runs()
+    return [(run.info.status, epochs_of(client, run)) for run in found]
+
+
 def runs():
     """MLflow's runs of trials by name, and the parent."""
-    client = mlflow.MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    client, found = all_runs()
     trials = {run.data.tags["trial"]: run for run in found if "trial" in run.data.tags}
     (parent,) = [run for run in found if "trial" not in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} <= {parent.info.run_id}

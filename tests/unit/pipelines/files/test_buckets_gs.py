@@ -10,6 +10,7 @@ from pipelines.inputs import fetch, listing
 from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
 from tests.worlds import gcs_server, hostile
+from tests.worlds.listings import rows as listed
 
 pytestmark = pytest.mark.heavy
 
@@ -22,10 +23,6 @@ PICTURES = {"a/1.jpg": b"one", "a/deep/2 ü#?%20.PNG": b"two", "b.jpg": b"three"
 def bucket():
     with gcs_server.serving("pictures", page=4) as found:
         yield found
-
-
-def listed(images: str) -> list[dict]:
-    return [row for chunk in Listing(images).chunks() for row in chunk.to_pylist()]
 
 
 def test_prefixes_globs_and_listings(bucket):

@@ -17,14 +17,11 @@ from pipelines.inputs.listing import Listing
 from pipelines.inputs.listing_formats import saving
 from pipelines.verbs.store import maintenance
 from tests.worlds import hostile
+from tests.worlds.listings import rows as listed
 
 pytestmark = pytest.mark.heavy
 
 PICTURES = {"a/1.jpg": b"one", "a/2 ü#?%20.PNG": b"two", "b.jpg": b"three", "notes.txt": b"b.jpg\na/1.jpg\n"}
-
-
-def listed(images: str) -> list[dict]:
-    return [row for chunk in Listing(images).chunks() for row in chunk.to_pylist()]
 
 
 def test_prefixes_globs_and_listings(bucket):

@@ -15,18 +15,11 @@ from pipelines.training.run_writer import RunClient
 from pipelines.tuning import launch
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial
-from tests.worlds.training import TINY, make_world
+from tests.worlds.training import TINY
 from tests.worlds.translator import make_translator
 from tests.worlds.writer import local_writer
 
 LINES = [{"epoch": epoch, "val_loss": 1.0 / epoch, "CIDEr": 3.0 - epoch, "seconds": 1.0} for epoch in (1, 2)]
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
 
 
 @pytest.fixture

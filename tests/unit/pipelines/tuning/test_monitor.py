@@ -17,15 +17,8 @@ from pipelines.training.run_info import RunPlace, read_run
 from pipelines.tuning import monitor as tune_monitor
 from pipelines.tuning.trials import Record, records
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial
-from tests.worlds.training import TINY, make_world
+from tests.worlds.training import TINY
 from tests.worlds.writer import local_writer
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return make_world(tmp_path)
 
 
 def test_the_table_has_a_line_for_each_trial(tmp_path):

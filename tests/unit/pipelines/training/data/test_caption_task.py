@@ -14,12 +14,6 @@ from rnncond.text import Vocabulary
 from tests.worlds.training import captions_of, features_of, make_world, tiny_recipe
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return make_world(tmp_path)
-
-
 def change_captions(change) -> None:
     path = Path("captions.jsonl")
     path.write_text("".join(json.dumps(change(json.loads(line))) + "\n" for line in path.read_text().splitlines()))

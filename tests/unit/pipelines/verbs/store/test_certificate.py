@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import pyarrow as pa
 import pytest
 
 from feature_store import Store, compact, verify
-from pipelines.cli import main
 from pipelines.inputs.listing import Listing
 
 SCHEMA = pa.schema(
@@ -23,14 +23,8 @@ SCHEMA = pa.schema(
 
 
 @pytest.fixture
-def rnncond(capsys):
-    def run(*arguments) -> tuple[int, dict, str]:
-        with pytest.raises(SystemExit) as ended:
-            main.main([str(argument) for argument in ("store", "certify", *arguments, "--json")])
-        out, err = capsys.readouterr()
-        return ended.value.code, json.loads(out.splitlines()[-1]), err
-
-    return run
+def certify(rnncond):
+    return partial(rnncond, "store", "certify")
 
 
 def caption(root, photos, model: str = "m"):
@@ -54,23 +48,23 @@ def made(tmp_path, photos):
     return caption(tmp_path / "s", photos)
 
 
-def test_a_complete_set_has_a_certificate_that_holds(made, photos, tmp_path, rnncond):
-    code, found, _ = rnncond(tmp_path / "s", "--of", photos, "--bytes")
+def test_a_complete_set_has_a_certificate_that_holds(made, photos, tmp_path, certify):
+    code, found, _ = certify(tmp_path / "s", "--of", photos, "--bytes")
     assert code == 0 and found["complete"] and (found["listed"], found["rows"]) == (10, 10)
     file = tmp_path / "s/certificates" / f"{made.fingerprint}.json"
     content = json.loads(file.read_text())
     assert (content["model"], content["recipe"], content["files"]["read"]) == ("m", {"model": "m"}, True)
     assert content["digest"]["listing"] == content["digest"]["rows_and_failures"]
     compact(made)
-    code, found, _ = rnncond(tmp_path / "s", "--check", file, "--bytes")
+    code, found, _ = certify(tmp_path / "s", "--check", file, "--bytes")
     assert code == 0 and found["holds"] and found["complete"]
 
 
-def test_what_is_missing_stale_and_extra_is_said(made, photos, tmp_path, rnncond):
+def test_what_is_missing_stale_and_extra_is_said(made, photos, tmp_path, certify):
     shutil.copy(photos / "00000.jpg", photos / "new.jpg")
     (photos / "00001.jpg").write_bytes((photos / "00002.jpg").read_bytes())
     (photos / "00003.jpg").unlink()
-    code, found, shown = rnncond(tmp_path / "s", "--of", photos, "--to", tmp_path / "c.json")
+    code, found, shown = certify(tmp_path / "s", "--of", photos, "--to", tmp_path / "c.json")
     assert code == 3 and not found["complete"] and found["failed"] == 3
     assert (found["missing"], found["stale"], found["extra"]) == (1, 1, 1)
     for line in ("new.jpg: missing", "00001.jpg: stale", "00003.jpg: extra", "--redo-changed", "--prune"):
@@ -79,59 +73,59 @@ def test_what_is_missing_stale_and_extra_is_said(made, photos, tmp_path, rnncond
     assert content["missing"] == {"count": 1, "examples": ["new.jpg"]} and not content["complete"]
 
 
-def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos, tmp_path, rnncond):
+def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos, tmp_path, certify):
     for name in ("00003.jpg", "00007.jpg"):
         (photos / name).unlink()
-    code, found, shown = rnncond(tmp_path / "s", "--of", photos, "--prune", "--dry-run")
+    code, found, shown = certify(tmp_path / "s", "--of", photos, "--prune", "--dry-run")
     assert code == 3 and found["would_be_dropped"] == 2 and "00007.jpg" in shown and made.snapshot().rows == 10
-    code, found, _ = rnncond(tmp_path / "s", "--of", photos, "--prune")
+    code, found, _ = certify(tmp_path / "s", "--of", photos, "--prune")
     assert code == 0 and found["complete"] and found["dropped"] == 2
     assert made.snapshot().rows == 8 and verify(made).problems == []
 
 
-def test_pruning_names_other_sets_that_still_have_what_was_dropped(made, photos, tmp_path, rnncond):
+def test_pruning_names_other_sets_that_still_have_what_was_dropped(made, photos, tmp_path, certify):
     """Who goes back to such a set would get captions of pictures that are gone."""
     older = caption(tmp_path / "s", photos, "older")
     (photos / "00003.jpg").unlink()
     again = f"--of {photos} --set {older.fingerprint} --prune   drops 1 of them"
-    code, _, shown = rnncond(tmp_path / "s", "--of", photos, "--set", made.fingerprint, "--prune")
+    code, _, shown = certify(tmp_path / "s", "--of", photos, "--set", made.fingerprint, "--prune")
     assert code == 0 and again in shown
-    assert rnncond(tmp_path / "s", "--of", photos, "--set", older.fingerprint, "--prune")[1]["dropped"] == 1
+    assert certify(tmp_path / "s", "--of", photos, "--set", older.fingerprint, "--prune")[1]["dropped"] == 1
 
 
-def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, rnncond):
+def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, certify):
     others = make_photos(2, "others")
     for photo in others.iterdir():
         photo.rename(others / f"other-{photo.name}")
-    code, found, shown = rnncond(tmp_path / "s", "--of", others)
+    code, found, shown = certify(tmp_path / "s", "--of", others)
     assert code == 3 and "the same pictures by other ids?" in shown and "--prune" not in shown
-    code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune")
+    code, found, _ = certify(tmp_path / "s", "--of", others, "--prune")
     assert code == 2 and "would drop 10 of the 10" in found["error"] and made.snapshot().rows == 10
-    code, found, _ = rnncond(tmp_path / "s", "--of", others, "--prune", "--anyway")
+    code, found, _ = certify(tmp_path / "s", "--of", others, "--prune", "--anyway")
     assert found["dropped"] == 10 and made.snapshot().rows == 0
 
 
-def test_a_certificate_does_not_hold_for_what_was_added_or_damaged(made, photos, tmp_path, rnncond, make_photos):
+def test_a_certificate_does_not_hold_for_what_was_added_or_damaged(made, photos, tmp_path, certify, make_photos):
     file = tmp_path / "c.json"
-    rnncond(tmp_path / "s", "--of", photos, "--to", file)
+    certify(tmp_path / "s", "--of", photos, "--to", file)
     part = tmp_path / "s" / made.folder / made.snapshot().parts[0].path
     whole = part.read_bytes()
     part.write_bytes(whole[:-1] + b"?")
-    code, found, shown = rnncond(tmp_path / "s", "--check", file, "--bytes")
+    code, found, shown = certify(tmp_path / "s", "--check", file, "--bytes")
     assert code == 3 and not found["holds"] and part.name in shown
     part.write_bytes(whole)
     with made.begin() as term:
         rows = {"image_id": ["z"], "uri": ["z"], "version": ["1"], "caption": ["z"]}
         term.handle.commit("z", pa.table(rows, schema=SCHEMA))
-        code, found, _ = rnncond(tmp_path / "s", "--of", photos)
+        code, found, _ = certify(tmp_path / "s", "--of", photos)
         assert code == 2 and "another writer is at work" in found["error"]
-    code, found, shown = rnncond(tmp_path / "s", "--check", file)
+    code, found, shown = certify(tmp_path / "s", "--check", file)
     assert code == 3 and not found["holds"] and "+1 rows" in shown
 
 
-def test_bad_certificates(made, photos, tmp_path, rnncond):
+def test_bad_certificates(made, photos, tmp_path, certify):
     file, copy = tmp_path / "c.json", tmp_path / "copy.json"
-    rnncond(tmp_path / "s", "--of", photos, "--to", file)
+    certify(tmp_path / "s", "--of", photos, "--to", file)
     text = file.read_text()
     for content, message in (
         (text[: len(text) // 2], "no whole certificate"),
@@ -139,11 +133,11 @@ def test_bad_certificates(made, photos, tmp_path, rnncond):
         (text.replace('"rows": 10', '"rows": 12'), "was changed since it was written"),
     ):
         copy.write_text(content)
-        code, found, _ = rnncond(tmp_path / "s", "--check", copy)
+        code, found, _ = certify(tmp_path / "s", "--check", copy)
         assert code == 2 and message in found["error"]
     caption(tmp_path / "other", photos, "another")
-    code, found, _ = rnncond(tmp_path / "other", "--check", file)
+    code, found, _ = certify(tmp_path / "other", "--check", file)
     assert code == 2 and made.fingerprint in found["error"]
-    assert rnncond(tmp_path / "s", "--check", tmp_path / "nowhere.json")[0] == 2
-    assert rnncond(tmp_path / "s", "--check", file, "--prune")[0] == rnncond(tmp_path / "s")[0] == 2
-    assert rnncond(tmp_path / "s", "--of", photos, "--set", "beef")[0] == 2
+    assert certify(tmp_path / "s", "--check", tmp_path / "nowhere.json")[0] == 2
+    assert certify(tmp_path / "s", "--check", file, "--prune")[0] == certify(tmp_path / "s")[0] == 2
+    assert certify(tmp_path / "s", "--of", photos, "--set", "beef")[0] == 2

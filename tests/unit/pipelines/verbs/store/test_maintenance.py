@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pyarrow as pa
 import pytest
 
 from feature_store import Store, failure_schema
-from pipelines.cli import main
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import RunSummary
 from pipelines.inputs.listing_formats import SCHEMA as LISTING
@@ -24,17 +21,6 @@ def fill(root, **recipe):
             failed = {"image_id": f"x{start}", "uri": "u", "stage": "read", "reason": "r", "tries": 1}
             term.handle.commit(f"part-{start}", rows, pa.Table.from_pylist([failed], failure_schema()))
     return made
-
-
-@pytest.fixture
-def rnncond(capsys):
-    def run(*arguments) -> tuple[int, dict, str]:
-        with pytest.raises(SystemExit) as ended:
-            main.main([str(argument) for argument in (*arguments, "--json")])
-        out, err = capsys.readouterr()
-        return ended.value.code, json.loads(out.splitlines()[-1]), err
-
-    return run
 
 
 def test_info_of_one_set(tmp_path, rnncond):
