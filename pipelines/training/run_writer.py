@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +24,7 @@ from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.ray_errors import NO_MEMORY
 from pipelines.training.remote_run import RemoteRun
 from pipelines.training.run_folder import News, RunFolder
-from pipelines.training.run_info import RunInfo, now
-from pipelines.training.state import Folder
+from pipelines.training.run_info import RunInfo
 
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""
@@ -82,12 +82,9 @@ class RunWriter:
             raise RuntimeError(f"The run {self.folder(name).shown} is over, or another process trains it by now.")
         return getattr(self.runs[name], method)(*args, **kwargs)
 
-    def end(self, name: str, **changes: Any) -> None:
-        """The driver's word on how a run ended, also on one that never opened its folder."""
-        self.amend(name, **changes, ended=now())
-
     def amend(self, name: str, **changes: Any) -> None:
-        """Change entries of the run.json of a run that is over; nobody else changes it from then on."""
+        """Change entries of the run.json of a run that is over, also of one that never opened its folder; nobody else
+        changes it from then on."""
         if name not in self.runs:
             run = self.folder(name)
             run.take_lock(LOCK_SECONDS)
@@ -120,7 +117,12 @@ class RunClient:
     def __init__(self, actor: ActorHandle[RunWriter], name: str = "", term: int | None = None) -> None:
         self.actor, self.name, self.term = actor, name, term
 
-    # Any is what an actor answers, which the methods below say the type of.
+    def __getattr__(self, method: str) -> Any:
+        """A method of ``RunFolder``, done by the actor."""
+        if method.startswith("__"):  # of Python, which asks for some while it pickles
+            raise AttributeError(method)
+        return partial(self.call, method)
+
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return answer(self.actor.call.remote(self.name, self.term, method, *args, **kwargs))
 
@@ -138,60 +140,12 @@ class RunClient:
     def take_over(self, recipe: str, about: dict[str, Any], restart: bool) -> RunInfo:
         return cast(RunInfo, answer(self.actor.take_over.remote(self.name, recipe, about, restart)))
 
-    def info(self) -> RunInfo:
-        return cast("RunInfo", self.call("info"))
-
-    def update(self, **changes: Any) -> None:
-        self.call("update", **changes)
-
-    def end(self, **changes: Any) -> None:
-        """As ``update``; the folder may be taken by others from then on."""
-        answer(self.actor.end.remote(self.name, **changes))
-
     def amend(self, **changes: Any) -> None:
-        """As ``end``, of a run that has ended before."""
+        """As ``update``, of a run that is over: the folder may be taken by others from then on."""
         answer(self.actor.amend.remote(self.name, **changes))
-
-    def save_model(self, name: str, model: Folder) -> None:
-        self.call("save_model", name, model)
-
-    def write(self, name: str, text: str) -> None:
-        self.call("write", name, text)
-
-    def checkpoint(self) -> Folder | None:
-        return cast("Folder | None", self.call("checkpoint"))
-
-    def save_checkpoint(
-        self, step: int, state: Folder, models: dict[str, Folder] | None = None, history: int | None = None
-    ) -> None:
-        self.call("save_checkpoint", step, state, models, history)
-
-    def history(self) -> list[Folder]:
-        return cast("list[Folder]", self.call("history"))
-
-    def save_average(self, model: Folder, line: dict[str, Any]) -> None:
-        self.call("save_average", model, line)
-
-    def epoch(self, line: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        self.call("epoch", line, samples)
-
-    def epochs(self) -> list[dict[str, Any]]:
-        return cast("list[dict[str, Any]]", self.call("epochs"))
-
-    def progress(self, **values: Any) -> None:
-        self.call("progress", **values)
 
     def flush(self) -> None:
         """Nothing to wait for: each call has written what it was given."""
-
-    def report_error(self, message: str) -> None:
-        self.call("report_error", message)
-
-    def reported_error(self) -> str | None:
-        return cast("str | None", self.call("reported_error"))
-
-    def take_news(self) -> list[News]:
-        return cast("list[News]", self.call("take_news"))
 
 
 def answer(promise: ray.ObjectRef[Any]) -> Any:

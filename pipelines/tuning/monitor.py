@@ -19,7 +19,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
 from pipelines.training.ray_errors import explain, workers_lost
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run_info import RunPlace, now, read_run
 from pipelines.training.run_writer import RunClient, RunWriter, answer
 from pipelines.tuning.trials import Record, records
 
@@ -129,7 +129,7 @@ class TuneMonitor(tune.Callback):
             changes["mlflow_run_id"] = child.run_id
         if "reason" in record.run:
             changes["reason"] = record.run["reason"]
-        RunClient(self.writer, f"trials/{record.name}").end(status=status, **changes)
+        RunClient(self.writer, f"trials/{record.name}").amend(status=status, **changes, ended=now())
         write_table(self.folder, self.search.metric)
         self.running.discard(record.name)
         self.children.pop(record.name, None)
@@ -210,16 +210,10 @@ def children_of(parent: Tracking) -> dict[str, str]:
         Fault: MLflow is away.
     """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"
-    ids: dict[str, str] = {}
-    token = None
     with needed(parent.uri):
         experiment = parent.client.get_run(parent.run_id).info.experiment_id
-        while True:
-            page = parent.client.search_runs([experiment], query, page_token=token)
-            ids |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
-            token = page.token
-            if not token:
-                return ids
+        runs = parent.client.search_runs([experiment], query, max_results=50_000)  # as many as MLflow gives
+        return {run.data.tags["trial"]: run.info.run_id for run in runs if "trial" in run.data.tags}
 
 
 def write_table(folder: Path, metric: str) -> None:

@@ -37,7 +37,7 @@ def test_runs_are_apart(writer):
     assert {name: [entry["message"] for entry in news] for name, news in writer.take_news().items()} == {
         "trials/000": ["of trials/000"], "trials/001": ["of trials/001"],
     }  # fmt: skip
-    writer.end("trials/000", status="stopped")
+    writer.amend("trials/000", status="stopped")
     with pytest.raises(RuntimeError, match="is over"):
         writer.call("trials/000", terms["trials/000"], "note", "late")
     writer.call("trials/001", terms["trials/001"], "note", "in time")
@@ -55,10 +55,9 @@ def test_a_run_that_is_opened_again_is_that_of_the_new_process(writer):
 
 
 def test_the_end_of_a_run_that_never_opened_its_folder_is_written(writer):
-    writer.end("trials/002", status="failed", reason="no room")
+    writer.amend("trials/002", status="failed", reason="no room")
     info = read_run(writer.root / "trials/002")
     assert (info["status"], info["reason"]) == ("failed", "no room")
-    assert info["ended"]
 
 
 def test_a_folder_that_is_refused_is_not_held(writer):
@@ -76,8 +75,8 @@ def test_runs_in_object_storage_are_apart_and_given_back_at_the_end(bucket, tmp_
     for name in ("", "trials/000"):
         writer.open(name, "a: 1\n", {"params": {}})
     writer.call("trials/000", writer.begin("trials/000"), "epoch", {"epoch": 1}, [])
-    writer.end("trials/000", status="stopped")
-    writer.end("trials/001", status="failed")  # it never opened its folder
+    writer.amend("trials/000", status="stopped")
+    writer.amend("trials/001", status="failed")  # it never opened its folder
     writer.amend("trials/000", mlflow_run_id="x")
     with pytest.raises(UserError, match=r"Another run is writing to s3://.*/search "):
         RunWriter(tmp_path / "b", remote).open("", "a: 1\n", {})
@@ -112,7 +111,7 @@ def test_a_client_has_the_folders_own_methods(ray_cluster, tmp_path):
         assert (run.checkpoint(), run.history(), run.epochs()) == ({"state": b"x"}, [{"weights": b"y"}], [{"epoch": 1}])
         assert driver.reported_error() == "no such file"
         assert [entry["kind"] for entry in driver.take_news()] == ["epoch"]
-        driver.end(status="failed")
+        driver.amend(status="failed")
         assert driver.open("a: 1\n", {})["averaged"] == {"epoch": 1}
 
         driver.take(0)
