@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def make_ways(folder: str, arguments: argparse.Namespace) -> dict:
-    store, corpus = Store(folder), Corpus.open(str(arguments.source), str(arguments.target))
+    store, corpus = Store(folder), Corpus(str(arguments.source), str(arguments.target))
     source, target = vocabularies(store, corpus, PairText(level="bpe", size=VOCAB, joint=True, lowercase=True))
     dataset = store.dataset("tokens", {"corpus": corpus.digest}, SCHEMA, id_column="id")
     with dataset.begin() as term:

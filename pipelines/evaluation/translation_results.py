@@ -59,7 +59,7 @@ def from_model(
     from pipelines.inference.translator import prepare
 
     source, references, columns, most = what_to_translate(trained, model, source, references)
-    corpus = Corpus.open(source, columns=columns, option="")
+    corpus = Corpus(source, columns=columns, option="")
     inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
     targets = read_references(references or [source], column, most, usual=columns[1])
     check_lengths(len(inputs), source, len(targets), references or [source])
@@ -99,7 +99,7 @@ def seen_of(data: Mapping[str, Any], sources: Sequence[str]) -> Seen | None:
     there any more. Training text is not read: it can be large, and shares short sentences with any other."""
     columns = tuple(data.get("columns") or FIELDS)
     try:
-        corpus = Corpus.open(data["validation_source"], columns=columns)
+        corpus = Corpus(data["validation_source"], columns=columns)
         validated = {row["source"] for chunk in corpus.chunks() for row in chunk.to_pylist()}
     except (UserError, KeyError):
         return None
@@ -185,7 +185,7 @@ def from_file(hypotheses: str, references: Sequence[str], source: str | None, co
     check_lengths(len(translations), hypotheses, len(targets), references)
     sources = [""] * len(translations)
     if source is not None:
-        sources = [row for chunk in Corpus.open(source, option="").chunks() for row in chunk["source"].to_pylist()]
+        sources = [row for chunk in Corpus(source, option="").chunks() for row in chunk["source"].to_pylist()]
         check_lengths(len(sources), source, len(targets), references)
     rows: list[Row] = [
         Row(id=name, translation=line[0], references=lines, source=text)

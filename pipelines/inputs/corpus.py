@@ -52,11 +52,15 @@ class Corpus:
     """Where text lies.
 
     Attributes:
-        source, target: paths or uris.
+        source, target: paths or uris; where there are both, line by line each other's translation.
         columns: names of a table's two; references have one, named twice.
         option: by which the user names columns, for messages: ``--column`` names that of the text, ``data.columns``
             both; "" where none does.
         references: whether the text is translations of people, which need no source beside them.
+
+    Raises:
+        UserError: a file is not there or a table of a kind that is not read, or two files are given of which one is a
+            table.
     """
 
     source: str
@@ -65,41 +69,25 @@ class Corpus:
     option: str = "data.columns"
     references: bool = False
 
-    @classmethod
-    def open(
-        cls,
-        source: str,
-        target: str | None = None,
-        columns: tuple[str, str] = FIELDS,
-        option: str = "data.columns",
-        references: bool = False,
-    ) -> Corpus:
-        """The text in ``source``, with that of ``target`` line by line beside it.
-
-        Raises:
-            UserError: a file is not there or a table of a kind that is not read, or two files are given of which one
-                is a table.
-        """
-        corpus = cls(source, target, columns, option, references)
-        for path in corpus.paths:
+    def __post_init__(self) -> None:
+        for path in self.paths:
             filesystem, inside = filesystems.locate(path)
             if filesystems.type_of(filesystem, inside) != fs.FileType.File:
                 raise UserError(f"text: there is no file {path}")
-            if kind_of(path) != "lines" and target is not None:
+            if kind_of(path) != "lines" and self.target is not None:
                 raise UserError(
                     f"text: {path} is a table, which has both sides in itself; two files are expected to be lines of "
                     "text. Give the table alone."
                 )
-        return corpus
 
     @classmethod
     def of_references(cls, path: str, column: str = FIELDS[1], option: str = "--column") -> Corpus:
         """References: lines of text, or the column of a table; both ``source`` and ``target`` of a row have them.
 
         Raises:
-            UserError: as ``open``.
+            UserError: as for ``Corpus``.
         """
-        return cls.open(path, columns=(column, column), option=option, references=True)
+        return cls(path, columns=(column, column), option=option, references=True)
 
     @property
     def paths(self) -> list[str]:

@@ -83,7 +83,7 @@ def run(
         return translate_input(model, ensemble, tracking_uri, **asked)
     if out is None:
         raise UserError(f"Say --out DIR: the store that the translations of {text} go to. Only - does without.")
-    corpus = Corpus.open(text, columns=(column, FIELDS[1]), option="--column")
+    corpus = Corpus(text, columns=(column, FIELDS[1]), option="--column")
     if column != FIELDS[0]:
         refuse_column(column, [text])
     if remark := corpus.file.describe():

@@ -20,7 +20,7 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.verbs import caption, translate
 from rnncond import checkpoint
 from tests.worlds import translator as world
-from tests.worlds.command import rnncond, run_hint
+from tests.worlds.command import run_hint
 
 SENTENCES = [f"{sentence} {other}" for sentence in world.PAIRS for other in ("dog", "red cat", "two birds", "", "book")]
 SENTENCES[7] = ""
@@ -126,7 +126,7 @@ def test_a_corpus_with_ids_may_grow_and_what_was_refused_is_told_again(without_r
 def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):
     trained = checkpoint.load(model)
     other = world.make_translator(None, seed=3)
-    text = Corpus.open(corpus)
+    text = Corpus(corpus)
     kinds = [
         ([trained], {}), ([other], {}), ([trained, other], {}), ([trained], {"beam": 2}),
         ([trained], {"unk_replace": True}), ([trained], {"max_source_length": 5}), ([trained], {"too_long": "refuse"}),
@@ -134,7 +134,7 @@ def test_all_that_changes_translations_changes_the_set(model, corpus, tmp_path):
     recipes = [translate.recipe_of(prepare(models, ["m"] * len(models), **asked), text) for models, asked in kinds]
     assert len({json.dumps(recipe, sort_keys=True) for recipe in recipes}) == len(kinds)
     (tmp_path / "copy").mkdir()
-    same = Corpus.open(str(world.write_text(tmp_path / "copy" / "test.en", SENTENCES)))
+    same = Corpus(str(world.write_text(tmp_path / "copy" / "test.en", SENTENCES)))
     assert translate.recipe_of(prepare([trained], ["m"]), same) == recipes[0]
 
 
@@ -143,7 +143,7 @@ def test_line_seven_of_another_file_is_another_sentence(model, corpus, tmp_path)
     other = world.write_text(tmp_path / "other.en", [*SENTENCES[:-1], "two cats"])
     named = [world.write_text(tmp_path / f"{n}.jsonl", [f'{{"id": "{n}", "source": "a"}}']) for n in range(2)]
     one, two, three, four = (
-        translate.recipe_of(translator, Corpus.open(str(path)))["corpus"] for path in (corpus, other, *named)
+        translate.recipe_of(translator, Corpus(str(path)))["corpus"] for path in (corpus, other, *named)
     )
     assert one.startswith("test.en ") and two.startswith("other.en ") and one.split()[1] != two.split()[1]
     assert three == four == "by id"
@@ -152,9 +152,7 @@ def test_line_seven_of_another_file_is_another_sentence(model, corpus, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"text": "nowhere.en"}, "there is no file nowhere.en"),
         ({"text": "pairs.parquet", "column": "english"}, "has no column 'english'; it has source"),
-        ({"model": "nowhere"}, "There is no model nowhere"),
         ({"lines": "no/such/folder/x.de"}, "no file can be written there"),
         ({"lines": "."}, "no file can be written there"),
         ({"beam": 2, "nbest": 3}, "nbest is 3, more than beam 2"),
@@ -174,9 +172,3 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 def test_caption_refuses_a_translator(model, tmp_path):
     with pytest.raises(UserError, match="encdec_bidirectional, which reads text"):
         caption.run(model, str(tmp_path / "out"), str(tmp_path))
-
-
-def test_help_shows_examples(capsys):
-    assert rnncond("translate", "--help") == 0
-    shown = capsys.readouterr().out
-    assert "--unk-replace" in shown and "rnncond translate test.en" in shown

@@ -11,7 +11,7 @@ EN, DE = ["a dog", "", "two cats\u2028run"], ["ein Hund", "", "zwei Katzen"]
 
 
 def read(*arguments, **settings) -> list[tuple]:
-    corpus = Corpus.open(*map(str, arguments), **settings)
+    corpus = Corpus(*map(str, arguments), **settings)
     return [tuple(row.values()) for chunk in corpus.chunks() for row in chunk.to_pylist()]
 
 

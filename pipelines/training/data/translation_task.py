@@ -93,8 +93,8 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
     """
     data = recipe.data
     bleu_of(tokenizer_of(data.target_language))  # what is not installed is reported before hours of work
-    train = Corpus.open(data.source, data.target, data.columns)
-    validation = Corpus.open(data.validation_source, data.validation_target, data.columns)
+    train = Corpus(data.source, data.target, data.columns)
+    validation = Corpus(data.validation_source, data.validation_target, data.columns)
     store = Store(data.store)
     start = start_of(recipe)
     if start and start.source_vocabulary:

@@ -38,7 +38,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 
 
 def test_chunks_are_bounded(tmp_path):
-    corpus = Corpus.open(str(lines(tmp_path / "x.en", map(str, range(CHUNK_ROWS + 5)))))
+    corpus = Corpus(str(lines(tmp_path / "x.en", map(str, range(CHUNK_ROWS + 5)))))
     chunks = list(corpus.chunks())
     assert [chunk.num_rows for chunk in chunks] == [CHUNK_ROWS, 5]
     assert chunks[1]["id"][4].as_py() == f"{CHUNK_ROWS + 4:09d}"
@@ -131,7 +131,7 @@ def test_what_cannot_be_read(tmp_path):
 def test_pairs_need_both_sides(tmp_path):
     path = lines(tmp_path / "x.tsv", ["a\tb", "c"])
     with pytest.raises(UserError, match=r"row 2 .* has no 'target'"):
-        list(Corpus.open(str(path)).pairs())
+        list(Corpus(str(path)).pairs())
 
 
 def test_translations_are_written_where_text_is_read(bucket, tmp_path):

@@ -113,12 +113,12 @@ def test_a_table_that_is_not_utf8(tmp_path):
 
 def test_how_the_first_line_of_a_table_is_read_is_said(tmp_path):
     named = lines(tmp_path / "named.tsv", ["en\tde", "a dog\tein Hund"])
-    assert "has the names of columns; 'en' is read" in Corpus.open(str(named), columns=("en", "de")).file.describe()
-    bare = Corpus.open(str(named)).file.describe()
+    assert "has the names of columns; 'en' is read" in Corpus(str(named), columns=("en", "de")).file.describe()
+    bare = Corpus(str(named)).file.describe()
     assert "the first line is a sentence, 'en'" in bare and "--column en" in bare
-    assert Corpus.open(str(lines(tmp_path / "plain.en", ["a dog"]))).file.describe() == ""
+    assert Corpus(str(lines(tmp_path / "plain.en", ["a dog"]))).file.describe() == ""
     with pytest.raises(UserError, match="no column 'eng': its first line is en, de; expected"):
-        list(Corpus.open(str(named), columns=("eng", "de")).chunks())
+        list(Corpus(str(named), columns=("eng", "de")).chunks())
 
 
 def references(path, column="target"):
@@ -156,7 +156,7 @@ def test_a_tsv_of_references_without_names_has_them_in_its_last_column(tmp_path)
 @pytest.mark.parametrize("first", ["id\ten\tde", "id\ten"])
 def test_column_names_that_have_not_the_texts_are_no_sentence(tmp_path, first):
     path = str(lines(tmp_path / "x.tsv", [first, first]))
-    asked = Corpus.open(path, option="--column")
+    asked = Corpus(path, option="--column")
     for read_first in (asked.file.describe, lambda: list(asked.chunks())):
         with pytest.raises(UserError) as error:
             read_first()

@@ -110,7 +110,7 @@ def test_a_run_that_was_not_evaluated_has_its_curves(evaluated):
 def test_what_translate_wrote_with_references_beside(tmp_path, capsys):
     corpus = world.write_text(tmp_path / "test.en", world.PAIRS)
     translator = prepare([world.make_translator(None)], ["m"], nbest=2, beam=2, attention=True)
-    recipe = translate.recipe_of(translator, Corpus.open(str(corpus)))
+    recipe = translate.recipe_of(translator, Corpus(str(corpus)))
     dataset = Store(tmp_path / "out").dataset("translations", recipe, translate.schema_of(True), id_column="id")
     said = translator(list(world.PAIRS))
     rows = [

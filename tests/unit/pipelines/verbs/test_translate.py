@@ -90,7 +90,7 @@ def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path
     """All sentences have translations already, so nothing is left to do and Ray is not needed."""
     table = write_text(tmp_path / "news.tsv", ["id\tsource", *(f"{n}\t{line}" for n, line in enumerate(PAIRS))])
     translator = prepare(load_models(["model"], None, "cpu"), ["model"], max_source_length=4)
-    corpus = Corpus.open(str(table))
+    corpus = Corpus(str(table))
     recipe, schema = translate.recipe_of(translator, corpus), translate.schema_of(False)
     given = translate.with_version(next(corpus.chunks())).to_pylist()
     answers = translator([row["source"] for row in given])

@@ -24,7 +24,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     make_text(folder, PAIRS)
     store = Store(folder / "store")
-    corpus = Corpus.open(str(folder / "source.txt"), str(folder / "target.txt"))
+    corpus = Corpus(str(folder / "source.txt"), str(folder / "target.txt"))
     source, target = vocabularies(store, corpus, PairText(level="word", joint=True))
     dataset = store.dataset("tokens", {"corpus": "x"}, SCHEMA, id_column="id")
     rows = rows_of(pa.concat_tables(corpus.chunks()), source, target)

@@ -19,7 +19,7 @@ from tests.worlds.corpora import write
 
 @pytest.fixture
 def corpus(tmp_path):
-    return Corpus.open(str(write(tmp_path / "source", ["a b", "c a"])), str(write(tmp_path / "target", ["x", "y x"])))
+    return Corpus(str(write(tmp_path / "source", ["a b", "c a"])), str(write(tmp_path / "target", ["x", "y x"])))
 
 
 @pytest.mark.parametrize(("joint", "sizes"), [(True, (4 + 5, 4 + 5)), (False, (4 + 3, 4 + 2))])
@@ -54,7 +54,7 @@ def test_a_pair_without_a_target_is_refused_by_its_id():
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_target_gets_its_case_and_the_source_none(tmp_path, joint):
     files = [write(tmp_path / name, lines) for name, lines in (("s", ["x A b"] * 2), ("t", ["x B a"] * 2))]
-    corpus = Corpus.open(*map(str, files))
+    corpus = Corpus(*map(str, files))
     text = PairText(level="word", joint=joint, truecase=True)
     source, target = vocabularies(Store(tmp_path / "store"), corpus, text)
     assert target.decode(target.encode("x b a")) == "x B a" and source.decode(source.encode("x a b")) == "x a b"
