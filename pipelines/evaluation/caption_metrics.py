@@ -55,28 +55,23 @@ class CaptionScores:
         return {name: value / self.brevity_penalty if value else 0.0 for name, value in bleu.items()}
 
 
-def caption_scores(
-    hypotheses: dict[str, str], references: dict[str, list[str]], tokenizer: str = "simple"
-) -> dict[str, float]:
-    """BLEU-1 to 4, ROUGE_L and CIDEr, times 100. With the simple tokenizer no process is started: for validation.
-
-    Args:
-        hypotheses: a caption by image id; one may be empty, and scores nothing.
-        references: at least one by image id, of the same images.
-
-    Raises:
-        UserError: hypotheses and references are not of the same images.
-    """
-    return score(hypotheses, references, tokenizer, java_scores=False).corpus
-
-
 def score(
     hypotheses: dict[str, str],
     references: dict[str, list[str]],
     tokenizer: str = "auto",
     java_scores: bool = True,
 ) -> CaptionScores:
-    """Everything that can be computed here: as ``caption_scores``, with METEOR and SPICE, and the scores per image."""
+    """Everything that can be computed here, times 100: BLEU-1 to 4, ROUGE_L and CIDEr, METEOR and SPICE.
+
+    Args:
+        hypotheses: a caption by image id; one may be empty, and scores nothing.
+        references: at least one by image id, of the same images.
+        tokenizer: with the simple one, and without ``java_scores``, no process is started.
+        java_scores: METEOR and SPICE, too.
+
+    Raises:
+        UserError: hypotheses and references are not of the same images.
+    """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge

@@ -16,7 +16,7 @@ from feature_store import Snapshot, Store, shape_of
 from pipelines.config.recipe import CaptionRecipe
 from pipelines.console import tell
 from pipelines.errors import UserError
-from pipelines.evaluation.caption_metrics import caption_scores
+from pipelines.evaluation.caption_metrics import score
 from pipelines.evaluation.caption_results import tokenizer_for
 from pipelines.evaluation.caption_tokenizers import chosen, tokenizer_named
 from pipelines.inputs.caption_formats import Captioned
@@ -92,7 +92,7 @@ class CaptionTask:
         hypotheses = {ids[image]: captions[image] for image in range(len(ids))}
         references = dict(zip(ids, self.validation.references, strict=True))
         fitting = tokenizer_for(self.recipe.data.target_language)
-        return caption_scores(hypotheses, references, "simple" if fitting == "auto" else fitting)
+        return score(hypotheses, references, "simple" if fitting == "auto" else fitting, java_scores=False).corpus
 
     def sample(self, image: int, caption: str) -> dict[str, Any]:
         return {
