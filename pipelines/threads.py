@@ -23,20 +23,27 @@ def interruptible(work: Callable[[], Done]) -> Done:
     What takes signals for itself, as Ray Train does with Ctrl-C, can do so in the main thread only. That waits here,
     and gets its KeyboardInterrupt at once.
     """
-    done: Future[Done] = Future()
-
-    def attempt() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # the caller raises it
-            done.set_exception(error)
-
-    threading.Thread(target=attempt, name="interruptible", daemon=True).start()
+    done = in_background(work)
     # Again and again, because a library's C code may have had SIGINT restart a wait that it would have ended: Arrow's
     # does, once it has read a file in the main thread.
     while not wait([done], WAKE_SECONDS).done:
         pass
     return done.result()
+
+
+def in_background(work: Callable[[], Done]) -> Future[Done]:
+    """What ``work`` will give, done by a thread that the process does not wait for at its end, as it would for one of a
+    pool."""
+    done: Future[Done] = Future()
+
+    def attempt() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # whoever asks for the result raises it
+            done.set_exception(error)
+
+    threading.Thread(target=attempt, name="in_background", daemon=True).start()
+    return done
 
 
 def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:

@@ -34,6 +34,16 @@ def describe_size(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
 
 
+class OnDevice:
+    """What each worker gets, of which ``gpus`` tell the device that it computes on."""
+
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
 @dataclass(frozen=True)
 class NodeType:
     """Nodes of one kind that an autoscaler may start, ``most`` at a time."""
@@ -91,7 +101,7 @@ WORTH = {0: 1024, 1: 16384}
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(OnDevice):
     """``workers`` actors with ``cpus`` and ``gpus`` each, to begin with.
 
     Attributes:
@@ -105,10 +115,6 @@ class Plan:
     fewest: int | None = None
     most: int | None = None
     bounded: bool = True
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
 
     def worth(self, inputs: int) -> int:
         """Workers at most for so many inputs, as far as more would be worth waiting for."""
@@ -192,7 +198,7 @@ def places(cluster: Cluster, cpus: float, gpus: float) -> int:
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(OnDevice):
     """``workers``, or for a time as few as ``at_least``, with ``cpus``, ``gpus`` and ``threads`` each."""
 
     workers: int
@@ -242,17 +248,13 @@ def place(recipe: Recipe, cluster: Cluster) -> Share:
 
 
 @dataclass(frozen=True)
-class Room:
+class Room(OnDevice):
     """``concurrent`` trials at a time, with ``cpus``, ``gpus`` and ``threads`` each."""
 
     concurrent: int
     cpus: float
     gpus: float
     threads: int
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
 
     def describe(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""

@@ -6,18 +6,16 @@ import fcntl
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from pipelines.config.recipe import Recipe
 from pipelines.config.sections import masked
 from pipelines.errors import Fault, UserError
-from pipelines.tracking.address import LOCAL_TRACKING, database_of, from_root, tracking_uri
+from pipelines.threads import in_background
+from pipelines.tracking.address import LOCAL_TRACKING, database_of, from_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,11 +25,6 @@ Done = TypeVar("Done")
 PATIENCE, PATIENCE_HERE = 15, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is, and makes
 its tables first."""
-
-
-def uri_of(recipe: Recipe) -> str:
-    """The address of the MLflow that a recipe's run is tracked in."""
-    return tracking_uri(recipe.tracking.uri)
 
 
 def client_at(uri: str) -> MlflowClient:
@@ -153,7 +146,7 @@ def reach(uri: str, work: Callable[[], Done]) -> Done:
     patience = PATIENCE_HERE if database_of(uri) else PATIENCE
     kind: type[UserError] = Fault
     try:
-        return within(patience, work)
+        return in_background(work).result(patience)
     except UserError:
         raise
     except TimeoutError:
@@ -225,21 +218,6 @@ def make_or_get(make: Callable[[], Done], get: Callable[[], Done]) -> Done:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return get()
-
-
-def within(seconds: float, work: Callable[[], Done]) -> Done:
-    """What ``work`` gives; TimeoutError if that takes longer, whatever it is stuck in."""
-    done: Future[Done] = Future()
-
-    def attempt() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    # Not of a pool, whose threads a process waits for at its end.
-    threading.Thread(target=attempt, daemon=True).start()
-    return done.result(seconds)
 
 
 IMPATIENT = {

@@ -27,9 +27,10 @@ def inputs_of(data: Mapping[str, Any], features: Mapping[str, Any] | None) -> li
     """
     if features is None:
         return [
-            entry
+            dataset(path, sha256, {"file": path, "sha256": sha256}, context)
             for context in ("training", "validation")
-            for entry in corpus_inputs(pairs_of(data, context == "validation"), context)
+            for path in pairs_of(data, context == "validation").paths
+            for sha256 in [sha256_of(path)]
         ]
     captions, sha256 = data["captions"], sha256_of(data["captions"])
     store = {"store": data["store"], "fingerprint": features["fingerprint"], "output": features["output"],
@@ -39,14 +40,6 @@ def inputs_of(data: Mapping[str, Any], features: Mapping[str, Any] | None) -> li
         dataset(captions, sha256, {"file": captions, "sha256": sha256, "split": data["train"]}, "training"),
         dataset(captions, sha256, {"file": captions, "sha256": sha256, "split": data["validation"]}, "validation"),
     ]
-
-
-def corpus_inputs(corpus: Corpus, context: str) -> list[DatasetInput]:
-    found = []
-    for path in corpus.paths:
-        sha256 = sha256_of(path)
-        found.append(dataset(path, sha256, {"file": path, "sha256": sha256}, context))
-    return found
 
 
 def dataset(name: str, digest: str, source: Mapping[str, Any], context: str) -> DatasetInput:

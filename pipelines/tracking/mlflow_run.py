@@ -18,7 +18,9 @@ from pipelines.config.recipe import Recipe
 from pipelines.config.sections import masked
 from pipelines.console import tell
 from pipelines.files.jsonl import read_lines
+from pipelines.threads import in_background
 from pipelines.tracking import registry
+from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.client import (
     PATIENCE,
     client_at,
@@ -28,8 +30,6 @@ from pipelines.tracking.client import (
     needed,
     open_client,
     reach,
-    uri_of,
-    within,
 )
 from pipelines.tracking.lineage import held_out, inputs_of
 from pipelines.tracking.packaging import log_model
@@ -88,7 +88,7 @@ class Tracking:
         self.recipe = recipe
         self.tags = {**run_tags(recipe), **(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.tags |= {KEY: key} if key else {}
-        self.uri = uri_of(recipe)
+        self.uri = tracking_uri(recipe.tracking.uri)
         self.behind, self.sent, self.logged_steps = False, 0.0, 0
         self.monitor: SystemMetricsMonitor | None = None
         self.run_id = ""
@@ -264,7 +264,7 @@ class Tracking:
         status = "FINISHED" if kind is None else "KILLED" if killed else "FAILED"
         try:
             if self.monitor:
-                within(PATIENCE, self.monitor.finish)
+                in_background(self.monitor.finish).result(PATIENCE)
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
             tell(f"MLflow at {self.uri} was not told that the run has {status}: {first_line(error)}")

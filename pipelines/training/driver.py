@@ -27,7 +27,8 @@ from pipelines.config.recipe import FILLED, PATHS, Recipe
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
 from pipelines.tracking import registry
-from pipelines.tracking.client import check_reachable, import_mlflow, uri_of
+from pipelines.tracking.address import tracking_uri
+from pipelines.tracking.client import check_reachable, import_mlflow
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
@@ -110,7 +111,7 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
         UserError: the folder has another run, or what the job needs is not there.
         Fault: workers, storage or MLflow were lost; the same command resumes.
     """
-    place, folder, uri = job.place, job.folder, uri_of(job.recipe)
+    place, folder, uri = job.place, job.folder, tracking_uri(job.recipe.tracking.uri)
     info = RunInfo() if restart else read_run(folder)
     changed = job.changed(info)
     done = bool(info) and job.is_done(info, changed)
@@ -137,7 +138,7 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
     with connect(address) as cluster:
         parts = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
-        check_precision(job.recipe.training, "cuda" if parts.gpus else "cpu")
+        check_precision(job.recipe.training, parts.device)
         about |= job.about() | {"data_id": data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
         if restart:
             check_reachable(uri)  # still, before the old run is thrown away

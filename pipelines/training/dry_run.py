@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from feature_store import Store
@@ -30,7 +31,6 @@ from pipelines.console import Outcome, tell
 from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
-from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.task import prepare
@@ -38,6 +38,7 @@ from pipelines.training.driver import check_system
 from pipelines.training.launch import TrainJob, fit
 from pipelines.training.learner import WORDS, Learner
 from pipelines.training.optimizer import check_precision
+from pipelines.training.run_folder import last_epoch
 from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.run_writer import RunClient, run_writer
 from pipelines.training.state import TrainState
@@ -89,12 +90,7 @@ class Measured(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> Measured:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("warm_up", "scores", "checkpoint"):
-            values[name] = Took(*values[name])
-        for name in ("steps", "validations"):
-            values[name] = [Took(*one) for one in values[name]]
-        return cls(**values)
+        return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
 class MeasuringLearner(Learner):
@@ -243,7 +239,8 @@ def run(
         UserError: as the training would; a price without a currency.
     """
     price = None if price_per_hour is None else Price.parse(price_per_hour)
-    done = epochs_done(job.folder) if not restart and job.changed(read_run(job.folder)) is not None else 0
+    resumes = not restart and job.changed(read_run(job.folder)) is not None
+    done = last_epoch(job.folder / "metrics.jsonl") if resumes else 0
     training = job.recipe.training
     if done >= training.epochs:
         return Outcome({"epochs": training.epochs, "already done": done}, hint="Nothing is left to train.")
@@ -255,7 +252,7 @@ def run(
         job.check(task)
         with connect(address) as cluster:
             share = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
-            check_precision(training, "cuda" if share.gpus else "cpu")
+            check_precision(training, share.device)
             tell(f"Trying {WARM_UP} + {sample} steps: {share.describe()}; {task.describe()}")
             with run_writer(folder) as writer:
                 client = RunClient(writer)
@@ -278,11 +275,6 @@ def startup(measured: Measured, began: float) -> float:
     """Seconds from ``began`` to the first step, and what the first steps take more than others."""
     usual = WARM_UP * statistics.mean(step.seconds for step in measured.steps)
     return measured.begun - began + max(measured.warm_up.seconds - usual, 0.0)
-
-
-def epochs_done(folder: Path) -> int:
-    lines = read_lines(folder / "metrics.jsonl")
-    return lines[-1]["epoch"] if lines else 0
 
 
 def described(measured: Measured, workers: int = 1) -> dict[str, Any]:
