@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
-import torch
-
 from pipelines.config.spelling import near
 from pipelines.errors import UserError
-from pipelines.inference.decoder import search_options, with_beam
+from pipelines.inference.decoder import default_device, search_options, with_beam
 from pipelines.tracking.models import locate
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
@@ -73,5 +71,5 @@ def options_of(trained: Trained, asked: Mapping[str, Any]) -> SearchOptions:
 
 def load_models(models: Sequence[str | Path], tracking_uri: str | None, device: str | None) -> list[Trained]:
     """The models by the names that the user gave, on ``device``; by default on a GPU where there is one."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     return [checkpoint.load(locate(model, tracking_uri), device) for model in models]

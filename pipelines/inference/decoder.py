@@ -92,6 +92,11 @@ class Decoder:
         return vars(self) | {"steppers": []}
 
 
+def default_device() -> str:
+    """A GPU, where this process sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 BEAM = 5
 """Hypotheses followed at once, unless the user says."""
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypedDict, get_args
 
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -29,7 +28,7 @@ from pipelines.features import decode
 from pipelines.features.columns import joined
 from pipelines.features.sources import BATCH, rebuild
 from pipelines.inference.captioner import Captioner
-from pipelines.inference.decoder import search_options
+from pipelines.inference.decoder import BEAM, default_device, search_options, with_beam
 from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.fetch import ReadError
 from pipelines.tracking.allowed_uris import AllowedUris
@@ -43,8 +42,6 @@ PARAMS = {
     "beam": "long", "max_length": "long", "min_length": "long", "length_penalty": "string", "no_repeat_ngram": "long",
 }  # fmt: skip
 """Fields of ``SearchOptions`` that a caller may set, and MLflow's types of them."""
-BEAM = 5
-"""Hypotheses followed at once unless the caller says, as in `rnncond caption` and `rnncond translate`."""
 
 
 class Answer(TypedDict, total=False):
@@ -70,7 +67,7 @@ class Served(PythonModel):
         if precision not in get_args(Precision):
             asked = f"The model config has precision {precision!r}; expected one of {', '.join(get_args(Precision))}."
             raise MlflowException(asked, INVALID_PARAMETER_VALUE)
-        trained = checkpoint.load(folder, device())
+        trained = checkpoint.load(folder, default_device())
         if trained.features:
             allowed = AllowedUris(config.get("allowed_uris", ()))
             self.model = ServedCaptioner(trained, weights_in(folder), allowed, precision)
@@ -146,9 +143,9 @@ class ServedCaptioner:
         precision: Precision = "float32",
     ) -> None:
         assert trained.features is not None, "a translator reads no pictures"
-        self.network = rebuild(trained.features, weights).to(device())
+        self.network = rebuild(trained.features, weights).to(default_device())
         self.output = trained.features["output"]
-        self.captioner = Captioner([trained], options_of(trained, {}), precision).to(device())
+        self.captioner = Captioner([trained], options_of(trained, {}), precision).to(default_device())
         self.allowed = allowed or AllowedUris()
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
@@ -250,8 +247,4 @@ def options_of(trained: Trained, params: Mapping[str, Any]) -> SearchOptions:
     """The search of the model's recipe, with what the caller asks otherwise."""
     if unknown := sorted(params.keys() - PARAMS.keys()):
         raise UserError(f"params: there is no {', '.join(unknown)}; there are {', '.join(PARAMS)}.")
-    return search_options(trained, **{"beam": BEAM} | dict(params))
-
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return search_options(trained, **with_beam(params))

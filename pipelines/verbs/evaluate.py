@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pyarrow import fs
 
 from pipelines.config.choices import DecodingPrecision, ScoredKind, Tokenizer
@@ -29,6 +28,7 @@ from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.remote_folder import is_remote
 from pipelines.files.text import encoding_of
+from pipelines.inference.decoder import default_device
 from pipelines.tracking.mlflow_run import log_evaluation
 from pipelines.tracking.models import locate, run_above
 from pipelines.training.run_info import RunPlace, read_run
@@ -75,7 +75,7 @@ def run(
     trained = folder = None
     if model is not None:
         found_at = locate(model, tracking_uri)
-        trained = checkpoint.load(found_at, "cuda" if torch.cuda.is_available() else "cpu")
+        trained = checkpoint.load(found_at, default_device())
         folder = run_of(model, found_at)
     if hypotheses is not None:
         if not references:
