@@ -20,9 +20,10 @@ Batch = TypeVar("Batch", bound=Sliceable)
 Result = TypeVar("Result")
 
 SIGNS = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu"),
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu"),
     *("cublas_status_alloc_failed", "cudnn_status_alloc_failed"),
 )
+"""In lower case: PyTorch's allocator on the CPU, and the libraries of a GPU, have no class of their own for it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

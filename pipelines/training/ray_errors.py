@@ -111,12 +111,13 @@ def user_errors() -> Iterator[None]:
         UserError: the process, or its GPU, has too little memory for the model and a batch.
         Fault: another rank is gone.
     """
+    from pipelines.engine.memory import is_out_of_memory
     from pipelines.training import distributed
 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if too_large(error):
+        if is_out_of_memory(error):
             raise UserError(
                 f"There is too little memory for the model and a batch: {in_brief(error)}. Lower "
                 "training.images_per_batch or training.tokens_per_batch (and raise training.accumulate as much, for "
@@ -125,11 +126,3 @@ def user_errors() -> Iterator[None]:
         if distributed.count() > 1 and any(mark in str(error) for mark in PEER_LOST):
             raise Fault(f"A worker no longer reaches the others: {in_brief(error)}. {RESUME}") from error
         raise
-
-
-def too_large(error: BaseException) -> bool:
-    """Whether memory was refused. PyTorch's allocator on the CPU has no class of its own for that."""
-    import torch
-
-    refused = ("can't allocate memory", "not enough memory", "CUDA out of memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in refused)
