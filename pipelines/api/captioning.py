@@ -23,6 +23,7 @@ from pipelines.features.pixels import to_rgb
 from pipelines.features.preprocess import Preprocess
 from pipelines.features.sources import rebuild
 from pipelines.inference.captioner import Captioner, prepare
+from pipelines.inputs.entries import first_of
 from pipelines.inputs.fetch import ReadError, read
 from pipelines.tracking.models import locate, weights_in
 from rnncond.fast.lean import Precision
@@ -30,8 +31,6 @@ from rnncond.fast.lean import Precision
 Picture: TypeAlias = str | Path | bytes | Image.Image
 """A picture's path or uri, its file as bytes, or a picture of Pillow. One of Pillow's is taken at its full size, where
 a large JPEG is decoded smaller: its features may differ in the last digits."""
-SHOWN = 5
-"""Pictures that cannot be read, of which the message tells."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +187,7 @@ def opened(pictures: Sequence[Picture], needed: int) -> list[Image.Image]:
             name = str(picture) if isinstance(picture, str | Path) else f"picture {place}"
             problems.append(f"{name}: {error}")
     if problems:
-        more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        raise UserError(
-            f"{len(problems):,} of {len(pictures):,} pictures cannot be captioned:\n  "
-            + "\n  ".join(problems[:SHOWN])
-            + more
-        )
+        raise UserError(f"{len(problems):,} of {len(pictures):,} pictures cannot be captioned:{first_of(problems)}")
     return images
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from pipelines.config.spelling import near
 from pipelines.config.training_sections import OBJECTIVES, SCHEDULES
+from pipelines.console import plural
 
 KINDS = OBJECTIVES | SCHEDULES
 EXPECTED = {
@@ -30,12 +31,18 @@ EXPECTED = {
 """By pydantic's type of an error; its own words speak of Python."""
 
 
+def in_one_message(what: str, problems: Sequence[str]) -> str:
+    """That ``what`` has these mistakes, a line each."""
+    count = f"{len(problems)} {plural('mistake', len(problems))}"
+    return f"{what} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
+
+
 def describe(error: Mapping[str, Any], recipe: type[BaseModel]) -> str:
     """One of pydantic's errors in a line: path, what was found, what is allowed."""
     loc = [str(part) for part in error["loc"]]
     path, found, kind = ".".join(keys_in(loc)), error["input"], error["type"]
     if kind == "extra_forbidden":
-        keys = keys_of(recipe, loc[:-1])
+        keys = list(section_at(recipe, loc[:-1]).model_fields)
         return f"{path}: no such key; there are {', '.join(keys)}.{near(loc[-1], keys)}"
     if kind == "missing":
         if isinstance(error["loc"][-1], int):
@@ -73,11 +80,6 @@ def on_command(recipe: type[BaseModel], loc: list[str], path: str) -> str:
 def keys_in(loc: list[str]) -> list[str]:
     """Pydantic's path without the kind that it has behind ``objective`` and ``schedule``."""
     return [part for part in loc if part not in KINDS]
-
-
-def keys_of(model: type[BaseModel], loc: list[str]) -> list[str]:
-    """The keys of the section at ``loc``."""
-    return list(section_at(model, loc).model_fields)
 
 
 def section_at(model: type[BaseModel], loc: list[str]) -> type[BaseModel]:

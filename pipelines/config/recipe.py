@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from pipelines.config.dotted import absolute, apply, read_yaml
-from pipelines.config.messages import describe
+from pipelines.config.messages import describe, in_one_message
 from pipelines.config.sections import (
     CaptionText,
     ClusterSection,
@@ -217,8 +217,7 @@ def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -
     except ValidationError as error:
         mistakes += [describe(entry, kind) for entry in error.errors()]
     if mistakes:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{where} has {count}:\n" + "\n".join(f"  {problem}" for problem in mistakes))
+        raise UserError(in_one_message(where, mistakes))
     return recipe
 
 
@@ -236,7 +235,7 @@ def resolve(recipe: Recipe, name: str) -> Recipe:
 
 
 def name_of(source: str) -> str:
-    return Path(source).stem if is_file(source) else source
+    return Path(source).stem if Path(source).is_file() else source
 
 
 PATHS = ("store", "captions", "source", "target", "validation_source", "validation_target")
@@ -274,7 +273,7 @@ def names() -> list[str]:
 
 def load(source: str) -> tuple[dict[str, Any], str]:
     """A recipe's values as its YAML has them, and what to call it in a message."""
-    if is_file(source):
+    if Path(source).is_file():
         values = read_yaml(source)
     elif source in names():
         values = load_yaml((resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text("utf-8"), source)
@@ -285,7 +284,3 @@ def load(source: str) -> tuple[dict[str, Any], str]:
     if not isinstance(values, dict):
         raise UserError(f"{source} is not a recipe: expected sections such as `data:` and `training:`.")
     return values, f"The recipe {source}"
-
-
-def is_file(source: str) -> bool:
-    return Path(source).is_file()

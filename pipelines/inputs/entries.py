@@ -39,11 +39,15 @@ def parse_each(
         except ValueError as error:
             problems.append(f"{location}: {error}")
     if problems:
-        more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        wrong = "\n  ".join(problems[:SHOWN])
         total = len(parsed) + len(problems)
-        raise UserError(f"{path}: {len(problems):,} of {total:,} entries are wrong:\n  {wrong}{more}\n{expected}")
+        raise UserError(f"{path}: {len(problems):,} of {total:,} entries are wrong:{first_of(problems)}\n{expected}")
     return parsed
+
+
+def first_of(problems: list[str]) -> str:
+    """The first few, a line each, and how many more there are."""
+    more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
+    return "".join(f"\n  {problem}" for problem in problems[:SHOWN]) + more
 
 
 def value_of(entry: Any, key: str, kind: Any) -> Any:

@@ -36,7 +36,7 @@ from pydantic import Field, ValidationError
 from feature_store.current import CURRENT
 from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, read_yaml
-from pipelines.config.messages import describe
+from pipelines.config.messages import describe, in_one_message
 from pipelines.config.sections import Place, Section
 from pipelines.config.spelling import near
 from pipelines.config.yaml_core import Written
@@ -113,14 +113,14 @@ def read_pipeline(path: str, commands: Commands, overrides: Sequence[str] = (), 
         section = PipelineSection.model_validate(values)
     except ValidationError as error:
         problems += [message_of(entry) for entry in error.errors()]
-        raise UserError(in_one_message(path, problems)) from None
+        raise UserError(in_one_message(f"The pipeline {path}", problems)) from None
     stages: list[Stage] = []
     for name, given in section.stages.items():
         stage, wrong = resolve(name, given, section.variables, stages, commands)
         problems += [f"stages.{name}: {problem}" for problem in wrong]
         stages.append(stage)
     if problems:
-        raise UserError(in_one_message(path, problems))
+        raise UserError(in_one_message(f"The pipeline {path}", problems))
     return Pipeline(section.out, stages)
 
 
@@ -165,11 +165,6 @@ def references(value: Any) -> Iterator[str]:
             yield from references(inner)
     elif isinstance(value, str):
         yield from REFERENCE.findall(value)
-
-
-def in_one_message(path: str, problems: list[str]) -> str:
-    count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-    return f"The pipeline {path} has {count}:\n" + "\n".join(f"  {problem}" for problem in problems)
 
 
 def message_of(error: Mapping[str, Any]) -> str:
