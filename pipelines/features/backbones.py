@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,11 +140,12 @@ def load(
         check_outputs(outputs, detectors.OUTPUTS, name)
         return detectors.load(name, weights, detectors.Regions(**(regions or {})))
     outputs = check_outputs(outputs, OUTPUTS, name)
-    if library not in LIBRARIES or not LIBRARIES[library].knows(model):
+    build = builder_of(library, model)
+    if build is None:
         raise UserError(_no_such_backbone(name))
     if regions:
         raise UserError(f"backbone: {name} is no detector, and has no regions to choose from; {DETECTORS}")
-    trunk, preprocess = LIBRARIES[library].build(model, weights, outputs)
+    trunk, preprocess = build(model, weights, outputs)
     return Backbone(name, trunk, preprocess, outputs)
 
 
@@ -204,10 +205,6 @@ def torchvision_names() -> list[str]:
     return [name for name in models.list_models(module=models) if any(re.fullmatch(body, name) for body in BODIES)]
 
 
-def is_torchvision(name: str) -> bool:
-    return name in torchvision_names()
-
-
 def build_torchvision(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[Trunk, Preprocess]:
     from torchvision import models
 
@@ -259,12 +256,6 @@ class TimmTrunk(nn.Module):
         return grid, pooled
 
 
-def is_timm(name: str) -> bool:
-    import timm
-
-    return timm.is_model(name)
-
-
 def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[Trunk, Preprocess]:
     import timm
 
@@ -293,14 +284,16 @@ def build_timm(name: str, weights: str, outputs: tuple[str, ...]) -> tuple[Trunk
 Trunk = TorchvisionTrunk | TimmTrunk
 
 
-class Library(NamedTuple):
-    """Whether it has a network of that name; and one built, from name, weights and outputs."""
+def builder_of(library: str, model: str) -> Callable[[str, str, tuple[str, ...]], tuple[Trunk, Preprocess]] | None:
+    """What builds the network of that name from name, weights and outputs; None where the library has none."""
+    if library == "torchvision" and model in torchvision_names():
+        return build_torchvision
+    if library == "timm":
+        import timm
 
-    knows: Callable[[str], bool]
-    build: Callable[[str, str, tuple[str, ...]], tuple[Trunk, Preprocess]]
-
-
-LIBRARIES = {"timm": Library(is_timm, build_timm), "torchvision": Library(is_torchvision, build_torchvision)}
+        if timm.is_model(model):
+            return build_timm
+    return None
 
 
 def _no_such_backbone(name: str) -> str:
