@@ -25,7 +25,7 @@ EMPTY_PART = "keys with an empty part (//) cannot be read; give them other names
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or uri, and the path in it; of uris see ``addresses.locate``."""
+    """The file system of a path or uri, and the path in it; of uris see ``feature_store.uris.locate``."""
     if "\0" in uri or not_utf8(uri):
         raise UserError(f"{os.fsencode(uri)!r} is no name that can be read: expected UTF-8 without NUL. Rename it.")
     if "://" not in uri:

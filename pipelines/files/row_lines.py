@@ -18,7 +18,7 @@ from typing import Any
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.atomic import replacing
-from pipelines.files.text import PACKED, packing_of
+from pipelines.files.text import packing_of, unpacked
 
 BREAKS = re.compile(r"[\r\n]+")
 Row = Mapping[str, Any]
@@ -35,7 +35,7 @@ def write_rows(path: str, chunks: Iterable[Sequence[Row]], plain: tuple[str, ...
     Raises:
         UserError: the file cannot be written.
     """
-    suffix = suffix_of(path)
+    suffix = filesystems.suffix_of(unpacked(path))
     try:
         with nullcontext(path) if "://" in path else replacing(path) as place:
             filesystem, inside = filesystems.locate(str(place))
@@ -47,14 +47,6 @@ def write_rows(path: str, chunks: Iterable[Sequence[Row]], plain: tuple[str, ...
             f"The lines cannot be written to {path}: {error}. They are kept in {kept_in}; run the same command with "
             f"{option} ANOTHER."
         ) from None
-
-
-def suffix_of(path: str) -> str:
-    """The suffix before that of packing, in lower case."""
-    name = path.lower()
-    for packing in PACKED:
-        name = name.removesuffix(packing)
-    return os.path.splitext(name)[1]
 
 
 def lines_of(rows: Sequence[Row], suffix: str, plain: tuple[str, ...], header: bool) -> str:

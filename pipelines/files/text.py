@@ -119,6 +119,14 @@ def packing_of(path: str) -> str | None:
     return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
 
 
+def unpacked(path: str) -> str:
+    """The name of a file without the suffix of packing, in lower case."""
+    name = path.lower()
+    for packing in PACKED:
+        name = name.removesuffix(packing)
+    return name
+
+
 def read_bounded(filesystem: fs.FileSystem, path: str) -> bytes:
     """The content of a file, unpacked.
 

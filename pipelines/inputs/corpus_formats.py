@@ -6,8 +6,9 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
 from pipelines.files.storage import as_user_error, open_file, open_stream
-from pipelines.files.text import PACKED, TextError, lines_in, packing_of
+from pipelines.files.text import TextError, lines_in, packing_of, unpacked
 
 FIELDS = ("source", "target")
 READ_ROWS = 16_384
@@ -93,10 +94,7 @@ def kind_of(path: str) -> str:
     Raises:
         UserError: the suffix is that of a table of another kind, which is no text.
     """
-    name = path.lower()
-    for packing in PACKED:
-        name = name.removesuffix(packing)
-    suffix = name.rpartition(".")[2]
+    suffix = unpacked(path).rpartition(".")[2]
     if suffix in OTHER_TABLES:
         raise UserError(
             f"text: {path} is a .{suffix} file, which is not read; expected lines of text, .tsv, .csv, .jsonl or "
@@ -144,8 +142,8 @@ def whole_lines(path: str) -> Iterator[str]:
     filesystem, inside = filesystems.locate(path)
     number = 1
     try:
-        with open_stream(filesystem, inside, packing_of(path)) as unpacked:
-            for line in lines_in(unpacked):
+        with open_stream(filesystem, inside, packing_of(path)) as stream:
+            for line in lines_in(stream):
                 yield line
                 number += 1
     except TextError as error:
@@ -167,7 +165,7 @@ def from_tsv(text: TextFile) -> Iterator[Row]:
     names = first.split("\t")
     header = text.has_header(names)
     if not header:
-        lines = chain_one(first, lines)
+        lines = chain([first], lines)
         names = list(FIELDS if not text.references else [*FIELDS[:1], columns[0]][-len(names) :])
     own = names.index(columns[0])
     at = [names.index(name) if name in names else None for name in ("id" if header else "", columns[1])]
@@ -182,11 +180,6 @@ def from_tsv(text: TextFile) -> Iterator[Row]:
         if row.id == "":
             raise UserError(f"text: line {number:,} of {path} has an empty id; {IDS}")
         yield row
-
-
-def chain_one(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
 
 
 def from_csv(text: TextFile) -> Iterator[Row]:
