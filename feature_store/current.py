@@ -27,17 +27,13 @@ class Current(NamedTuple):
     fingerprint: str
     pinned: bool
 
-    @property
-    def path(self) -> str:
-        """The file that says so, relative to the store's root."""
-        return current_path(self.kind)
-
 
 class Conflict(StoreError):
     """Another process changes the current set at the same moment, or has changed it meanwhile."""
 
 
 def current_path(kind: str) -> str:
+    """The file that says which set of ``kind`` is current, relative to the store's root."""
     return f"{CURRENT}/{kind}.json"
 
 
@@ -68,13 +64,14 @@ def change_current(files: Files, new: Current, expected: bytes | None) -> None:
     Raises:
         Conflict: somebody has changed it, or is about to.
     """
+    path = current_path(new.kind)
     with announced(files, new.kind):
-        if files.read(new.path) != expected:
+        if files.read(path) != expected:
             raise Conflict(
                 f"another process has just changed the current set of {new.kind} in {files.shown}. Nothing was changed "
                 "here; look with `rnncond store info`, and run the same command again if it still is what you want."
             )
-        files.write(new.path, json.dumps({"set": new.fingerprint, "pinned": new.pinned}).encode())
+        files.write(path, json.dumps({"set": new.fingerprint, "pinned": new.pinned}).encode())
 
 
 @contextmanager

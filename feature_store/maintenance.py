@@ -26,10 +26,6 @@ PART_BYTES = 128 << 20
 GRACE_SECONDS = 24 * 3600.0
 
 
-def ignore(part: Part) -> None:
-    """The progress of whoever does not want to see it."""
-
-
 @dataclass
 class Verified:
     """What ``verify`` found.
@@ -49,7 +45,7 @@ class Verified:
     failed_again: int = 0
 
 
-def verify(dataset: Dataset, progress: Callable[[Part], None] = ignore) -> Verified:
+def verify(dataset: Dataset, progress: Callable[[Part], object] = lambda part: None) -> Verified:
     """Read every byte of a set and compare it with the ledger. Holds all ids in memory."""
     found = Verified()
     term, _ = dataset.ledger.read()
@@ -189,7 +185,7 @@ def compact(
     dataset: Dataset,
     target_bytes: int = PART_BYTES,
     takeover: bool = False,
-    progress: Callable[[Part], None] = ignore,
+    progress: Callable[[Part], object] = lambda part: None,
 ) -> Compacted:
     """Merge small parts, neighbours by id, into parts of about ``target_bytes``; failures overcome since are left out.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.maintenance import ignore
 from feature_store.parts import Part
 from feature_store.snapshot import Snapshot
 from feature_store.store import Dataset
@@ -24,9 +23,7 @@ class Pruned:
     parts: int = 0
 
 
-def prune(
-    dataset: Dataset, ids: Iterable[str], takeover: bool = False, progress: Callable[[Part], None] = ignore
-) -> Pruned:
+def prune(dataset: Dataset, ids: Iterable[str], takeover: bool = False) -> Pruned:
     """Take ``ids`` out of a set, in a term of its own: each part that has some is replaced by one without them.
 
     Holds the ids and one row group in memory. It may be killed anywhere: the change of a part is atomic, and the same
@@ -50,11 +47,10 @@ def prune(
             standing = snapshot.standing_failures[part.name] if part.failures else None
             kept = None if standing is None else without(standing, snapshot.id_column, gone)
             rows = pa.RecordBatchReader.from_batches(snapshot.schema, batches_without(snapshot, part, gone))
-            written = term.handle.commit(term.handle.part_name([part.name]), rows, kept, replaces=[part.name])
+            term.handle.commit(term.handle.part_name([part.name]), rows, kept, replaces=[part.name])
             pruned.rows += in_rows
             pruned.failures += 0 if standing is None or kept is None else standing.num_rows - kept.num_rows
             pruned.parts += 1
-            progress(written)
     return pruned
 
 

@@ -107,8 +107,9 @@ class Store:
             chosen = [dataset for dataset in fitting if current and dataset.fingerprint == current.fingerprint]
             if current and not chosen:
                 raise StoreError(
-                    f"{self.files.show(current.path)} names the set {current.fingerprint}, which is not there; it has:"
-                    f"\n{self._listed(fitting)}\n`rnncond store use {self.files.shown} SET` names another."
+                    f"{self.files.show(current_path(current.kind))} names the set {current.fingerprint}, which is not "
+                    f"there; it has:\n{self._listed(fitting)}\n"
+                    f"`rnncond store use {self.files.shown} SET` names another."
                 )
             fitting = chosen or fitting
         if len(fitting) == 1:
@@ -140,7 +141,7 @@ class Store:
             Conflict: another process does so at the same moment, or has done so meanwhile.
         """
         new = Current(dataset.kind, dataset.fingerprint, pinned)
-        content, before = self.files.read(new.path), None
+        content, before = self.files.read(current_path(dataset.kind)), None
         with suppress(StoreError):  # a damaged one is written anew
             before = self.current(dataset.kind)
         change_current(self.files, new, content)

@@ -47,9 +47,6 @@ class Handle(TermHandle):
         """The part of that name, if this term has committed it."""
         return self.ledger.entry(self.term, f"{name}.json")
 
-    def is_committed(self, name: str) -> bool:
-        return self.committed(name) is not None
-
     def commit(
         self,
         name: str,

@@ -33,7 +33,7 @@ def info(directory: Directory, fingerprint: options.Fingerprint = None) -> Outco
     """Show what is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing."""
     from pipelines.verbs.store import maintenance
 
-    return maintenance.info(directory, fingerprint or "")
+    return maintenance.info(directory, fingerprint)
 
 
 @app.command(
@@ -56,7 +56,7 @@ def verify(
     """
     from pipelines.verbs.store import maintenance
 
-    return maintenance.verify(directory, fingerprint or "", drop, takeover)
+    return maintenance.verify(directory, fingerprint, drop, takeover)
 
 
 @app.command(
@@ -169,7 +169,7 @@ def compact(
     """Merge small parts into large ones. May be stopped at any time; readers are not disturbed."""
     from pipelines.verbs.store import maintenance
 
-    return maintenance.compact(directory, fingerprint or "", target_mb, takeover)
+    return maintenance.compact(directory, fingerprint, target_mb, takeover)
 
 
 @app.command(
@@ -187,4 +187,4 @@ def vacuum(
     """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms."""
     from pipelines.verbs.store import maintenance
 
-    return maintenance.vacuum(directory, fingerprint or "", grace_hours, dry_run, takeover)
+    return maintenance.vacuum(directory, fingerprint, grace_hours, dry_run, takeover)

@@ -15,7 +15,7 @@ from feature_store import Store
 from pipelines.console import Outcome, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
-from pipelines.files.atomic import replacing
+from pipelines.files.atomic import write_whole
 
 FORMATS = (".parquet", ".json", ".csv")
 SHOWN = 10
@@ -28,7 +28,8 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
         to: .parquet, .json (one object a line) or .csv.
         count: of the examples shown.
     """
-    refuse_format(to)
+    if to is not None and Path(to).suffix not in FORMATS:
+        raise UserError(f"--to {to}: expected a name that ends in {', '.join(FORMATS)}.")
     found = difference(Store(directory), before, after)
     refuse_itself(found)
     for row in examples(found, count):
@@ -49,11 +50,6 @@ def text_of(text: str | None) -> str:
     return "(no row)" if text is None else text or "(nothing said)"
 
 
-def refuse_format(to: str | None) -> None:
-    if to is not None and Path(to).suffix not in FORMATS:
-        raise UserError(f"--to {to}: expected a name that ends in {', '.join(FORMATS)}.")
-
-
 def write(table: pa.Table, to: str) -> None:
     """Put the table in a file, which is there whole or not at all.
 
@@ -61,8 +57,7 @@ def write(table: pa.Table, to: str) -> None:
         UserError: it cannot be written.
     """
     try:
-        with replacing(Path(to)) as fresh:
-            Path(fresh).write_bytes(packed(table, Path(to).suffix))
+        write_whole(to, packed(table, Path(to).suffix))
     except OSError as error:
         raise UserError(f"The differences cannot be written to {to}: {error}. Say --to ANOTHER.") from None
 

@@ -14,7 +14,7 @@ from pipelines.files import buckets
 SHOWN_PROBLEMS = 20
 
 
-def info(directory: str, fingerprint: str = "") -> Outcome:
+def info(directory: str, fingerprint: str | None = None) -> Outcome:
     """What is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing."""
     store = Store(directory)
     sets = store.datasets()
@@ -62,7 +62,7 @@ def describe_writer(dataset: Dataset) -> str:
     return f"{shown} (dead{doubt}; run its command again)"
 
 
-def verify(directory: str, fingerprint: str = "", drop: bool = False, takeover: bool = False) -> Outcome:
+def verify(directory: str, fingerprint: str | None = None, drop: bool = False, takeover: bool = False) -> Outcome:
     """Compare every byte with the ledger: checksums, schema, counts, order, and ids that occur twice."""
     problems: list[str] = []
     damaged = failed_again = 0
@@ -97,7 +97,10 @@ def verify(directory: str, fingerprint: str = "", drop: bool = False, takeover: 
 
 
 def compact(
-    directory: str, fingerprint: str = "", target_mb: int = maintenance.PART_BYTES >> 20, takeover: bool = False
+    directory: str,
+    fingerprint: str | None = None,
+    target_mb: int = maintenance.PART_BYTES >> 20,
+    takeover: bool = False,
 ) -> Outcome:
     """Merge small parts into large ones."""
     summary: dict[str, Any] = {
@@ -117,7 +120,7 @@ def compact(
 
 def vacuum(
     directory: str,
-    fingerprint: str = "",
+    fingerprint: str | None = None,
     grace_hours: float = maintenance.GRACE_SECONDS / 3600,
     dry_run: bool = False,
     takeover: bool = False,
@@ -153,7 +156,7 @@ def vacuum_uploads(directory: str, grace_hours: float, dry_run: bool) -> dict[st
     return {"unfinished_uploads": len(uploads)} if uploads else {}
 
 
-def chosen(directory: str, fingerprint: str) -> list[Dataset]:
+def chosen(directory: str, fingerprint: str | None) -> list[Dataset]:
     """The set asked for, or all sets."""
     store = Store(directory)
     if fingerprint:

@@ -45,5 +45,5 @@ def test_a_half_written_entry_does_not_count(made, tmp_path):
         part = commit(term, ids(0, 3))
     entry = tmp_path / "store" / made.ledger.path(term.handle.term, f"{part.name}.json")
     entry.write_bytes(entry.read_bytes()[:40])
-    assert made.snapshot().parts == [] and not term.handle.is_committed(part.name)
+    assert made.snapshot().parts == [] and not term.handle.committed(part.name)
     assert "is no whole entry" in verify(made).problems[0]

@@ -41,9 +41,9 @@ def test_committing_again_does_nothing(store):
     made = dataset(store)
     with made.begin() as term:
         first = commit(term, ids(0, 5))
-        assert term.handle.is_committed(first.name)
+        assert term.handle.committed(first.name)
         assert term.handle.commit(first.name, rows(["other"])) == first
-        assert not term.handle.is_committed(term.handle.part_name(ids(0, 6)))
+        assert not term.handle.committed(term.handle.part_name(ids(0, 6)))
     assert made.snapshot().parts == [first] and made.snapshot().ids().to_pylist() == ids(0, 5)
 
 
