@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import console, logs
-from pipelines.cli.commands import VERBS, add_common, app_of, call, take_common
+from pipelines.cli.commands import VERBS, Common, add_common, app_of, call, take_common
 from pipelines.config.spelling import near
 from pipelines.console import Outcome
-from pipelines.errors import Terminated, UserError, exit_code, user_message
+from pipelines.errors import Terminated, exit_code, user_message
 from pipelines.events import EVENTS
 
 logger = logging.getLogger(__name__)
@@ -114,20 +114,15 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
 
     Under ``--json`` standard output gets the one line of JSON and nothing else.
     """
-    try:
-        common, arguments = take_common(arguments)
-    except UserError as error:
-        return fail(str(error), "--json" in arguments)
     parser = typer.main.get_command(app)
     add_common(parser)
-    if common.events:
-        try:
-            EVENTS.open(common.events)
-        except UserError as error:
-            return fail(str(error), common.json)
-    if common.log_level:
-        logs.configure(common.log_level)
+    common = Common(json="--json" in arguments)  # where it cannot be read
     try:
+        common, arguments = take_common(arguments)
+        if common.events:
+            EVENTS.open(common.events)
+        if common.log_level:
+            logs.configure(common.log_level)
         # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
         with redirect_stdout(sys.stderr) if common.json else nullcontext():
             outcome = call(parser, name, arguments)

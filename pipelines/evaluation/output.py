@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, 
     count = min(count, len(rows))
     if not count:
         return {}
-    if not all_scored(rows, kind.ranked_by):
+    if not all(kind.ranked_by in row.get("scores", {}) for row in rows):
         places = np.linspace(0, len(rows) - 1, count).round().astype(int)
         return {"Examples": [rows[place] for place in places]}
     ranked = sorted(rows, key=lambda row: (-row["scores"][kind.ranked_by], kind.id_of(row)))
@@ -124,7 +124,3 @@ def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, 
         "Worst": ranked[len(ranked) - end :],
     }
     return {name: group for name, group in groups.items() if group}
-
-
-def all_scored(rows: Iterable[Row], score: str) -> bool:
-    return all(score in row.get("scores", {}) for row in rows)

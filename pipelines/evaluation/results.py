@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 
@@ -169,21 +169,9 @@ def about_output(recipe: Mapping[str, Any]) -> Evaluation:
     """What the recipe of a set says of its captions or translations."""
     from pipelines.inference.decoder import unusual
 
-    about = Evaluation(
-        model={"id": recipe["model"], "system": recipe["system"]},
-        search=unusual(recipe["search"]),
-    )
-    if "features" in recipe:
-        about["features"] = recipe["features"]
-    if "corpus" in recipe:
-        about["corpus"] = recipe["corpus"]
-    if "max_source_length" in recipe:
-        about["max_source_length"] = recipe["max_source_length"]
-    if "too_long" in recipe:
-        about["too_long"] = recipe["too_long"]
-    if "unk_replace" in recipe:
-        about["unk_replace"] = recipe["unk_replace"]
-    return about
+    about = {"model": {"id": recipe["model"], "system": recipe["system"]}, "search": unusual(recipe["search"])}
+    copied = ("features", "corpus", "max_source_length", "too_long", "unk_replace")
+    return cast(Evaluation, about | {key: recipe[key] for key in copied if key in recipe})
 
 
 def failures_of(snapshot: Snapshot, kind: Kind) -> dict[str, str]:

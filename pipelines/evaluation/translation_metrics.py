@@ -46,7 +46,6 @@ def translation_scores(
     references: Sequence[Sequence[str]],
     lowercase: bool = False,
     tokenizer: str = "13a",
-    per_sentence: bool = True,
 ) -> TranslationScores:
     """All scores of translations. TER is left out with a tokenizer of characters or pieces: it counts words.
 
@@ -54,7 +53,6 @@ def translation_scores(
         references: one or several of each sentence.
         lowercase: score without regard to case.
         tokenizer: sacrebleu's, for BLEU.
-        per_sentence: also score each sentence.
 
     Raises:
         UserError: there is nothing to score, or not as many of one as of the other, or the tokenizer is not installed.
@@ -82,7 +80,5 @@ def translation_scores(
         [
             {name: metric.sentence_score(hypothesis, list(lines)).score for name, metric in single.items()}
             for hypothesis, lines in zip(translations, references, strict=True)
-        ]
-        if per_sentence
-        else [],
+        ],
     )

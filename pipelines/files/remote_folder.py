@@ -57,11 +57,11 @@ class FolderHandle(TermHandle):
 
     @property
     def ledger(self) -> Ledger:
-        return ledger_of(self.files, self.folder)
+        return ledger_of(self.files)
 
 
-def ledger_of(files: Files, folder: str) -> Ledger:
-    return Ledger(files, f"{folder}/ledger" if folder else "ledger", FOLDER)
+def ledger_of(files: Files) -> Ledger:
+    return Ledger(files, "ledger", FOLDER)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class RemoteFolder:
 
     def writer(self) -> Heartbeat | None:
         """The last sign of life of the newest writer, who may be dead; None if it ended in order, or nobody wrote."""
-        ledger = ledger_of(self.files, "")
+        ledger = ledger_of(self.files)
         with user_errors():
             terms = ledger.terms()
             return term.heartbeat_of(ledger, terms[-1]) if terms else None
@@ -117,7 +117,7 @@ class RemoteFolder:
             UserError: what counts is damaged.
             Fault: storage does not answer.
         """
-        ledger = ledger_of(self.files, "")
+        ledger = ledger_of(self.files)
         damaged: bytes | None = None
         with user_errors():
             for _ in range(READS):

@@ -149,8 +149,3 @@ def about(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "BLEU's parts": evaluation.get("bleu"),
     }
     return rows | {f"{name} signature": signature for name, signature in evaluation.get("signatures", {}).items()}
-
-
-def missing(cards: Sequence[Sentence]) -> list[str]:
-    """Cards that lack what they are to show: none."""
-    return []

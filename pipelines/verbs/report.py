@@ -60,7 +60,7 @@ def run(
     page = render(part, content, groups, part.growth(content, known, images))
     kept = keep(page, out, to)
     cards = [card for group in groups.values() for card in group]
-    missing = part.missing(cards)
+    missing = pictures.missing(cards) if part is pictures else []
     summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     if data and cards:
         referenced = sum(bool(card.references) for card in cards)

@@ -63,7 +63,7 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         UserError: it cannot be done.
         Fault: it was broken off by one.
     """
-    known = state.entry(stage)
+    known = state.entries.get(stage.name)
     out = stage.args.get("out")
     ours = known is not None and known.get("args", {}).get("out") == out
     before = reads(stage)

@@ -149,12 +149,9 @@ class PipelineState:
         self.entries = read_state(self.path)
         self.news: dict[str, str] = {}
 
-    def entry(self, stage: Stage) -> StageEntry | None:
-        return self.entries.get(stage.name)
-
     def why(self, stage: Stage) -> str:
         """Why a stage has to be done; empty if it is up to date."""
-        entry = self.entry(stage)
+        entry = self.entries.get(stage.name)
         if entry is None:
             return "not done yet"
         if entry["status"] != "done":
@@ -176,7 +173,8 @@ class PipelineState:
     def begin(self, stage: Stage, mine: bool) -> None:
         """Where OUT is the stage's own, its arguments are kept at once: should this process be killed, the next may
         throw away what is there. Otherwise what it was given before stays until it is done."""
-        entry: StageEntry = {**(self.entry(stage) or StageEntry(status="")), **StageEntry(status="begun", began=now())}
+        before = self.entries.get(stage.name, StageEntry(status=""))
+        entry: StageEntry = {**before, **StageEntry(status="begun", began=now())}
         if mine:
             entry["args"] = stage.args
         self.entries[stage.name] = entry

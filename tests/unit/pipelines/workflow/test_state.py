@@ -93,7 +93,7 @@ def test_a_stage_that_never_began_leaves_what_was_known(folder):
         if before:
             state.entries["first"] = before
         state.begin(stage("first", out="b"), False)
-        assert state.entry(stage("first"))["status"] == "begun"
+        assert state.entries["first"]["status"] == "begun"
         state.forget(stage("first"), before)
         assert PipelineState(folder).entries == ({"first": before} if before else {})
 
