@@ -44,22 +44,15 @@ class RunWriter:
         self.runs: dict[str, RunFolder] = {}
         self.terms: Counter[str] = Counter()
 
-    def open(
-        self, name: str, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0
-    ) -> RunInfo:
-        """Take a folder, also from a process of this search that has it: see ``RunFolder.open``."""
-        self.take(name, patience)
-        return self.take_over(name, recipe, about, restart)
-
     def take(self, name: str, patience: float = 0) -> None:
-        """The first half of ``open``: nobody else changes the folder from now on."""
+        """Nobody else changes the folder from now on, also no process of this search that has it."""
         self.close(name)
         run = self.folder(name)
         run.take_lock(patience)
         self.runs[name] = run
 
     def take_over(self, name: str, recipe: str, about: dict[str, Any], restart: bool = False) -> RunInfo:
-        """The second half."""
+        """Begin or resume the run in a folder that was taken: see ``RunFolder.open``."""
         try:
             return self.runs[name].take_over(recipe, about, restart)
         except BaseException:
@@ -130,14 +123,15 @@ class RunClient:
         """For the process that trains from now on: whoever did before is no longer listened to."""
         return RunClient(self.actor, self.name, answer(self.actor.begin.remote(self.name)))
 
-    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> RunInfo:
-        return cast(RunInfo, answer(self.actor.open.remote(self.name, recipe, about, restart, patience)))
+    def open(self, recipe: str, about: dict[str, Any], patience: float = 0) -> RunInfo:
+        self.take(patience)
+        return self.take_over(recipe, about)
 
     def take(self, patience: float) -> None:
         """The first half of ``open``, between which and the second a driver can look at what is there."""
         answer(self.actor.take.remote(self.name, patience))
 
-    def take_over(self, recipe: str, about: dict[str, Any], restart: bool) -> RunInfo:
+    def take_over(self, recipe: str, about: dict[str, Any], restart: bool = False) -> RunInfo:
         return cast(RunInfo, answer(self.actor.take_over.remote(self.name, recipe, about, restart)))
 
     def amend(self, **changes: Any) -> None:

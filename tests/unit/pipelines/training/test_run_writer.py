@@ -7,7 +7,7 @@ import ray
 from pipelines.errors import Fault, UserError
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run_info import RunInfo, RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter, run_writer
 
 
@@ -16,8 +16,13 @@ def writer(tmp_path):
     return RunWriter(tmp_path)
 
 
+def opened(writer: RunWriter, name: str, about: dict, recipe: str = "a: 1\n", restart: bool = False) -> RunInfo:
+    writer.take(name)
+    return writer.take_over(name, recipe, about, restart)
+
+
 def test_only_the_newest_writer_of_a_run_is_listened_to(writer):
-    writer.open("", "a: 1\n", {})
+    opened(writer, "", {})
     old = writer.begin("")
     writer.call("", old, "progress", step=1)
     new = writer.begin("")
@@ -31,7 +36,7 @@ def test_only_the_newest_writer_of_a_run_is_listened_to(writer):
 def test_runs_are_apart(writer):
     terms = {}
     for name in ("trials/000", "trials/001"):
-        writer.open(name, "a: 1\n", {"params": {}})
+        opened(writer, name, {"params": {}})
         terms[name] = writer.begin(name)
         writer.call(name, terms[name], "note", f"of {name}")
     assert {name: [entry["message"] for entry in news] for name, news in writer.take_news().items()} == {
@@ -46,9 +51,9 @@ def test_runs_are_apart(writer):
 
 
 def test_a_run_that_is_opened_again_is_that_of_the_new_process(writer):
-    writer.open("trials/000", "a: 1\n", {"params": {"seed": 1}})
+    opened(writer, "trials/000", {"params": {"seed": 1}})
     old = writer.begin("trials/000")
-    assert writer.open("trials/000", "a: 1\n", {"params": {"seed": 2}})["params"] == {"seed": 1}
+    assert opened(writer, "trials/000", {"params": {"seed": 2}})["params"] == {"seed": 1}
     assert writer.begin("trials/000") > old
     with pytest.raises(RuntimeError):
         writer.call("trials/000", old, "update", status="finished")
@@ -61,11 +66,11 @@ def test_the_end_of_a_run_that_never_opened_its_folder_is_written(writer):
 
 
 def test_a_folder_that_is_refused_is_not_held(writer):
-    writer.open("", "a: 1\n", {})
+    opened(writer, "", {})
     writer.close("")
     (writer.root / "checkpoints" / "step-00000001").mkdir(parents=True)  # a damaged one
     with pytest.raises(UserError, match="cannot be resumed from any checkpoint"):
-        writer.open("", "a: 1\n", {})
+        opened(writer, "", {})
     RunFolder(writer.root).open("a: 1\n", {}, restart=True)
 
 
@@ -73,13 +78,13 @@ def test_runs_in_object_storage_are_apart_and_given_back_at_the_end(bucket, tmp_
     remote = RemoteFolder.at(f"{bucket[0]}/search")
     writer = RunWriter(tmp_path / "a", remote)
     for name in ("", "trials/000"):
-        writer.open(name, "a: 1\n", {"params": {}})
+        opened(writer, name, {"params": {}})
     writer.call("trials/000", writer.begin("trials/000"), "epoch", {"epoch": 1}, [])
     writer.amend("trials/000", status="stopped")
     writer.amend("trials/001", status="failed")  # it never opened its folder
     writer.amend("trials/000", mlflow_run_id="x")
     with pytest.raises(UserError, match=r"Another run is writing to s3://.*/search "):
-        RunWriter(tmp_path / "b", remote).open("", "a: 1\n", {})
+        opened(RunWriter(tmp_path / "b", remote), "", {})
     writer.close_all()
     place = RunPlace.at(remote.uri)
     place.copy_runs("trials")
@@ -91,7 +96,7 @@ def test_runs_in_object_storage_are_apart_and_given_back_at_the_end(bucket, tmp_
     )
     assert (place.folder / "trials/000/metrics.jsonl").exists()
     other = RunWriter(tmp_path / "b", remote)
-    other.open("", "b: 1\n", {}, restart=True)
+    opened(other, "", {}, "b: 1\n", restart=True)
     assert remote.names("trials") == []
     other.close_all()
 
