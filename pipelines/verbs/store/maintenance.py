@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,22 +67,19 @@ def describe_writer(dataset: Dataset) -> str:
 def verify(directory: str, fingerprint: str | None = None, drop: bool = False, takeover: bool = False) -> Outcome:
     """Compare every byte with the ledger: checksums, schema, counts, order, and ids that occur twice."""
     problems: list[str] = []
-    damaged = failed_again = 0
-    summary: dict[str, Any] = {"store": directory, "sets": 0, "parts": 0, "rows": 0, "failed_inputs": 0, "bytes": 0}
+    failed_again = 0
+    total = Counter[str]()
     for dataset in chosen(directory, fingerprint):
         with Progress("verify", "parts", len(dataset.snapshot().parts)) as progress:
             verified = maintenance.verify(dataset, lambda _: progress.advance(1))
-        summary["sets"] += 1
-        summary["parts"] += verified.parts
-        summary["rows"] += verified.rows
-        summary["failed_inputs"] += verified.failures
-        summary["bytes"] += verified.bytes
+        total.update(sets=1, parts=verified.parts, rows=verified.rows, failed_inputs=verified.failures)
+        total.update(bytes=verified.bytes, damaged_parts=len(verified.damaged))
         problems += [f"{dataset.fingerprint} {problem}" for problem in verified.problems]
-        damaged += len(verified.damaged)
         failed_again += verified.failed_again
         if drop and verified.damaged:
             maintenance.drop(dataset, verified.damaged, takeover)
-    summary["damaged_parts"] = damaged
+    summary: dict[str, Any] = {"store": directory, **total}
+    damaged = total["damaged_parts"]
     if drop:
         summary["dropped_parts"] = damaged
     hint = None
@@ -103,19 +102,13 @@ def compact(
     takeover: bool = False,
 ) -> Outcome:
     """Merge small parts into large ones."""
-    summary: dict[str, Any] = {
-        "store": directory,
-        "parts_before": 0,
-        "parts_after": 0,
-        "bytes_before": 0,
-        "bytes_after": 0,
-    }
+    total = Counter[str]()
     for dataset in chosen(directory, fingerprint):
         with Progress("compact", "new parts", None) as progress:
             done = maintenance.compact(dataset, target_mb << 20, takeover, lambda _: progress.advance(1))
-        for key in list(summary)[1:]:
-            summary[key] += getattr(done, key)
-    return Outcome(summary, hint=f"rnncond store vacuum {directory}   frees the old parts, a day after")
+        total.update(asdict(done))
+    hint = f"rnncond store vacuum {directory}   frees the old parts, a day after"
+    return Outcome({"store": directory, **total}, hint=hint)
 
 
 def vacuum(
@@ -126,17 +119,16 @@ def vacuum(
     takeover: bool = False,
 ) -> Outcome:
     """Remove what no reader can need any more: parts that were compacted, files of writers that died, old terms."""
-    summary: dict[str, Any] = {"store": directory, "files": 0, "terms": 0, "bytes": 0}
+    total = Counter[str]()
     for dataset in chosen(directory, fingerprint):
         done = maintenance.vacuum(dataset, grace_hours * 3600, dry_run, takeover)
-        summary["files"] += len(done.files)
-        summary["terms"] += len(done.terms)
-        summary["bytes"] += done.bytes
+        total.update(files=len(done.files), terms=len(done.terms), bytes=done.bytes)
         if dry_run:
             for path in [*done.files, *done.terms]:
                 tell_result(f"{dataset.folder}/{path}")
-    summary |= vacuum_uploads(directory, grace_hours, dry_run)
-    return Outcome(summary, hint="Nothing was removed; run again without --dry-run." if dry_run else None)
+    total.update(vacuum_uploads(directory, grace_hours, dry_run))
+    hint = "Nothing was removed; run again without --dry-run." if dry_run else None
+    return Outcome({"store": directory, **total}, hint=hint)
 
 
 def vacuum_uploads(directory: str, grace_hours: float, dry_run: bool) -> dict[str, int]:
