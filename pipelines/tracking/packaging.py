@@ -27,8 +27,7 @@ from PIL import Image
 
 from pipelines.features.weights import read_weights
 from pipelines.tracking.models import BACKBONE
-from pipelines.tracking.registry import ALLOWED_URIS, MODEL_ID, NO_URIS
-from pipelines.tracking.registry import BACKBONE as WITH
+from pipelines.tracking.registry import ALLOWED_URIS, MODEL_ID, NO_URIS, WEIGHTS
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained
 
@@ -45,8 +44,6 @@ PACKAGES = (
     "safetensors", "ray[data,train]", "pydantic", "pyyaml", "typer", "rich",
 )  # fmt: skip
 """What the code needs, so far as it serves."""
-ALLOWED, PRECISION = "allowed_uris", "precision"
-"""The key of MLflow's model config which has the prefixes of what a served captioner opens."""
 
 
 def log_model(
@@ -68,7 +65,7 @@ def log_model(
     trained = checkpoint.load(folder)
     tags = {MODEL_ID: trained.model_id, "rnncond.system": trained.system, ALLOWED_URIS: uris_tag(allowed_uris)}
     if weights:
-        tags[WITH] = Path(weights).name
+        tags[WEIGHTS] = Path(weights).name
     if known := logged(client, run_id, name, tags):
         return known.model_id
     run = client.get_run(run_id)
@@ -121,7 +118,7 @@ def saved(
                 signature=signature_of(trained),
                 input_example=example_of(trained),
                 pip_requirements=requirements(),
-                model_config={ALLOWED: list(allowed_uris), PRECISION: "float32"},
+                model_config={"allowed_uris": list(allowed_uris), "precision": "float32"},  # as ``Served`` reads it
                 mlflow_model=mlflow.models.Model(run_id=run_id, model_id=model_id),
             )
         yield Path(place, "logged")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-MODEL_ID, HELD_OUT, BACKBONE = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
+MODEL_ID, HELD_OUT, WEIGHTS = "rnncond.model_id", "rnncond.held_out", "rnncond.backbone"
 ALLOWED_URIS = "rnncond.allowed_uris"
 NO_URIS = "none"
 
@@ -47,7 +47,7 @@ def register(client: MlflowClient, name: str, logged_id: str, tags: Mapping[str,
     """
     make_or_get(lambda: client.create_registered_model(name), lambda: client.get_registered_model(name))
     model = client.get_logged_model(logged_id)
-    identity = {tag: model.tags[tag] for tag in (MODEL_ID, BACKBONE, ALLOWED_URIS) if tag in model.tags}
+    identity = {tag: model.tags[tag] for tag in (MODEL_ID, WEIGHTS, ALLOWED_URIS) if tag in model.tags}
     if known := version_of(client, name, identity):
         return known
     return client.create_model_version(

@@ -79,7 +79,7 @@ def run(
     present = registry.champion(client, name)
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
-    if present is not None and same and opens_the_same and (not weights or registry.BACKBONE in present.tags):
+    if present is not None and same and opens_the_same and (not weights or registry.WEIGHTS in present.tags):
         return outcome(name, present, "it is the champion already", trained)
     ours: Scored | None = None
     champion: Scored | None = None
