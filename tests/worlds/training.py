@@ -106,8 +106,8 @@ class Killed(Exception):
     pass
 
 
-class Mortal(RunFolder):
-    """A journal whose learner dies when it has kept ``lives`` checkpoints."""
+class Deadly:
+    """Of a sink: its learner dies when it has handed in ``lives`` checkpoints."""
 
     lives = math.inf
 
@@ -116,6 +116,10 @@ class Mortal(RunFolder):
         self.lives -= 1
         if self.lives == 0:
             raise Killed
+
+
+class Mortal(Deadly, RunFolder):
+    """A run folder whose learner dies."""
 
 
 def learner(world: list[str], out: Path, *overrides: str, recipe: str = "show_tell.small") -> Learner:

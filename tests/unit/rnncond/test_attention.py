@@ -5,6 +5,7 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention, GeneralAttention, cheaper_projected, mean_place
 from rnncond.fast.fused import StepProducts, lstm_gates
+from tests.worlds.equations import softmax
 
 MASK = torch.tensor([[True, True, True, True], [True, False, False, False], [True, True, False, False]])
 """Three examples of four places; six rows share them."""
@@ -93,10 +94,6 @@ def test_lstm_gates_are_those_of_torch():
 
     torch.testing.assert_close(lstm_gates(gates, c), cell(x, (h, c)))
     torch.testing.assert_close(gradients(*lstm_gates(gates, c)), gradients(*cell(x, (h, c))))
-
-
-def softmax(x):
-    return np.exp(x) / np.exp(x).sum()
 
 
 @pytest.mark.parametrize("general", [False, True])

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from feature_store import Store, StoreError, failure_schema, verify
+from feature_store import Store, StoreError, verify
 from pipelines.console import Progress
 from pipelines.engine import driver
 from pipelines.engine.driver import Options, choose_rows
@@ -15,23 +15,13 @@ from pipelines.engine.failures import DEFERRED
 from pipelines.engine.work import Unit, cut, merge
 from pipelines.errors import Fault, UserError
 from pipelines.inputs.listing_formats import SCHEMA
+from tests.worlds.listings import chunk, failure_rows
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("pid", pa.int64())])
 
 
-def chunk(*ids: str) -> pa.Table:
-    return pa.table([ids, [f"/{id_}" for id_ in ids], *[[None] * len(ids)] * 2], schema=SCHEMA)
-
-
 def dataset_at(folder):
     return Store(folder / "store").dataset(kind="test", recipe={"a": 1}, schema=ROWS)
-
-
-def failure_rows(*ids: str, tries: int = 1) -> pa.Table:
-    rows = [
-        {"image_id": id_, "uri": "/", "version": None, "stage": "read", "reason": "bad", "tries": tries} for id_ in ids
-    ]
-    return pa.Table.from_pylist(rows, failure_schema())
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ from pipelines.engine.failures import Failures
 from pipelines.engine.summary import RunSummary
 from pipelines.errors import UserError
 from pipelines.inputs.listing_formats import SCHEMA
+from tests.worlds.listings import chunk
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
-
-
-def chunk(*ids: str) -> pa.Table:
-    return pa.table([ids, [f"/{id_}" for id_ in ids], *[[None] * len(ids)] * 2], schema=SCHEMA)
 
 
 def report(seconds: float, rows: int = 10, begun: float = 100.0, **more) -> dict:

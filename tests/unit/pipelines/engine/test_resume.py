@@ -5,20 +5,9 @@ from feature_store import Store, failure_schema
 from pipelines.engine.resume import Pending
 from pipelines.engine.summary import RunSummary
 from pipelines.inputs.listing_formats import SCHEMA
+from tests.worlds.listings import chunk, failure_rows
 
 ROWS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("version", pa.string())])
-
-
-def chunk(*ids: str, version: str | None = None) -> pa.Table:
-    count = len(ids)
-    return pa.table([ids, [f"/{id_}" for id_ in ids], [version] * count, [None] * count], schema=SCHEMA)
-
-
-def failure_rows(*ids: str, tries: int = 1) -> pa.Table:
-    rows = [
-        {"image_id": id_, "uri": "/", "version": "1", "stage": "read", "reason": "bad", "tries": tries} for id_ in ids
-    ]
-    return pa.Table.from_pylist(rows, failure_schema())
 
 
 @pytest.fixture
@@ -27,7 +16,7 @@ def half_done(tmp_path):
     dataset = Store(tmp_path / "store").dataset(kind="test", recipe={"a": 1}, schema=ROWS)
     with dataset.begin() as term:
         rows = pa.table({"image_id": ["a", "c"], "version": ["1", "1"]}, schema=ROWS)
-        term.handle.commit(term.handle.part_name("abc"), rows, failure_rows("b", tries=2))
+        term.handle.commit(term.handle.part_name("abc"), rows, failure_rows("b", version="1", tries=2))
     return dataset
 
 

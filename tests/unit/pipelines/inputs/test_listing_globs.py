@@ -11,14 +11,12 @@ from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.inputs import listing, table_shards
 from pipelines.inputs.listing import Listing
+from tests.worlds.listings import rows
 
 
 def problems(images) -> dict[str, str | None]:
     """Of each id, in order."""
-    rows = [row for chunk in Listing(str(images)).chunks() for row in chunk.to_pylist()]
-    found = {row["image_id"]: row["problem"] for row in rows}
-    assert len(found) == len(rows)
-    return found
+    return {row["image_id"]: row["problem"] for row in rows(images)}
 
 
 def ids(images) -> list[str]:

@@ -26,7 +26,7 @@ from pipelines.training.run_info import RunPlace, read_run
 from pipelines.training.state import CHECKPOINTS
 from rnncond.checkpoint import load
 from tests.worlds.bad_storage import BadStorage
-from tests.worlds.training import Killed, learner, make_world, tiny_recipe, without_clock
+from tests.worlds.training import Deadly, Killed, learner, make_world, tiny_recipe, without_clock
 
 pytestmark = [pytest.mark.usefixtures("writers_end"), pytest.mark.heavy]
 OFTEN = ("training.checkpoint_steps=2", "training.average_last=2", "model.dropout=0.5")
@@ -60,16 +60,8 @@ def uploader(run: RemoteRun) -> RunUploader:
     return RunUploader(lambda method, *args, **options: getattr(run, method)(*args, **options), run.folder)
 
 
-class Mortal(RunUploader):
-    """Its learner dies when it has handed in ``lives`` checkpoints, of which the last may be under way."""
-
-    lives = 0
-
-    def save_checkpoint(self, *args, **kwargs):
-        super().save_checkpoint(*args, **kwargs)
-        self.lives -= 1
-        if self.lives == 0:
-            raise Killed
+class Mortal(Deadly, RunUploader):
+    """Of what it was handed in, the last may be under way when its learner dies."""
 
 
 def remote_learner(world: list[str], uri: str, working: Path, lives: int = 0) -> tuple[Learner, RemoteRun]:
