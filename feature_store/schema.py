@@ -45,13 +45,11 @@ def feature_schema(outputs: Iterable[str], shapes: Mapping[str, tuple[int, ...]]
     for output in outputs:
         if output not in OUTPUTS:
             raise StoreError(f"no output is called {output!r}; there are {', '.join(OUTPUTS)}")
-        fields += region_fields(*shapes[output]) if output == "regions" else [tensor_field(output, shapes[output])]
+        if output == "regions":
+            fields += region_fields(*shapes[output])
+        else:
+            fields.append(pa.field(output, pa.fixed_shape_tensor(pa.float16(), shapes[output]), nullable=False))
     return pa.schema(fields)
-
-
-def tensor_field(name: str, shape: tuple[int, ...]) -> pa.Field:
-    """A column of float16 tensors of one shape."""
-    return pa.field(name, pa.fixed_shape_tensor(pa.float16(), shape), nullable=False)
 
 
 def region_fields(size: int) -> list[pa.Field]:

@@ -50,9 +50,11 @@ def visible(text: object, lines: bool = False) -> str:
     Args:
         lines: leave line breaks as they are; a name has none.
     """
-    kept = "\n" if lines else ""
+    kept = f"{JOINERS}\n" if lines else JOINERS
     return "".join(
-        character if character in kept or unicodedata.category(character) not in INVISIBLE else escape_of(character)
+        character
+        if character in kept or unicodedata.category(character) not in INVISIBLE
+        else character.encode("unicode_escape").decode("ascii")
         for character in str(text)
     )
 
@@ -62,10 +64,6 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 separators of lines and paragraphs."""
 JOINERS = "\u200c\u200d"
 """Format characters that words and emoji are written with."""
-
-
-def escape_of(character: str) -> str:
-    return character if character in JOINERS else character.encode("unicode_escape").decode("ascii")
 
 
 def terminal(results: bool = False) -> Console:

@@ -89,7 +89,10 @@ def keys_of(section: type[BaseModel], values: Any, more: Mapping[str, str], path
             type_of(field.annotation, field.metadata),
             None if required or default is PydanticUndefined else shown(default),
             shown(value) if name in values else None,
-            meanings.get(name) or more.get(here) or (meaning_of_kind(section) if name == "kind" else ""),
+            # A section of a kind is documented by its class.
+            meanings.get(name)
+            or more.get(here)
+            or (" ".join((section.__doc__ or "").split()) if name == "kind" else ""),
         )
 
 
@@ -105,11 +108,6 @@ def kind_of(section: type[BaseModel]) -> str | None:
     field = section.model_fields.get("kind")
     values = typing.get_args(field.annotation) if field else ()
     return values[0] if len(values) == 1 else None
-
-
-def meaning_of_kind(section: type[BaseModel]) -> str:
-    """What a section of a kind is for: its documentation."""
-    return " ".join(inspect.cleandoc(section.__doc__ or "").split())
 
 
 def type_of(annotation: Any, metadata: typing.Iterable[Any] = ()) -> str:
@@ -128,17 +126,12 @@ def type_of(annotation: Any, metadata: typing.Iterable[Any] = ()) -> str:
         return "keys with values"
     bounds = [
         f"{words} {bound:g}"
-        for one in flat_metadata(metadata)
+        for outer in metadata
+        for one in getattr(outer, "metadata", None) or [outer]  # a ``Field`` within an annotation holds its own
         for name, words in BOUNDS.items()
         if (bound := getattr(one, name, None)) is not None
     ]
     return ", ".join([TYPES.get(annotation, getattr(annotation, "__name__", str(annotation))), *bounds])
-
-
-def flat_metadata(metadata: typing.Iterable[Any]) -> Iterator[Any]:
-    """Metadata of a field, with what a ``Field`` within an annotation holds."""
-    for one in metadata:
-        yield from getattr(one, "metadata", None) or [one]
 
 
 def shown(value: Any) -> str:

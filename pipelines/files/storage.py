@@ -71,9 +71,6 @@ class AgainReader(io.RawIOBase):
         """Bytes of the file."""
         return self.length
 
-    def tell(self) -> int:
-        return self.position
-
     def readable(self) -> bool:
         return True
 

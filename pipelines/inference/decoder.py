@@ -49,12 +49,12 @@ class Decoder:
     @property
     def description(self) -> str:
         """The systems, the models' ids and the precision, as a summary has them."""
-        return " ".join([self.system, self.model_id, self.used_precision()][: 2 + (self.precision != "float32")])
-
-    def used_precision(self) -> str:
+        models = f"{self.system} {self.model_id}"
+        if self.precision == "float32":
+            return models
         if supported(self.precision, self.device):
-            return f"in {self.precision}"
-        return f"in float32, as this machine has no instructions for {self.precision}"
+            return f"{models} in {self.precision}"
+        return f"{models} in float32, as this machine has no instructions for {self.precision}"
 
     def to(self, device: str) -> Self:
         """Move to ``device``, once and for all: what decodes is prepared there at the first batch."""

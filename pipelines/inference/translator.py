@@ -97,7 +97,9 @@ class Translator(Decoder):
                 lengths[place] = len(one.tokens) + 1
         for batch in by_length(lengths, *BATCH[self.device.type]):
             # Anew for each batch: how many sentences memory holds depends on how long they are.
-            for some, hypotheses in MemoryBackoff()(lambda places: self.search_read(read, places), batch):
+            for some, hypotheses in MemoryBackoff()(
+                lambda places: self.search([[*read[place].tokens, EOS] for place in places], self.options), batch
+            ):
                 for b, place in enumerate(some):
                     answers[place] = self.row(hypotheses, b, read[place])
         return answers
@@ -112,9 +114,6 @@ class Translator(Decoder):
             )
             for sentence, one in zip(sentences, encoded, strict=True)
         ]
-
-    def search_read(self, read: Sequence[Read], places: Sequence[int]) -> Hypotheses:
-        return self.search([[*read[place].tokens, EOS] for place in places], self.options)
 
     def search(self, tokens: Sequence[Sequence[int]], options: SearchOptions) -> Hypotheses:
         """Hypotheses of source sentences with their EOS, on the CPU."""

@@ -67,9 +67,9 @@ def match_captions(examples: list[Captioned], image_ids: Iterable[str]) -> Match
             compared = compare([spell_example(name_of(example)) for example in examples], images)
             if folders_agree:
                 compared = compared.without_contradictions(examples)
-            if len(compared.image_of) > len(best.image_of) or not best.found_any:
+            if len(compared.image_of) > len(best.image_of) or not (best.image_of or best.ambiguous):
                 best = compared
-        folders_agree = folders_agree or best.compared_folders()
+        folders_agree = folders_agree or any(last_two(image) for image in best.image_of.values())
         if len(best.image_of) == len(examples):
             break
     if not best.image_of:
@@ -103,14 +103,6 @@ class Comparison:
     spellings: list[str]
     image_of: dict[int, str]
     ambiguous: set[int]
-
-    @property
-    def found_any(self) -> bool:
-        return bool(self.image_of or self.ambiguous)
-
-    def compared_folders(self) -> bool:
-        """Whether some image was distinguished by its folder, too."""
-        return any(last_two(image) for image in self.image_of.values())
 
     def without_contradictions(self, examples: list[Captioned]) -> Comparison:
         """Without pairs of files of one name in different folders."""

@@ -107,7 +107,9 @@ def only_one_at(database: Path) -> Iterator[None]:
 
 
 def import_mlflow() -> ModuleType:
-    be_impatient()
+    """MLflow, which from now on gives up in about a minute in this process."""
+    for key, value in IMPATIENT.items():
+        os.environ.setdefault(key, value)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -226,9 +228,3 @@ IMPATIENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Where the user has not set them: by default MLflow tries a server that does not answer for many minutes."""
-
-
-def be_impatient() -> None:
-    """Have MLflow give up in about a minute, in this process."""
-    for key, value in IMPATIENT.items():
-        os.environ.setdefault(key, value)

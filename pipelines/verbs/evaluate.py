@@ -107,7 +107,11 @@ def run(
             results = translation_results.from_file(str(hypotheses), references, source, column)
         evaluation = translation_results.evaluate(results, None if tokenizer == "auto" else tokenizer, lowercase)
     else:
-        people = captions_of_people(references)
+        if len(references) > 1:
+            raise UserError(
+                f"Captions of people are one file, which has all of an image; found {' and '.join(references)}."
+            )
+        people = references[0] if references else None
         if trained is not None:
             results = caption_results.from_model(trained, str(model), people, store, split or "val", beam, precision)
         elif captions is not None:
@@ -125,15 +129,6 @@ def run(
         log_evaluation(read_run(copy), copy / SUMMARY, evaluation["scores"])
     written = place.within(SUMMARY) if place else str(Path(out) / SUMMARY) if out else None
     return outcome(evaluation, results.kind, written)
-
-
-def captions_of_people(references: list[str]) -> str | None:
-    """The one file of references that captions have. Raises UserError of several."""
-    if len(references) > 1:
-        raise UserError(
-            f"Captions of people are one file, which has all of an image; found {' and '.join(references)}."
-        )
-    return references[0] if references else None
 
 
 def run_of(model: str, folder: Path) -> str | None:
