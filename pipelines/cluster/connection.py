@@ -66,7 +66,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     refuse_if_nobody_answers(address)
     options: dict[str, Any] = {}
     if address == "local":
-        options = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temporary_folder()}
+        options = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": socket_folder()}
         keep_token_without_home()
     try:
         start(address, options)
@@ -112,7 +112,7 @@ def start(address: str, options: dict[str, Any]) -> None:
                 raise Fault(f"Ray did not start: {error} The machine is too busy; try again later.") from None
 
 
-def temporary_folder() -> str | None:
+def socket_folder() -> str | None:
     """Where Ray that starts here keeps its sockets and logs, if that cannot be its default: schedulers give jobs a
     TMPDIR whose path is longer than the address of a socket may be, or one that is not there.
 

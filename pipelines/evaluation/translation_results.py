@@ -181,7 +181,7 @@ def unmatched(out: str, unknown: str, references: str, own: str) -> UserError:
 def from_file(hypotheses: str, references: Sequence[str], source: str | None, column: str | None = None) -> Results:
     """A file of translations, line by line those of the references; ``source`` is only shown."""
     targets = read_references(references, column)
-    translations = read_hypotheses(hypotheses)
+    translations = read_translations(hypotheses)
     check_lengths(len(translations), hypotheses, len(targets), references)
     sources = [""] * len(translations)
     if source is not None:
@@ -240,7 +240,7 @@ def comparability(folded: bool, asked: bool, model: bool | None) -> str:
     return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
 
 
-def read_hypotheses(path: str) -> list[tuple[str, list[str]]]:
+def read_translations(path: str) -> list[tuple[str, list[str]]]:
     """Id and translation of each sentence: lines of text, or a table's column ``target``, or ``translation``, which is
     how ``translate --text`` names it."""
     written = "translation" in column_names(path)

@@ -77,7 +77,7 @@ class RemoteFolder:
         Raises:
             UserError: there is no such file system.
         """
-        with user_errors():
+        with storage_errors():
             return cls(uri, Files.at(uri))
 
     @property
@@ -90,24 +90,24 @@ class RemoteFolder:
 
     def names(self, path: str) -> list[str]:
         """What lies in a folder below this one, as the names of other remote folders."""
-        with user_errors():
+        with storage_errors():
             return self.files.names(path)
 
     def writer(self) -> Heartbeat | None:
         """The last sign of life of the newest writer, who may be dead; None if it ended in order, or nobody wrote."""
         ledger = ledger_of(self.files)
-        with user_errors():
+        with storage_errors():
             terms = ledger.terms()
             return term.heartbeat_of(ledger, terms[-1]) if terms else None
 
     def put(self, name: str, content: bytes) -> None:
         """Write an object of this name for people, beside what the folder holds."""
-        with user_errors():
+        with storage_errors():
             self.files.write(name, content)
 
     def remove(self, path: str) -> None:
         """Remove all remote folders below ``path``, of which nobody writes one."""
-        with user_errors():
+        with storage_errors():
             self.files.delete_folder(path)
 
     def read(self) -> Contents | None:
@@ -119,7 +119,7 @@ class RemoteFolder:
         """
         ledger = ledger_of(self.files)
         damaged: bytes | None = None
-        with user_errors():
+        with storage_errors():
             for _ in range(READS):
                 current = ledger.current()
                 if current is None:
@@ -145,7 +145,7 @@ class RemoteFolder:
         """
         path = f"ledger/writable-{secrets.token_hex(4)}"
         try:
-            with user_errors():
+            with storage_errors():
                 self.files.write(path, b"")
                 self.files.delete(path)
         except Fault:
@@ -164,7 +164,7 @@ class RemoteFolder:
         """
         place = f"data/{name.replace('/', '-')}-{secrets.token_hex(6)}"
         sent: StoredFiles = {}
-        with user_errors():
+        with storage_errors():
             for file, content in files.items():
                 path = f"{place}/{file}"
                 retried(partial(self.files.write, path, content), TRANSFER_SECONDS)
@@ -186,7 +186,7 @@ class RemoteFolder:
             Damaged: behind the last piece, where it is not what was written.
         """
         digest = hashlib.sha256()
-        with user_errors():
+        with storage_errors():
             try:
                 reader = open_file(self.files.filesystem, self.files.full(stored.path))
             except FileNotFoundError:
@@ -243,7 +243,7 @@ class RemoteFolder:
         deadline = time.monotonic() + patience
         while True:
             try:
-                with user_errors():
+                with storage_errors():
                     return FolderWriter(self, interval)
             except AnotherWriter:
                 if time.monotonic() >= deadline:
@@ -287,7 +287,7 @@ class FolderWriter:
             UserError: another writer has taken over; what it began with has nothing of this.
         """
         handle = self.term.handle
-        with user_errors():
+        with storage_errors():
             # A newer writer shows itself before it reads what counts (FORMAT.md), hence a look before and after.
             handle.refuse_if_taken_over()
             handle.files.write(handle.ledger.path(handle.term, FOLDER), self.contents.to_json())
@@ -299,7 +299,7 @@ class FolderWriter:
 
     def close(self) -> None:
         """Let another write. May be called again."""
-        with user_errors():
+        with storage_errors():
             self.term.close()
 
 
@@ -322,7 +322,7 @@ def is_remote(out: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     """Raise errors of storage as the user's; a Fault where they pass."""
     try:
         yield

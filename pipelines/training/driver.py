@@ -212,7 +212,7 @@ def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[
     return [*overrides, *([f"tracking.uri={uri}"] if uri else [])]
 
 
-def differences(
+def changed_keys(
     folder: Path | str, before: Mapping[str, Any], after: Mapping[str, Any], may_change: Iterable[str], kind: str
 ) -> list[str]:
     """The keys in which a recipe differs from that of the run in ``folder``, and may.

@@ -29,7 +29,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import distributed
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps, registration
+from pipelines.training.driver import MAY_CHANGE, Job, changed_keys, next_steps, registration
 from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
@@ -56,7 +56,7 @@ class TrainJob(Job[Share]):
         # Read as a recipe, which fills in what an earlier version did not write.
         before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
         after = dict(flat(self.recipe.model_dump()))
-        return differences(self.place.shown, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
+        return changed_keys(self.place.shown, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and "training.epochs" not in changed

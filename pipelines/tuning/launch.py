@@ -25,7 +25,7 @@ from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking, best_so_far
 from pipelines.training.data.task import Task
-from pipelines.training.driver import MAY_CHANGE, Job, differences, next_steps, registration
+from pipelines.training.driver import MAY_CHANGE, Job, changed_keys, next_steps, registration
 from pipelines.training.ray_errors import explain
 from pipelines.training.remote_run import RunUploader
 from pipelines.training.run_info import RunInfo, RunPlace, read_run
@@ -59,7 +59,7 @@ class TuneJob(Job[Room]):
         # Read as a search, which fills in what an earlier version did not write.
         before, after = (keys_of(search) for search in (read_search(str(path)), self.search))
         may_change = (*MAY_CHANGE, "tune.trials", "tune.concurrent", "tune.storage")
-        return differences(self.place.shown, before, after, may_change, "search of another recipe")
+        return changed_keys(self.place.shown, before, after, may_change, "search of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and not left(self.search, records(self.folder))

@@ -56,7 +56,7 @@ def run(
     if compare:
         found = change_of(content, compare)
         groups = {CHANGED: part.changed(found, content, images, count), **groups}
-        content.notes[CHANGED] = in_words(found, part.UNIT)
+        content.notes[CHANGED] = describe_change(found, part.UNIT)
     page = render(part, content, groups, part.growth(content, known, images))
     kept = keep(page, out, to)
     cards = [card for group in groups.values() for card in group]
@@ -114,7 +114,7 @@ def change_of(content: ReportData, compare: str) -> Difference:
     return found
 
 
-def in_words(found: Difference, unit: str) -> str:
+def describe_change(found: Difference, unit: str) -> str:
     """The numbers of a change."""
     counts = found.counts()
     kinds = ", ".join(f"{counts[name]:,} {name}" for name in ("same", "changed", "added", "removed") if counts[name])

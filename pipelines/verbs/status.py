@@ -66,7 +66,7 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
         at_work = any(state["at_work"] for state in states)
         if len(states) == 1:
             return Outcome({"store": out, **states[0]}), at_work
-        lines = {state["set"]: in_words(state) for state in states}
+        lines = {state["set"]: line_of(state) for state in states}
         return Outcome({"store": out, "sets": len(sets), **lines}), at_work
     place = place_of(out)
     place.copy_texts()
@@ -142,7 +142,7 @@ def rate_of(parts: list[Part], begun: float, until: float) -> float:
     return count / max(until - since, 1e-9)
 
 
-def in_words(state: dict[str, Any]) -> str:
+def line_of(state: dict[str, Any]) -> str:
     rate = f", {state['per_second']:,} a second" if "per_second" in state else ""
     current = "" if state["current"] == "no" else f", current{state['current'].removeprefix('yes')}"
     last = f", last sign of life {state['last_sign_of_life']}" if "last_sign_of_life" in state else ""

@@ -30,7 +30,7 @@ def info(directory: str, fingerprint: str | None = None) -> Outcome:
         size = maintenance.size_of(snapshot)
         summary[dataset.fingerprint] = (
             f"{dataset.kind}: {snapshot.rows:,} rows, {snapshot.failed:,} failed, "
-            f"{len(snapshot.parts):,} parts, {in_words(size)}"
+            f"{len(snapshot.parts):,} parts, {size_in_words(size)}"
             f"{marks.get(dataset.fingerprint, '')}"
         )
     return Outcome(summary, hint=f"All of one set: rnncond store info {directory} --set FINGERPRINT")
@@ -160,5 +160,5 @@ def chosen(directory: str, fingerprint: str | None) -> list[Dataset]:
     return sets
 
 
-def in_words(size: int) -> str:
+def size_in_words(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import Dataset, Store
+from pipelines.config.dotted import absolute
 from pipelines.console import Outcome
 from pipelines.evaluation.differences import difference
 from pipelines.verbs import caption
@@ -44,17 +46,10 @@ def run(since: str, model: str, out: str, images: str | None, store: str | None,
 
 
 def write_listing(dataset: Dataset, path: str) -> None:
-    """The pictures of a set, rows and failures, as a listing."""
+    """The pictures of a set, rows and failures, as a listing; paths from the root: others begin at its own folder."""
     snapshot = dataset.snapshot()
     schema = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
-    failed = snapshot.failures().select(schema.names).cast(schema)
     with pq.ParquetWriter(path, schema) as writer:
-        for batch in snapshot.scan(schema.names):
-            writer.write_table(absolute(pa.Table.from_batches([batch]), schema))
-        writer.write_table(absolute(failed, schema))
-
-
-def absolute(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Paths from the root: those of a listing begin at its own folder."""
-    uris = [uri if "://" in uri else str(Path(uri).absolute()) for uri in table["uri"].to_pylist()]
-    return pa.table([table["image_id"], pa.array(uris, pa.string())], schema=schema)
+        for some in chain(snapshot.scan(schema.names), [snapshot.failures()]):
+            uris = [absolute(uri) for uri in some["uri"].to_pylist()]
+            writer.write_table(pa.table([some["image_id"], pa.array(uris, pa.string())], schema=schema))

@@ -102,24 +102,24 @@ def no_folders(monkeypatch):
 
 
 def test_sockets_lie_where_their_addresses_are_short_enough(no_folders, monkeypatch, tmp_path):
-    assert connection.temporary_folder() is None
+    assert connection.socket_folder() is None
     fits = tmp_path / "x"
     fits.mkdir()
     monkeypatch.setattr(connection, "SOCKET", "/" + "s" * (connection.SOCKET_BYTES - len(str(fits)) - 1))
     monkeypatch.setenv("TMPDIR", str(fits))
-    assert connection.temporary_folder() is None
+    assert connection.socket_folder() is None
     for other in (str(fits) + "y", str(tmp_path / "ü"), str(tmp_path / "-")):  # a byte too long, or not there
         monkeypatch.setenv("TMPDIR", other)
-        found = connection.temporary_folder()
+        found = connection.socket_folder()
         assert found is not None and found.startswith(connection.SHORT) and os.path.isdir(found)
         os.rmdir(found)
     monkeypatch.setenv("RAY_TMPDIR", str(fits) + "y")
     with pytest.raises(UserError, match=r"RAY_TMPDIR is .*: expected a folder .* at most \d+ bytes"):
-        connection.temporary_folder()
+        connection.socket_folder()
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setattr(connection, "SHORT", ("/none",))
     with pytest.raises(UserError, match=r"TMPDIR is .*Set RAY_TMPDIR"):
-        connection.temporary_folder()
+        connection.socket_folder()
 
 
 @pytest.mark.parametrize("home", ["there", "not there"])

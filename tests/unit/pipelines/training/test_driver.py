@@ -9,8 +9,8 @@ from pipelines.config.recipe import read_recipe
 from pipelines.errors import OtherRun, UserError
 from pipelines.training.driver import (
     MAY_CHANGE,
+    changed_keys,
     check_system,
-    differences,
     next_steps,
     refuse_other_data,
     thrown_away,
@@ -25,16 +25,16 @@ BEFORE = {"seed": 1, "cluster.workers": 1, "data.store": "/a", "model.hidden": 8
 
 def test_a_run_may_be_resumed_elsewhere_and_with_other_workers():
     after = BEFORE | {"cluster.workers": 2, "data.store": "/b", "out": "/there"}
-    changed = differences(FOLDER, BEFORE, after, MAY_CHANGE, "run of another recipe")
+    changed = changed_keys(FOLDER, BEFORE, after, MAY_CHANGE, "run of another recipe")
     assert sorted(changed) == ["cluster.workers", "data.store", "out"]
-    assert differences(FOLDER, BEFORE, BEFORE, MAY_CHANGE, "run of another recipe") == []
+    assert changed_keys(FOLDER, BEFORE, BEFORE, MAY_CHANGE, "run of another recipe") == []
 
 
 def test_every_key_is_told_in_which_another_recipe_differs():
     after = BEFORE | {"seed": 2, "cluster.workers": 2, "model.layers": 3}
     del after["model.hidden"]
     with pytest.raises(OtherRun) as caught:
-        differences(FOLDER, BEFORE, after, MAY_CHANGE, "search of another recipe")
+        changed_keys(FOLDER, BEFORE, after, MAY_CHANGE, "search of another recipe")
     assert str(caught.value) == (
         "runs/one holds a search of another recipe:\n  seed: was 1, is 2\n  model.hidden: was 8, is None\n"
         "  model.layers: was None, is 3\nChoose another --out, or give --restart to begin again."
