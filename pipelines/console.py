@@ -30,6 +30,7 @@ class Outcome:
         summary: shown as a table, and as JSON under ``--json``.
         failed: inputs that could not be done; any makes the exit code 3.
         failures: some of them, for the eye: "name: reason".
+        trouble: what those of ``failed`` are called: "7 failed".
         hint: the command to try next.
         code: the exit code, where ``failed`` does not say it.
         printed: the verb has printed its result to standard output, so the summary is for ``--json`` alone.
@@ -41,6 +42,7 @@ class Outcome:
     hint: str | None = None
     code: int | None = None
     printed: bool = False
+    trouble: str = "failed"
 
 
 def visible(text: object, lines: bool = False) -> str:
@@ -80,7 +82,7 @@ def show(outcome: Outcome) -> None:
         label = visible(key if "." in key else key.replace("_", " "))  # a recipe's key can be copied
         out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", visible(in_words(value))))
     if outcome.failed:
-        out.print(Text(f"{outcome.failed:,} failed:", "yellow"))
+        out.print(Text(f"{outcome.failed:,} {outcome.trouble}:", "yellow"))
         for failure in outcome.failures:
             out.print(f"  {visible(failure)}")
         if outcome.failed > len(outcome.failures):

@@ -17,7 +17,7 @@ Examples:
 
   rnncond demo
 
-  rnncond demo --out photos --data captions.jsonl --weights squeezenet1_0.safetensors
+  rnncond demo --out mydemo --data captions.jsonl --weights squeezenet1_0.safetensors
 
 Run the same command again to resume after an interruption.
 """

@@ -41,6 +41,7 @@ def start() -> None:
     try:
         main()
     except SystemExit as ended:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ray takes seconds to end, and a second Ctrl-C would break that
         atexit._run_exitfuncs()
         for file in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):  # there is none, nobody reads it, or it is closed

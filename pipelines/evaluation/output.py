@@ -64,13 +64,13 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     if "bleu" in evaluation:
         summary["BLEU's parts"] = evaluation["bleu"]
     summary |= {"tokenizer": evaluation["tokenizer"], "comparability": evaluation["comparability"]}
-    summary |= {f"no {name}": reason for name, reason in evaluation.get("left_out", {}).items()}
+    summary |= {f"{name} left out": reason for name, reason in evaluation.get("left_out", {}).items()}
     summary |= {key.replace("_", " "): count for key, count in evaluation.get("not_scored", {}).items()}
     if written:
         summary["written"] = written
     hint = f"Next: rnncond report {shlex.quote(str(Path(written).parent))}" if written else None
     missing = evaluation["missing"]
-    return Outcome(summary, len(missing), missing[:SHOWN], hint)
+    return Outcome(summary, len(missing), missing[:SHOWN], hint, trouble=f"without a {kind.text_key}")
 
 
 def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
@@ -86,7 +86,7 @@ def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
         meaning = f"the texts are not shorter than their references, so it does not lower {names} above"
     return {
         "brevity penalty": f"{penalty:.3f}: {meaning}",
-        f"{names} without brevity penalty": " / ".join(bleu.values()),
+        "without that penalty": f"{names}: " + " / ".join(bleu.values()),
     }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from pipelines.console import plural
 from pipelines.errors import UserError
 from pipelines.inputs.caption_formats import Captioned, composed
 from pipelines.inputs.entries import naming
@@ -77,8 +78,8 @@ def match_captions(examples: list[Captioned], image_ids: Iterable[str]) -> Match
         several = [examples[number].image_id for number in sorted(best.ambiguous)]
         shared = f" {naming(several, 'name')} fit several images or captions." if several else ""
         raise UserError(
-            f"None of {len(examples):,} captioned images is among the {len(available):,} images that there are: the "
-            f"captions say {ours!r}, the images {theirs!r}.{shared} Are these captions of these images?"
+            f"The captions are of {len(examples):,} {plural('image', len(examples))}, {ours!r} for one, and none of them is among the "
+            f"{len(available):,} to be matched, {theirs!r} for one.{shared} Are these captions of these images?"
         )
     matched = [(number, example) for number, example in enumerate(examples) if number in best.image_of]
     names = [spelling or example.image_id for spelling, example in zip(best.spellings, examples, strict=True)]

@@ -61,23 +61,23 @@ def refuse_no_folder(database: Path) -> None:
 def open_client(uri: str) -> MlflowClient:
     """A client whose MLflow has answered; a database has its tables then. Raises whatever MLflow does."""
     database = database_of(uri)
-    with only_one_at(database) if database else nullcontext(), artifacts_as_address():
+    with only_one_at(database) if database else nullcontext(), artifacts_beside(database):
         client: MlflowClient = import_mlflow().MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
 
 
 @contextmanager
-def artifacts_as_address() -> Iterator[None]:
-    """While MLflow makes the tables of a database: in a folder whose name is no plain text in SQL, its artifacts are
-    under a file:// address.
+def artifacts_beside(database: Path | None) -> Iterator[None]:
+    """While MLflow makes the tables of a database: its artifacts go beside it, not into the folder where somebody
+    happens to be, and where that folder's name is no plain text in SQL, under a file:// address.
 
     MLflow writes the folder into a statement as Python's ``repr`` spells it, and SQLAlchemy takes ``:word`` in there
     for a parameter. It has a server's way alone to be told of another folder, which also makes it a server's process.
     """
-    folder = Path("mlruns").absolute()
+    folder = (database.parent.absolute() if database else Path.cwd()) / "mlruns"
     plain = repr(str(folder)) == f"'{folder}'" and not re.search(r":\w", str(folder))
-    if plain or ARTIFACT_ROOT in os.environ:
+    if (plain and folder == Path("mlruns").absolute()) or ARTIFACT_ROOT in os.environ:
         yield
         return
     os.environ[ARTIFACT_ROOT] = folder.as_uri()

@@ -69,9 +69,12 @@ def compared(tags: Mapping[str, str], present: Mapping[str, str], metric: str, v
     return f"{metric} {scores} of version {version}"
 
 
-def decoding(uri: str, translates: bool) -> str:
-    """The command that decodes with a registered model."""
-    return f"rnncond {'translate TEXT' if translates else 'caption IMAGES'} --model {uri} --out output"
+def decoding(uri: str, translates: bool, has_weights: bool) -> str:
+    """The command that decodes with a registered model; of a captioner, whether its CNN's weights travel with it."""
+    if translates:
+        return f"rnncond translate TEXT --model {uri} --out output"
+    weights = "" if has_weights else " --weights FILE"
+    return f"rnncond caption IMAGES --model {uri}{weights} --out output"
 
 
 def set_champion(client: MlflowClient, version: ModelVersion) -> None:

@@ -24,6 +24,7 @@ from pipelines.cluster.connection import connect
 from pipelines.cluster.resources import Cluster, Room, Share
 from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import FILLED, PATHS, Recipe
+from pipelines.config.sections import PairData
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
 from pipelines.tracking import registry
@@ -198,12 +199,13 @@ def registration(info: RunInfo) -> dict[str, Any]:
     return {key: info["registered"][key] for key in ("name", "version", "verdict")} if "registered" in info else {}
 
 
-def next_steps(folder: Path | str, info: RunInfo, translates: bool) -> str:
+def next_steps(folder: Path | str, info: RunInfo, recipe: Recipe) -> str:
     """What to do with a model next: commands that work as they are printed."""
     shown = shlex.quote(str(folder))
     steps = f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
     if "registered" in info:
-        steps += f"\n      {registry.decoding(info['registered']['uri'], translates)}"
+        uri, translates = info["registered"]["uri"], isinstance(recipe.data, PairData)
+        steps += f"\n      {registry.decoding(uri, translates, recipe.tracking.backbone_weights is not None)}"
     return steps
 
 

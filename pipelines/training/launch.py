@@ -20,7 +20,6 @@ from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
 from pipelines.config.recipe import Recipe, read_recipe
-from pipelines.config.sections import PairData
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, UserError
 from pipelines.features.sources import check_backbone
@@ -98,7 +97,7 @@ class TrainJob(Job[Share]):
                 "mlflow_run": info["mlflow_run_id"],
                 **registration(info),
             },
-            hint=next_steps(self.place.shown, info, isinstance(self.recipe.data, PairData)),
+            hint=next_steps(self.place.shown, info, self.recipe),
         )
 
 

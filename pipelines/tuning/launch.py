@@ -17,7 +17,6 @@ from pipelines.cluster.resources import Cluster, Room, room
 from pipelines.config.dotted import absolute, flat
 from pipelines.config.metrics import VALIDATED, value_of
 from pipelines.config.search_space import Search, read_search
-from pipelines.config.sections import PairData
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, Progress, plural, tell
 from pipelines.errors import Fault, UserError
@@ -98,7 +97,7 @@ class TuneJob(Job[Room]):
             },
             failed=len(failed),
             failures=[f"trial {trial.name}: {trial.run.get('reason')}" for trial in failed[:5]],
-            hint=next_steps(self.place.shown, info, isinstance(self.recipe.data, PairData)),
+            hint=next_steps(self.place.shown, info, self.recipe),
         )
 
 

@@ -94,6 +94,7 @@ def run(
             report.run(str(model), data=str(subject.data))
 
     summary = {name: scores[name] for name in ("images", "CIDEr", "BLEU-4", "CIDEr of shuffled pictures")}
+    summary |= {name: value for name, value in scores.items() if name.startswith("also ")}
     if generated:
         summary["captions_with_every_attribute_right"] = f"{exactness(folder / 'world', captioned):.1%}"
     summary |= {"minutes": round((time.monotonic() - began) / 60, 1), "report": str(folder / "run" / "report.html")}

@@ -138,7 +138,8 @@ def run(
 
 def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained) -> Outcome:
     summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
-    command = registry.decoding(f"models:/{name}@{registry.CHAMPION}", trained.source_vocabulary is not None)
+    uri, translates = f"models:/{name}@{registry.CHAMPION}", trained.source_vocabulary is not None
+    command = registry.decoding(uri, translates, registry.WEIGHTS in version.tags)
     return Outcome(summary | {"verdict": verdict}, hint=f"Next: {command}")
 
 

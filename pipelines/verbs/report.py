@@ -71,7 +71,7 @@ def run(
             f"The page has no {part.UNIT} and no scores yet, only the training. "
             f"Next: rnncond evaluate --model {shlex.quote(out)}"
         )
-    return Outcome(summary, len(missing), missing[:5], hint)
+    return Outcome(summary, len(missing), missing[:5], hint, trouble="pictures not found")
 
 
 def hint_of_missing(out: str, content: ReportData) -> str:

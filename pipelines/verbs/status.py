@@ -78,8 +78,15 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
         return state_of_run(place)
     raise UserError(
         f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
-        "(`rnncond train`, `tune`, `run`)."
+        f"(`rnncond train`, `tune`, `run`).{work_within(out)}"
     )
+
+
+def work_within(out: str) -> str:
+    """Which folders of ``out`` have work, for a message."""
+    marks = ("store.json", "run.json", "search.yaml", "pipeline.json")
+    folders = {str(path.parent) for mark in marks for path in Path(out).glob(f"*/{mark}")}
+    return f" There is work in {' and '.join(sorted(folders))}." if folders and not is_remote(out) else ""
 
 
 def current_in_words(current: Current | None, dataset: Dataset) -> str:
@@ -160,7 +167,14 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     if lines:
         state["epochs"] = lines[-1]["epoch"]
         state |= {name: lines[-1][name] for name in ("train_loss", "val_loss", "CIDEr", "BLEU") if name in lines[-1]}
-        state["seconds_an_epoch"] = round(sum(line.get("seconds", 0) for line in lines) / len(lines), 1)
+        seconds = sum(line.get("seconds", 0) for line in lines) / len(lines)
+        state["seconds_an_epoch"] = round(seconds, 1)
+        if (folder / "recipe.yaml").is_file():
+            training = training_of(folder / "recipe.yaml")
+            state |= best_epoch(lines, training["early_stopping"]["metric"])
+            left = training["epochs"] - lines[-1]["epoch"]
+            if info.get("status") == "running" and left > 0:
+                state |= {"epochs_left": left, "time_left": in_time(left * seconds)}
     if "search" in info:
         trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
         for status in sorted({trial.get("status", "unknown") for trial in trials}):
@@ -182,13 +196,28 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     return Outcome(state), alive
 
 
+def training_of(file: Path) -> dict[str, Any]:
+    """The section ``training`` of a run's recipe or of a search."""
+    section: dict[str, Any] = scalars(load_yaml(file.read_text("utf-8"), str(file)))["training"]
+    return section
+
+
+def best_epoch(lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """The best epoch so far by the recipe's metric; nothing before the first validation."""
+    name = "val_loss" if metric == "loss" else metric
+    scored = [line for line in lines if name in line and "averaged_epochs" not in line]
+    if not scored:
+        return {}
+    best = (min if metric == "loss" else max)(scored, key=lambda line: line[name])
+    return {"best_epoch": best["epoch"], f"best_{name}": best[name]}
+
+
 def best_trial(folder: Path) -> dict[str, Any]:
     """The best trial so far, its score and its settings; nothing before a trial with a score has ended."""
     rows = [row for row in read_lines(folder / "trials.jsonl") if row["score"] is not None]
     if not rows:
         return {}
-    recipe = scalars(load_yaml((folder / "search.yaml").read_text("utf-8"), "the search"))
-    metric = recipe["training"]["early_stopping"]["metric"]
+    metric = training_of(folder / "search.yaml")["early_stopping"]["metric"]
     best = (min if metric == "loss" else max)(rows, key=lambda row: row["score"])
     return {"best_trial": best["trial"], f"best_{metric}": best["score"], **best["params"]}
 

@@ -92,10 +92,14 @@ def certify(
     if drop:
         summary["would_be_dropped" if dry_run else "dropped"] = census.extra.count if dry_run else dropped
     summary |= {"certificate": place, "sha256": content["sha256"]}
-    problems = [f"{id_}: {kind}" for kind in ("missing", "stale", "extra") for id_ in getattr(census, kind).examples]
+    problems = [f"{id_}: {KINDS[kind]}" for kind in KINDS for id_ in getattr(census, kind).examples]
     count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
     hints = [hint for hint in (hint_of(dataset, census, directory, images), others) if hint]
-    return Outcome(summary, count, [*damaged, *problems][:20], "\n".join(hints) or None)
+    return Outcome(summary, count, [*damaged, *problems][:20], "\n".join(hints) or None, trouble="differ")
+
+
+KINDS = {"missing": "missing, it has no row", "stale": "stale, changed since", "extra": "extra, not in the source"}
+"""What is wrong with a picture, by the key of the certificate that counts it."""
 
 
 def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str) -> str:
@@ -222,7 +226,7 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
     if census.extra.count:
         hints.append(
             f"rnncond store certify {directory} --of {images} --set {dataset.fingerprint} --prune   drops the rows of "
-            f"{census.extra.count:,} pictures that it no longer has"
+            f"{census.extra.count:,} pictures that {images} does not have"
         )
     return "\n".join(hints) or None
 
@@ -254,7 +258,7 @@ def check(directory: str, file: str, check_bytes: bool = False) -> Outcome:
     summary = {"store": directory, "set": dataset.fingerprint, "certificate": file, "made": content["made"]}
     summary |= {"complete": content["complete"], "holds": not problems, "rows": snapshot.rows}
     again = f"rnncond store certify {directory} --of {content['of']}   certifies what is there now"
-    return Outcome(summary, len(problems), problems[:20], again if problems else None)
+    return Outcome(summary, len(problems), problems[:20], again if problems else None, trouble="differ")
 
 
 def read(file: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_the_summary_has_bleu_with_and_without_the_brevity_penalty_by_name():
     told = output.outcome(evaluated(), CAPTIONS, None)
     penalty = "0.800: the texts are shorter than their references, and it is a factor of BLEU-1 / BLEU-4 above"
     assert told.summary["brevity penalty"] == penalty
-    assert told.summary["BLEU-1 / BLEU-4 without brevity penalty"] == "50.0 / 25.0"
+    assert told.summary["without that penalty"] == "BLEU-1 / BLEU-4: 50.0 / 25.0"
     assert (told.failed, told.failures) == (1, ["x: gone"])
     whole = evaluated(brevity_penalty=1.0)
     assert "the texts are not shorter than" in output.about_bleu(whole)["brevity penalty"]

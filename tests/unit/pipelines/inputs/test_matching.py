@@ -51,7 +51,7 @@ def test_everything_matched_has_nothing_to_tell():
 
 def test_a_name_that_several_share_is_not_guessed_and_the_others_match():
     several = [example("1", "x/a.jpg"), example("2", "y/a.jpg"), example("3", "x/b.jpg")]
-    with pytest.raises(UserError, match=r"None of 2 .*among the 1 .* 2 names \(1, 2\) fit several images or captions"):
+    with pytest.raises(UserError, match=r"of 2 images.*among the 1 .* 2 names \(1, 2\) fit several images or captions"):
         match_captions(several[:2], ["a"])
     matches = match_captions(several, ["a", "b"])
     assert [found.image_id for found in matches] == ["b"]
@@ -100,9 +100,9 @@ def test_other_names_of_an_image(examples, ids):
 
 
 def test_numbers_alone_do_not_make_two_names_one():
-    with pytest.raises(UserError, match=r"the captions say 'IMG_1', the images 'shot_1.jpg'"):
+    with pytest.raises(UserError, match=r"'IMG_1' for one, .* 1 to be matched, 'shot_1.jpg' for one"):
         match_captions([example("IMG_1", "IMG_1.jpg")], ["shot_1.jpg"])
-    with pytest.raises(UserError, match="None of 1"):
+    with pytest.raises(UserError, match="of 1 image,"):
         match_captions([example("IMG_000001", "IMG_000001.jpg")], ["shot_000001.jpg"])
 
 

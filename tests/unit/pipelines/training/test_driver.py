@@ -81,11 +81,13 @@ def test_a_system_that_cannot_be_made_is_told_before_anything_else(tmp_path, mon
 
 
 def test_the_next_steps_are_commands_that_are_understood_as_printed():
-    folder = Path("runs/my run")
+    folder, recipe = Path("runs/my run"), read_recipe("show_tell.small", ["data.store=s", "data.captions=c"])
     registered = {"registered": {"uri": "models:/small@champion"}}
-    lines = [line.removeprefix("Next:").strip() for line in next_steps(folder, registered, False).splitlines()]
+    lines = [line.removeprefix("Next:").strip() for line in next_steps(folder, registered, recipe).splitlines()]
     parsed = [values_of(shlex.split(line)[1:]) for line in lines]
     assert [line.split()[1] for line in lines] == ["evaluate", "report", "caption"]
     assert parsed[0][1]["model"] == parsed[1][1]["out"] == str(folder)
-    assert parsed[2][1]["model"] == "models:/small@champion"
-    assert next_steps(folder, {}, False).count("rnncond") == 2
+    assert parsed[2][1]["model"] == "models:/small@champion" and parsed[2][1]["weights"] == "FILE"
+    recipe = read_recipe("show_tell.small", ["data.store=s", "data.captions=c", "tracking.backbone_weights=w.pth"])
+    assert "--weights" not in next_steps(folder, registered, recipe)
+    assert next_steps(folder, {}, recipe).count("rnncond") == 2

@@ -56,7 +56,7 @@ def test_the_best_trial_is_kept_and_told_once_however_often(search):
     assert expected.items() <= outcome.summary.items()
     expected = {"name": "small", "version": 1, "verdict": "it is the champion already"}
     assert expected.items() <= outcome.summary.items()
-    assert "rnncond caption IMAGES --model models:/small@champion --out output" in outcome.hint
+    assert "rnncond caption IMAGES --model models:/small@champion --weights FILE --out output" in outcome.hint
     assert (outcome.failed, outcome.failures) == (1, ["trial 001: diverged"])
 
 

@@ -82,7 +82,8 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     run = tmp_path / "run"
     (run / "trials/00001").mkdir(parents=True)
     (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
-    lines = [{"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0} for epoch in (1, 2)]
+    (run / "recipe.yaml").write_text("training: {epochs: 5, early_stopping: {metric: CIDEr}}")
+    lines = [{"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0, "CIDEr": 9 - epoch} for epoch in (1, 2)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with FolderLock(run):
         found = state(capsys, run)
@@ -92,6 +93,10 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
         0.5,
         2.0,
     )
+    expected = {"CIDEr": 7, "best_epoch": 1, "best_CIDEr": 8, "epochs_left": 3, "time_left": "6 s"}
+    assert expected.items() <= found.items()
+    assert rnncond("status", tmp_path) == 2
+    assert f"There is work in {run}." in " ".join(capsys.readouterr().err.split())
     (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
     (run / "trials/00001/run.json").write_text('{"status": "finished"}')
     assert state(capsys, run)["trials_finished"] == 1
@@ -113,7 +118,7 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
 def test_a_run_in_object_storage_is_at_work_while_its_writer_lives(bucket, tmp_path, capsys, monkeypatch):
     uri = f"{bucket[0]}/run"
     run = RemoteRun(tmp_path / "working", RemoteFolder.at(uri))
-    run.open("a: 1\n", {})
+    run.open("training: {epochs: 5, early_stopping: {metric: CIDEr}}\n", {})
     run.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 2.0}, [])
     run.commit()
     found = state(capsys, uri)
