@@ -80,7 +80,7 @@ def artifacts_beside(database: Path | None) -> Iterator[None]:
     if (plain and folder == Path("mlruns").absolute()) or ARTIFACT_ROOT in os.environ:
         yield
         return
-    os.environ[ARTIFACT_ROOT] = folder.as_uri()
+    os.environ[ARTIFACT_ROOT] = str(folder) if plain else folder.as_uri()
     try:
         yield
     finally:

@@ -113,3 +113,11 @@ def test_what_mlflow_does_not_have_is_none():
     assert make_or_get(refuse(codes.RESOURCE_ALREADY_EXISTS), lambda: 2) == 2
     with pytest.raises(MlflowException):
         make_or_get(refuse(codes.INTERNAL_ERROR), lambda: 2)
+
+
+def test_artifacts_lie_beside_the_database_wherever_one_is(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = client_at(f"sqlite:///{tmp_path / 'there' / 'mlflow.db'}")
+    place = made.get_experiment(made.create_experiment("captions")).artifact_location
+    assert place.removeprefix("file://").startswith(f"{tmp_path / 'there' / 'mlruns'}/")
