@@ -78,8 +78,9 @@ def match_captions(examples: list[Captioned], image_ids: Iterable[str]) -> Match
         several = [examples[number].image_id for number in sorted(best.ambiguous)]
         shared = f" {naming(several, 'name')} fit several images or captions." if several else ""
         raise UserError(
-            f"The captions are of {len(examples):,} {plural('image', len(examples))}, {ours!r} for one, and none of them "
-            f"is among the {len(available):,} to be matched, {theirs!r} for one.{shared} Are these captions of these images?"
+            f"The captions are of {len(examples):,} {plural('image', len(examples))}, {ours!r} for one, and none of "
+            f"them is among the {len(available):,} to be matched, {theirs!r} for one.{shared} Are these captions of "
+            "these images?"
         )
     matched = [(number, example) for number, example in enumerate(examples) if number in best.image_of]
     names = [spelling or example.image_id for spelling, example in zip(best.spellings, examples, strict=True)]
