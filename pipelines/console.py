@@ -142,7 +142,7 @@ class Progress:
     def __init__(self, what: str, unit: str, total: int | None) -> None:
         self.what, self.unit, self.total = what, unit, total
         self.done = self.failed = self.before = 0
-        self.inside, self.emitted = 0, 0.0
+        self.inside, self.emitted, self.advanced = 0, 0.0, 0.0
         self.note, self.now = "", ""
         self.bar: RichProgress | None = None
         self.lock = threading.Lock()
@@ -186,6 +186,7 @@ class Progress:
         """
         if self.started is None:
             self.started, self.before = time.monotonic() - (took or 0.0), count if took is None else 0
+        self.advanced = time.monotonic()
         self.done += count
         self.failed += failed
         self.inside = max(self.inside - count, 0)
@@ -252,4 +253,10 @@ class Progress:
     def time_left(self) -> str:
         if not self.total or not self.rate():
             return ""
-        return f"{in_time((self.total - self.done - self.inside) / self.rate())} left"
+        left = (self.total - self.done - self.inside) / self.rate()
+        if not self.inside and self.started is not None and self.done > self.before:
+            # By the rate when the last one was finished, so that it falls while the next ones take their time.
+            now = time.monotonic()
+            left *= (self.advanced - self.started) / (now - self.started)
+            left = max(left - (now - self.advanced), 0.0)
+        return f"{in_time(left)} left"

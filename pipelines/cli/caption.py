@@ -58,7 +58,7 @@ def caption(
         Option(
             "--text",
             help="also write all captions of the set to this file: lines of image and caption, or by its name .csv, "
-            ".tsv or .jsonl (.gz too)",
+            ".tsv or .jsonl (.gz too); `lines` in a pipeline",
         ),
         Output(),
     ] = None,

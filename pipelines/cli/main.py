@@ -173,8 +173,8 @@ def show_verbs() -> None:
     for verb, purpose in VERBS.items():
         table.add_row(f"[bold]{verb}[/]", purpose)
     out.print(table)
-    out.print("\n`rnncond VERB -h` has examples. Every verb takes --json, for one line of JSON on standard output, and")
-    out.print("--log-level. `rnncond --version` says which version this is.")
+    out.print("\n`rnncond VERB --help` has examples. Every verb takes --json and --log-level.")
+    out.print("`rnncond --version` says which version this is.")
 
 
 if __name__ == "__main__":

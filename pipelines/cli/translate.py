@@ -50,7 +50,7 @@ def translate(
         Option(
             "--text",
             help="also write the translations to this file, in the order of TEXT: a line each, or by its name .csv, "
-            ".tsv or .jsonl with sources and scores (.gz too)",
+            ".tsv or .jsonl with sources and scores (.gz too); `lines` in a pipeline",
         ),
         Output(),
     ] = None,

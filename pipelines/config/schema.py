@@ -80,7 +80,8 @@ def keys_of(section: type[BaseModel], values: Any, more: Mapping[str, str], path
             for inner in below:
                 kind = kind_of(inner) if len(below) > 1 else None
                 prefix = f"{here}[{kind}]." if kind else f"{here}."
-                yield from keys_of(inner, value, more, prefix)
+                chosen = not kind or not isinstance(value, Mapping) or value.get("kind", kind) == kind
+                yield from keys_of(inner, value if chosen else None, more, prefix)
             continue
         required = field.is_required()
         default = None if required else field.get_default(call_default_factory=True)

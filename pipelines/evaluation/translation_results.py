@@ -227,15 +227,23 @@ def evaluate(results: Results, tokenizer: str | None, lowercase: bool | None) ->
         "bleu": scores.bleu,
         "lowercase": folded,
         "tokenizer": tokenizer,
-        "comparability": comparability(folded, asked=lowercase is not None, model=results.lowercase),
+        "comparability": comparability(
+            folded, lowercase is not None, results.lowercase, any(map(has_case, hypotheses))
+        ),
     }
     return evaluation | {"seen": results.seen} if results.seen else evaluation
 
 
-def comparability(folded: bool, asked: bool, model: bool | None) -> str:
+def has_case(text: str) -> bool:
+    """Whether there is a capital in it."""
+    return text != text.lower()
+
+
+def comparability(folded: bool, asked: bool, model: bool | None, cased: bool) -> str:
     """What scores these can be compared with, in words."""
     if not folded:
-        return "cased, by sacrebleu" + (", although the model's vocabulary has no capitals" if model else "")
+        none = "the model's vocabulary has" if model else "the translations have"
+        return "cased, by sacrebleu" + ("" if cased and not model else f", although {none} no capitals (--lowercase)")
     why = " as the model's vocabulary is" if model and not asked else ""
     return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
 

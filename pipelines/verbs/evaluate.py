@@ -157,7 +157,7 @@ def look(references: str) -> ScoredKind:
     named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
     kind: ScoredKind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
     what = {"captions": "captions of images", "text": "translations, line by line"}[kind]
-    tell(f"Scoring {what}: so {references} looks. If it is not, say --kind {'text' if named else 'captions'}.")
+    tell(f"{references} looks like {what}, and is scored as these; --kind {'text' if named else 'captions'} if not.")
     return kind
 
 

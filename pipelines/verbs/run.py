@@ -78,13 +78,14 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
             state.forget(stage, known)
         else:
             status = "failed" if message else "stopped"
-            state.keep(stage, StageEntry(status=status, message=message or repr(error)))
+            state.keep(stage, StageEntry(status=status, message=message or repr(error), ended=now()))
         if message is None:
             raise
         state.news[stage.name] = "failed"
         console.show(Outcome({**state.news, **dict.fromkeys(left, "not begun")}))
         kind = Fault if errors.exit_code(error) == Fault.code else UserError
-        raise kind(f"Stage {stage.name}: {message}\nGive the same command again to go on with it.") from error
+        again = "The same command resumes there" + (", once that is mended." if kind is UserError else ".")
+        raise kind(f"Stage {stage.name}: {message}\n{again}") from error
     console.show(replace(outcome, hint=None))
     done = StageEntry(
         status="done",

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -75,6 +75,7 @@ def run(
     """
     if text == "-":
         kept = {"--out": out, "--text": lines, "--column": None if column == FIELDS[0] else column}
+        kept |= {"--attention": asked.get("attention") or None, "--nbest": asked.get("nbest", 1) > 1 or None}
         if given := [name for name, value in kept.items() if value is not None]:
             raise UserError(
                 f"{' and '.join(given)}: - translates lines of standard input to standard output, and keeps "
@@ -94,6 +95,11 @@ def run(
     refuse_unwritable(lines, "--text")
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
+    if older := sets_before_an_edit(dataset):
+        tell(
+            f"{text} is not what it was for the set {older[-1].fingerprint}. Its rows have no ids, so all of it is "
+            "translated, into a set of its own; with a column `id` only what is new would be."
+        )
     make_worker = shipped(TranslationWorker, translator, text, dataset.schema)
     chunks = map(with_version, corpus.chunks())
     row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
@@ -202,6 +208,18 @@ def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
         "lowercase": translator.vocabulary.text.lowercase,
         "version": VERSION,
     } | translator.unusual_precision
+
+
+def sets_before_an_edit(dataset: Dataset) -> list[Dataset]:
+    """The store's sets that differ from ``dataset`` in what was in the file alone; none once it has rows itself."""
+
+    def but_for_content(recipe: Mapping[str, Any]) -> dict[str, Any]:
+        return {**recipe, "corpus": recipe["corpus"].rpartition(" ")[0]}
+
+    if dataset.recipe["corpus"] == "by id" or not dataset.store.exists() or dataset.snapshot().rows:
+        return []
+    others = [one for one in dataset.store.datasets() if one.kind == dataset.kind and "corpus" in one.recipe]
+    return [one for one in others if but_for_content(one.recipe) == but_for_content(dataset.recipe)]
 
 
 def schema_of(attention: bool) -> pa.Schema:

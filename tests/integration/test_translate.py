@@ -90,6 +90,20 @@ def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(without_ray, tmp_p
     assert (rest.summary["already_done"], rest.summary["computed"]) == (3, len(SENTENCES) - 3)
 
 
+def test_an_edited_file_without_ids_is_told_and_one_with_ids_is_not(without_ray, tmp_path, model, corpus, capsys):
+    for lines, told in ((SENTENCES, False), (SENTENCES, False), ([*SENTENCES, "a dog"], True)):
+        world.write_text(tmp_path / "test.en", lines)
+        done = translate.run(corpus, model, str(tmp_path / "out"))
+        assert ("Its rows have no ids, so all of it is translated" in " ".join(capsys.readouterr().err.split())) == told
+    assert done.summary["computed"] == len(SENTENCES) + 1
+    for count in (2, 3):
+        table = [f"{number}\t{sentence}" for number, sentence in enumerate(SENTENCES[:count])]
+        world.write_text(tmp_path / "test.tsv", ["id\tsource", *table])
+        done = translate.run(str(tmp_path / "test.tsv"), model, str(tmp_path / "out"))
+        assert "no ids" not in capsys.readouterr().err
+    assert (done.summary["already_done"], done.summary["computed"]) == (2, 1)
+
+
 def test_a_unit_gives_rows_and_failures_that_count_their_tries(model):
     translator = prepare([checkpoint.load(model)], ["m"], too_long="refuse")
     worker = translate.TranslationWorker(Plan(1, 1, 0), translator, "test.en", translate.schema_of(False))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from feature_store import Snapshot, Store
+from pipelines import console
 from pipelines.config.metrics import tokenizer_of
 from pipelines.config.recipe import TranslationRecipe
 from pipelines.errors import UserError
@@ -82,7 +83,9 @@ class TranslationTask:
         }
 
     def describe(self) -> str:
-        return f"{len(self.train.row):,} pairs"
+        pairs, limit = self.train, self.recipe.text.max_length
+        left_out = f" ({pairs.left_out:,} left out: a side is empty or of more than {limit} tokens)"
+        return f"{len(pairs.row):,} pairs{left_out if pairs.left_out else ''}"
 
 
 def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[TranslationTask, dict[str, Any]]:
@@ -95,6 +98,9 @@ def prepare(recipe: TranslationRecipe, address: str | None = None) -> tuple[Tran
     bleu_of(tokenizer_of(data.target_language))  # what is not installed is reported before hours of work
     train = Corpus(data.source, data.target, data.columns)
     validation = Corpus(data.validation_source, data.validation_target, data.columns)
+    for corpus in (train, validation):
+        if remark := corpus.file.describe():
+            console.tell(remark)
     store = Store(data.store)
     start = start_of(recipe)
     if start and start.source_vocabulary:

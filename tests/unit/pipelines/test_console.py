@@ -49,6 +49,20 @@ def test_a_line_says_rate_failures_and_time_left(clock, capsys):
         assert capsys.readouterr().err == "caption: 300 of 1,500 images, 6.7 images/s, 3 failed, 3 min left\n"
 
 
+def test_the_time_left_falls_while_nothing_is_finished(clock):
+    """By the rate of the last one: two in 20 s, so the third takes 10 s more."""
+    with Progress("tune", "trials", 3) as progress:
+        clock(5)
+        progress.advance(1, took=5)
+        clock(20)
+        progress.advance(1)
+        assert progress.time_left() == "10 s left"
+        clock(26)
+        assert progress.time_left() == "4 s left"
+        clock(90)
+        assert progress.time_left() == "0 s left"
+
+
 def test_a_line_before_anything_is_finished(clock, capsys):
     """From the timer, which tells each second whether it is time for one."""
     with Progress("caption", "images", 1500) as progress:

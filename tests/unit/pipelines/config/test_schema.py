@@ -50,6 +50,9 @@ def test_types_defaults_and_values():
     assert keys["training.clip_norm"].type == "number, above 0 | null"
     assert keys["tracking.system_metrics"].type == "true or false"
     assert keys["training.schedule[plateau].patience"].default == "1"
+    kinds = {path: key.value for path, key in keys.items() if path.startswith("training.schedule") and "kind" in path}
+    chosen = {path: value for path, value in kinds.items() if value is not None}
+    assert len(kinds) == 5 and all(path == f"training.schedule[{value}].kind" for path, value in chosen.items())
     assert "tune.trials" in keys
     assert not any(path.startswith("tune") for path in by_path("encdec.paper")), "it has no section tune"
 

@@ -328,7 +328,7 @@ def test_files_of_lines(folder, capsys):
     assert run(*arguments) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])
-    assert f"Scoring translations, line by line: so {folder / 'val.de'} looks" in shown.err
+    assert f"{folder / 'val.de'} looks like translations, line by line" in shown.err
     assert found["BLEU"] == bleu(said, lowercase=False) and "case:mixed" in found["BLEU signature"]
     assert run(*arguments, "--lowercase", "--source", folder / "val.en", "--out", folder / "scored") == 0
     assert last_line(capsys)["BLEU"] == bleu(said)
@@ -345,7 +345,7 @@ def test_what_the_references_look_like_can_be_overruled(folder, capsys):
     translator.write_text(folder / "said", [f"{name[0]}\ta dog" for name in captioner.CAPTIONS])
     arguments = ["--hypotheses", folder / "said", "--tokenizer", "simple", "--references"]
     assert run(*arguments, data) == 0
-    assert "Scoring captions of images" in capsys.readouterr().err
+    assert "looks like captions of images" in capsys.readouterr().err
     assert run("--hypotheses", folder / "val.de", "--references", folder / "val.de", "--kind", "captions") == 2
     assert "Expected COCO results" in last_line(capsys)["error"]
 

@@ -76,6 +76,8 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     give(monkeypatch, b"a dog\n\xff\n")
     check_mistake(["translate", "-", "--model", "model"], "Line 2 of standard input is no UTF-8", capsys)
     check_mistake(["translate", "-", "--model", "model", "--out", "o"], "--out: | standard output", capsys)
+    check_mistake(["translate", "-", "--model", "model", "--attention"], "--attention: | keeps nothing", capsys)
+    check_mistake(["translate", "-", "--model", "model", "--nbest", "2"], "--nbest: | keeps nothing", capsys)
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
 
 
