@@ -11,7 +11,13 @@ from rnncond import systems
 from tests.contract import caption_cases, laws, translation_cases
 
 CASES = caption_cases.CASES + translation_cases.CASES
-PAIRS = [pytest.param(law, case, id=f"{law.__name__}-{case.id}") for case in CASES for law in laws.of(case)]
+HEAVY = {laws.eight_pairs_are_memorised: [pytest.mark.heavy]}
+"""It trains."""
+PAIRS = [
+    pytest.param(law, case, id=f"{law.__name__}-{case.id}", marks=HEAVY.get(law, []))
+    for case in CASES
+    for law in laws.of(case)
+]
 
 
 def test_every_system_has_a_case():
