@@ -38,11 +38,10 @@ def check_end(running: subprocess.Popen, number: int, code: int, message: str) -
     assert not [sign for sign in signs if sign in told], told
 
 
-# The same code ends every verb at either signal; Ray is of another kind below each, so each verb has one of them.
-@pytest.mark.parametrize(
-    ("verb", "number", "code", "message"),
-    [("train", *TERMINATE), pytest.param("tune", *INTERRUPT, marks=pytest.mark.slow)],
-)
+# The same code ends every verb at either signal; Ray is of another kind below each, so each verb has one of them. A
+# batch verb is always tried, and these two with what is slow.
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "number", "code", "message"), [("train", *TERMINATE), ("tune", *INTERRUPT)])
 def test_a_training_and_a_search(verb, number, code, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world = make_world(tmp_path)

@@ -36,6 +36,7 @@ def objects(uri: str) -> dict[str, bytes]:
     return {info.path: files.filesystem.open_input_stream(info.path).read() for info in found if info.is_file}
 
 
+@pytest.mark.slow  # tracking/test_mlflow_run has a quick one, of the run's folder and MLflow
 @pytest.mark.ray
 def test_a_training_writes_and_prints_no_secret_and_imports_nothing_of_the_current_folder(bucket, tmp_path):
     """A command is given where somebody keeps scripts of their own; Ray would put that folder first on its workers'

@@ -29,6 +29,7 @@ def train_tiny(world, *overrides, out="run", **settings):
     return train.run("show_tell.small", [*world, *TINY, "cluster.threads=1", *overrides], out=out, **settings)
 
 
+@pytest.mark.slow  # a training that was killed twice, which is held to the same loop, is never left out
 @pytest.mark.ray
 def test_one_worker_equals_the_loop_without_ray(ray_cluster, world, tmp_path):
     outcome = train_tiny(world)

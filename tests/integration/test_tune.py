@@ -125,6 +125,7 @@ def test_a_population_goes_on_from_the_weights_of_the_best_with_a_rate_of_its_ow
     assert {name: epochs_of(client, run) for name, run in trials.items()} == {"000": [1, 2, 3], "001": [1, 2, 3]}
 
 
+@pytest.mark.slow  # a search resumes in test_train_kill, which is never left out
 @pytest.mark.ray
 def test_more_trials_may_follow(ray_cluster, world, tmp_path):
     """In object storage, of which each call has another working copy."""
