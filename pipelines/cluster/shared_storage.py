@@ -94,9 +94,7 @@ def ask(path: str, nodes: dict[str, str]) -> dict[str, bool]:
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(path): address
         for address, node in nodes.items()
     }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    for promise in silent:
-        ray.cancel(promise)
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
     answers = {}
     for promise in answered:
         try:

@@ -59,6 +59,7 @@ class Spread:
         ahead: chunks in work, at the most.
         allowed: of these elsewhere. One more for each that came in time, half as many when a task was waited for in
             vain: so tasks are about as many as there are CPUs to do them.
+        given_up: tasks that nobody waits for any more, until they have ended.
         done_elsewhere, cpu: items that tasks have done, and processor seconds that these took.
     """
 
@@ -74,6 +75,7 @@ class Spread:
         self.chunk_items, self.ahead = sizes(item_bytes, threads)
         self.allowed = 4
         self.window: deque[Chunk] = deque()
+        self.given_up: list[Any] = []
         self.done_elsewhere, self.cpu = 0, 0.0
         self.elsewhere = ray.put(elsewhere)
         # Not where most is in use already, as Ray would by default: the more nodes read, the more networks do.
@@ -103,7 +105,7 @@ class Spread:
         """Begin as much as there is room for."""
         while len(self.window) < self.ahead:
             here = self._has_free_thread()
-            if not here and sum(chunk.task is not None for chunk in self.window) >= self.allowed:
+            if not here and self._count_tasks() >= self.allowed:
                 return
             if not (items := upcoming.take(self.chunk_items)):
                 return
@@ -112,6 +114,12 @@ class Spread:
                 self._do_here(self.window[-1])
             else:
                 self.window[-1].task = self.task.remote(self.elsewhere, items)
+
+    def _count_tasks(self) -> int:
+        """Tasks that wait or work, those that nobody waits for among them."""
+        if self.given_up:
+            _, self.given_up = ray.wait(self.given_up, num_returns=len(self.given_up), timeout=0)
+        return len(self.given_up) + sum(chunk.task is not None for chunk in self.window)
 
     def _results(self, upcoming: Upcoming) -> list[Any]:
         """Of the first chunk, once they are there. Meanwhile the own threads go on with what comes later."""
@@ -146,7 +154,6 @@ class Spread:
             if not self._has_free_thread(waiting=0):
                 break
             if not is_ready(chunk, 0):
-                self._give_up(chunk)
                 self._do_here(chunk)
                 taken = True
         if taken:
@@ -158,7 +165,7 @@ class Spread:
         return busy < self.threads + waiting
 
     def _do_here(self, chunk: Chunk) -> None:
-        chunk.task = None
+        self._give_up(chunk)
         chunk.future = self.pool.submit(lambda items: [self.work(item) for item in items], chunk.items)
 
     def _give_up_all(self) -> None:
@@ -167,10 +174,13 @@ class Spread:
         self.window.clear()
 
     def _give_up(self, chunk: Chunk) -> None:
+        """A task is not cancelled: it may end at that moment, and Ray then aborts this process ("Tried to complete task
+        that was not pending"). Until it has ended for nothing it counts as one elsewhere."""
         if chunk.future is not None:
             chunk.future.cancel()
         elif chunk.task is not None:
-            ray.cancel(chunk.task)
+            self.given_up.append(chunk.task)
+            chunk.task = None
 
 
 def sizes(item_bytes: int, threads: int) -> tuple[int, int]:

@@ -65,8 +65,10 @@ def wait_for_room(cluster: Cluster, plan: Plan, seconds: float) -> bool:
                 told = now
                 tell(message(cluster, plan, since, since + seconds))
         ray.get(probe)
-    finally:
+    except BaseException:
+        # Not one that has ended: where a task ends while it is cancelled, Ray aborts this process.
         ray.cancel(probe)
+        raise
     if told:
         tell(f"There is room now, after {(time.time() - since) / 60:.1f} min.")
     return True
