@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipelines.config.choices import Tokenizer
 
@@ -37,9 +37,11 @@ def value_of(line: dict[str, float], metric: str) -> float:
     return -line["val_loss"] if metric == "loss" else line[metric]
 
 
-def best_of(lines: list[dict[str, float]], metric: str) -> dict[str, float]:
-    """The epoch whose model is kept as the best, by ``decide``'s rule: the first with the highest value."""
-    return max((line for line in lines if "val_loss" in line), key=lambda line: value_of(line, metric))
+def best_of(lines: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The epoch whose model is kept as the best, by ``decide``'s rule: the first with the highest value; None before
+    the first that was validated."""
+    validated = (line for line in lines if "val_loss" in line)
+    return max(validated, key=lambda line: value_of(line, metric), default=None)
 
 
 VALIDATED = ("val_loss", *(name for name in (*get_args(CaptionMetric), *get_args(PairMetric)) if name != "loss"))

@@ -276,9 +276,7 @@ def best_so_far(lines: list[dict[str, Any]], metric: str) -> dict[str, float]:
     MLflow sorts runs by the last value of a metric, which alone would rank trials by their last epoch; a search ranks
     them by their best.
     """
-    if not any("val_loss" in line for line in lines):
-        return {}
-    best = best_of(lines, metric)
+    best = best_of(lines, metric) or {}
     return {f"best_{key}": best[key] for key in ("epoch", *VALIDATED) if key in best}
 
 

@@ -68,7 +68,7 @@ class Record:
 
     def best(self, metric: str) -> dict[str, Any] | None:
         """The best epoch; None before the first that was validated."""
-        return best_of(self.lines, metric) if any("val_loss" in line for line in self.lines) else None
+        return best_of(self.lines, metric)
 
     def reports(self, metric: str) -> list[dict[str, float]]:
         """What schedulers have been given: at each validated epoch, the best value so far."""

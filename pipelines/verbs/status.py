@@ -16,6 +16,7 @@ from feature_store import Dataset, Store
 from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
+from pipelines.config.metrics import best_of
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, in_time, show, terminal
 from pipelines.errors import UserError
@@ -204,12 +205,8 @@ def training_of(file: Path) -> dict[str, Any]:
 
 def best_epoch(lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """The best epoch so far by the recipe's metric; nothing before the first validation."""
-    name = "val_loss" if metric == "loss" else metric
-    scored = [line for line in lines if name in line and "averaged_epochs" not in line]
-    if not scored:
-        return {}
-    best = (min if metric == "loss" else max)(scored, key=lambda line: line[name])
-    return {"best_epoch": best["epoch"], f"best_{name}": best[name]}
+    best = best_of(lines, metric) or {}
+    return {f"best_{key}": best[key] for key in ("epoch", "val_loss" if metric == "loss" else metric) if best}
 
 
 def best_trial(folder: Path) -> dict[str, Any]:

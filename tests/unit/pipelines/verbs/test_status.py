@@ -83,7 +83,10 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     (run / "trials/00001").mkdir(parents=True)
     (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
     (run / "recipe.yaml").write_text("training: {epochs: 5, early_stopping: {metric: CIDEr}}")
-    lines = [{"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0, "CIDEr": 9 - epoch} for epoch in (1, 2)]
+    lines = [
+        {"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0, "val_loss": 1.0, "CIDEr": 9 - epoch}
+        for epoch in (1, 2)
+    ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with FolderLock(run):
         found = state(capsys, run)
