@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Literal, get_args
 
@@ -37,11 +38,23 @@ def value_of(line: dict[str, float], metric: str) -> float:
     return -line["val_loss"] if metric == "loss" else line[metric]
 
 
+def rank_of(line: dict[str, Any], metric: str) -> tuple[float, float]:
+    """What validated epochs, or trials, are compared by, the higher the better: the metric, and among equals the loss.
+    BLEU is 0 in all early epochs of a training that makes progress nevertheless."""
+    return value_of(line, metric), -line["val_loss"]
+
+
 def best_of(lines: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """The epoch whose model is kept as the best, by ``decide``'s rule: the first with the highest value; None before
-    the first that was validated."""
+    """The epoch whose model is kept as the best: the first with the highest ``rank_of``; None before the first that was
+    validated."""
     validated = (line for line in lines if "val_loss" in line)
-    return max(validated, key=lambda line: value_of(line, metric), default=None)
+    return max(validated, key=lambda line: rank_of(line, metric), default=None)
+
+
+def rank_of_trial(row: dict[str, Any], metric: str) -> tuple[float, float]:
+    """``rank_of`` the best epoch of a line of trials.jsonl that has a score."""
+    line = {metric: row["score"], "val_loss": row["score"] if metric == "loss" else row.get("val_loss", math.inf)}
+    return rank_of(line, metric)
 
 
 VALIDATED = ("val_loss", *(name for name in (*get_args(CaptionMetric), *get_args(PairMetric)) if name != "loss"))

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.metrics import value_of
+from pipelines.config.metrics import rank_of_trial, value_of
 from pipelines.config.search_space import read_search
 from pipelines.config.tuning_sections import Dimension
 from pipelines.errors import UserError
@@ -67,7 +67,7 @@ def page_of(out: str | Path) -> tuple[str, int]:
 def ranked(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """The best first; trials without a score last."""
     scored = [row for row in rows if row["score"] is not None]
-    scored.sort(key=lambda row: row["score"], reverse=metric != "loss")
+    scored.sort(key=lambda row: rank_of_trial(row, metric), reverse=True)
     return scored + [row for row in rows if row["score"] is None]
 
 

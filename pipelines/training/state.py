@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from pipelines.config.metrics import value_of
+from pipelines.config.metrics import rank_of
 from pipelines.errors import UserError
 from pipelines.training.run_info import refuse_newer
 
@@ -49,6 +49,7 @@ class TrainState:
         skipped: those of ``steps`` whose gradients float16 could not hold.
         ranks: workers that train the epoch under way.
         best, best_epoch: the best value of the early-stopping metric, the higher the better, and where.
+    loss_of_best: the validation loss there, which decides among equal values.
         bad_epochs: epochs validated since the best one.
         lr_factor: what the plateau schedule has made of the learning rate.
         best_val_loss: the lowest validation loss, for the plateau schedule.
@@ -64,6 +65,7 @@ class TrainState:
     skipped: int = 0
     ranks: int = 1
     best: float | None = None
+    loss_of_best: float = math.inf
     best_epoch: int = 0
     bad_epochs: int = 0
     lr_factor: float = 1.0
@@ -119,10 +121,10 @@ def decide(state: TrainState, settings: Training, scores: dict[str, float]) -> b
     early stopping is.
     """
     metric, schedule = settings.early_stopping.metric, settings.schedule
-    value = value_of(scores, metric)
-    improved = state.best is None or value > state.best
+    rank = rank_of(scores, metric)
+    improved = state.best is None or rank > (state.best, -state.loss_of_best)
     if improved:
-        state.best, state.best_epoch, state.bad_epochs = value, state.epoch, 0
+        state.best, state.loss_of_best, state.best_epoch, state.bad_epochs = rank[0], scores["val_loss"], state.epoch, 0
     else:
         state.bad_epochs += 1
     if schedule.kind == "plateau":

@@ -15,7 +15,7 @@ from ray.tune.error import TuneError
 
 from pipelines.cluster.resources import Cluster, Room, room
 from pipelines.config.dotted import absolute, flat
-from pipelines.config.metrics import VALIDATED, value_of
+from pipelines.config.metrics import VALIDATED, rank_of
 from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, Progress, plural, tell
@@ -205,7 +205,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     if not scored:
         reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
         raise UserError(f"No trial of {len(trials)} came to a validation:\n{reasons}")
-    best, line = max(scored, key=lambda one: value_of(one[1], search.metric))
+    best, line = max(scored, key=lambda one: rank_of(one[1], search.metric))
     trial = place.run(f"trials/{best.name}")
     trial.fetch("best", "averaged")
     model = {path.name: path.read_bytes() for path in (trial.folder / "best").iterdir()}

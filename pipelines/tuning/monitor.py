@@ -10,7 +10,7 @@ from ray import tune
 from ray.actor import ActorHandle
 from ray.tune.experiment import Trial
 
-from pipelines.config.metrics import value_of
+from pipelines.config.metrics import rank_of
 from pipelines.config.search_space import Params, Search, spelled
 from pipelines.console import Progress, plural, tell
 from pipelines.errors import UserError, user_message
@@ -48,7 +48,7 @@ class TuneMonitor(tune.Callback):
         self.children: dict[str, Tracking] = {}
         self.running: set[str] = set()
         self.known = children_of(parent)
-        self.best: tuple[float, str] | None = None
+        self.best: tuple[tuple[float, float], str] | None = None
         for record in records(self.folder):
             self.take_best(record)
 
@@ -145,11 +145,12 @@ class TuneMonitor(tune.Callback):
     def take_best(self, record: Record) -> None:
         line = record.best(self.search.metric)
         if line:
-            scored = (value_of(line, self.search.metric), record.name)
-            self.best = max(self.best, scored) if self.best else scored
+            scored = (rank_of(line, self.search.metric), record.name)
+            # Among equals the first trial, as in the report and where the best one's model is kept.
+            self.best = min(self.best or scored, scored, key=lambda one: ([-value for value in one[0]], one[1]))
 
     def show(self, done: int, failed: bool = False) -> None:
-        best = f", best {self.search.metric} {abs(self.best[0]):.3f} by {self.best[1]}" if self.best else ""
+        best = f", best {self.search.metric} {abs(self.best[0][0]):.3f} by {self.best[1]}" if self.best else ""
         self.progress.advance(done, int(failed), f"{len(self.running)} running{best}")
 
     def end(self, status: str) -> None:

@@ -88,6 +88,7 @@ class Record:
             "params": self.params,
             "score": best and (best["val_loss"] if metric == "loss" else best[metric]),
             "best_epoch": best and best["epoch"],
+            "val_loss": best and best["val_loss"],
             "epochs": self.epoch,
             "seconds": round(sum(line["seconds"] for line in self.lines), 1),
             **{key: self.run[key] for key in ("reason", "exploited", "mlflow_run_id") if key in self.run},
@@ -210,7 +211,8 @@ def take_over(run: RunClient, sink: RunSink, checkpoint: tune.Checkpoint | None,
     own = sink.checkpoint()
     if own:  # best/ stays what it is until the new weights do better
         mine = TrainState.from_json(own["position.json"])
-        taken.best, taken.best_epoch, taken.bad_epochs = mine.best, mine.best_epoch, mine.bad_epochs
+        taken.best, taken.loss_of_best = mine.best, mine.loss_of_best
+        taken.best_epoch, taken.bad_epochs = mine.best_epoch, mine.bad_epochs
     sink.save_checkpoint(taken.steps, state | {"position.json": taken.to_json()})
     sink.flush()
     run.update(params=params, exploited=[*before, step])

@@ -16,7 +16,7 @@ from feature_store import Dataset, Store
 from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
-from pipelines.config.metrics import best_of
+from pipelines.config.metrics import best_of, rank_of_trial
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, in_time, show, terminal
 from pipelines.errors import UserError
@@ -215,7 +215,7 @@ def best_trial(folder: Path) -> dict[str, Any]:
     if not rows:
         return {}
     metric = training_of(folder / "search.yaml")["early_stopping"]["metric"]
-    best = (min if metric == "loss" else max)(rows, key=lambda row: row["score"])
+    best = max(rows, key=lambda row: rank_of_trial(row, metric))
     return {"best_trial": best["trial"], f"best_{metric}": best["score"], **best["params"]}
 
 

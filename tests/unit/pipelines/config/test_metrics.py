@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config.metrics import VALIDATED, best_of, language, tokenizer_of, value_of
+from pipelines.config.metrics import VALIDATED, best_of, language, rank_of_trial, tokenizer_of, value_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,15 @@ def test_the_best_epoch_is_the_first_of_the_highest_and_was_validated():
     ]
     assert best_of(lines, "CIDEr")["epoch"] == best_of(lines, "loss")["epoch"] == 3
     assert value_of(lines[0], "loss") == -2.0
+
+
+def test_equal_scores_go_to_the_lower_loss():
+    """BLEU is 0 in the first epochs, and the model gets better all the same."""
+    lines = [{"epoch": epoch, "val_loss": loss, "BLEU": 0.0} for epoch, loss in enumerate((5.0, 3.0, 4.0), 1)]
+    assert best_of(lines, "BLEU")["epoch"] == 2
+    rows = [{"trial": str(number), "score": 0.0, "val_loss": loss} for number, loss in enumerate((5.0, 3.0, 4.0))]
+    assert max(rows, key=lambda row: rank_of_trial(row, "BLEU"))["trial"] == "1"
+    assert rank_of_trial({"score": 2.0}, "loss") > rank_of_trial({"score": 3.0}, "loss")
 
 
 def test_a_loss_has_the_name_of_the_metrics_file():

@@ -53,18 +53,19 @@ def test_plateau_lowers_the_rate_when_the_loss_does_not_fall():
 
 
 @pytest.mark.parametrize(
-    ("metric", "improved"), [("CIDEr", [True, True, False, False]), ("loss", [True, False, True, False])]
+    ("metric", "improved"),
+    [("CIDEr", [True, True, True, False, False]), ("loss", [True, False, True, False, False])],
 )
-def test_the_best_is_the_first_with_the_highest_value(metric, improved):
+def test_the_best_is_the_first_with_the_highest_value_and_the_lowest_loss(metric, improved):
     training = settings(early_stopping=EarlyStopping(metric=metric, patience=2))
     values = [{"val_loss": 5, "CIDEr": 1.0}, {"val_loss": 6, "CIDEr": 2.0}, {"val_loss": 4, "CIDEr": 2.0}]
-    values.append({"val_loss": 4, "CIDEr": 1.5})
+    values += [{"val_loss": 4, "CIDEr": 1.5}, {"val_loss": 4, "CIDEr": 2.0}]
     at, found = TrainState(), []
     for epoch, scores in enumerate(values, 1):
         at.epoch = epoch
         found.append(decide(at, training, scores))
     assert found == improved
-    assert at.finished == (metric == "CIDEr")
+    assert at.finished
     lines = [{"epoch": epoch, **scores} for epoch, scores in enumerate(values, 1)]
     assert best_of(lines, metric)["epoch"] == at.best_epoch
 
