@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -77,10 +78,10 @@ def terminal(results: bool = False) -> Console:
 def show(outcome: Outcome) -> None:
     out = terminal(results=not outcome.printed)
     summary = {} if outcome.printed else outcome.summary
-    width = max(map(len, summary), default=0)
-    for key, value in summary.items():
-        label = visible(key if "." in key else key.replace("_", " "))  # a recipe's key can be copied
-        out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", visible(in_words(value))))
+    lines = [tuple(map(visible, shown(key, value))) for key, value in summary.items()]
+    width = max((len(label) for label, _ in lines), default=0)
+    for label, text in lines:
+        out.print(Text.assemble("  ", (f"{label:<{width}}", "bold"), "  ", text))
     if outcome.failed:
         out.print(Text(f"{outcome.failed:,} {outcome.trouble}:", "yellow"))
         for failure in outcome.failures:
@@ -89,6 +90,26 @@ def show(outcome: Outcome) -> None:
             out.print(f"  and {outcome.failed - len(outcome.failures):,} more")
     if outcome.hint:
         out.print(f"\n{visible(outcome.hint, lines=True)}")
+
+
+AMOUNT = re.compile(r"\b(hours|gigabytes of|megabytes of|gigabytes|megabytes)\b ?")
+
+
+def shown(key: str, value: Any) -> tuple[str, str]:
+    """A label and a value of a summary as a person reads them. What programs are given in hours, or in gigabytes, so
+    that all runs have one unit, has the unit here that fits: "time  11 s", "memory per worker  350 MB"."""
+    label = key if "." in key else key.replace("_", " ")  # a recipe's key can be copied
+    amount = AMOUNT.search(label)
+    numbers = value if isinstance(value, list) else [value]
+    if amount is None or not all(type(number) in (int, float) for number in numbers):
+        return label, in_words(value)
+    unit = amount[1].removesuffix(" of")
+    texts = [in_time(number * 3600) if unit == "hours" else in_bytes(number * BYTES[unit]) for number in numbers]
+    name = "time " if unit == "hours" else ""
+    return AMOUNT.sub(name, label).replace(" ,", ",").strip() or "size", " to ".join(texts)
+
+
+BYTES = {"gigabytes": 1e9, "megabytes": 1e6}
 
 
 def in_words(value: Any) -> str:
@@ -105,8 +126,15 @@ def in_words(value: Any) -> str:
 def in_time(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 2):.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def in_bytes(count: float) -> str:
+    """Bytes as a person says them."""
+    size, unit = next((one for one in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= one[0]), (1, "bytes"))
+    value = count / size
+    return f"{value:,.0f} {unit}" if value >= 100 or size == 1 else f"{value:,.3g} {unit}"
 
 
 def plural(noun: str, count: float) -> str:

@@ -88,7 +88,7 @@ def time_needed(startup: float, estimate: Estimate) -> dict[str, Any]:
     return {
         "seconds to start": round(startup, 1),
         "hours": significant(hours),
-        "hours, 95%": f"{low:.4g} to {high:.4g}",
+        "hours, 95%": [significant(low), significant(high)],
     }
 
 
@@ -168,7 +168,7 @@ def about(
         f"{inputs}_per_second": round(summary.plan.workers / max(mean, 1e-9), 2),
         **time_needed(startup, needed),
         "gigabytes written": significant(summary.bytes / done * left / 1e9),
-        "gigabytes of memory per worker": round(summary.memory / 1e9, 2),
+        "gigabytes of memory per worker": significant(summary.memory / 1e9),
         "workers": summary.plan.describe(),
     }
     if price is not None:

@@ -165,17 +165,19 @@ def axis_places(
     low, high = min(values), max(values)
     if low == high:
         return [0.5] * len(values), [(number_text(low), 0.5)]
+    ends = [(f"{low:.3g}", 0.0), (f"{high:.3g}", 1.0)]
+    """Where hardly a round number is between them."""
     if logarithmic:
         first, last = math.log10(low), math.log10(high)
         powers = range(math.floor(first), math.ceil(last) + 1)
         numbers = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
         shares = [(number, (math.log10(number) - first) / (last - first)) for number in numbers]
-        shown = [(f"{number:g}", share) for number, share in shares if 0 <= share <= 1]
-        return [(math.log10(value) - first) / (last - first) for value in values], shown
+        marks = [(f"{number:g}", share) for number, share in shares if 0 <= share <= 1]
+        return [(math.log10(value) - first) / (last - first) for value in values], marks if len(marks) > 1 else ends
     whole = all(isinstance(value, int) for value in values)
     round_ones = [tick for tick in ticks(low, high, 4, whole) if low <= tick <= high]
     marks = [(number_text(tick), (tick - low) / (high - low)) for tick in round_ones]
-    return [(value - low) / (high - low) for value in values], marks
+    return [(value - low) / (high - low) for value in values], marks if len(marks) > 1 else ends
 
 
 def shortened(label: str) -> str:

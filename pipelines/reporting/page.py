@@ -34,7 +34,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             for label, key in lines.items()
         }
         series = {label: points for label, points in series.items() if points}
-        if series:
+        if any(len(points) > 1 for points in series.values()):  # one epoch is no curve
             drawn.append({"title": title, "labels": list(series), "svg": charts.line_chart(series, best)})
     return drawn
 

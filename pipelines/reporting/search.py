@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.config.metrics import rank_of_trial, value_of
 from pipelines.config.search_space import read_search
 from pipelines.config.tuning_sections import Dimension
+from pipelines.console import in_time
 from pipelines.errors import UserError
 from pipelines.reporting import charts
 from pipelines.reporting.templating import environment
@@ -54,7 +55,7 @@ def page_of(out: str | Path) -> tuple[str, int]:
         stopped=sum(row["status"] == "stopped" for row in rows),
         failed=[row for row in rows if row["status"] == "failed"],
         epochs=sum(row["epochs"] for row in rows),
-        minutes=sum(row["seconds"] for row in rows) / 60,
+        time=in_time(sum(row["seconds"] for row in rows)),
         parallel=parallel(rows, names, space, name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
         progress=progress(found, metric),
@@ -103,7 +104,7 @@ def curves(found: list[Record], metric: str) -> str | None:
         ]
         if points:
             series[f"trial {record.name}"] = points
-    if not series:
+    if not any(len(points) > 1 for points in series.values()):  # trials of one epoch
         return None
     return charts.line_chart(dict(reversed(series.items())), "min" if metric == "loss" else "max", only_last=True)
 

@@ -27,6 +27,7 @@ from pipelines.config.recipe import FILLED, PATHS, Recipe
 from pipelines.config.sections import PairData
 from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
+from pipelines.files.digests import FileDigest, changes, digest_of
 from pipelines.tracking import registry
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.client import check_reachable, import_mlflow
@@ -121,12 +122,14 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
         check_reachable(uri)  # before the data are prepared
         if place.remote:
             place.remote.check_writable()
+    files = data_files(job.recipe)
+    refuse_changed_text(place.shown, info, job.recipe, files)
     task, about = prepare(job.recipe, address)
     data_id = task.data_id
 
     def check(info: RunInfo) -> None:
         job.changed(info)
-        refuse_other_data(place.shown, info, data_id)
+        refuse_other_data(place.shown, info, data_id, files)
 
     check(info)
     if done:
@@ -140,7 +143,12 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
     with connect(address) as cluster:
         parts = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
         check_precision(job.recipe.training, parts.device)
-        about |= job.about() | {"data_id": data_id, "versions": versions(), "mlflow_key": uuid.uuid4().hex}
+        about |= job.about() | {
+            "data_id": data_id,
+            "data_files": files,
+            "versions": versions(),
+            "mlflow_key": uuid.uuid4().hex,
+        }
         if restart:
             check_reachable(uri)  # still, before the old run is thrown away
         old = thrown_away(folder) if restart else RunInfo()
@@ -235,10 +243,41 @@ def changed_keys(
     return changed
 
 
-def refuse_other_data(folder: Path | str, info: RunInfo, data_id: str) -> None:
-    """Raises OtherRun where the run of a run.json was begun with other data."""
+def data_files(recipe: Recipe) -> dict[str, FileDigest]:
+    """The files that a recipe's section data names, by their keys; a store, and what is not there, is none."""
+    paths = {key: getattr(recipe.data, key, None) for key in PATHS if key != "store"}
+    files = {f"data.{key}": digest_of(path) for key, path in paths.items() if path}
+    return {key: file for key, file in files.items() if file}
+
+
+def refuse_changed_text(folder: Path | str, info: RunInfo, recipe: Recipe, files: dict[str, FileDigest]) -> None:
+    """Raises OtherRun where text has changed since the run of a run.json was begun: before Ray starts to tokenise it.
+
+    Of captions only ``refuse_other_data`` knows whether a change matters; they are read without Ray.
+    """
+    if isinstance(recipe.data, PairData):
+        refuse_changed_files(folder, info, files)
+
+
+def refuse_changed_files(folder: Path | str, info: RunInfo, files: dict[str, FileDigest]) -> None:
+    """Raises OtherRun with each file that has changed since the run was begun. Older runs do not know theirs."""
+    if changed := changes(info.get("data_files", {}), files):
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise OtherRun(
+            f"{folder} was begun with other data:{lines}\nPut back what was there, choose another --out, or give "
+            "--restart to begin again."
+        )
+
+
+def refuse_other_data(folder: Path | str, info: RunInfo, data_id: str, files: dict[str, FileDigest]) -> None:
+    """Raises OtherRun where the run of a run.json was begun with other data.
+
+    Args:
+        files: those of the recipe, as they are now.
+    """
     if not info or info["data_id"] == data_id:
         return
+    refuse_changed_files(folder, info, files)
     if "schema" not in info:
         raise OtherRun(
             f"{folder} was begun by rnncond 0.1.0, which wrote vocabularies in another format: its model can be used "

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -31,10 +31,11 @@ from pipelines.console import Outcome, tell
 from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
+from pipelines.errors import UserError
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
-from pipelines.training.data.task import prepare
-from pipelines.training.driver import check_system
+from pipelines.training.data.task import Task, prepare
+from pipelines.training.driver import Job, check_system, data_files, refuse_changed_text, refuse_other_data
 from pipelines.training.launch import TrainJob, fit
 from pipelines.training.learner import WORDS, Learner
 from pipelines.training.optimizer import check_precision
@@ -239,8 +240,8 @@ def run(
         UserError: as the training would; a price without a currency.
     """
     price = None if price_per_hour is None else Price.parse(price_per_hour)
-    resumes = not restart and job.changed(read_run(job.folder)) is not None
-    done = last_epoch(job.folder / "metrics.jsonl") if resumes else 0
+    refused = refusal(lambda: check_folder(job), restart)
+    done = 0 if restart or refused else last_epoch(job.folder / "metrics.jsonl")
     training = job.recipe.training
     if done >= training.epochs:
         return Outcome({"epochs": training.epochs, "already done": done}, hint="Nothing is left to train.")
@@ -250,6 +251,9 @@ def run(
         folder = Path(name)
         task, about = prepare(recipe, address)
         job.check(task)
+        if not refused:
+            refused = refusal(lambda: check_data(job, task), restart)
+            done = 0 if refused else done
         with connect(address) as cluster:
             share = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(training, share.device)
@@ -268,7 +272,31 @@ def run(
     facts |= figures(
         startup(measured, began), between(needed.seconds, needed.error, sample), needed, share.describe(), price
     )
-    return Outcome(facts, hint=hint(began, training.early_stopping.patience), code=0)
+    return Outcome(facts, hint=hint(began, training.early_stopping.patience, refused), code=0)
+
+
+def refusal(check: Callable[[], object], restart: bool) -> str:
+    """Why the folder would not be taken for a real run, if ``check`` says so; a dry run changes nothing in it."""
+    try:
+        if not restart:
+            check()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def check_folder(job: Job[Any]) -> None:
+    """Raises UserError where the job's folder has a run of another recipe, or of other text."""
+    info = read_run(job.folder)
+    job.changed(info)
+    refuse_changed_text(job.place.shown, info, job.recipe, data_files(job.recipe))
+
+
+def check_data(job: Job[Any], task: Task) -> None:
+    """Raises OtherRun where it has one of other captions or features. Tokens are in a store of their own here, where
+    their order may be another."""
+    if not hasattr(job.recipe.data, "source"):
+        refuse_other_data(job.place.shown, read_run(job.folder), task.data_id, data_files(job.recipe))
 
 
 def startup(measured: Measured, began: float) -> float:
@@ -279,13 +307,13 @@ def startup(measured: Measured, began: float) -> float:
 
 def described(measured: Measured, workers: int = 1) -> dict[str, Any]:
     """What was tried, how fast that was, and how much memory a worker held."""
-    gpu = {"gigabytes of GPU memory": round(measured.gpu_memory / 1e9, 2)} if measured.gpu_memory else {}
+    gpu = {"gigabytes of GPU memory": significant(measured.gpu_memory / 1e9)} if measured.gpu_memory else {}
     return {
         "steps an epoch": measured.steps_per_epoch,
         "steps tried": len(measured.steps),
         "words_per_second": round(measured.words / max(sum(step.seconds for step in measured.steps), 1e-9), 1),
         "seconds a step": round(statistics.mean(step.seconds for step in measured.steps), 4),
-        "gigabytes of memory per worker": round(measured.memory / 1e9, 2),
+        "gigabytes of memory per worker": significant(measured.memory / 1e9),
         **gpu,
     }
 
@@ -309,9 +337,10 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
     return shown
 
 
-def hint(began: float, patience: int | None) -> str:
+def hint(began: float, patience: int | None, refused: str = "") -> str:
     sooner = "" if patience is None else " Every epoch is counted; early stopping may end it sooner."
-    return f"Nothing was kept. Trying took {time.time() - began:.0f} s.{sooner}"
+    real = f"\nWithout --dry-run the same command would be refused, so all epochs were counted: {refused}"
+    return f"Nothing was kept. Trying took {time.time() - began:.0f} s.{sooner}{real if refused else ''}"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, cast
 
 from feature_store.errors import AnotherWriter
 from pipelines.errors import UserError
+from pipelines.files.digests import FileDigest
 from pipelines.files.jsonl import json_object
 from pipelines.files.remote_contents import Contents
 from pipelines.files.remote_folder import RemoteFolder, below, folder_for_copy, is_remote
@@ -29,6 +30,7 @@ class RunInfo(TypedDict, total=False):
         schema: ``SCHEMA`` of the version that began the run.
         status: ``running``, ``finished``, ``failed``, ``interrupted``; of a trial also ``stopped``.
         data_id: changes with whatever the batches depend on beside the recipe.
+        data_files: the files that the recipe names, by its keys; see ``digest_of``.
         best: the line of metrics.jsonl of the best epoch; of a search also ``trial`` and ``params``.
         averaged: the scores of averaged/.
         registered: what ``Tracking.register`` returned, where the recipe registers its model.
@@ -44,6 +46,7 @@ class RunInfo(TypedDict, total=False):
     ended: str
     versions: dict[str, str]
     data_id: str
+    data_files: dict[str, FileDigest]
     unmatched: str
     mlflow_key: str
     mlflow_run_id: str

@@ -33,17 +33,19 @@ from pipelines.training.dry_run import (
     Measured,
     MeasuringLearner,
     between,
+    check_data,
+    check_folder,
     cost,
     described,
     error_of_mean,
     figures,
     hint,
+    refusal,
     startup,
     temporary_data,
 )
 from pipelines.training.optimizer import check_precision
 from pipelines.training.ray_errors import explain, user_errors
-from pipelines.training.run_info import read_run
 from pipelines.training.run_writer import RunWriter, run_writer
 from pipelines.tuning.algorithms import left
 from pipelines.tuning.launch import TuneJob
@@ -62,10 +64,9 @@ def run(
         UserError: as the search would; a price without a currency.
     """
     price = None if price_per_hour is None else Price.parse(price_per_hour)
-    search, earlier = job.search, []
-    if not restart:
-        job.changed(read_run(job.folder))
-        earlier = records(job.folder)
+    search = job.search
+    refused = refusal(lambda: check_folder(job), restart)
+    earlier = [] if restart or refused else records(job.folder)
     trials = len(left(search, earlier))
     if not trials:
         return Outcome({"trials": search.count(), "already done": len(earlier)}, hint="Nothing is left to search.")
@@ -75,6 +76,9 @@ def run(
         folder = Path(place)
         task, _ = prepare(recipe, address)
         job.check(task)
+        if not refused:
+            refused = refusal(lambda: check_data(job, task), restart)
+            trials = search.count() if refused else trials
         with connect(address) as cluster:
             room = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(job.recipe.training, room.device)
@@ -94,7 +98,7 @@ def run(
     facts |= figures(begin, between(whole.seconds, error, len(costs)), whole, room.describe(), price)
     if share < 1:
         facts["hours, if asha ends all that it may"] = significant((begin + share * whole.seconds) / 3600)
-    return Outcome(facts, hint=hint(began, search.recipe.training.early_stopping.patience), code=0)
+    return Outcome(facts, hint=hint(began, search.recipe.training.early_stopping.patience, refused), code=0)
 
 
 def settings_to_try(search: Search, concurrent: int) -> dict[str, Params]:

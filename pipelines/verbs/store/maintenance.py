@@ -10,7 +10,7 @@ from typing import Any
 
 from feature_store import Dataset, Store, StoreError, maintenance
 from pipelines.config.dotted import flat
-from pipelines.console import Outcome, Progress, tell, tell_result
+from pipelines.console import Outcome, Progress, in_bytes, tell, tell_result
 from pipelines.files import buckets
 
 SHOWN_PROBLEMS = 20
@@ -30,7 +30,7 @@ def info(directory: str, fingerprint: str | None = None) -> Outcome:
         size = maintenance.size_of(snapshot)
         summary[dataset.fingerprint] = (
             f"{dataset.kind}: {snapshot.rows:,} rows, {snapshot.failed:,} failed, "
-            f"{len(snapshot.parts):,} parts, {size_in_words(size)}"
+            f"{len(snapshot.parts):,} parts, {in_bytes(size)}"
             f"{marks.get(dataset.fingerprint, '')}"
         )
     return Outcome(summary, hint=f"All of one set: rnncond store info {directory} --set FINGERPRINT")
@@ -158,7 +158,3 @@ def chosen(directory: str, fingerprint: str | None) -> list[Dataset]:
         store.open()  # says what is missing
         raise StoreError(f"{directory} has no sets")
     return sets
-
-
-def size_in_words(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"

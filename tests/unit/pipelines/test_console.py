@@ -146,3 +146,29 @@ def test_a_terminal_shows_names_as_they_are_too(monkeypatch, capsys):
 def test_messages_keep_their_lines(capsys):
     console.tell_error("2 mistakes:\n  a\n  b")
     assert capsys.readouterr().err == "error: 2 mistakes:\n  a\n  b\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "label", "text"),
+    [
+        ("hours", 0.0031, "time", "11 s"),
+        ("hours", 3.5, "time", "3.5 h"),
+        ("hours, 95%", [0.0001, 0.02], "time, 95%", "0.36 s to 72 s"),
+        ("processor hours of each worker", 0.1, "processor time of each worker", "6 min"),
+        ("gigabytes written", 0.0000123, "written", "12.3 kB"),
+        ("gigabytes of memory per worker", 0.351, "memory per worker", "351 MB"),
+        ("megabytes", 1.5, "size", "1.5 MB"),
+        ("images_per_second", 12.0, "images per second", "12"),
+        ("model.hidden", 64, "model.hidden", "64"),
+        ("hours", None, "hours", "None"),
+    ],
+)
+def test_an_amount_is_shown_in_the_unit_that_fits(key, value, label, text):
+    assert console.shown(key, value) == (label, text)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 bytes"), (999, "999 bytes"), (1234, "1.23 kB"), (2.5e8, "250 MB"), (3.2e12, "3,200 GB")]
+)
+def test_bytes_as_a_person_says_them(count, shown):
+    assert console.in_bytes(count) == shown

@@ -144,3 +144,17 @@ def test_the_best_of_many_curves_is_drawn_apart():
     svg = charts.line_chart({"a": [(1, 1.0)], "b": [(1, 3.0), (2, 2.0)]}, "max", only_last=True)
     assert [line.get("class") for line in ElementTree.fromstring(str(svg)).findall("polyline")] == ["other", "series-1"]
     assert 'class="best series-1"' in svg
+
+
+def test_an_axis_has_numbers_also_where_no_round_one_is_within():
+    shares, marks = charts.axis_places([0.0031, 0.0042], logarithmic=True)
+    assert shares == [0, 1] and marks == [("0.0031", 0), ("0.0042", 1)]
+    assert charts.axis_places([1e-4, 1e-2], logarithmic=True)[1][0] == ("0.0001", 0)
+    assert len(charts.axis_places([64, 128])[1]) > 1 and len(charts.axis_places([0.101, 0.102])[1]) > 1
+
+
+def test_trials_of_one_epoch_have_no_curves():
+    line = {"val_loss": 1.0, "CIDEr": 2.0}
+    short, long = ([{"epoch": epoch, **line} for epoch in range(1, count + 1)] for count in (1, 2))
+    assert report_search.curves([Record("000", {}, "finished", {}, short)], "CIDEr") is None
+    assert report_search.curves([Record("000", {}, "finished", {}, long)], "CIDEr") is not None

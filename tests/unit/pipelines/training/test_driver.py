@@ -1,3 +1,4 @@
+import hashlib
 import shlex
 from importlib import metadata
 from pathlib import Path
@@ -11,13 +12,16 @@ from pipelines.training.driver import (
     MAY_CHANGE,
     changed_keys,
     check_system,
+    data_files,
     next_steps,
+    refuse_changed_text,
     refuse_other_data,
     thrown_away,
     tracked_at,
     versions,
 )
 from rnncond import systems
+from tests.worlds import corpora
 
 FOLDER = Path("runs/one")
 BEFORE = {"seed": 1, "cluster.workers": 1, "data.store": "/a", "model.hidden": 8, "out": "/here"}
@@ -43,16 +47,36 @@ def test_every_key_is_told_in_which_another_recipe_differs():
 
 def test_other_data_are_refused_with_the_version_where_another_began_the_run():
     info = {"schema": 1, "data_id": "x", "started": "yesterday", "versions": versions()}
-    refuse_other_data(FOLDER, {}, "y")
-    refuse_other_data(FOLDER, info, "x")
+    refuse_other_data(FOLDER, {}, "y", {})
+    refuse_other_data(FOLDER, info, "x", {})
     with pytest.raises(OtherRun, match="begun with other data: they have changed since yesterday"):
-        refuse_other_data(FOLDER, info, "y")
+        refuse_other_data(FOLDER, info, "y", {})
     present = metadata.version("rnncond")
     with pytest.raises(OtherRun, match=rf"begun by rnncond 7.0, and its data are others to rnncond {present}"):
-        refuse_other_data(FOLDER, info | {"versions": {"rnncond": "7.0"}}, "y")
+        refuse_other_data(FOLDER, info | {"versions": {"rnncond": "7.0"}}, "y", {})
     old = {"data_id": "x", "started": "yesterday", "versions": {"rnncond": "0.1.0"}}
     with pytest.raises(OtherRun, match=r"begun by rnncond 0\.1\.0, which wrote vocabularies in another format"):
-        refuse_other_data(FOLDER, old, "y")
+        refuse_other_data(FOLDER, old, "y", {})
+
+
+def test_a_file_that_has_changed_is_named_before_anything_is_prepared(tmp_path):
+    text = [*corpora.make_text(tmp_path), *corpora.TINY]
+    recipe = read_recipe("encdec_attention.small", text, "run")
+    info = {"schema": 1, "data_id": "x", "data_files": data_files(recipe)}
+    refuse_changed_text(FOLDER, info, recipe, data_files(recipe))
+    target = Path(recipe.data.target)
+    size, sha256 = target.stat().st_size, hashlib.sha256(target.read_bytes()).hexdigest()
+    with open(target, "a") as file:
+        file.write("noch eins\n")
+    with pytest.raises(OtherRun) as caught:
+        refuse_changed_text(FOLDER, info, recipe, data_files(recipe))
+    assert f"data.target: was {target} of {size:,} bytes (SHA-256 {sha256[:12]}...), is {target} of" in str(
+        caught.value
+    )
+    assert "data.source" not in str(caught.value) and "Put back what was there" in str(caught.value)
+    refuse_changed_text(FOLDER, {"schema": 1, "data_id": "x"}, recipe, data_files(recipe))  # an older run
+    with pytest.raises(OtherRun, match=r"data\.target: was"):
+        refuse_other_data(FOLDER, info, "y", data_files(recipe))
 
 
 def test_a_damaged_run_may_be_thrown_away(tmp_path):

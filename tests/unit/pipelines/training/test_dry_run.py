@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 import pytest
 
+from pipelines.config.recipe import read_recipe
 from pipelines.config.training_sections import CaptionTraining
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
@@ -94,8 +96,6 @@ def test_a_learner_measures_what_a_training_does(tmp_path):
 
 
 def test_text_is_tokenised_elsewhere_and_features_are_read_where_they_are(tmp_path):
-    from pipelines.config.recipe import read_recipe
-
     recipe = tiny_recipe(make_world(tmp_path), tmp_path / "run")
     with temporary_data(recipe, None) as same:
         assert same is recipe
@@ -111,6 +111,27 @@ def test_a_price_is_for_a_dry_run(tmp_path):
         train.run("show_tell.small", [], price_per_hour="1 USD")
     with pytest.raises(UserError, match="expected an amount with its currency"):
         train.run("show_tell.small", [], price_per_hour="1", dry_run=True)
+
+
+def test_a_folder_of_another_run_is_tried_all_the_same(without_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*make_world(tmp_path), *TINY, "cluster.threads=1"]
+    recipe = read_recipe("show_tell.small", [*words, "seed=7"], "run")
+    other = Path("run")
+    other.mkdir()
+    (other / "recipe.yaml").write_text(recipe.to_yaml())
+    (other / "run.json").write_text('{"schema": 1, "status": "finished", "data_id": "x"}')
+    (other / "metrics.jsonl").write_text('{"epoch": 3}\n')
+    before = sorted(tmp_path.rglob("*"))
+    outcome = train.run("show_tell.small", words, out="run", dry_run=True, sample=1, limit=8)
+    assert sorted(tmp_path.rglob("*")) == before and outcome.code == 0
+    assert outcome.summary["already done"] == 0 and outcome.summary["hours"] > 0
+    assert "would be refused" in outcome.hint and "seed: was 7, is 1" in outcome.hint
+    assert "Choose another --out, or give --restart" in outcome.hint
+    (other / "recipe.yaml").write_text(read_recipe("show_tell.small", [*words, "data.train_images=8"], "run").to_yaml())
+    (other / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    outcome = train.run("show_tell.small", words, out="run", dry_run=True, sample=1, limit=8)
+    assert outcome.summary["already done"] == 0 and "begun with other data" in outcome.hint
 
 
 def test_a_dry_run_keeps_nothing_and_says_what_a_training_takes(without_ray, tmp_path, monkeypatch):

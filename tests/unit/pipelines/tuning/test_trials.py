@@ -27,8 +27,8 @@ def test_a_record_is_what_the_folder_says(tmp_path):
     assert (first.name, first.done, first.epoch, second.done, second.epoch) == ("000", True, 3, False, 0)
     assert first.best("CIDEr") == LINES[0] and first.best("loss") == LINES[2] and second.best("CIDEr") is None
     assert first.row("loss") == {
-        "trial": "000", "status": "stopped", "params": {RATE: 0.1}, "score": 2.0, "best_epoch": 3, "val_loss": 2.0, "epochs": 3,
-        "seconds": 3.2, "reason": "worse",
+        "trial": "000", "status": "stopped", "params": {RATE: 0.1}, "score": 2.0, "best_epoch": 3,
+        "val_loss": 2.0, "epochs": 3, "seconds": 3.2, "reason": "worse",
     }  # fmt: skip
     assert second.row("loss")["score"] is None
 
