@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -68,14 +68,24 @@ class Store:
         found = (self._load(name) for name in self.files.names("sets"))
         return [dataset for dataset in found if dataset]
 
-    def dataset(self, kind: str, recipe: Mapping[str, Any], schema: pa.Schema, id_column: str = "image_id") -> Dataset:
+    def dataset(
+        self,
+        kind: str,
+        recipe: Mapping[str, Any],
+        schema: pa.Schema,
+        id_column: str = "image_id",
+        about: Mapping[str, str] | None = None,
+    ) -> Dataset:
         """The set of ``recipe``, there already or to be made by its first writer.
+
+        Args:
+            about: of a new set, what is worth knowing beside what its rows depend on.
 
         Raises:
             StoreError: it is there with other columns or of another kind.
         """
         found = self._load(fingerprint(recipe)) if self.exists() else None
-        asked = Dataset(self, kind, json.loads(canonical(recipe)), schema, id_column)
+        asked = Dataset(self, kind, json.loads(canonical(recipe)), schema, id_column, dict(about or {}))
         if found is None:
             return asked
         wrong = differences(schema, found.schema)
@@ -198,7 +208,8 @@ class Store:
         if content is None:
             return None
         values = read_json(content, self.files.show(path))
-        return Dataset(self, values["kind"], values["recipe"], unpack_schema(values["schema"]), values["id_column"])
+        schema, about = unpack_schema(values["schema"]), values.get("about", {})
+        return Dataset(self, values["kind"], values["recipe"], schema, values["id_column"], about)
 
     def _what_is_here(self) -> str:
         names = self.files.names("")
@@ -216,6 +227,7 @@ class Dataset:
     recipe: dict[str, Any]
     schema: pa.Schema
     id_column: str
+    about: dict[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -277,5 +289,5 @@ class Dataset:
             "id_column": self.id_column,
             "columns": {column.name: str(column.type) for column in self.schema},
             "schema": pack_schema(self.schema),
-        }
+        } | ({"about": self.about} if self.about else {})
         return json.dumps(values, indent=1, ensure_ascii=False).encode()

@@ -37,7 +37,8 @@ class Trained:
         system: its name, as ``rnncond.systems.find`` takes it.
         vocabulary: of the sentences that it produces.
         source_vocabulary: of those that it reads; None for a system that describes pictures.
-        features: of the pictures that it describes: ``fingerprint``, ``recipe`` and ``output``; else None.
+        features: of the pictures that it describes: ``fingerprint``, ``recipe`` and ``output``, and perhaps
+            ``weights``, what the user called those of the CNN; else None.
         info: whatever else is worth keeping, as JSON: the training recipe, scores, epoch.
     """
 

@@ -25,6 +25,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class Backbone:
     """A network with its weights, ready to compute; can be pickled, and moved with ``to``.
 
     Attributes:
+        weights: the name of their file, ``pretrained`` or ``random``.
         preprocess: from a picture to this network's input.
         batch: pictures a forward pass; beyond these, a CPU core falls out of its cache and a GPU gains nothing.
         shapes: of one image's outputs: pooled (D,), grid (rows, columns, D).
@@ -75,6 +77,8 @@ class Backbone:
         recipe: everything that the numbers depend on; the fingerprint of a set of features is its hash. A GPU
             computes in float16, to which features are rounded anyway, so the device is no part of it.
     """
+
+    weights: str
 
     def __init__(self, name: str, trunk: Trunk, preprocess: Preprocess, outputs: tuple[str, ...]) -> None:
         self.name, self.preprocess, self.outputs = name, preprocess, outputs
@@ -135,17 +139,26 @@ def load(
         UserError: no such name or file, no network to download from, weights of another network, or outputs that
             this network does not give.
     """
+    network = build(name, weights, outputs, regions)
+    network.weights = Path(weights).name
+    return network
+
+
+def build(
+    name: str, weights: str, outputs: tuple[str, ...] | None, regions: Mapping[str, Any] | None
+) -> Backbone | Detector:
+    """``load``, without the name of the weights."""
     library, _, model = name.partition("/")
     if library == "torchvision" and model in detectors.names():
         check_outputs(outputs, detectors.OUTPUTS, name)
         return detectors.load(name, weights, detectors.Regions(**(regions or {})))
     outputs = check_outputs(outputs, OUTPUTS, name)
-    build = builder_of(library, model)
-    if build is None:
+    builder = builder_of(library, model)
+    if builder is None:
         raise UserError(_no_such_backbone(name))
     if regions:
         raise UserError(f"backbone: {name} is no detector, and has no regions to choose from; {DETECTORS}")
-    trunk, preprocess = build(model, weights, outputs)
+    trunk, preprocess = builder(model, weights, outputs)
     return Backbone(name, trunk, preprocess, outputs)
 
 

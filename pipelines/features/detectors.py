@@ -74,12 +74,14 @@ class Detector:
     """A detector with its weights, ready to compute; used as a ``Backbone`` is. Gives ``regions`` alone.
 
     Attributes:
+        weights: as of a ``Backbone``.
         batch: pictures to have ready at once. Each goes through the network alone, and they are large.
         shapes: of one region: regions (D,).
         row_bytes: what an image takes at most.
     """
 
     outputs = OUTPUTS
+    weights: str
 
     def __init__(self, name: str, network: FasterRCNN, regions: Regions) -> None:
         self.name, self.regions = name, regions

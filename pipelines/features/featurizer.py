@@ -150,8 +150,10 @@ def table_of(images: list[Loaded], outputs: Outputs, schema: pa.Schema) -> pa.Ta
 
 
 def dataset_of(network: Network, store: str) -> Dataset:
-    """The set in ``store`` of the features that ``network`` computes."""
-    return Store(store).dataset("features", network.recipe, feature_schema(network.outputs, network.shapes))
+    """The set in ``store`` of the features that ``network`` computes. Its recipe has the weights' hash; beside it is
+    what the user called them."""
+    schema = feature_schema(network.outputs, network.shapes)
+    return Store(store).dataset("features", network.recipe, schema, about={"weights": network.weights})
 
 
 def featurizer_of(

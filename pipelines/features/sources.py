@@ -213,13 +213,20 @@ def rebuild(features: Mapping[str, Any], weights: str | None) -> Network:
     """The backbone whose features have the recipe that the model was trained on.
 
     Args:
-        weights: a file, ``pretrained`` or ``random``; None to try the last two.
+        weights: a file, ``pretrained`` or ``random``; None for what the features were made with, where that is no
+            file. Of features that do not say, random weights and then the download are tried.
 
     Raises:
         UserError: it cannot be built, or computes other features; the message says what they differ in.
     """
-    recipe = features["recipe"]
+    recipe, made_with = features["recipe"], features.get("weights")
     name = recipe["backbone"]
+    if weights is None and made_with not in (None, "pretrained", "random"):
+        raise UserError(
+            f"The model reads features of {name} that were made with the weights file {made_with} "
+            f"({recipe['weights'][:16]}...), which is not kept with the model; say where it is: --weights FILE."
+        )
+    weights = weights or made_with
     found = build(recipe, weights or "random")
     if found.recipe["weights"] != recipe["weights"] and weights is None:
         try:

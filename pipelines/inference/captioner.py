@@ -109,8 +109,8 @@ def prepare(
             )
     refuse_other_vocabularies(trained, names, "vocabulary")
     for one, name in zip(trained[1:], names[1:], strict=True):
-        if one.features != trained[0].features:
-            mine, first = (describe_features(kept) for kept in (one, trained[0]))
+        mine, first = describe_features(one), describe_features(trained[0])
+        if mine != first:
             raise UserError(
                 f"An ensemble reads the same features: {name} was trained on {mine}, {names[0]} on {first}. Train the "
                 "models on one set of features and the same data.output."

@@ -37,7 +37,8 @@ class CaptionTask:
 
     Attributes:
         vocabulary: as JSON, trained on the captions of the training split.
-        features: what a model keeps of them: ``fingerprint``, ``recipe`` and ``output``.
+        features: what a model keeps of them: ``fingerprint``, ``recipe``, ``output``, and ``weights`` where the set has
+            their name.
         start: weights to begin with, from ``training.start_from``, whose vocabulary it is then.
     """
 
@@ -131,7 +132,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
         train = sorted(train, key=lambda example: example.image_id)[: data.train_images]
     validation = sorted(validation, key=lambda example: example.image_id)[: data.validation_images]
     tell_shared(snapshot, train, validation)
-    features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output}
+    features = {"fingerprint": dataset.fingerprint, "recipe": dataset.recipe, "output": data.output, **dataset.about}
     start = start_of(recipe, features)
     vocabulary = start.vocabulary if start else vocabulary_of(recipe, train)
     task = CaptionTask(

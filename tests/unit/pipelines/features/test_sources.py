@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from feature_store import Snapshot, Store, feature_schema, from_numpy
 from pipelines.engine.failures import Failures
 from pipelines.engine.resume import with_tries
-from pipelines.features import sources
+from pipelines.errors import UserError
+from pipelines.features import backbones, sources
+from pipelines.features.featurizer import dataset_of
 from pipelines.features.sources import FromStore
+from tests.worlds.captioner import BACKBONE, weights_file
 
 PARTS, ROWS = 6, 20
 
@@ -49,3 +53,29 @@ def test_features_of_another_backbone_are_told_by_its_whole_name():
         "outputs.grid is [9, 9], expected [7, 7]",
         "weights is 0847c30eb0efca52..., expected 20fee2f1366bb2f5...",
     ]
+
+
+def test_weights_of_a_file_are_asked_for_by_name_and_not_looked_for_elsewhere(tmp_path, monkeypatch):
+    """The features were made with a file: what the network's makers offer is another one, and takes long to load."""
+    weights = str(weights_file(tmp_path))
+    network = backbones.load(BACKBONE, weights, ("pooled",))
+    dataset = dataset_of(network, str(tmp_path / "store"))
+    with dataset.begin():
+        pass
+    kept = Store(tmp_path / "store").open(kind="features")
+    assert kept.about == {"weights": "own.pth"} and kept.fingerprint == dataset.fingerprint
+    features = {"fingerprint": kept.fingerprint, "recipe": kept.recipe, "output": "pooled", **kept.about}
+    monkeypatch.setattr(backbones, "download", lambda *_: pytest.fail("nothing is to be downloaded"))
+    with pytest.raises(UserError, match=r"weights file own.pth .*say where it is: --weights FILE"):
+        sources.rebuild(features, None)
+    assert sources.rebuild(features, weights).recipe == kept.recipe
+
+
+def test_weights_that_came_by_name_come_by_name_again(monkeypatch):
+    network = backbones.load(BACKBONE, "random", ("pooled",))
+    asked = []
+    monkeypatch.setattr(sources, "build", lambda recipe, weights: asked.append(weights) or network)
+    for made_with in ("pretrained", "random"):
+        features = {"fingerprint": "x", "recipe": network.recipe, "output": "pooled", "weights": made_with}
+        assert sources.rebuild(features, None) is network
+    assert asked == ["pretrained", "random"]
