@@ -14,6 +14,7 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.results import CAPTIONS, Evaluation, Kind, Results, Row, Seen
 from pipelines.files.atomic import replacing, write_whole
+from pipelines.files.jsonl import json_object
 from pipelines.inputs.entries import SHOWN
 
 SUMMARY, ROWS = "evaluation.json", "evaluated.jsonl"
@@ -24,12 +25,27 @@ MUCH_LONGER = 1.2
 """Length of texts over that of their references from which on it is told: the brevity penalty does not show it."""
 
 
-def write(out: Path, evaluation: Evaluation, results: Results) -> None:
+def scored(evaluation: Mapping[str, Any]) -> str:
+    """What an evaluation is of, in words: its files, and the split of these; empty where it does not say."""
+    people = evaluation.get("data") or ", ".join(evaluation.get("references", []))
+    if not people:
+        return ""
+    part = f"the split {evaluation['split']} of {people}" if evaluation.get("split") else people
+    text = evaluation.get("hypotheses") or evaluation.get("translations") or evaluation.get("captions")
+    text = text or evaluation.get("source")
+    return f"{text}, against {part}" if text and text != people else part
+
+
+def write(out: Path, evaluation: Evaluation, results: Results) -> str:
     """Write both files, with the attention of those rows that a report shows.
+
+    Returns:
+        Of what other data the evaluation was whose place they take; empty where there was none.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    before = scored(read_evaluation(out))
     if results.attend is not None:
         kind = results.kind
         shown = {kind.id_of(row): row for rows in choose(results.rows, ATTENDED, kind).values() for row in rows}
@@ -43,16 +59,26 @@ def write(out: Path, evaluation: Evaluation, results: Results) -> None:
         write_whole(out / SUMMARY, json.dumps(evaluation, indent=1, ensure_ascii=False))
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None
+    return "" if before == scored(evaluation) else before
 
 
-def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
+def read_evaluation(out: Path) -> dict[str, Any]:
+    """evaluation.json of a folder; empty where there is none that can be read."""
+    try:
+        return json_object((out / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def outcome(evaluation: Evaluation, kind: Kind, written: str | None, replaced: str = "") -> Outcome:
     """What the command tells.
 
     Args:
         written: evaluation.json; None where nothing was.
+        replaced: what other data the evaluation was of that was there before.
     """
     count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
-    summary: dict[str, Any] = {kind.unit: count, **evaluation["scores"]}
+    summary: dict[str, Any] = {"scored": scored(evaluation), kind.unit: count, **evaluation["scores"]}
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if evaluation.get("cut"):
         longest = evaluation.get("max_source_length")
@@ -68,6 +94,8 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None) -> Outcome:
     summary |= {key.replace("_", " "): count for key, count in evaluation.get("not_scored", {}).items()}
     if written:
         summary["written"] = written
+    if replaced:
+        summary["in place of"] = f"the scores of {replaced}; another --out keeps both"
     hint = f"Next: rnncond report {shlex.quote(str(Path(written).parent))}" if written else None
     missing = evaluation["missing"]
     return Outcome(summary, len(missing), missing[:SHOWN], hint, trouble=f"without a {kind.text_key}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pipelines.evaluation.output import about_bleu, about_seen
+from pipelines.evaluation.output import about_bleu, about_seen, scored
 from pipelines.reporting import charts, sentences
 from pipelines.reporting.load import ReportData
 from pipelines.reporting.templating import environment
@@ -50,6 +50,7 @@ def render(part: ModuleType, content: ReportData, groups: Mapping[str, Sequence[
         content=content,
         evaluation=content.evaluation,
         model=model,
+        scored=scored(content.evaluation),
         unit=part.UNIT,
         rank=part.RANK,
         tiles=[(name, scores[name]) for name in dict.fromkeys([*TILES, *scores]) if name in scores],

@@ -295,13 +295,14 @@ def add_to(run: Mapping[str, Any], trouble: str, change: Callable[[MlflowClient,
         tell(f"MLflow at {masked(run['mlflow_uri'])} {trouble}: {first_line(error)}")
 
 
-def log_evaluation(run: Mapping[str, Any], evaluation: Path, scores: Mapping[str, float]) -> None:
-    """Scores of the model of the run whose run.json is ``run``, as ``evaluate_...``, and the file that says how they
-    were made; trouble is told."""
+def log_evaluation(run: Mapping[str, Any], evaluation: Path, scores: Mapping[str, float], scored: str) -> None:
+    """Scores of the model of the run whose run.json is ``run``, as ``evaluate_...``; what was ``scored``, as the tag
+    ``evaluate_of``; and the file that says how they were made. Trouble is told."""
 
     def log(client: MlflowClient, run_id: str) -> None:
         for name, value in scores.items():
             client.log_metric(run_id, f"evaluate_{name}", value)
+        client.set_tag(run_id, "evaluate_of", scored)
         client.log_artifact(run_id, str(evaluation))
 
     add_to(run, "did not take the scores", log)

@@ -23,7 +23,7 @@ from pipelines.config.dotted import absolute
 from pipelines.console import Outcome, tell
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, translation_results
-from pipelines.evaluation.output import ROWS, SUMMARY, outcome, write
+from pipelines.evaluation.output import ROWS, SUMMARY, outcome, scored, write
 from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.remote_folder import is_remote
@@ -119,16 +119,17 @@ def run(
         else:
             results = caption_results.from_file(str(hypotheses), people, split, partial)
         evaluation = caption_results.evaluate(results, tokenizer, shuffled)
+    replaced = ""
     if place is not None:
-        write(place.folder, evaluation, results)
+        replaced = write(place.folder, evaluation, results)
         place.add_texts(SUMMARY, ROWS)
     elif out:
-        write(Path(out), evaluation, results)
+        replaced = write(Path(out), evaluation, results)
     if out and folder and (out == folder if place else Path(out) == Path(folder)):
         copy = place.folder if place else Path(out)
-        log_evaluation(read_run(copy), copy / SUMMARY, evaluation["scores"])
+        log_evaluation(read_run(copy), copy / SUMMARY, evaluation["scores"], scored(evaluation))
     written = place.within(SUMMARY) if place else str(Path(out) / SUMMARY) if out else None
-    return outcome(evaluation, results.kind, written)
+    return outcome(evaluation, results.kind, written, replaced)
 
 
 def run_of(model: str, folder: Path) -> str | None:

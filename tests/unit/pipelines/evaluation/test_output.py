@@ -23,6 +23,34 @@ def test_results_are_written_whole_or_stay_as_they_were(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ({"data": "c.jsonl", "split": "val"}, "the split val of c.jsonl"),
+        ({"data": "c.jsonl", "split": "test", "captions": "out"}, "out, against the split test of c.jsonl"),
+        ({"hypotheses": "h.json", "data": "c.json", "split": None}, "h.json, against c.json"),
+        ({"source": "t.en", "references": ["a.de", "b.de"]}, "t.en, against a.de, b.de"),
+        ({"source": "pairs.tsv", "references": ["pairs.tsv"]}, "pairs.tsv"),
+        ({"translations": "out", "references": ["t.de"]}, "out, against t.de"),
+        ({"model": {"id": "x"}}, ""),
+    ],
+)
+def test_what_was_scored_in_words(evaluation, words):
+    assert output.scored(evaluation) == words
+
+
+def test_scores_of_other_data_do_not_take_the_place_in_silence(tmp_path):
+    val, test = ({"data": "c.jsonl", "split": split, "scores": {"CIDEr": 1.0}} for split in ("val", "test"))
+    assert output.write(tmp_path, val, results_of({"image_id": "a"})) == ""
+    assert output.write(tmp_path, val, results_of({"image_id": "a"})) == ""
+    replaced = output.write(tmp_path, test, results_of({"image_id": "b"}))
+    assert replaced == "the split val of c.jsonl"
+    told = output.outcome(evaluated(data="c.jsonl", split="test"), CAPTIONS, "run/evaluation.json", replaced).summary
+    assert told["scored"] == "the split test of c.jsonl"
+    assert told["in place of"] == "the scores of the split val of c.jsonl; another --out keeps both"
+    assert "in place of" not in output.outcome(evaluated(), CAPTIONS, "run/evaluation.json").summary
+
+
 @pytest.mark.parametrize(("kind", "score"), [(CAPTIONS, "CIDEr"), (TRANSLATIONS, "chrF")])
 def test_the_best_the_middle_and_the_worst_are_shown(kind, score):
     rows = [{kind.id_key: str(n), "scores": {score: n}} for n in range(30)]

@@ -258,12 +258,13 @@ def test_the_scores_of_an_evaluation_go_to_the_run_and_trouble_is_told(recipe, t
         pass
     (tmp_path / "evaluation.json").write_text("{}")
     run = {"mlflow_run_id": tracking.run_id, "mlflow_uri": tracking.uri}
-    log_evaluation(run, tmp_path / "evaluation.json", {"CIDEr": 50.5, "BLEU-4": 20.0})
+    log_evaluation(run, tmp_path / "evaluation.json", {"CIDEr": 50.5, "BLEU-4": 20.0}, "the split val of x.json")
+    assert tracking.client.get_run(tracking.run_id).data.tags["evaluate_of"] == "the split val of x.json"
     metrics = tracking.client.get_run(tracking.run_id).data.metrics
     assert (metrics["evaluate_CIDEr"], metrics["evaluate_BLEU-4"]) == (50.5, 20.0)
     assert "evaluation.json" in [file.path for file in tracking.client.list_artifacts(tracking.run_id)]
-    log_evaluation({}, tmp_path / "evaluation.json", {"CIDEr": 1.0})
-    log_evaluation(run | {"mlflow_run_id": "f" * 32}, tmp_path / "evaluation.json", {"CIDEr": 1.0})
+    log_evaluation({}, tmp_path / "evaluation.json", {"CIDEr": 1.0}, "")
+    log_evaluation(run | {"mlflow_run_id": "f" * 32}, tmp_path / "evaluation.json", {"CIDEr": 1.0}, "")
     assert "did not take the scores" in capsys.readouterr().err
 
 
