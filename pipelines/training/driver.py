@@ -34,7 +34,7 @@ from pipelines.tracking.client import check_reachable, import_mlflow
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_info import RunInfo, RunPlace, now, read_run, written_by
+from pipelines.training.run_info import Preparation, RunInfo, RunPlace, now, read_run, written_by
 from pipelines.training.run_writer import LOCK_SECONDS, RunClient, RunWriter, run_writer
 from rnncond import systems
 
@@ -113,6 +113,14 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
         UserError: the folder has another run, or what the job needs is not there.
         Fault: workers, storage or MLflow were lost; the same command resumes.
     """
+    with Preparation(job.place) as preparation:
+        return prepare_and_do(job, preparation, address, restart, wait_seconds)
+
+
+def prepare_and_do(
+    job: Job[Any], preparation: Preparation, address: str | None, restart: bool, wait_seconds: float
+) -> Outcome:
+    """``launch``, which has the arguments; ``preparation`` is told what goes on until the run is open."""
     place, folder, uri = job.place, job.folder, tracking_uri(job.recipe.tracking.uri)
     info = RunInfo() if restart else read_run(folder)
     changed = job.changed(info)
@@ -122,6 +130,7 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
         check_reachable(uri)  # before the data are prepared
         if place.remote:
             place.remote.check_writable()
+        preparation.phase("preparing the data")
     files = data_files(job.recipe)
     refuse_changed_text(place.shown, info, job.recipe, files)
     task, about = prepare(job.recipe, address)
@@ -140,7 +149,9 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")
     threading.Thread(target=import_mlflow, daemon=True).start()  # while Ray starts
+    preparation.phase("starting Ray" if address is None else "joining the cluster")
     with connect(address) as cluster:
+        preparation.phase("waiting for workers")
         parts = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
         check_precision(job.recipe.training, parts.device)
         about |= job.about() | {
@@ -159,6 +170,7 @@ def launch(job: Job[Any], address: str | None, restart: bool, wait_seconds: floa
             if not restart:
                 check(read_run(folder))  # which another may have written since, and nobody can any more
             info = run.take_over(job.recipe.to_yaml(), about, restart)
+            preparation.end()
             status = "failed"
             try:
                 run_id, key = info.get("mlflow_run_id"), info.get("mlflow_key")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from feature_store.errors import AnotherWriter
+from feature_store.ledger import Heartbeat
 from pipelines.errors import UserError
+from pipelines.files.atomic import write_whole
 from pipelines.files.digests import FileDigest
 from pipelines.files.jsonl import json_object
 from pipelines.files.remote_contents import Contents
@@ -19,6 +23,9 @@ from pipelines.files.remote_folder import RemoteFolder, below, folder_for_copy, 
 
 SCHEMA = 1
 """Of run.json. rnncond 0.1.0 wrote none; what it wrote is read like schema 1."""
+PREPARING = "preparing.json"
+PREPARING_SECONDS = 3600.0
+"""For three of which a preparation on another machine, of which nothing more is heard, counts as alive."""
 READERS = 16
 """Runs of a search that are read at once."""
 
@@ -76,6 +83,52 @@ def read_run(out: str | Path) -> RunInfo:
         ) from None
     refuse_newer(path, info.get("schema", 0), SCHEMA, f", written by {written_by(info)}")
     return cast(RunInfo, info)
+
+
+class Preparation:
+    """What the folder of a run says while the run is prepared, which comes before its run.json and may take long: by
+    whom, since when, and what goes on. Nothing of it is left when the block ends, also of a folder made for it.
+
+    A run in object storage has none; what cannot be written is left to whoever opens the run.
+    """
+
+    def __init__(self, place: RunPlace) -> None:
+        self.file = None if place.remote else place.folder / PREPARING
+        self.heartbeat = Heartbeat.first(PREPARING_SECONDS)
+        folders = [place.folder, *place.folder.parents]
+        self.made = [] if place.remote else [folder for folder in folders if not folder.exists()]
+
+    def __enter__(self) -> Preparation:
+        return self
+
+    def phase(self, now: str) -> None:
+        """Say what goes on from now on."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(self.file, json.dumps({"phase": now, "writer": json.loads(self.heartbeat.to_json())}))
+
+    def end(self) -> None:
+        """The run has its run.json. May be called again."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.unlink(missing_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        with suppress(OSError):  # not empty, as a rule
+            for folder in self.made:
+                folder.rmdir()
+
+
+def preparing(folder: Path) -> tuple[str, Heartbeat] | None:
+    """What goes on in a run's folder while the run is prepared, and by whom; None where none is."""
+    try:
+        values = json_object((folder / PREPARING).read_text(encoding="utf-8"))
+        writer = Heartbeat.from_json(json.dumps(values["writer"]).encode())
+    except (OSError, ValueError, KeyError):
+        return None
+    return (str(values.get("phase")), writer) if writer else None
 
 
 def written_by(info: Mapping[str, Any]) -> str:

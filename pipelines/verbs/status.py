@@ -6,7 +6,9 @@ the work goes on and after it.
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections import Counter
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,11 +25,11 @@ from pipelines.errors import UserError
 from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run_info import PREPARING, RunPlace, preparing, read_run
 from pipelines.workflow.pipeline_file import PipelineSection
 from pipelines.workflow.state import read_state
 
-GONE = "interrupted: its process is gone; run its command again"
+GONE = "interrupted: its process is gone"
 RECENT_SECONDS = 600
 """Of the commits that a rate is taken from, if the writer began longer ago."""
 
@@ -75,7 +77,7 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
     folder = place.folder
     if (folder / "pipeline.json").is_file():
         return state_of_pipeline(place)
-    if (folder / "search.yaml").is_file() or (folder / "run.json").is_file():
+    if any((folder / name).is_file() for name in ("search.yaml", "run.json", PREPARING)):
         return state_of_run(place)
     raise UserError(
         f"There is no work in {out}: expected a store, or the folder of a run, a search or a pipeline "
@@ -161,8 +163,17 @@ def line_of(state: dict[str, Any]) -> str:
 def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     """A training's or a search's folder: epochs, scores, by whom, and when something was last written."""
     folder = place.folder
-    info = read_run(folder)
+    info, prepared = read_run(folder), preparing(folder)
+    beat = place.remote.writer() if place.remote is not None else prepared[1] if prepared else None
+    running = info.get("status") == "running"
+    locked = running and place.remote is None and is_locked(folder)
+    alive = beat.seems_alive() if beat is not None else locked
     state: dict[str, Any] = {"run": place.shown, "status": info.get("status", "unknown")}
+    if prepared:
+        since = in_time(max(time.time() - prepared[1].begun, 0))
+        state["status"] = f"being prepared for {since}: {prepared[0]}" if alive else f"{GONE}; it was {prepared[0]}"
+    elif running and not alive:
+        state["status"] = GONE
     state |= {name: info[name] for name in ("started", "ended", "search") if name in info}
     lines = read_lines(folder / "metrics.jsonl")
     if lines:
@@ -174,27 +185,34 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
             training = training_of(folder / "recipe.yaml")
             state |= best_epoch(lines, training["early_stopping"]["metric"])
             left = training["epochs"] - lines[-1]["epoch"]
-            if info.get("status") == "running" and left > 0:
-                state |= {"epochs_left": left, "time_left": in_time(left * seconds)}
+            if left > 0 and info.get("status") != "finished":
+                state |= {"epochs_left": left} | ({"time_left": in_time(left * seconds)} if alive else {})
+    elif running and alive and "search" not in info:
+        state["epochs"] = 0
     if "search" in info:
         trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
-        for status in sorted({trial.get("status", "unknown") for trial in trials}):
-            state[f"trials_{status}"] = sum(trial.get("status", "unknown") == status for trial in trials)
+        found = [trial.get("status", "unknown") for trial in trials]
+        found = ["interrupted" if status == "running" and not alive else status for status in found]
+        state |= {f"trials_{status}": count for status, count in sorted(Counter(found).items())}
         state |= best_trial(folder)
+    if beat is not None:
+        state["writer"] = in_words_of(beat)
     if place.remote is not None:
-        beat = place.remote.writer()
-        newest, alive = (beat.time, beat.seems_alive()) if beat else (None, False)
-        if beat:
-            state["writer"] = in_words_of(beat)
+        newest = beat.time if beat else None
     else:
         newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
-        running = info.get("status") == "running"
-        alive = running and is_locked(folder)
-        if running and not alive:
-            state["status"] = GONE
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
-    return Outcome(state), alive
+    again = None if alive or info.get("status") == "finished" else resuming(place)
+    return Outcome(state, hint=again), alive
+
+
+def resuming(place: RunPlace) -> str:
+    """How to resume a run, or a search, with the recipe that its folder has."""
+    for verb, name in (("tune", "search.yaml"), ("train", "recipe.yaml")):
+        if (place.folder / name).is_file() and place.remote is None:
+            return f"To resume it: rnncond {verb} {shlex.quote(place.within(name))} --out {shlex.quote(place.shown)}"
+    return "To resume it, run its command again."
 
 
 def training_of(file: Path) -> dict[str, Any]:
@@ -228,6 +246,6 @@ def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:
     for name, entry in stages.items():
         when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")
         since = f", {in_time(time.time() - datetime.fromisoformat(when).timestamp())} ago" if when else ""
-        stopped = f"; {GONE}" if entry["status"] == "begun" and not at_work else ""
+        stopped = f"; {GONE}; run its command again" if entry["status"] == "begun" and not at_work else ""
         state[name] = f"{entry['status']}{since}{stopped}"
     return Outcome(state), at_work

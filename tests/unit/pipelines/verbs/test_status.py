@@ -12,6 +12,7 @@ from feature_store.parts import Part
 from pipelines.files.atomic import FolderLock
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.remote_run import RemoteRun
+from pipelines.training.run_info import Preparation, RunPlace
 from pipelines.verbs import status
 from tests.worlds.command import rnncond
 from tests.worlds.feature_rows import commit, dataset, ids
@@ -146,10 +147,50 @@ def test_what_was_killed_is_not_at_work_for_ever(tmp_path):
     (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
     for folder, key in ((run, "status"), (pipeline, "caption")):
         outcome, at_work = status.state_of(str(folder), None, None)
-        assert not at_work and "its process is gone; run its command again" in outcome.summary[key]
+        assert not at_work and "its process is gone" in outcome.summary[key]
+        assert "run its command again" in (outcome.hint or outcome.summary[key])
         with FolderLock(folder):
             outcome, at_work = status.state_of(str(folder), None, None)
         assert at_work and "gone" not in outcome.summary[key]
+
+
+def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "running", "search": "optuna"}')
+    (run / "recipe.yaml").write_text("training: {epochs: 5, early_stopping: {metric: CIDEr}}")
+    (run / "metrics.jsonl").write_text('{"epoch": 2, "seconds": 2.0, "val_loss": 1.0, "CIDEr": 1.0}\n')
+    (run / "trials/000").mkdir(parents=True)
+    (run / "trials/000/run.json").write_text('{"status": "running"}')
+    outcome, _ = status.state_of(str(run), None, None)
+    assert outcome.summary["epochs_left"] == 3 and "time_left" not in outcome.summary
+    assert outcome.summary["trials_interrupted"] == 1 and "last_sign_of_life" in outcome.summary
+    assert outcome.hint == f"To resume it: rnncond train {run}/recipe.yaml --out {run}"
+    with FolderLock(run):
+        outcome, _ = status.state_of(str(run), None, None)
+    assert outcome.summary["time_left"] == "6 s" and outcome.summary["trials_running"] == 1 and outcome.hint is None
+
+
+def test_a_training_that_is_prepared_is_seen(tmp_path, monkeypatch):
+    out = tmp_path / "runs" / "new"
+    with Preparation(RunPlace.at(str(out))) as preparation:
+        preparation.phase("preparing the data")
+        outcome, at_work = status.state_of(str(out), None, None)
+        assert at_work and outcome.summary["status"].endswith(": preparing the data")
+        assert outcome.summary["status"].startswith("being prepared for") and outcome.hint is None
+        assert f"pid {os.getpid()}" in outcome.summary["writer"]
+        with monkeypatch.context() as patch:
+            patch.setattr("feature_store.ledger.process_start", lambda pid: "")
+            outcome, at_work = status.state_of(str(out), None, None)
+        assert not at_work and "its process is gone; it was preparing the data" in outcome.summary["status"]
+        assert outcome.hint == "To resume it, run its command again."
+    assert not (tmp_path / "runs").exists()
+    out.mkdir(parents=True)
+    with Preparation(RunPlace.at(str(out))) as preparation:
+        preparation.phase("starting Ray")
+        (out / "run.json").write_text('{"status": "running"}')
+        preparation.end()
+    assert [path.name for path in out.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"stages": 3}'])
