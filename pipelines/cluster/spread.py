@@ -118,7 +118,9 @@ class Spread:
     def _count_tasks(self) -> int:
         """Tasks that wait or work, those that nobody waits for among them."""
         if self.given_up:
-            _, self.given_up = ray.wait(self.given_up, num_returns=len(self.given_up), timeout=0)
+            # Their results are not fetched: nobody wants them.
+            all_of_them = len(self.given_up)
+            _, self.given_up = ray.wait(self.given_up, num_returns=all_of_them, timeout=0, fetch_local=False)
         return len(self.given_up) + sum(chunk.task is not None for chunk in self.window)
 
     def _results(self, upcoming: Upcoming) -> list[Any]:
@@ -130,6 +132,7 @@ class Spread:
                     results, cpu = ray.get(first.task, timeout=GET_SECONDS)
                 except RayError:  # its node or process has died, again and again
                     self._do_here(first)
+                    self._offer_less()
                 else:
                     return self._completed(first.items, results, cpu)
             else:
@@ -140,7 +143,10 @@ class Spread:
     def _completed(self, items: Sequence[Any], results: list[Any], cpu: float) -> list[Any]:
         done = sum(result is not None for result in results)
         self.done_elsewhere, self.cpu = self.done_elsewhere + done, self.cpu + cpu
-        self.allowed = min(self.allowed + 1, self.ahead) if done else max(self.allowed // 2, 1)
+        if done:
+            self.allowed = min(self.allowed + 1, self.ahead)
+        else:
+            self._offer_less()
         todo = [self.pool.submit(self.work, item) for item, one in zip(items, results, strict=True) if one is None]
         left = iter(todo)
         return [next(left).result() if one is None else one for one in results]
@@ -157,7 +163,10 @@ class Spread:
                 self._do_here(chunk)
                 taken = True
         if taken:
-            self.allowed = max(self.allowed // 2, 1)
+            self._offer_less()
+
+    def _offer_less(self) -> None:
+        self.allowed = max(self.allowed // 2, 1)
 
     def _has_free_thread(self, waiting: int = 1) -> bool:
         """Whether fewer chunks than own threads, and ``waiting`` more, are in work here."""

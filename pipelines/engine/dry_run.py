@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from feature_store import Dataset, Store
 from pipelines.cluster.connection import is_joining
+from pipelines.config.choices import Decoding
 from pipelines.console import Outcome, Progress
 from pipelines.engine import driver
 from pipelines.engine.resume import Pending
@@ -115,11 +116,13 @@ def run(
     row_bytes: int,
     inputs: str,
     options: driver.Options,
+    decode: Decoding | None = "local",
 ) -> Outcome:
     """Try a sample of what a run would do, and estimate the run. ``driver.run`` has the arguments.
 
     Args:
         inputs: what they are called, as "images".
+        decode: where they are decoded, as the user chose it; "local" where nothing is to be decoded.
 
     Raises:
         UserError, StoreError: as ``driver.run``; a price without a currency.
@@ -152,6 +155,9 @@ def run(
     startup = max(summary.begun - began, 0.0)
     facts |= about(summary, estimate(summary, left, startup), left, startup, inputs, price)
     hint = f"Nothing was written. The sample took {time.time() - began:.0f} s; its rows are not kept."
+    if (note := where_decoded(summary, decode)) is not None:
+        facts["decoded_elsewhere"] = summary.done_elsewhere
+        hint = f"{hint}\n{note}"
     return Outcome(facts, summary.failed, summary.failures, hint, code=0)
 
 
@@ -174,6 +180,23 @@ def about(
     if price is not None:
         facts["price"] = price.of(*needed.hours)
     return facts
+
+
+def where_decoded(summary: RunSummary, decode: Decoding | None) -> str | None:
+    """What the rate of a sample leaves out of a run in which other nodes may decode; None where none may."""
+    assert summary.plan is not None, "a sample has inputs"
+    if decode == "local" or (decode is None and not summary.plan.gpus):
+        return None
+    done = summary.rows + summary.failed
+    if summary.done_elsewhere:
+        return (
+            f"Other nodes decoded {summary.done_elsewhere:,} of the {done:,}. Their processes began to start with the "
+            "sample, so a run may be faster; a larger --sample tells."
+        )
+    return (
+        f"The workers' own CPUs decoded all {done:,}, so the rate is that of --decode local. Other nodes help a run "
+        "once their processes have started, which takes seconds; a --sample of thousands tells by how much."
+    )
 
 
 def refuse_kept(options: driver.Options, outputs: Mapping[str, Any]) -> None:

@@ -130,7 +130,8 @@ def run(
             besides.append(kept.handle)
         make_worker = shipped(CaptionWorker, source, captioner, dataset.schema)
         if options.dry_run:
-            return dry_run.run(dataset, source.chunks(), make_worker, row_bytes, "images", options)
+            asked_decode: Decoding | None = "local" if images is None else decode
+            return dry_run.run(dataset, source.chunks(), make_worker, row_bytes, "images", options, asked_decode)
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     if lines is not None:

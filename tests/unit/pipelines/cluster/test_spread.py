@@ -22,7 +22,7 @@ class Tasks:
     """What ``spread`` knows of Ray. ``end`` gives a task's result, or raises; a task without an end never comes."""
 
     def __init__(self, end) -> None:
-        self.end, self.begun, self.some_begun = end, [], threading.Event()
+        self.end, self.begun, self.fetched, self.some_begun = end, [], set(), threading.Event()
         self.put = lambda value: value
 
     def remote(self, **options):
@@ -33,7 +33,9 @@ class Tasks:
         self.some_begun.set()
         return len(self.begun) - 1
 
-    def wait(self, tasks, timeout, num_returns=1):
+    def wait(self, tasks, timeout, num_returns=1, fetch_local=True):
+        if tasks and fetch_local:
+            self.fetched.update(tasks)
         return (tasks, []) if self.end else ([], tasks)
 
     def get(self, task, timeout):
@@ -88,6 +90,7 @@ def test_what_dies_with_its_node_is_done_here(spread_with):
     squares, tasks = spread_with(die)
     assert list(squares(range(50))) == SQUARES
     assert tasks.begun and squares.done_elsewhere == 0
+    assert squares.allowed == 1, "and a cluster whose tasks die is asked less"
 
 
 def test_an_item_that_fails_elsewhere_is_tried_here(spread_with):
@@ -118,6 +121,18 @@ def test_who_goes_away_waits_for_no_task(spread_with):
     next(given)
     given.close()
     assert squares.given_up == list(range(len(tasks.begun))) and not squares.window
+
+
+def test_results_that_nobody_wants_any_more_are_not_fetched(spread_with):
+    squares, tasks = spread_with(lambda items: [item**2 for item in items])
+    given = squares(range(50))
+    next(given)
+    given.close()
+    unwanted = set(squares.given_up)
+    assert unwanted
+    tasks.fetched.clear()
+    assert list(squares(range(50))) == SQUARES
+    assert squares.given_up == [] and tasks.fetched and not tasks.fetched & unwanted
 
 
 def test_where_the_items_end_the_next_ones_are_begun_and_used_by_the_next_call(spread_with):

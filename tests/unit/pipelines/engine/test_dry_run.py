@@ -12,7 +12,7 @@ from feature_store import Store
 from pipelines.cluster.resources import Plan
 from pipelines.engine import driver, dry_run
 from pipelines.engine.driver import Options, limited
-from pipelines.engine.dry_run import Price, estimate, refuse_kept, spread_over, temporary_store
+from pipelines.engine.dry_run import Price, estimate, refuse_kept, spread_over, temporary_store, where_decoded
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import RunSummary
 from pipelines.errors import UserError
@@ -135,6 +135,32 @@ def test_what_is_left_is_estimated_and_nothing_is_written(tmp_path, tried):
     assert sorted(path for path in (tmp_path / "out").rglob("*")) == before
     assert not place.startswith(str(tmp_path / "out"))
     assert told.code == 0
+
+
+@pytest.mark.parametrize(
+    ("decode", "gpus", "elsewhere", "told"),
+    [
+        ("local", 1, 0, None),
+        (None, 0, 0, None),
+        (None, 1, 0, "own CPUs decoded all 10, so the rate is that of --decode local"),
+        ("cluster", 0, 0, "own CPUs decoded all 10, so the rate is that of --decode local"),
+        ("cluster", 1, 4, "Other nodes decoded 4 of the 10"),
+    ],
+)
+def test_a_dry_run_says_who_decoded_where_other_nodes_might(decode, gpus, elsewhere, told):
+    summary = RunSummary(plan=Plan(2, 1, gpus))
+    summary.add(report(1.0, done_elsewhere=elsewhere))
+    note = where_decoded(summary, decode)
+    assert note is None if told is None else told in note
+
+
+def test_a_dry_run_counts_what_other_nodes_decoded(tmp_path, tried):
+    dataset = Store(tmp_path / "out").dataset("test", {"a": 1}, ROWS)
+    run = partial(dry_run.run, dataset, [chunk("a", "b")], partial(Worker), 100, "images", Options(dry_run=True))
+    assert "decoded_elsewhere" not in run().summary
+    told = run("cluster")
+    assert told.summary["decoded_elsewhere"] == 0
+    assert "own CPUs decoded all 2" in told.hint
 
 
 def test_where_nothing_is_left_nothing_is_tried(tmp_path, tried):
