@@ -45,6 +45,12 @@ def absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
+def from_here(path: str) -> str:
+    """A local path in the current folder as it is seen from there, for messages; any other, and a URI, as it is."""
+    here = f"{os.getcwd()}{os.sep}"
+    return path.removeprefix(here) if path != here else path
+
+
 def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested sections as ``section.key``."""
     pairs = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.config.dotted import from_here
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.results import CAPTIONS, Evaluation, Kind, Results, Row, Seen
@@ -25,14 +26,18 @@ MUCH_LONGER = 1.2
 """Length of texts over that of their references from which on it is told: the brevity penalty does not show it."""
 
 
-def scored(evaluation: Mapping[str, Any]) -> str:
-    """What an evaluation is of, in words: its files, and the split of these; empty where it does not say."""
-    people = evaluation.get("data") or ", ".join(evaluation.get("references", []))
+def scored(evaluation: Mapping[str, Any], name: Callable[[str], str] = str) -> str:
+    """What an evaluation is of, in words: its files, and the split of these; empty where it does not say.
+
+    Args:
+        name: what to call a file, by its path.
+    """
+    people = ", ".join(map(name, evaluation.get("references") or filter(None, [evaluation.get("data")])))
     if not people:
         return ""
     part = f"the split {evaluation['split']} of {people}" if evaluation.get("split") else people
     text = evaluation.get("hypotheses") or evaluation.get("translations") or evaluation.get("captions")
-    text = text or evaluation.get("source")
+    text = name(text or evaluation.get("source") or "")
     return f"{text}, against {part}" if text and text != people else part
 
 
@@ -45,7 +50,7 @@ def write(out: Path, evaluation: Evaluation, results: Results) -> str:
     Raises:
         UserError: the folder cannot be written.
     """
-    before = scored(read_evaluation(out))
+    before = scored(read_evaluation(out), from_here)
     if results.attend is not None:
         kind = results.kind
         shown = {kind.id_of(row): row for rows in choose(results.rows, ATTENDED, kind).values() for row in rows}
@@ -59,7 +64,7 @@ def write(out: Path, evaluation: Evaluation, results: Results) -> str:
         write_whole(out / SUMMARY, json.dumps(evaluation, indent=1, ensure_ascii=False))
     except OSError as error:
         raise UserError(f"The results cannot be written to {out}: {error}. Say --out ANOTHER.") from None
-    return "" if before == scored(evaluation) else before
+    return "" if before == scored(evaluation, from_here) else before
 
 
 def read_evaluation(out: Path) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None, replaced: s
         replaced: what other data the evaluation was of that was there before.
     """
     count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
-    summary: dict[str, Any] = {"scored": scored(evaluation), kind.unit: count, **evaluation["scores"]}
+    summary: dict[str, Any] = {"scored": scored(evaluation, from_here), kind.unit: count, **evaluation["scores"]}
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if evaluation.get("cut"):
         longest = evaluation.get("max_source_length")

@@ -31,7 +31,7 @@ class TrainMonitor(threading.Thread):
         self.share = share
         self.training, self.client, self.tracking = task.recipe.training, run, tracking
         self.metrics = place.folder / "metrics.jsonl"
-        self.meter = TrainingMeter(task.recipe.system, place.shown)
+        self.meter = TrainingMeter(task.recipe.system, place.address)
         self.ended = threading.Event()
 
     def __enter__(self) -> TrainMonitor:

@@ -180,8 +180,7 @@ class RunPlace:
             Fault: storage does not answer.
         """
         if not is_remote(out):
-            folder = Path(out).absolute()
-            return cls(str(folder), folder)
+            return cls(out, Path(out).absolute())
         remote = RemoteFolder.at(out)
         place = cls(out, Path(folder_for_copy(), remote.name), remote)
         place.copy_texts()
@@ -194,7 +193,12 @@ class RunPlace:
 
     def within(self, path: str) -> str:
         """What a user calls something in the run."""
-        return str(self.folder / path) if self.remote is None else below(self.shown, path)
+        return str(Path(self.shown, path)) if self.remote is None else below(self.shown, path)
+
+    @property
+    def address(self) -> str:
+        """The same from any working folder."""
+        return str(self.folder) if self.remote is None else self.shown
 
     def run(self, path: str) -> RunPlace:
         """A run in this one, as a trial of a search is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from pipelines.cluster.resources import Cluster, Room, room
-from pipelines.config.dotted import absolute, flat
+from pipelines.config.dotted import absolute, flat, from_here
 from pipelines.config.metrics import VALIDATED, rank_of
 from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
@@ -40,7 +41,9 @@ class TuneJob(Job[Room]):
     def __init__(self, search: Search) -> None:
         if search.recipe.out is None:
             raise ValueError("a search needs a folder: recipe.out is None")
-        self.search, self.recipe, self.place = search, search.recipe, RunPlace.at(search.recipe.out)
+        self.search, self.recipe = search, search.recipe
+        place = RunPlace.at(search.recipe.out)
+        self.place = dataclasses.replace(place, shown=from_here(place.shown))
         self.place.copy_runs("trials")
         self.tags = {"search": search.settings.algorithm}
 
@@ -210,7 +213,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     trial.fetch("best", "averaged")
     model = {path.name: path.read_bytes() for path in (trial.folder / "best").iterdir()}
     (RunUploader(run.call, place.remote) if place.remote else run).save_model("best", model)
-    recipe = search.recipe_of(best.params, trial.shown)
+    recipe = search.recipe_of(best.params, trial.address)
     run.write("recipe.yaml", recipe.to_yaml())
     with needed(tracking.uri):
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")

@@ -200,7 +200,7 @@ def child_of(
     search: Search, place: RunPlace, name: str, params: Params, parent: Tracking, run_id: str | None
 ) -> Tracking:
     """The run of a trial in MLflow: ``run_id``, or a new one."""
-    recipe = search.recipe_of(params, place.within(f"trials/{name}"))
+    recipe = search.recipe_of(params, place.run(f"trials/{name}").address)
     return Tracking(recipe, f"{place.folder.name} trial {name}", run_id, parent=parent.run_id, tags={"trial": name})
 
 

@@ -72,6 +72,7 @@ def run(
             "the others named."
         )
     references = [absolute(path) for path in data or ()]
+    source = source and absolute(source)
     trained = folder = None
     if model is not None:
         found_at = locate(model, tracking_uri)

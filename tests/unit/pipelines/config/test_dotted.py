@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config.dotted import absolute, apply, flat, put, read_yaml
+from pipelines.config.dotted import absolute, apply, flat, from_here, put, read_yaml
 from pipelines.errors import UserError
 
 
@@ -42,3 +42,9 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     for name in ("latin.yaml", "nowhere.yaml", ""):
         with pytest.raises(UserError, match="cannot be read"):
             read_yaml(tmp_path / name)
+
+
+def test_a_path_is_shown_as_it_is_seen_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert from_here(str(tmp_path / "a" / "b.de")) == "a/b.de" and from_here("a/b.de") == "a/b.de"
+    assert from_here(f"{tmp_path}2/b.de") == f"{tmp_path}2/b.de" and from_here("s3://bucket/b.de") == "s3://bucket/b.de"
