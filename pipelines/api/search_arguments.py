@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.errors import UserError
 from pipelines.inference.decoder import default_device, search_options, with_beam
 from pipelines.tracking.models import locate
@@ -65,7 +65,7 @@ def options_of(trained: Trained, asked: Mapping[str, Any]) -> SearchOptions:
     known = list(SearchArguments.__annotations__)
     for name in asked:
         if name not in known:
-            raise UserError(f"There is no argument {name!r}; there are {', '.join(known)}.{near(name, known)}")
+            raise UserError(f"There is no argument {name!r}.{instead_of(name, known)}")
     return search_options(trained, **with_beam(asked))
 
 

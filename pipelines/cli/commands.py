@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.errors import UserError, is_usage_error
 from pipelines.workflow.commands import Output, StageCommand
 
@@ -55,7 +55,7 @@ def parser_of(words: Sequence[str]) -> tuple[Any, list[str]]:
     """
     verb, *rest = words
     if verb not in VERBS:
-        raise UserError(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{near(verb, list(VERBS))}")
+        raise UserError(f"There is no verb {verb!r}.{instead_of(verb, VERBS)}")
     parser = typer.main.get_command(app_of(verb))
     if below := getattr(parser, "commands", {}):
         word = rest[0] if rest else "nothing"
@@ -81,7 +81,7 @@ def stage_command(verb: str) -> StageCommand:
     stages = [known for known in VERBS if known not in NO_STAGE]
     name, *rest = verb.split() or [""]
     if name not in stages:
-        raise UserError(f"verb: there is no {name!r}; there are {', '.join(stages)}.{near(name, stages)}")
+        raise UserError(f"verb: there is no {name!r}.{instead_of(name, stages)}")
     parser, left = parser_of([name, *rest])
     if left:
         raise UserError(f"verb: expected {name} with nothing behind it, found {verb!r}.")

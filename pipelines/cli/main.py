@@ -24,7 +24,7 @@ from rich.table import Table
 
 from pipelines import console, logs
 from pipelines.cli.commands import VERBS, Common, add_common, app_of, call, take_common
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.console import Outcome
 from pipelines.errors import Terminated, exit_code, user_message
 from pipelines.events import EVENTS
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     verb, *rest = arguments
     if verb not in VERBS:
-        console.tell_error(f"There is no verb {verb!r}; there are {', '.join(VERBS)}.{near(verb, VERBS)}")
+        console.tell_error(f"There is no verb {verb!r}.{instead_of(verb, VERBS)}")
         sys.exit(2)
     # Before torch is loaded, here and in the workers that Ray starts here. Threads that spin while they wait for one
     # another are no faster on idle cores, and on busy ones they keep each other from the work.

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from pipelines.cli import options
 from pipelines.cli.commands import VERBS, values_of
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.console import Outcome
 from pipelines.errors import UserError
 
@@ -135,8 +135,8 @@ def refuse_wrong(command: Sequence[str]) -> None:
     """
     verbs = [verb for verb in VERBS if verb != "submit"]
     if command[0] not in verbs:
-        hint = near(command[0], verbs)
+        hint = instead_of(command[0], verbs)
         if command[0] in getattr(typer.main.get_command(app), "commands", {}):
             hint = f" To ask for a job, put the options behind: rnncond submit {command[0]} ID --address URL."
-        raise UserError(f"There is no verb {command[0]!r} to submit; there are {', '.join(verbs)}.{hint}")
+        raise UserError(f"There is no verb {command[0]!r} to submit.{hint}")
     values_of(command)

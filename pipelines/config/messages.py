@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of, near
 from pipelines.config.training_sections import OBJECTIVES, SCHEDULES
 from pipelines.console import plural
 
@@ -43,7 +43,7 @@ def describe(error: Mapping[str, Any], recipe: type[BaseModel]) -> str:
     path, found, kind = ".".join(keys_in(loc)), error["input"], error["type"]
     if kind == "extra_forbidden":
         keys = list(section_at(recipe, loc[:-1]).model_fields)
-        return f"{path}: no such key; there are {', '.join(keys)}.{near(loc[-1], keys)}"
+        return f"{path}: no such key.{instead_of(loc[-1], keys)}"
     if kind == "missing":
         if isinstance(error["loc"][-1], int):
             return f"{'.'.join(keys_in(loc)[:-1])}: found {found!r}, and value {error['loc'][-1] + 1} is missing"

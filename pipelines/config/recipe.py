@@ -41,7 +41,7 @@ from pipelines.config.sections import (
     Whole,
     number,
 )
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.config.training_sections import CaptionTraining, PairTraining, Training
 from pipelines.config.tuning_sections import CaptionTune, PairTune, Tune
 from pipelines.config.yaml_core import Written, dump_yaml, load_yaml, structure
@@ -279,7 +279,8 @@ def load(source: str) -> tuple[dict[str, Any], str]:
         values = load_yaml((resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text("utf-8"), source)
     else:
         raise UserError(
-            f"There is no recipe {source!r}: neither a file nor one of {', '.join(names())}." + near(source, names())
+            f"There is no recipe {source!r}, and no such file.{instead_of(source, names())} `rnncond recipes` says "
+            "what each is for."
         )
     if not isinstance(values, dict):
         raise UserError(f"{source} is not a recipe: expected sections such as `data:` and `training:`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pipelines.config.dotted import absolute, flat, put
 from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
 from pipelines.config.tuning_sections import Tune
 from pipelines.config.yaml_core import dump_yaml
+from pipelines.console import plural, tell
 from pipelines.errors import UserError
 
 Params = dict[str, Any]
@@ -114,7 +116,7 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     search = Search(recipe, values, given.tune)
     check(search, where)
     check_epochs(search)
-    return search
+    return without_idle_asha(search)
 
 
 def check(search: Search, where: str) -> None:
@@ -144,17 +146,28 @@ def corners(search: Search) -> Iterator[Params]:
     return ({key: value} for key, values in extremes.items() for value in values)
 
 
+def without_idle_asha(search: Search) -> Search:
+    """The search without ``asha`` where no trial is long enough for its first comparison, which the user is told."""
+    asha, epochs = search.settings.asha, search.recipe.training.epochs
+    if asha is None or asha.grace_epochs < epochs:
+        return search
+    tell(
+        f"No trial is given up early: tune.asha.grace_epochs is {asha.grace_epochs}, and a trial has {epochs} "
+        f"{plural('epoch', epochs)}."
+    )
+    return dataclasses.replace(search, settings=search.settings.model_copy(update={"asha": None}))
+
+
 def check_epochs(search: Search) -> None:
-    """Refuse epochs at which there would be nothing to compare."""
+    """Refuse epochs at which a population would have nothing to compare."""
     training, settings = search.recipe.training, search.settings
-    if settings.asha and settings.asha.grace_epochs >= training.epochs:
-        raise UserError(
-            f"tune.asha.grace_epochs is {settings.asha.grace_epochs}, but a trial has {training.epochs} epochs: none "
-            "would be given up. Lower it, or set tune.asha=null."
-        )
     interval = settings.pbt.interval
     if settings.algorithm == "pbt" and interval >= training.epochs:
-        raise UserError(f"tune.pbt.interval is {interval}, but a trial has {training.epochs} epochs. Lower it.")
+        raise UserError(
+            f"tune.pbt.interval is {interval}, but a trial has {training.epochs} {plural('epoch', training.epochs)}, "
+            "so no trial would continue from another. Train for more epochs, lower the interval, or take "
+            "tune.algorithm=random."
+        )
     if settings.algorithm == "pbt" and interval % training.validate_every:
         raise UserError(
             f"tune.pbt.interval is {interval}, but only every {training.validate_every} epochs are validated "

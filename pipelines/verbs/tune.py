@@ -16,7 +16,7 @@ OUT/
 
 from __future__ import annotations
 
-from pipelines.config.recipe import limited
+from pipelines.config.recipe import limited, read_recipe
 from pipelines.config.search_space import read_search
 from pipelines.console import Outcome
 from pipelines.engine.dry_run import refuse_lone_price
@@ -48,7 +48,7 @@ def run(
     refuse_lone_price(price_per_hour, dry_run)
     given = tracked_at(tracking_uri, overrides)
     if limit is not None:
-        given += limited(read_search(recipe, given, out).recipe, limit)
+        given += limited(read_recipe(recipe, given, out), limit)
     search = read_search(recipe, given, out)
     if cfg:
         print(search.to_yaml(), end="")

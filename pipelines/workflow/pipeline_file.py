@@ -38,7 +38,7 @@ from pipelines.config.by_type import spelled, truth
 from pipelines.config.dotted import apply, read_yaml
 from pipelines.config.messages import describe, in_one_message
 from pipelines.config.sections import Place, Section
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.config.yaml_core import Written
 from pipelines.errors import UserError
 from pipelines.workflow.commands import Commands, StageCommand
@@ -147,10 +147,7 @@ def override_pipeline(values: dict[str, Any], override: str) -> str | None:
     if variable is None:
         return apply(values, override)
     if variable not in known:
-        return (
-            f"{override!r}: the pipeline has no variable {variable!r}; there are {', '.join(known) or 'none'}."
-            f"{near(variable, known)}"
-        )
+        return f"{override!r}: the pipeline has no variable {variable!r}.{instead_of(variable, known)}"
     values["variables"] = {**declared, variable: text}
     return None
 
@@ -173,7 +170,7 @@ def message_of(error: Mapping[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
         return describe(error, PipelineSection)
     keys = list((StageSection if path else PipelineSection).model_fields)
-    return f"{'.'.join([*path, key])}: no such key; there are {', '.join(keys)}.{near(key, keys)}"
+    return f"{'.'.join([*path, key])}: no such key.{instead_of(key, keys)}"
 
 
 def resolve(
@@ -187,7 +184,7 @@ def resolve(
     inputs = [str(path) for path in filled(given.inputs, known, wrong)]
     names = [stage.name for stage in earlier]
     wrong += [
-        f"needs: there is no stage {need!r} before it; there are {', '.join(names) or 'none'}.{near(need, names)}"
+        f"needs: there is no stage {need!r} before it.{instead_of(need, names)}"
         for need in given.needs
         if need not in names
     ]
@@ -217,7 +214,7 @@ def filled(value: Any, known: Mapping[str, Any], wrong: list[str]) -> Any:
 
     def known_as(name: str) -> Any:
         if name not in known:
-            wrong.append(f"${{{name}}} is nothing; there are {', '.join(known) or 'none'}.{near(name, [*known])}")
+            wrong.append(f"${{{name}}} is nothing.{instead_of(name, known)}")
         return known.get(name, "")
 
     if whole := REFERENCE.fullmatch(value):

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.config.by_type import spelled
 from pipelines.config.dotted import flat
 from pipelines.config.sections import local
-from pipelines.config.spelling import near
+from pipelines.config.spelling import instead_of
 from pipelines.config.yaml_core import dump_flow
 from pipelines.errors import UserError, is_usage_error
 from pipelines.workflow.commands import StageCommand
@@ -45,8 +45,8 @@ def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]
     for key, value in args.items():
         param = params.get(key.replace("_", "-"))
         if param is None or key in NOT_OF_STAGES:
-            remedy = "say it to `rnncond run`" if key in NOT_OF_STAGES else f"there are {', '.join(sorted(names))}"
-            raise UserError(f"args.{key}: {verb} has no such argument in a stage; {remedy}.{near(key, names)}")
+            remedy = " Say it to `rnncond run`." if key in NOT_OF_STAGES else instead_of(key, sorted(names))
+            raise UserError(f"args.{key}: {verb} has no such argument in a stage.{remedy}")
         if param.param_type_name == "argument":
             positional[param.name] = list(value_words(value, param.nargs == -1))
         elif param.is_flag:

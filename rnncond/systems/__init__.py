@@ -40,7 +40,7 @@ def find(name: str) -> Entry:
     else:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no system is called {name!r}; there are {', '.join(names())}.{hint}")
+        raise ValueError(f"no system is called {name!r}.{hint} There are {', '.join(names())}.")
     missing = [part for part in ("Config", "Model") if not hasattr(module, part)]
     if missing:
         raise ValueError(f"{name} has no {' and no '.join(missing)}, so it is no system")

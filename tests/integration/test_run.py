@@ -295,10 +295,10 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_begun():
     lines = str(caught.value).splitlines()
     expected = [
         "has 9 mistakes",
-        "stages.first: verb: there is no 'shuot'", "stages.second: ${tekst} is nothing; there are text",
+        "stages.first: verb: there is no 'shuot'", "stages.second: ${tekst} is nothing. Did you mean 'text'?",
         "stages.second: needs: there is no stage 'third' before it",
         "stages.third: args.tow: shout has no such argument",
-        "stages.fourth: args: Invalid value for '--times'", "say it to `rnncond run`",
+        "stages.fourth: args: Invalid value for '--times'", "Say it to `rnncond run`",
         "stages.sixth: args: Missing", "stages.seventh: args.lower: found 'yes', expected true or false",
         "stages.eighth: Expected store with one of",
     ]  # fmt: skip

@@ -25,7 +25,7 @@ def test_all_mistakes_are_told_at_once():
         "has 8 mistakes",
         "trainng: no such key", "Did you mean 'training'",
         "training.epochs: found 0, expected greater than or equal to 1",
-        "model.hiden: no such key; there are embedding, hidden, dropout. Did you mean 'hidden'",
+        "model.hiden: no such key. Did you mean 'hidden'? There are embedding, hidden, dropout.",
         "text.level: found 'wrd', expected 'word', 'bpe', 'wordpiece' or 'unigram'. Did you mean 'word'",
         "model.dropout: found true or false, expected a number",
         "seed: found 'x', expected",
@@ -46,7 +46,7 @@ def test_all_mistakes_are_told_at_once():
          ["1 mistake:\n  system: no system is called 'encdc'"]),
         ("system: encdec\ndata: {source: a, validation_source: b, columns: [a, b, c]}\ntraining: {epochs: 1}",
          ["data.columns: found ['a', 'b', 'c'], expected at most 2 of them"]),
-        ("1: 2", ["1: no such key; there are system"]),
+        ("1: 2", ["1: no such key. There are system"]),
         ("? [1, 2]\n: 3", ["is not YAML", "a key is a list or a mapping, expected text"]),
     ],
 )  # fmt: skip

@@ -96,7 +96,6 @@ def test_the_saved_search_is_a_recipe_that_gives_it_again(tmp_path):
         ([RATE, "tune.algorithm=grid"], ["learning_rate has no end of values; a grid needs choices"]),
         (["tune.algorithm=grid", "tune.space.model.hidden=[8]"], ["trials is 4, but a grid has as many as it has"]),
         ([RATE, "tune.asha={}", "tune.space.training.epochs=[2, 3]"], ["equally many epochs"]),
-        ([RATE, "tune.asha.grace_epochs=30"], ["grace_epochs is 30, but a trial has 30 epochs"]),
         ([RATE, "tune.algorithm=pbt", "tune.asha={}"], ["set asha to null"]),
         ([RATE, "tune.algorithm=pbt", "tune.trials=1"], ["a population has at least 2"]),
         ([RATE, "tune.algorithm=pbt", "tune.space.model.hidden=[8, 9]"], ["model.hidden cannot change while"]),
@@ -126,3 +125,14 @@ def test_the_searches_of_recipes_that_come_with_the_project_are_possible(name):
     assert search.count() >= 12 and search.settings.asha
     for number in range(20):
         search.recipe_of(search.drawn(number), "out")
+
+
+def test_trials_too_short_for_asha_are_all_trained_to_their_end(capsys):
+    """A small search with one epoch a trial is what one begins with."""
+    words = [RATE, "tune.asha.grace_epochs=2"]
+    search = search_of(*words, "training.epochs=1")
+    assert search.settings.asha is None
+    told = " ".join(capsys.readouterr().err.split())
+    assert "No trial is given up early: tune.asha.grace_epochs is 2, and a trial has 1 epoch." in told
+    assert search_of(*words, "training.epochs=3").settings.asha.grace_epochs == 2
+    assert capsys.readouterr().err == ""

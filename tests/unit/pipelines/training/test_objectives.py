@@ -125,9 +125,9 @@ def test_the_resolved_recipe_is_a_recipe(world, begun, tmp_path, monkeypatch):
         (["training.objective.kind=self_critcal"],
          "training.objective.kind: found 'self_critcal', expected 'cross_entropy', 'scheduled_sampling', "
          "'self_critical'. Did you mean 'self_critical'"),
-        (["training.objective.samples=3"], "training.objective.samples: no such key; there are kind."),
+        (["training.objective.samples=3"], "training.objective.samples: no such key. There are kind."),
         ([*SAMPLING, "training.objective.samples=3"],
-         "training.objective.samples: no such key; there are kind, decay."),
+         "training.objective.samples: no such key. There are kind, decay."),
         ([*CRITICAL, "training.start_from=x", "training.objective.reward=CIDEr"],
          "training.objective.reward: found 'CIDEr', expected 'CIDEr-D', 'GLEU' or 'BLEU'. Did you mean 'CIDEr-D'"),
         ([*CRITICAL, "training.start_from=x", "training.objective.baseline=others", "training.objective.samples=1"],
@@ -139,7 +139,7 @@ def test_the_resolved_recipe_is_a_recipe(world, begun, tmp_path, monkeypatch):
         ([*SAMPLING, "training.objective.decay.kind=exponential"],
          "training.objective.decay: k is 1.0; for exponential it must be above 0 and below 1"),
         ([*SAMPLING, "training.objective.decay.slope=3"],
-         "training.objective.decay.slope: no such key; there are kind, k, c, lowest"),
+         "training.objective.decay.slope: no such key. There are kind, k, c, lowest"),
         (["training.objective=self_critical"], "training.objective: found 'self_critical', expected"),
     ],
 )  # fmt: skip

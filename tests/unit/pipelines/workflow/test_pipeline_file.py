@@ -99,11 +99,11 @@ def test_an_unknown_variable_is_refused_with_the_nearest():
     text = "variables: {day: a}\nstages: {evaluate: {args: {out: '${day}${night}', references: r, hypotheses: h}}}"
     for override in ("dya=b", "variables.dya=b"):
         message = refusal(text, override)
-        assert "the pipeline has no variable 'dya'; there are day, night. Did you mean 'day'?" in message
+        assert "the pipeline has no variable 'dya'. Did you mean 'day'? There are day, night." in message
     assert read(text, "night=b", "day=c").stages[0].args["out"] == "cb"
     assert "${night} is nothing" in refusal(text)
     assert "has no variable 'a.b'" in refusal(text, "a.b=c")
-    assert "there are none" in refusal("stages: {s: {verb: train}}", "x=1")
+    assert "There are none." in refusal("stages: {s: {verb: train}}", "x=1")
     assert "expected variable=value or key.path=value" in refusal(text, "day")
 
 
@@ -133,8 +133,11 @@ def test_a_variable_may_have_a_dot_and_be_a_flag():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stages: {a: {verbs: x}}\nouts: y", "outs: no such key; there are out, variables, stages. Did you mean 'out'"),
-        ("stages: {a: {verbs: x}}", "stages.a.verbs: no such key; there are verb, args, needs, inputs"),
+        (
+            "stages: {a: {verbs: x}}\nouts: y",
+            "outs: no such key. Did you mean 'out'? There are out, variables",
+        ),
+        ("stages: {a: {verbs: x}}", "stages.a.verbs: no such key. Did you mean 'verb'? There are verb, args"),
         ("stages: {}", "stages: found {}, expected"),
         ("stages: 3", "stages: found 3, expected a section"),
         ("out: [3]\nstages: {a: {}}", "out: found ['3'], expected text"),
