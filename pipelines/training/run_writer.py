@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -99,7 +99,13 @@ class RunWriter:
         return {name: run.take_news() for name, run in self.runs.items()}
 
 
-class RunClient:
+if TYPE_CHECKING:
+    Methods = RunFolder  # so that a misspelt one is found
+else:
+    Methods = object
+
+
+class RunClient(Methods):
     """A run folder in a ``RunWriter``, for any process of the cluster.
 
     Args:
@@ -110,11 +116,13 @@ class RunClient:
     def __init__(self, actor: ActorHandle[RunWriter], name: str = "", term: int | None = None) -> None:
         self.actor, self.name, self.term = actor, name, term
 
-    def __getattr__(self, method: str) -> Any:
-        """A method of ``RunFolder``, done by the actor."""
-        if method.startswith("__"):  # of Python, which asks for some while it pickles
-            raise AttributeError(method)
-        return partial(self.call, method)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, method: str) -> Any:
+            """A method of ``RunFolder``, done by the actor."""
+            if method.startswith("__"):  # of Python, which asks for some while it pickles
+                raise AttributeError(method)
+            return partial(self.call, method)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return answer(self.actor.call.remote(self.name, self.term, method, *args, **kwargs))
@@ -123,9 +131,9 @@ class RunClient:
         """For the process that trains from now on: whoever did before is no longer listened to."""
         return RunClient(self.actor, self.name, answer(self.actor.begin.remote(self.name)))
 
-    def open(self, recipe: str, about: dict[str, Any], patience: float = 0) -> RunInfo:
+    def open(self, recipe: str, about: dict[str, Any], restart: bool = False, patience: float = 0) -> RunInfo:
         self.take(patience)
-        return self.take_over(recipe, about)
+        return self.take_over(recipe, about, restart)
 
     def take(self, patience: float) -> None:
         """The first half of ``open``, between which and the second a driver can look at what is there."""
