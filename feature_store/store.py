@@ -282,6 +282,11 @@ class Dataset:
         terms = self.ledger.terms()
         return term.heartbeat_of(self.ledger, terms[-1]) if terms else None
 
+    def left(self) -> int | None:
+        """Inputs that the newest writer had left to do at its last sign of life or its end; None if it told none."""
+        terms = self.ledger.terms()
+        return term.left_of(self.ledger, terms[-1]) if terms else None
+
     def _to_json(self) -> bytes:
         values = {
             "kind": self.kind,

@@ -17,6 +17,8 @@ from feature_store.writer import Handle
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
+LEFT = "left"
+"""The file that tells what a writer has left to do. No .json, so that versions that do not know it see no entry."""
 
 Held = TypeVar("Held", bound=TermHandle)
 
@@ -26,12 +28,15 @@ class Term(Generic[Held]):
 
     Attributes:
         handle: goes to the tasks that commit.
+        left: inputs that the writer still has to do, as far as it knows; readers see it with the next sign of life.
         swept: files of dead writers that were removed at the beginning, below the set's folder, and their bytes.
     """
 
     def __init__(self, handle: Held, heartbeat: Heartbeat) -> None:
         self.handle = handle
         self.swept: dict[str, int] = {}
+        self.left: int | None = None
+        self._written: int | None = None
         self._heartbeat = heartbeat
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
@@ -47,6 +52,14 @@ class Term(Generic[Held]):
             # A missed beat is the message: after three, others may take this writer for dead.
             with suppress(StoreError, OSError):
                 self.handle.files.write(self._path("alive.json"), self._heartbeat.to_json())
+            self._write_left()
+
+    def _write_left(self) -> None:
+        left = self.left
+        if left is not None and left != self._written:
+            with suppress(StoreError, OSError):  # nothing depends on it
+                self.handle.files.write(self._path(LEFT), str(left).encode())
+                self._written = left
 
     def _stop_beating(self) -> None:
         self._ended.set()
@@ -56,6 +69,7 @@ class Term(Generic[Held]):
         """End in order, so that the next writer need not ask whether this one lives. A second call does nothing."""
         if not self._ended.is_set():
             self._stop_beating()
+            self._write_left()
             self.handle.files.write(self._path("closed.json"), b"{}")
 
     def _withdraw(self) -> None:
@@ -162,6 +176,12 @@ def heartbeat_of(ledger: Ledger, term: TermName) -> Heartbeat | None:
         return None
     content = ledger.files.read(ledger.path(term, "alive.json"))
     return Heartbeat.from_json(content) if content else None
+
+
+def left_of(ledger: Ledger, term: TermName) -> int | None:
+    """Inputs that a term's writer had left to do at its last sign of life, or at its end; None if it told none."""
+    content = ledger.files.read(ledger.path(term, LEFT))
+    return int(content) if content and content.isdigit() else None
 
 
 def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:

@@ -206,6 +206,11 @@ class Progress:
             self.ended.set()
             self.timer.join()
 
+    @property
+    def left(self) -> int | None:
+        """Units that are not finished; None as long as the total is not known."""
+        return None if self.total is None else max(self.total - self.done, 0)
+
     def advance(self, count: int, failed: int = 0, note: str = "", took: float | None = None) -> None:
         """``count`` more units are finished, of which ``failed`` failed; ``note`` is shown behind the numbers.
 

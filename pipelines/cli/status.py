@@ -29,7 +29,9 @@ def status(
         Argument(metavar="OUT", help="a store, or the folder of a run, a search or a pipeline; also s3:// or gs://"),
     ],
     fingerprint: options.Fingerprint = None,
-    total: Annotated[int | None, Option(min=0, help="how many inputs there are, for the time left")] = None,
+    total: Annotated[
+        int | None, Option(min=0, help="how many inputs there are, for what is left (default: as the last run knew)")
+    ] = None,
     watch: Annotated[bool, Option("--watch", help="show it again and again, until nobody is at work")] = False,
     every: Annotated[float, Option(min=0.1, help="with --watch: seconds between two looks")] = 5.0,
 ) -> Outcome:

@@ -37,6 +37,10 @@ POLL_SECONDS = 0.5
 Answer = TypeVar("Answer")
 
 
+class UnknownHost(UserError):
+    """No machine has this name, or not yet: in Kubernetes a cluster's name comes with the cluster."""
+
+
 class Server:
     """A cluster's job server."""
 
@@ -47,7 +51,7 @@ class Server:
     def at(cls, address: str | None) -> Server:
         """
         Raises:
-            UserError: no dashboard answers at ``address``.
+            UserError: no dashboard answers at ``address``; ``UnknownHost`` or Fault where one may come.
         """
         url = dashboard(address)
         refuse_if_no_dashboard(url)
@@ -163,7 +167,7 @@ def refuse_if_no_dashboard(url: str) -> None:
             raise Fault(f"address: the dashboard at {url} takes no jobs: {error}. Try again later.") from None
         return  # it answers, perhaps wanting a token, which Ray's client has
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise (UserError if is_no_address(error) else Fault)(
+        raise failure_of(error)(
             f"address: no Ray dashboard answers at {url}: {error}. Expected is the address of the dashboard (port "
             "8265), not of the head (6379). From outside: `ray dashboard cluster.yaml`, or `kubectl port-forward "
             "service/NAME-head-svc 8265`."
@@ -172,10 +176,13 @@ def refuse_if_no_dashboard(url: str) -> None:
         raise UserError(f"address: what answers at {url} is no Ray dashboard: {found}")
 
 
-def is_no_address(error: Exception) -> bool:
-    """Whether what was asked is no dashboard, or no machine at all, rather than one that is away for a while."""
+def failure_of(error: Exception) -> type[UserError]:
+    """Of what was asked and did not answer: a Fault if it is away for a while, ``UnknownHost`` if there is no such
+    machine, and a UserError if it is no dashboard."""
     reason = getattr(error, "reason", error)
-    return isinstance(reason, (ValueError, socket.gaierror)) or not isinstance(error, OSError)
+    if isinstance(reason, socket.gaierror):
+        return UnknownHost
+    return UserError if isinstance(reason, ValueError) or not isinstance(error, OSError) else Fault
 
 
 def as_told(message: str, error: Exception) -> UserError:

@@ -121,6 +121,7 @@ def run(
         inputs: Iterator[pa.Table | Unit] = chain(pending.chunks(chunks), pending.changed_units())
         first = next(inputs, None)
         if first is None:
+            term.left = 0
             return summary
         inputs = chain([first], inputs)
         with ExitStack() as stack:
@@ -151,6 +152,7 @@ def run(
                 marks = {handle.files.root: mark_of(handle) for handle in handles if handle.files.local}
                 parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
+                term.left = progress.left
                 with UnitWatch(progress, attempts, min(plan.workers, workers), meter):
                     for report in stream(feed, parts, plan, workers):
                         if feed.finish(report["number"]):
@@ -162,6 +164,7 @@ def run(
                             progress.total = left_of(summary, feed, listed)
                             took = report["ended"] - report["begun"]
                             progress.advance(report["rows"] + report["failed"], failed=report["failed"], took=took)
+                            term.left = progress.left
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)
     return summary

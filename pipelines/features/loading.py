@@ -96,7 +96,7 @@ class Loader:
             elif are_cpus_free():
                 self.decode, why = "cluster", "so other nodes decode, too"
             else:
-                why = "and no other node has a free CPU"
+                why = "and no other node has a free CPU; --decode cluster has the autoscaler start some"
             COUNTER.remark(f"decode {self.decode}", f"decode: {self.rates.describe(self.cpus)}, {why}")
         return self.decode == "cluster"
 

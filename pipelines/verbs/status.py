@@ -38,7 +38,7 @@ def run(out: str, fingerprint: str | None = None, total: int | None = None, watc
     """Show the state of ``out``; with ``watch`` again every so many seconds, until nobody is at work.
 
     Args:
-        total: how many inputs there are, for the time left; the ledger does not know it.
+        total: how many inputs there are, for what is left, where they are more than the last run was to do.
 
     Raises:
         UserError: there is neither a store nor a run.
@@ -124,16 +124,17 @@ def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
     parts = snapshot.parts
     state: dict[str, Any] = {"set": dataset.fingerprint, "kind": dataset.kind, "done": snapshot.rows}
     state |= {"failed_inputs": snapshot.failed, "at_work": alive}
+    rate = 0.0
     if beat is not None:
         state["writer"] = in_words_of(beat)
         rate = rate_of(parts, beat.begun, now if alive else beat.time)
         if rate:
             state["per_second"] = round(rate, 2)
-        if alive and rate and total is not None:
-            left = max(total - snapshot.rows - snapshot.failed, 0)
-            state |= {"left": left, "time_left": in_time(left / rate)}
-    elif total is not None:
-        state["left"] = max(total - snapshot.rows - snapshot.failed, 0)
+    left = dataset.left() if total is None else max(total - snapshot.rows - snapshot.failed, 0)
+    if left is not None:
+        state["left"] = left
+        if alive and rate:
+            state["time_left"] = in_time(left / rate)
     last = max([part.time for part in parts] + ([beat.time] if beat else []), default=None)
     if last is not None:
         state["last_sign_of_life"] = f"{in_time(max(now - last, 0))} ago"
@@ -156,8 +157,11 @@ def line_of(state: dict[str, Any]) -> str:
     rate = f", {state['per_second']:,} a second" if "per_second" in state else ""
     current = "" if state["current"] == "no" else f", current{state['current'].removeprefix('yes')}"
     last = f", last sign of life {state['last_sign_of_life']}" if "last_sign_of_life" in state else ""
+    left = f", {state['left']:,} left" if state.get("left") else ""
+    time_left = f", {state['time_left']} to go" if left and "time_left" in state else ""
     who = f", {state['writer']}" if "writer" in state else ""
-    return f"{state['kind']}: {state['done']:,} done, {state['failed_inputs']:,} failed{current}{rate}{who}{last}"
+    counts = f"{state['done']:,} done, {state['failed_inputs']:,} failed{left}"
+    return f"{state['kind']}: {counts}{current}{rate}{time_left}{who}{last}"
 
 
 def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:

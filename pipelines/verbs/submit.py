@@ -19,7 +19,7 @@ from typing import Any
 
 from ray.job_submission import JobType
 
-from pipelines.cluster.jobs import POLL_SECONDS, Server, about, is_broken_off
+from pipelines.cluster.jobs import POLL_SECONDS, Server, UnknownHost, about, is_broken_off
 from pipelines.config.sections import no_password
 from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, UserError
@@ -85,13 +85,13 @@ def reach(address: str | None, seconds: float) -> Server:
     """The job server, for which ``seconds`` are waited while its cluster comes up.
 
     Raises:
-        Fault: it did not come.
+        Fault, UnknownHost: it did not come.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
             return Server.at(address)
-        except Fault:
+        except (Fault, UnknownHost):
             if time.monotonic() > deadline:
                 raise
         time.sleep(POLL_SECONDS)

@@ -107,6 +107,7 @@ def run(dataset, chunks, worker, **options):
     options = {"workers": 1, "rows_per_part": 2, **options}  # each worker is a process to start
     summary = driver.run(dataset, chunks, lambda plan: worker, progress, 8, Options(**options))
     assert progress.total in (None, summary.rows + summary.failed)
+    assert dataset.left() == 0
     return summary
 
 

@@ -27,7 +27,7 @@ def measured(decode_ms: float, network_ms: float, images: int = MEASURED) -> Rat
     [
         (4, 0.5, 16, True, "local", "the network takes 2,000 images/s, its own 16 CPUs decode 4,000, which is enough"),
         (16, 0.5, 16, True, "cluster", "2,000 images/s, its own 16 CPUs decode 1,000, so other nodes decode, too"),
-        (16, 0.5, 16, False, None, "2,000 images/s, its own 16 CPUs decode 1,000, and no other node has a free CPU"),
+        (16, 0.5, 16, False, None, "2,000 images/s, its own 16 CPUs decode 1,000, and no other node has a free CPU;"),
     ],
 )
 def test_other_nodes_decode_where_the_own_cpus_are_too_slow(

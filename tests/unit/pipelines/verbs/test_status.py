@@ -16,6 +16,7 @@ from pipelines.training.run_info import Preparation, RunPlace
 from pipelines.verbs import status
 from tests.worlds.command import rnncond
 from tests.worlds.feature_rows import commit, dataset, ids
+from tests.worlds.nodes import await_
 
 
 def state(capsys, *words) -> dict:
@@ -35,9 +36,27 @@ def test_a_store_while_somebody_is_at_work_and_after(tmp_path, capsys):
     found = state(capsys, tmp_path / "s", "--total", 100)
     assert (found["at_work"], found["left"]) == (False, 69) and "writer" not in found and "time_left" not in found
     assert found["last_sign_of_life"].endswith("s ago")
+    assert "left" not in state(capsys, tmp_path / "s"), "which this writer never knew"
     commit_other = dataset(Store(tmp_path / "s"), backbone="other")
     commit_other.begin().close()
     assert state(capsys, tmp_path / "s")["sets"] == 2
+
+
+def test_what_is_left_is_in_the_ledger(tmp_path, capsys):
+    made = dataset(Store(tmp_path / "s"))
+    with made.begin() as term:
+        commit(term, ids(0, 30), ["x"])
+        term.left = 9
+    assert state(capsys, tmp_path / "s")["left"] == 9, "of a run that was broken off"
+    with made.begin(heartbeat=0.05) as term:
+        term.left = 7
+        await_(lambda: made.left() == 7)
+        commit(term, ids(30, 33))
+        found = state(capsys, tmp_path / "s")
+        assert found["left"] == 7 and found["at_work"] and "time_left" in found
+        assert state(capsys, tmp_path / "s", "--total", 100)["left"] == 66
+        dataset(Store(tmp_path / "s"), backbone="other").begin().close()
+        assert ", 7 left" in state(capsys, tmp_path / "s")[made.fingerprint]
 
 
 def test_the_set_that_readers_get_is_said(tmp_path, capsys):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import pytest
 
 from pipelines.cli import job_outputs
 from pipelines.cluster import jobs
-from pipelines.cluster.jobs import Server
+from pipelines.cluster.jobs import Server, UnknownHost
 from pipelines.errors import Fault
 from pipelines.verbs import submit
 from tests.worlds.command import rnncond
@@ -195,6 +196,23 @@ def test_a_cluster_that_comes_up_is_waited_for(monkeypatch):
     answers[:] = [Fault("away")] * 2
     with pytest.raises(Fault, match="away"):
         submit.start(["store", "info", "s"], job="j", wait=0)
+
+
+def test_a_cluster_whose_name_comes_with_it_is_waited_for(monkeypatch):
+    """As in Kubernetes, whose DNS knows a service once it is made."""
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    answers = [unknown, unknown, KeyError("here it would be")]
+
+    def resolve(*_, **__):
+        raise answers.pop(0)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0)
+    with pytest.raises(KeyError, match="here it would be"):
+        submit.reach("head:8265", 60)
+    answers.append(unknown)
+    with pytest.raises(UnknownHost, match=r"no Ray dashboard answers at http://head:8265.*not known"):
+        submit.reach("head:8265", 0)
 
 
 def test_requirements_are_the_projects_pinned_and_another_installation_for_other_pins(tmp_path):
