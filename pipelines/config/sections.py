@@ -198,17 +198,6 @@ class PairText(Text):
     """One vocabulary of both languages; false: one of each, with the same settings."""
     max_length: Count = 50
     """Pairs with a side of more tokens are left out of training."""
-    bpe_dropout: Share = 0.0
-    """BPE-dropout (Provilkov et al. 2020): in training, words are cut in another way each time, each join left out with
-    this probability, as 0.1. Sentences are then longer than ``training.tokens_per_batch`` counts them."""
-
-    @model_validator(mode="after")
-    def joins_are_left_out_of_bpe(self) -> PairText:
-        if self.bpe_dropout and self.level != "bpe":
-            raise ValueError(
-                f"bpe_dropout is {self.bpe_dropout}, but level is {self.level}. Set bpe_dropout to 0, or level to bpe"
-            )
-        return self
 
 
 class ClusterSection(Section):

@@ -13,7 +13,7 @@ sorted pairs elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -25,8 +25,6 @@ from feature_store import Snapshot
 from pipelines.threads import ahead
 from pipelines.training.data.feature_batches import AHEAD, Batch
 from rnncond.contract import BOS, EOS, PAD, Source
-
-Recut = Callable[[np.ndarray, np.random.Generator], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,6 @@ class TokenBatches:
         tokens: a batch has at most so many on its longer side, padding and EOS included; a longer pair stands alone.
         seed: of the order; None for that of the lengths.
         memory: bytes of tokens to keep at most.
-        recut: of source and target, what makes other tokens of a sentence's (T,) at every epoch, by its draws.
     """
 
     def __init__(
@@ -85,10 +82,9 @@ class TokenBatches:
         rank: int = 0,
         ranks: int = 1,
         memory: float = np.inf,
-        recut: tuple[Recut, Recut] | None = None,
     ) -> None:
         self.snapshot, self.pairs, self.seed = snapshot, pairs, seed
-        self.rank, self.ranks, self.recut = rank, ranks, recut
+        self.rank, self.ranks = rank, ranks
         self.groups = snapshot.row_groups()
         size = 4 * (pairs.source_length + pairs.target_length)
         before = np.cumsum(size) - size
@@ -117,10 +113,10 @@ class TokenBatches:
             if turn % self.ranks != self.rank:
                 continue
             if step >= start:
-                yield self.batch(members, self.drawn(members, number, self.tokens(window)))
+                yield self.batch(members, self.tokens(window))
             step += 1
         for _ in range(max(step, start), self.steps):
-            yield self.batch(np.array([], dtype=np.int64), [])
+            yield self.batch(np.array([], dtype=np.int64), None)
 
     def order(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
         """The batches of an epoch, all ranks' together: the window, and the positions of the pairs (B,)."""
@@ -152,20 +148,13 @@ class TokenBatches:
         table = pa.Table.from_batches(parts).combine_chunks()
         return Tokens(members[0], *(Ragged.of(table[name]) for name in ("source", "target")))
 
-    def drawn(self, members: np.ndarray, epoch: int, tokens: Tokens) -> list[Ragged]:
-        """Source and target of the pairs at ``members``, as they are cut in this epoch."""
-        sides = [side.take(members - tokens.first) for side in (tokens.source, tokens.target)]
-        if self.recut is None:
-            return sides
-        chance = np.random.default_rng([self.seed or 0, epoch, int(members[0])])
-        return [side.recut(cut_anew, chance) for side, cut_anew in zip(sides, self.recut, strict=True)]
-
-    def batch(self, members: np.ndarray, sides: Sequence[Ragged]) -> Batch:
+    def batch(self, members: np.ndarray, tokens: Tokens | None) -> Batch:
         """The pairs at ``members`` together. A rank without pairs has one of PAD alone, to keep step."""
-        if not sides:
+        if tokens is None:
             empty = torch.full((1, 2), PAD)
             return Batch(members, Source(torch.full((1, 1), EOS)), empty, 0)
-        (source, lengths), (target, words) = sides[0].padded(0), sides[1].padded(1)
+        source, lengths = tokens.source.padded(members - tokens.first, 0)
+        target, words = tokens.target.padded(members - tokens.first, 1)
         target[:, 0] = BOS
         target[np.arange(len(members)), words + 1] = EOS
         mask = np.arange(source.shape[1]) < lengths[:, None]
@@ -213,25 +202,14 @@ class Ragged:
         first = chunk.offsets.to_numpy().astype(np.int64)
         return cls(first - first[0], chunk.flatten().to_numpy())
 
-    def take(self, members: np.ndarray) -> Ragged:
-        """The sentences at ``members`` (B,), in that order."""
-        lengths = self.first[members + 1] - self.first[members]
-        first = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(first[-1]) + np.repeat(self.first[members] - first[:-1], lengths)
-        return Ragged(first, self.values[places])
-
-    def recut(self, cut_anew: Recut, chance: np.random.Generator) -> Ragged:
-        """All sentences with other tokens."""
-        sentences = [cut_anew(sentence, chance) for sentence in np.split(self.values, self.first[1:-1])]
-        first = np.concatenate([[0], np.cumsum([len(sentence) for sentence in sentences])])
-        return Ragged(first, np.concatenate([np.asarray(sentence, np.int32) for sentence in sentences]))
-
-    def padded(self, margin: int) -> tuple[np.ndarray, np.ndarray]:
+    def padded(self, members: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, longest + 2 * margin) int64 with PAD behind, after ``margin`` free places; and the lengths (B,)."""
-        lengths = np.diff(self.first)
+        lengths = self.first[members + 1] - self.first[members]
         width = int(lengths.max(initial=0))
-        sentences = np.full((len(lengths), width + 2 * margin), PAD, dtype=np.int64)
-        sentences[:, margin : margin + width][np.arange(width) < lengths[:, None]] = self.values
+        inside = np.arange(width) < lengths[:, None]
+        sentences = np.full((len(members), width + 2 * margin), PAD, dtype=np.int64)
+        places = (self.first[members][:, None] + np.arange(width))[inside]
+        sentences[:, margin : margin + width][inside] = self.values[places]
         return sentences, lengths
 
 

@@ -60,7 +60,7 @@ def vocabularies(store: Store, corpus: Corpus, text: PairText) -> tuple[Vocabula
     Raises:
         UserError: the text makes no vocabulary of that size.
     """
-    settings = text.model_dump(exclude={"max_length", "joint", "truecase", "bpe_dropout"})
+    settings = text.model_dump(exclude={"max_length", "joint", "truecase"})
     key = json.dumps([corpus.digest, text.joint, settings, VERSION], sort_keys=True)
     path = f"vocabularies/{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     store.create()

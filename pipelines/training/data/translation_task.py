@@ -20,7 +20,6 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.training.data.start_model import REWARDS, reward_of, start_of
 from pipelines.training.data.token_batches import Pairs, TokenBatches, pairs_of
 from pipelines.training.data.tokens import tokenise, vocabularies
-from rnncond.bpe_dropout import BpeDropout
 from rnncond.checkpoint import tensors_of
 from rnncond.rewards import Reward
 from rnncond.text import Vocabulary
@@ -51,16 +50,8 @@ class TranslationTask:
     def batches(self, rank: int, ranks: int) -> tuple[TokenBatches, TokenBatches]:
         tokens = self.recipe.training.tokens_per_batch
         place: dict[str, Any] = {"rank": rank, "ranks": ranks, "memory": self.recipe.data.memory_gb * 2**30}
-        train = TokenBatches(self.train_set, self.train, tokens, self.recipe.seed, recut=self.recut(), **place)
+        train = TokenBatches(self.train_set, self.train, tokens, self.recipe.seed, **place)
         return train, TokenBatches(self.validation_set, self.validation, tokens, **place)
-
-    def recut(self) -> tuple[BpeDropout, BpeDropout] | None:
-        """What cuts source and target anew at every epoch, where the recipe asks for it."""
-        if not (probability := self.recipe.text.bpe_dropout):
-            return None
-        sides = (Vocabulary.from_json(side) for side in (self.source_vocabulary, self.vocabulary))
-        source, target = (BpeDropout(side, probability, self.recipe.seed) for side in sides)
-        return source, target
 
     def sizes(self) -> dict[str, int]:
         return {"source_vocab_size": len(Vocabulary.from_json(self.source_vocabulary))}

@@ -53,7 +53,7 @@ OF_NONE = {
 TIES = ("model.share_embeddings", "model.tie_embeddings", "model.scale_embeddings")
 """With these on, one size cannot change alone, nor can these."""
 JOINED = {*TIES, "model.score", "model.input_feeding", "training.objective.kind", "training.schedule.kind",
-          "text.truecase", "text.bpe_dropout"}  # fmt: skip
+          "text.truecase"}  # fmt: skip
 """Keys that cannot change alone."""
 
 

@@ -116,36 +116,6 @@ def test_the_order_changes_with_epoch_and_seed_and_with_nothing_else(world):
         assert {frozenset(batch) for batch in other} != {frozenset(batch) for batch in first}
 
 
-def spelled(batches: TokenBatches, epoch: int, start: int = 0) -> list[tuple[list, list]]:
-    return [(batch.source.values.tolist(), batch.tokens.tolist()) for batch in batches.make(epoch, start)]
-
-
-@pytest.mark.parametrize("memory", [np.inf, MEMORY])
-def test_words_are_cut_anew_at_every_epoch_and_the_same_way_after_a_kill(world, memory):
-    """A tokenizer that doubles some tokens by chance stands for BPE-dropout: what is cut is known by what is left when
-    doubles are one again."""
-
-    def doubled(tokens: np.ndarray, chance: np.random.Generator) -> list[int]:
-        return [int(token) for token in tokens for _ in range(1 + (chance.random() < 0.5))]
-
-    def once(row: list[int]) -> list[int]:
-        words = [token for token in row if token != PAD]
-        return [token for place, token in enumerate(words) if place == 0 or token != words[place - 1]]
-
-    def anew() -> TokenBatches:
-        return make(world, memory=memory, recut=(doubled, doubled))
-
-    plain, first, second = spelled(make(world, memory=memory), 1), spelled(anew(), 1), spelled(anew(), 2)
-    for sides, longer_sides in zip(plain, first, strict=True):
-        for rows, longer in zip(sides, longer_sides, strict=True):
-            assert [once(row) for row in longer] == [once(row) for row in rows]
-            assert len(longer[0]) > len(rows[0])
-    assert second != first
-    assert spelled(anew(), 1) == first
-    for start in range(len(first)):
-        assert spelled(anew(), 1, start) == first[start:]
-
-
 def test_a_batch_has_at_most_so_many_tokens_and_a_longer_pair_stands_alone():
     chance = np.random.default_rng(0)
     lengths = np.sort(chance.integers(1, 90, (2, 500)))
