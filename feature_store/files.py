@@ -86,10 +86,12 @@ class Files:
         handler = getattr(self.filesystem, "handler", None)
         if isinstance(handler, fs.FSSpecHandler):
             handler.fs.invalidate_cache()
-        selector = fs.FileSelector(self.full(folder), allow_not_found=True)
+        # Of Google's storage pyarrow does not list the folders that it did not make itself.
+        is_gcs = self.filesystem.type_name == "gcs"
+        selector = fs.FileSelector(self.full(folder), allow_not_found=True, recursive=is_gcs)
         with explained(f"Listing {self.show(folder)}"):
             infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
-            return infos
+            return directly_in(self.full(folder), infos) if is_gcs else infos
 
     def names(self, folder: str) -> list[str]:
         """Sorted names in ``folder``, without files that are still being written."""
@@ -224,6 +226,15 @@ class Files:
                 self.filesystem.delete_dir(self.full(path))
         except FileNotFoundError:
             pass
+
+
+def directly_in(folder: str, infos: list[fs.FileInfo]) -> list[fs.FileInfo]:
+    """The files that lie in ``folder`` itself, and its folders, of all files below it."""
+    found: dict[str, fs.FileInfo] = {}
+    for info in infos:
+        name, _, deeper = info.path.removeprefix(f"{folder}/").partition("/")
+        found.setdefault(name, fs.FileInfo(f"{folder}/{name}", fs.FileType.Directory) if deeper else info)
+    return list(found.values())
 
 
 class Sink:

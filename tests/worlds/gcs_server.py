@@ -1,5 +1,5 @@
-"""A Google Cloud Storage server on the loopback interface: a bucket that is listed and whose objects are read, as
-pyarrow's client and Google's own ask for it (the JSON API, version 1).
+"""A Google Cloud Storage server on the loopback interface: a bucket that is listed and whose objects are read, written
+and deleted, as pyarrow's client and Google's own ask for it (the JSON API, version 1, with resumable uploads).
 
     python gcs_server.py BUCKET PAGE      prints its port; PAGE names at most come with a request for a listing
 
@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     bucket, page = "", 1000
     objects: dict[str, tuple[bytes, float]] = {}  # noqa: RUF012 (all requests share them)
     requests: list[str] = []  # noqa: RUF012
+    uploads: dict[str, bytes] = {}  # noqa: RUF012 (what has come so far, by the object's name)
 
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -64,10 +66,29 @@ class Handler(BaseHTTPRequestHandler):
             asked = list(self.requests)
             self.requests.clear()  # before the answer, after which there may be a new one
             self.answer(200, asked)
+        elif parts.path.startswith("/upload/"):
+            name = parse_qs(parts.query)["name"][0]
+            self.uploads[name] = b""
+            self.answer(200, {}, {"Location": f"http://{self.headers['Host']}/uploads/{quote(name, safe='')}"})
         else:
-            time = float(parse_qs(parts.query)["time"][0])
-            self.objects[unquote(parts.path.removeprefix("/put/"))] = data, time
+            when = float(parse_qs(parts.query)["time"][0])
+            self.objects[unquote(parts.path.removeprefix("/put/"))] = data, when
             self.answer(200, {})
+
+    def do_PUT(self) -> None:
+        """A piece of an upload; the last one names the size of the whole."""
+        name = unquote(self.path.removeprefix("/uploads/"))
+        self.uploads[name] += self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers["Content-Range"].endswith("/*"):
+            self.answer(308, b"", {"Range": f"bytes=0-{len(self.uploads[name]) - 1}"})
+        else:
+            self.objects[name] = self.uploads.pop(name), time.time()
+            self.answer(200, self.metadata(name))
+
+    def do_DELETE(self) -> None:
+        name = unquote(urlsplit(self.path).path.removeprefix(f"/storage/v1/b/{self.bucket}/o/"))
+        gone = self.objects.pop(name, None) is None
+        self.answer(404 if gone else 204, b"")
 
     def do_GET(self) -> None:
         self.requests.append(self.path)
@@ -87,17 +108,21 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, self.metadata(name))
 
     def listing(self, prefix: str, delimiter: str, pageToken: str) -> dict:
-        """In the order of names. With a delimiter what lies deeper is left out; its prefixes are nothing to pyarrow."""
+        """In the order of names. With a delimiter, of what lies deeper only the prefixes, which pyarrow ignores."""
         names = sorted(name for name in self.objects if name.startswith(prefix) and name > pageToken)
+        deeper = set()
         if delimiter:
-            names = [name for name in names if delimiter not in name[len(prefix) : -1]]
+            deeper = {name for name in names if delimiter in name[len(prefix) : -1]}
+            names = [name for name in names if name not in deeper]
         page = names[: self.page]
         found = {"kind": "storage#objects", "items": [self.metadata(name) for name in page]}
+        if deeper:
+            found["prefixes"] = sorted({prefix + name[len(prefix) :].partition(delimiter)[0] + "/" for name in deeper})
         return found | ({"nextPageToken": page[-1]} if len(page) < len(names) else {})
 
     def metadata(self, name: str) -> dict:
-        data, time = self.objects[name]
-        shown = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        data, when = self.objects[name]
+        shown = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {
             "kind": "storage#object", "id": f"{self.bucket}/{name}", "name": name, "bucket": self.bucket,
             "size": str(len(data)), "generation": "1", "timeCreated": shown, "updated": shown,

@@ -1,15 +1,18 @@
-"""Pictures in Google Cloud Storage (``gcs_server``)."""
+"""Pictures, stores and runs in Google Cloud Storage (``gcs_server``)."""
 
 import pytest
 
-from feature_store import Store
+from feature_store import Store, StoreError, verify
+from feature_store.errors import AnotherWriter
 from pipelines.engine.driver import Options
 from pipelines.errors import UserError
 from pipelines.files import filesystems
+from pipelines.files.remote_folder import RemoteFolder
 from pipelines.inputs import fetch, listing
 from pipelines.inputs.listing import Listing
 from pipelines.verbs import features
 from tests.worlds import gcs_server, hostile
+from tests.worlds.feature_rows import commit, dataset, ids
 from tests.worlds.listings import rows as listed
 
 pytestmark = pytest.mark.heavy
@@ -90,3 +93,40 @@ def test_features(bucket, tmp_path, without_ray):
     bucket.put("p/a/good.jpg", hostile.SHOWN["plain.jpg"], time=1_800_000_000)
     again = compute()
     assert (again.summary["computed"], again.summary["changed"]) == (0, 1)
+
+
+def test_a_store_has_the_sets_and_terms_that_others_wrote(bucket):
+    """pyarrow itself lists no folder there that it did not make."""
+    made = dataset(Store(bucket.uri("store")))
+    with made.begin() as term:
+        commit(term, ids(0, 3), ["x"])
+        with pytest.raises(StoreError, match="another writer is at work"):
+            dataset(Store(bucket.uri("store"))).begin()
+    with made.begin() as term:
+        commit(term, ids(3, 5))
+        assert term.handle.term.number == 2
+    dataset(Store(bucket.uri("store")), backbone="other").begin().close()
+    (again,) = [each for each in Store(bucket.uri("store")).datasets() if each.fingerprint == made.fingerprint]
+    assert sorted(again.snapshot().ids().to_pylist()) == [*ids(0, 5), "x"]
+    assert verify(again).problems == []
+    assert len(Store(bucket.uri("store")).datasets()) == 2
+
+
+def test_a_run_s_folder_changes_as_a_whole_and_has_one_writer(bucket):
+    folder = RemoteFolder.at(bucket.uri("runs/nightly"))
+    folder.check_writable()
+    assert folder.read() is None
+    writer = folder.begin()
+    files = {"weights": b"many" * 3_000_000, "model.json": b"{}"}  # more than a piece of an upload
+    writer.contents.folders["best"] = folder.send("best", files)
+    writer.commit()
+    assert folder.get(folder.read().folders["best"]) == files
+    with pytest.raises(AnotherWriter):
+        folder.begin()
+    writer.close()
+    other = folder.begin()
+    del other.contents.folders["best"]
+    other.commit()
+    other.close()
+    assert folder.read().folders == {}
+    assert folder.names("data") == [], "what no folder has any more is removed"
