@@ -76,18 +76,18 @@ def test_a_changed_object_is_noticed(bucket):
     assert [old["version"] == new["version"] for old, new in zip(before, now, strict=True)] == [False, False, True]
 
 
-def test_features(bucket, tmp_path, without_ray):
+def test_features(bucket, without_ray):
     """A worker finds the server by what is in each picture's uri."""
     bucket.put("p/a/good.jpg", hostile.SHOWN["plain.jpg"])
     bucket.put("p/bad.jpg", b"no picture")
 
     def compute():
         options = Options(workers=1)
-        return features.run(bucket.uri("p"), str(tmp_path), NAME, "random", ("pooled",), options=options)
+        return features.run(bucket.uri("p"), bucket.uri("store"), NAME, "random", ("pooled",), options=options)
 
     first = compute()
     assert (first.summary["computed"], first.failed) == (1, 1)
-    (row,) = Store(tmp_path).open(kind="features").snapshot().take(["a/good.jpg"]).to_pylist()
+    (row,) = Store(bucket.uri("store")).open(kind="features").snapshot().take(["a/good.jpg"]).to_pylist()
     assert row["uri"] == bucket.uri("p/a/good.jpg")
     assert compute().summary["changed"] == 0
     bucket.put("p/a/good.jpg", hostile.SHOWN["plain.jpg"], time=1_800_000_000)
