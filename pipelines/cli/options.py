@@ -165,7 +165,7 @@ DryRun = Annotated[
     bool,
     Option(
         "--dry-run",
-        help="try a sample, and print rate, hours, gigabytes, memory and price of the whole; nothing is kept",
+        help="try a sample, and print rate, time, bytes, memory and price of the whole; nothing is kept",
         rich_help_panel=TRIAL,
     ),
 ]
@@ -181,7 +181,7 @@ TrainDryRun = Annotated[
     bool,
     Option(
         "--dry-run",
-        help="try some steps, and print rate, hours, gigabytes, memory and price of the whole; nothing is kept",
+        help="try some steps, and print rate, time, bytes, memory and price of the whole; nothing is kept",
         rich_help_panel=TRIAL,
     ),
 ]

@@ -134,4 +134,4 @@ def keep(page: str, out: str, to: str | None) -> str:
     except OSError as error:
         raise UserError(f"The page cannot be written to {path}: {error}. Say --to ANOTHER.") from None
     log_page(read_run(out), path)
-    return str(path.absolute())
+    return str(path)
