@@ -23,6 +23,7 @@ once per example, however many rows share it. ``per_row`` and the modules of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -70,6 +71,30 @@ class Step(NamedTuple):
     logits: Tensor
     state: State
     attention: Tensor | None
+
+
+Exact = Callable[[Tensor, Tensor], Tensor]
+"""Rows and words, both (A, M) int64, to their logits in float32, (A, M)."""
+
+
+def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``logits`` (N, V), nearly x W^T + b for ``x`` (N, R) and ``weight`` (V, R), with the way to the exact ones.
+
+    An output layer in int8 is off by a hundredth or so. The log-sum-exp over all words averages that out, but two words
+    of nearly the same probability may change places, so the search computes again those among which it chooses.
+    """
+
+    def exact(rows: Tensor, words: Tensor) -> Tensor:
+        values = torch.einsum("amr,amr->am", x[rows], weight[words])
+        return values if bias is None else values + bias[words]
+
+    logits.exact = exact  # type: ignore[attr-defined]  # to all but the search these are logits like others
+    return logits
+
+
+def exact_of(logits: Tensor) -> Exact | None:
+    """What computes some of ``logits`` exactly; None where they are exact, or have been changed since."""
+    return getattr(logits, "exact", None)
 
 
 class Unrolled(NamedTuple):

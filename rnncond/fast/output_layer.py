@@ -29,7 +29,8 @@ def output_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     multiple of a line MKL takes a third longer to write rows without them (``benchmarks/products.py``).
     """
     if type(weight) not in (Tensor, nn.Parameter):
-        return functional.linear(x, weight, bias)  # a LeanWeight knows better
+        lean = getattr(weight, "logits", None)  # of a LeanWeight, which knows better
+        return lean(x, bias) if lean and x.ndim == 2 else functional.linear(x, weight, bias)
     plain = x.device.type != "cpu" or x.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
     if plain or weight.shape[0] % LINE == 0:
         return functional.linear(x, weight, bias)

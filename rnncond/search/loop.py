@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnncond.contract import BOS, EOS, Memory, State, select
+from rnncond.contract import BOS, EOS, Memory, State, exact_of, select
 from rnncond.search.backpointers import Backpointers, Hypotheses
 from rnncond.search.constraints import apply_constraints
 from rnncond.search.ensemble import StepFunction
 from rnncond.search.options import SearchOptions
 from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper_bound
-from rnncond.search.select import Choice, select_best, select_samples
+from rnncond.search.select import Choice, select_best, select_samples, select_screened
 
 COMPACT_FRACTION = 0.25
 """Finished examples are left out once they are this part of all, so that all copies together cost few steps."""
@@ -98,12 +98,15 @@ class _Beams:
 
     def choose(self, logits: Tensor, t: int) -> Choice:
         """The K continuations of each example, from ``logits`` (N, V)."""
-        logits = logits.float()
+        exact, logits = exact_of(logits), logits.float()
         normaliser = logits.logsumexp(-1, keepdim=True)
         apply_constraints(logits, t, self.rows.get("history"), self.options)
         if self.options.samples:
             return select_samples(logits, normaliser, self.live, self.examples["draws"][..., t], self.options)
-        return select_best(logits, normaliser, self.live, self.examples["open_slots"], self.options.width)
+        open_slots = self.examples["open_slots"]
+        if exact is not None:
+            return select_screened(logits, normaliser, self.live, open_slots, self.options.width, exact)
+        return select_best(logits, normaliser, self.live, open_slots, self.options.width)
 
     def record(self, t: int, choice: Choice, attention: Tensor | None) -> None:
         """Keep the back-pointers of step ``t``, and take what ended out of the beam."""

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rnncond.contract import Exact
 from rnncond.search.options import SearchOptions
 
 BLOCK = 64
 """Words of a block, of which the highest is found first."""
+
+FEWEST = 4
+"""Words of a row, at least, among which exact logits decide where those at hand are nearly right."""
 
 
 class Choice(NamedTuple):
@@ -120,10 +124,43 @@ def select_best(logits: Tensor, normaliser: Tensor, live: Tensor, open_slots: Te
     log_probs, order = log_probs[:, :width], order[:, :width]
     words = words.view(len(live), -1).gather(1, order)
     parents = order // candidates.shape[-1]
-    if (missing := width - order.shape[1]) > 0:
+    return filled(parents, words, log_probs, open_slots, width)
+
+
+def select_screened(
+    logits: Tensor, normaliser: Tensor, live: Tensor, open_slots: Tensor, width: int, exact: Exact
+) -> Choice:
+    """``select_best`` by the ``exact`` values of the words that decide, where ``logits`` and so ``normaliser`` are
+    nearly right.
+
+    These words are the 2 (K + 1) best of each example by the logits, K + 1 of a row at most. Their exact values take
+    the place of their logits, in the normaliser of their row as well; the errors of all other words there, which are
+    many and improbable, are small beside it.
+    """
+    most = min(max(width + 1, FEWEST), logits.shape[1])
+    values, words = highest(logits, most)
+    totals = ((values - normaliser).view(*live.shape, -1) + live[..., None]).flatten(1)
+    places = totals.topk(min(2 * most, totals.shape[1]), dim=1).indices
+    parents = places // most
+    rows = parents + torch.arange(len(live), device=live.device)[:, None] * live.shape[1]
+    words, values = (x.view(len(live), -1).gather(1, places) for x in (words, values))
+    right = exact(rows, words).where(values > -torch.inf, -torch.inf)
+    sums = normaliser[rows, 0]
+    gains = (right - sums).exp() - (values - sums).exp()
+    gains = torch.zeros_like(normaliser[:, 0]).index_add(0, rows.flatten(), gains.flatten())
+    # What is left of a sum after a loss is positive; rounding may say otherwise.
+    sums = sums + gains.clamp_min(-0.9).log1p()[rows]
+    log_probs, order = (right - sums + live.gather(1, parents)).sort(dim=1, descending=True, stable=True)
+    words, parents = (x.gather(1, order[:, :width]) for x in (words, parents))
+    return filled(parents, words, log_probs[:, :width], open_slots, width)
+
+
+def filled(parents: Tensor, words: Tensor, log_probs: Tensor, open_slots: Tensor, width: int) -> Choice:
+    """A choice with ``width`` places from (A, K or less), best first, of which ``open_slots`` (A,) hold something."""
+    if (missing := width - words.shape[1]) > 0:
         log_probs = F.pad(log_probs, (0, missing), value=-torch.inf)
         words, parents = F.pad(words, (0, missing)), F.pad(parents, (0, missing))
-    places = torch.arange(width, device=live.device)
+    places = torch.arange(width, device=words.device)
     return Choice(parents, words, log_probs.masked_fill(places >= open_slots[:, None], -torch.inf))
 
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnncond.contract import EOS, UNK, Step
+from rnncond.contract import EOS, UNK, Step, screen
 from rnncond.search import SearchOptions, search
-from rnncond.search.select import sample_words, top_by_key, top_words
+from rnncond.search.select import sample_words, select_best, select_screened, top_by_key, top_words
 from tests.worlds import search as world
 
 PROBABILITIES = torch.tensor([0.01, 0.01, 0.2, 0.08, 0.4, 0.1, 0.05, 0.15])
@@ -199,3 +199,64 @@ def test_the_highest_words_are_those_of_a_stable_sort(find, width, k):
         assert torch.equal(values, expected.values[:, :k])
         possible = values > -torch.inf
         assert torch.equal(words[possible], expected.indices[:, :k][possible])
+
+
+def screened(exact: torch.Tensor, noise: torch.Tensor, live: torch.Tensor, slots: torch.Tensor, width: int):
+    """The choice by ``exact`` logits, by those with ``noise``, and by those with ``noise`` that know the exact ones."""
+
+    def by(logits: torch.Tensor):
+        return select_best(logits, logits.logsumexp(1, keepdim=True), live, slots, width)
+
+    noisy = exact + noise
+    normaliser = noisy.logsumexp(1, keepdim=True)
+    return by(exact), by(noisy), select_screened(noisy, normaliser, live, slots, width, lambda *at: exact[at])
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_noise_among_the_best_words_changes_nothing_where_exact_logits_decide(width):
+    """Noise on the two best words of each row, less than their distance from the third."""
+    torch.manual_seed(0)
+    examples, rows = 20, min(width, 2)
+    exact = torch.stack([torch.randperm(300) for _ in range(examples * rows)]).float() / 4
+    best = exact >= 298 / 4
+    noise = best * (torch.rand(exact.shape) * 0.98 - 0.49)
+    exact[best] += 0.5
+    live = -torch.rand(examples, rows)
+    slots = torch.randint(0, width + 1, (examples,))
+    expected, worse, found = screened(exact, noise, live, slots, width)
+    assert not torch.equal(worse.words, expected.words)
+    here = expected.log_probs > -torch.inf
+    assert torch.equal(found.words[here], expected.words[here])
+    assert torch.equal(found.parents[here], expected.parents[here])
+    torch.testing.assert_close(found.log_probs, expected.log_probs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 400))
+def test_log_probabilities_are_off_by_no_more_than_the_noise(seed, width, vocabulary):
+    """A log-sum-exp moves by no more than the largest move of a logit, and the word's own logit is exact."""
+    torch.manual_seed(seed)
+    exact, live = 3 * torch.randn(4 * width, vocabulary), -torch.rand(4, width)
+    noise = 0.2 * torch.rand(exact.shape) - 0.1
+    slots = torch.full((4,), width)
+    _, _, found = screened(exact, noise, live, slots, width)
+    rows = torch.arange(4)[:, None] * width + found.parents
+    expected = exact.log_softmax(1)[rows, found.words] + live.gather(1, found.parents)
+    assert ((found.log_probs - expected).abs() <= 0.1 + 1e-4).all()
+    assert (found.log_probs[:, :-1] >= found.log_probs[:, 1:]).all()
+
+
+def test_a_search_asks_for_exact_logits_and_never_for_blocked_words():
+    """UNK, which is blocked, and word 4 change places with word 7 by the noise."""
+    exact, noisy = PROBABILITIES.log(), PROBABILITIES.log().clone()
+    noisy[[UNK, 4, 7]] += torch.tensor([2.0, -1.0, 0.5])
+
+    def step(tokens, state, memory):
+        count = len(tokens)
+        logits = screen(noisy.repeat(count, 1), torch.ones(count, 1), exact[:, None], None)
+        return Step(logits, state, None)
+
+    some = {"some": torch.zeros(1, 1)}
+    for beam in (1, 2):
+        found = search(step, some, some, SearchOptions(beam=beam, max_length=1, min_length=1))
+        assert found.tokens[0, 0, 0] == 4
