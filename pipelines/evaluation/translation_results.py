@@ -116,18 +116,26 @@ def translate_sentences(translator: Translator, sentences: Mapping[str, str], id
 def what_to_translate(
     trained: Trained, model: str, source: str | None, references: Sequence[str]
 ) -> tuple[str, list[str], tuple[str, str], int | None]:
-    """Source, references, names of a table's columns, and how many sentences: those asked for, or of validation."""
+    """Source, references, names of a table's columns, and how many sentences: those asked for, or of validation.
+
+    A table that is asked for has the columns of the training's, or else ``source`` and ``target``.
+    """
+    data = trained.info.get("recipe", {}).get("data", {})
+    columns = tuple(data.get("columns") or FIELDS)
     if source is not None:
         if not references and not is_table(source):
             raise UserError(NO_REFERENCES)
-        return source, list(references), FIELDS, None
-    data = trained.info.get("recipe", {}).get("data", {})
+        tables = (source, references[0] if references else source)
+        read, written = (
+            name if name in column_names(table) else usual
+            for table, name, usual in zip(tables, columns, FIELDS, strict=True)
+        )
+        return source, list(references), (read, written), None
     if references:
         raise UserError("Say --source FILE, too: the sentences that the references translate.")
     if not data.get("validation_source"):
         raise UserError(f"The model {model} does not say what it was validated on; say --source and --references.")
     target = data.get("validation_target")
-    columns = tuple(data.get("columns") or FIELDS)
     return data["validation_source"], [target] if target else [], columns, data.get("validation_lines")
 
 

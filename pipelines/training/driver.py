@@ -145,6 +145,8 @@ def prepare_and_do(
         tell(f"The run in {place.shown} is finished; --restart would begin it again.")
         job.hint_done(changed)
         return job.summary()
+    if changed:
+        tell(f"The run in {place.shown} goes on with other values of {', '.join(changed)}.")
     job.check(task)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")

@@ -83,14 +83,14 @@ def run(
     """
     if (images is None) == (store is None):
         raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
-    outputs = {"--keep-features": keep_features, "--save-listing": save_listing, "--text": lines}
+    stores = {"--keep-features": keep_features, "--save-listing": save_listing}
     if out is None:
         if images is None or not is_one_picture(images):
             raise UserError(
                 "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
                 f"{images or 'a store of features'} is none."
             )
-        if given := [name for name, value in outputs.items() if value is not None]:
+        if given := [name for name, value in [*stores.items(), ("--text", lines)] if value is not None]:
             raise UserError(f"{' and '.join(given)}: nothing is kept of one picture without --out; say --out DIR.")
         return print_caption(model, images, ensemble, weights, tracking_uri, **asked)
     if store is not None and save_listing is not None:
@@ -106,7 +106,7 @@ def run(
             "--keep-features does not go with --redo-changed: it reads the features that are there. Renew these first, "
             "with `rnncond features ... --redo-changed`, and then `rnncond caption --store ... --redo-changed`."
         )
-    dry_run.refuse_kept(options, outputs)
+    dry_run.refuse_kept(options, stores)
     refuse_unwritable(lines, "--text")
     folder = locate(model, tracking_uri)
     captioner = prepare(load_models([folder, *ensemble], tracking_uri, "cpu"), [model, *ensemble], **asked)

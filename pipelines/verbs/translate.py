@@ -91,7 +91,7 @@ def run(
         tell(remark)
     names = [model, *ensemble]
     translator = prepare(load_models(names, tracking_uri, "cpu"), names, **asked)
-    dry_run.refuse_kept(options, {"--text": lines})
+    dry_run.refuse_lone_price(options.price_per_hour, options.dry_run)
     refuse_unwritable(lines, "--text")
     recipe = recipe_of(translator, corpus)
     dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")

@@ -200,10 +200,10 @@ def test_the_samples_store_is_beside_one_that_other_machines_see_and_removed(tmp
 
 
 def test_options_that_do_not_go_together_are_told():
-    with pytest.raises(UserError, match="--text: a dry run keeps nothing"):
-        refuse_kept(Options(dry_run=True), {"--text": "lines", "--other": None})
+    with pytest.raises(UserError, match="--keep-features: a dry run keeps nothing"):
+        refuse_kept(Options(dry_run=True), {"--keep-features": "store", "--other": None})
     with pytest.raises(UserError, match="--price-per-hour is for --dry-run"):
         refuse_kept(Options(price_per_hour="1 USD"), {})
     with pytest.raises(UserError, match="currency"):
         refuse_kept(Options(dry_run=True, price_per_hour="1"), {})
-    refuse_kept(Options(), {"--text": "lines"})
+    refuse_kept(Options(), {"--keep-features": "store"})

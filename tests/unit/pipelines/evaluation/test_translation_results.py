@@ -1,9 +1,12 @@
 """Translations to be scored: where they come from, and what the training has seen of them."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.evaluation.translation_results import evaluate, from_file, read_references, seen_of
+from pipelines.evaluation.translation_results import evaluate, from_file, read_references, seen_of, what_to_translate
 from pipelines.files.row_lines import write_rows
 from tests.worlds.texts import lines
 
@@ -34,3 +37,21 @@ def test_sentences_that_chose_the_epoch_are_counted(tmp_path):
     assert seen_of(section, ["a bird"]) == {"trained_on": 0, "chose_epoch": 0}
     assert seen_of(section | {"validation_source": str(tmp_path / "gone")}, ["a cat"]) is None
     assert seen_of({}, ["a cat"]) is None
+
+
+def test_a_table_has_the_columns_of_the_training_or_the_usual_ones(tmp_path):
+    trained = SimpleNamespace(info={"recipe": {"data": {"columns": ["english", "german"]}}})
+    names = {"like": "id,english,german", "usual": "source,target", "half": "english,target"}
+    files = {}
+    for name, header in names.items():
+        files[name] = str(tmp_path / f"{name}.csv")
+        Path(files[name]).write_text(header + "\n" + ",".join("abc"[: header.count(",") + 1]) + "\n")
+
+    def columns(source: str, *references: str) -> tuple[str, str]:
+        return what_to_translate(trained, "model", files[source], [files[name] for name in references])[2]
+
+    assert columns("like") == ("english", "german")
+    assert columns("usual") == ("source", "target")
+    assert columns("half") == ("english", "target")
+    assert columns("like", "usual") == ("english", "target")
+    assert columns("usual", "like") == ("source", "german")

@@ -101,7 +101,8 @@ def test_the_rate_is_of_what_was_committed_of_late():
 def test_runs_searches_and_pipelines(tmp_path, capsys):
     run = tmp_path / "run"
     (run / "trials/00001").mkdir(parents=True)
-    (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
+    times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"}  # before it was resumed
+    (run / "run.json").write_text(json.dumps({"status": "running", **times}))
     (run / "recipe.yaml").write_text("training: {epochs: 5, early_stopping: {metric: CIDEr}}")
     lines = [
         {"epoch": epoch, "train_loss": 1.0 / epoch, "seconds": 2.0, "val_loss": 1.0, "CIDEr": 9 - epoch}
@@ -118,6 +119,7 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     )
     expected = {"CIDEr": 7, "best_epoch": 1, "best_CIDEr": 8, "epochs_left": 3, "time_left": "6 s"}
     assert expected.items() <= found.items()
+    assert "ended" not in found and state(capsys, run)["ended"] == times["ended"]
     assert rnncond("status", tmp_path) == 2
     assert f"There is work in {run}." in " ".join(capsys.readouterr().err.split())
     (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
