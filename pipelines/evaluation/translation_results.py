@@ -24,10 +24,10 @@ from pipelines.evaluation.results import (
     open_output,
     rounded,
 )
+from pipelines.evaluation.translation_files import check_lengths, in_order, is_table, read_references, read_translations
 from pipelines.evaluation.translation_metrics import translation_scores
 from pipelines.inputs.corpus import Corpus
-from pipelines.inputs.corpus_formats import FIELDS, column_names, kind_of, refuse_column
-from pipelines.inputs.entries import naming
+from pipelines.inputs.corpus_formats import FIELDS, column_names
 from rnncond.checkpoint import Trained
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def from_model(
     inputs = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
     targets = read_references(references or [source], column, most, usual=columns[1])
     check_lengths(len(inputs), source, len(targets), references or [source])
+    targets = in_order(targets, (references or [source])[0], [row["id"] for row in inputs], source)
     translator = prepare([trained], [model], precision=precision, beam=beam, nbest=min(3, beam))
 
     data = trained.info.get("recipe", {}).get("data", {})
@@ -187,20 +188,23 @@ def unmatched(out: str, unknown: str, references: str, own: str) -> UserError:
 
 
 def from_file(hypotheses: str, references: Sequence[str], source: str | None, column: str | None = None) -> Results:
-    """A file of translations, line by line those of the references; ``source`` is only shown."""
+    """A file of translations, line by line those of the references, or by id where both have a column ``id``;
+    ``source`` is only shown."""
     targets = read_references(references, column)
     translations = read_translations(hypotheses)
     check_lengths(len(translations), hypotheses, len(targets), references)
-    sources = [""] * len(translations)
-    if source is not None:
-        sources = [row for chunk in Corpus(source, option="").chunks() for row in chunk["source"].to_pylist()]
-        check_lengths(len(sources), source, len(targets), references)
-    rows: list[Row] = [
-        Row(id=name, translation=line[0], references=lines, source=text)
-        if text
-        else Row(id=name, translation=line[0], references=lines)
-        for (name, lines), (_, line), text in zip(targets, translations, sources, strict=True)
+    ids = [name for name, _ in targets]
+    translations = in_order(translations, hypotheses, ids, references[0])
+    rows = [
+        Row(id=name, translation=line[0], references=lines)
+        for (name, lines), (_, line) in zip(targets, translations, strict=True)
     ]
+    if source is not None:
+        table = [row for chunk in Corpus(source, option="").chunks() for row in chunk.to_pylist()]
+        check_lengths(len(table), source, len(targets), references)
+        sentences = in_order([(row["id"], row["source"]) for row in table], source, ids, references[0])
+        for row, (_, sentence) in zip(rows, sentences, strict=True):
+            row["source"] = sentence
     about = Evaluation(hypotheses=hypotheses, references=list(references))
     if source:
         about["source"] = source
@@ -254,58 +258,6 @@ def comparability(folded: bool, asked: bool, model: bool | None, cased: bool) ->
         return "cased, by sacrebleu" + ("" if cased and not model else f", although {none} no capitals (--lowercase)")
     why = " as the model's vocabulary is" if model and not asked else ""
     return f"lowercased{why}, by sacrebleu: they compare with lowercased scores only"
-
-
-def read_translations(path: str) -> list[tuple[str, list[str]]]:
-    """Id and translation of each sentence: lines of text, or a table's column ``target``, or ``translation``, which is
-    how ``translate --text`` names it."""
-    written = "translation" in column_names(path)
-    return read_references([path], "translation" if written else None, option="")
-
-
-def read_references(
-    paths: Sequence[str],
-    column: str | None = None,
-    most: int | None = None,
-    option: str = "--column",
-    usual: str = FIELDS[1],
-) -> list[tuple[str, list[str]]]:
-    """Id and references of each sentence: lines of text, or a column of tables.
-
-    Args:
-        column: of the tables, by the user's ``option``; None for the ``usual`` one.
-
-    Raises:
-        UserError: a table has no such column, a column is named and there is no table, or the files are not of one
-            length.
-    """
-    if column:
-        refuse_column(column, paths)
-    column = column or usual
-    files = []
-    for path in paths:
-        corpus = Corpus.of_references(path, column, option)
-        if remark := corpus.file.describe():
-            console.tell(remark)
-        rows = [row for chunk in corpus.chunks() for row in chunk.to_pylist()][:most]
-        text = "target" if is_table(path) else "source"
-        if absent := [row["id"] for row in rows if row[text] is None]:
-            raise UserError(f"{path} has no {column!r}, the translation, of {naming(absent, 'row')}.")
-        files.append([(row["id"], row[text]) for row in rows])
-        check_lengths(len(files[-1]), path, len(files[0]), paths[:1])
-    return [(lines[0][0], [text for _, text in lines]) for lines in zip(*files, strict=True)]
-
-
-def is_table(path: str) -> bool:
-    return kind_of(path) != "lines"
-
-
-def check_lengths(count: int, where: str, expected: int, references: Sequence[str]) -> None:
-    if count != expected:
-        raise UserError(
-            f"{where} has {count:,} sentences and {references[0]} has {expected:,}; line by line they should be of the "
-            "same sentences."
-        )
 
 
 NOTHING: dict[str, Any] = {"translation": "", "log_prob": None, "nbest": []}

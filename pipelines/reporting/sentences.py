@@ -13,7 +13,8 @@ from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, examples
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
-from pipelines.evaluation.translation_results import check_lengths, is_table, read_references, unmatched
+from pipelines.evaluation.translation_files import check_lengths, is_table, read_references
+from pipelines.evaluation.translation_results import unmatched
 from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 

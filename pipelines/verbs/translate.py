@@ -75,7 +75,7 @@ def run(
     """
     if text == "-":
         kept = {"--out": out, "--text": lines, "--column": None if column == FIELDS[0] else column}
-        kept |= {"--attention": asked.get("attention") or None, "--nbest": asked.get("nbest", 1) > 1 or None}
+        kept |= {"--attention": asked.get("attention") or None}
         if given := [name for name, value in kept.items() if value is not None]:
             raise UserError(
                 f"{' and '.join(given)}: - translates lines of standard input to standard output, and keeps "
@@ -135,7 +135,9 @@ TOGETHER = 64
 def translate_input(
     model: str, ensemble: list[str] | tuple[str, ...], tracking_uri: str | None, **asked: Any
 ) -> Outcome:
-    """Translate standard input to standard output line by line, without Ray. A line that has no translation is empty.
+    """Translate standard input to standard output line by line, without Ray.
+
+    Each line's ``nbest`` or samples follow one another; one that has no translation gives as many empty lines.
 
     What comes slowly is translated as it comes, so that another program may wait for each answer.
 
@@ -144,12 +146,14 @@ def translate_input(
     """
     names = [model, *ensemble]
     translator = prepare(load_models(names, tracking_uri, device=None), names, **asked)
+    each = max(translator.options.nbest, translator.options.samples)
     count, failures = 0, list[str]()
     for lines in waiting_lines(sys.stdin.buffer, TOGETHER):
         for number, answer in enumerate(translator(lines), count + 1):
             if isinstance(answer, str):
                 failures.append(f"line {number}: {answer}")
-            print("" if isinstance(answer, str) else on_one_line(answer["translation"]))
+            texts = [] if isinstance(answer, str) else [other["translation"] for other in answer["nbest"]]
+            print(*map(on_one_line, texts), *[""] * (each - len(texts)), sep="\n")
         count += len(lines)
         sys.stdout.flush()
     summary = {"sentences": count, "model": f"{translator.system} {translator.model_id}"}

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.errors import UserError
-from pipelines.evaluation.translation_results import evaluate, from_file, read_references, seen_of, what_to_translate
+from pipelines.evaluation.translation_results import evaluate, from_file, seen_of, what_to_translate
 from pipelines.files.row_lines import write_rows
 from tests.worlds.texts import lines
 
@@ -21,13 +20,6 @@ def test_hypotheses_are_read_as_translate_writes_them(tmp_path, suffix, column):
     write_rows(path, [rows], (column,), "--text", "a store")
     references = str(lines(tmp_path / "de", WRITTEN))
     assert evaluate(from_file(path, [references], None), "13a", None)["scores"]["BLEU"] == pytest.approx(100)
-
-
-def test_a_column_of_lines_is_refused(tmp_path):
-    text, table = str(lines(tmp_path / "de", WRITTEN)), str(lines(tmp_path / "x.tsv", ["de", *WRITTEN]))
-    with pytest.raises(UserError, match=r"--column de names a column of a table, and .* is read as lines of text"):
-        read_references([text], "de")
-    assert [both for _, both in read_references([table, text], "de")] == [[one, one] for one in WRITTEN]
 
 
 def test_sentences_that_chose_the_epoch_are_counted(tmp_path):

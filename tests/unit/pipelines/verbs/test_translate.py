@@ -42,6 +42,18 @@ def test_every_line_has_its_line(model, monkeypatch, capsys):
     assert ray.is_initialized() == of_others
 
 
+@pytest.mark.parametrize("argument", ["nbest", "samples"])
+def test_a_line_has_as_many_as_are_asked_for(model, monkeypatch, capsys, argument):
+    give(monkeypatch, b"a red dog runs\na\n")
+    asked = {argument: 3} | ({"seed": 1} if argument == "samples" else {"beam": 3})
+    words = [word for name, value in asked.items() for word in (f"--{name}", value)]
+    limits = ["--max-source-length", 2, "--too-long", "refuse"]
+    assert rnncond("translate", "-", "--model", "model", *words, *limits) == 3
+    texts = [one.text for one in load_translator("model").translate("a", **asked).alternatives]
+    assert len(texts) == 3
+    assert capsys.readouterr().out.split("\n") == ["", "", "", *texts, ""]
+
+
 def test_a_line_without_translation_is_empty_and_told(model, monkeypatch, capsys):
     give(monkeypatch, b"a red dog runs\na\n")
     words = ["-", "--model", "model", "--max-source-length", 2, "--too-long", "refuse"]
@@ -77,7 +89,6 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     check_mistake(["translate", "-", "--model", "model"], "Line 2 of standard input is no UTF-8", capsys)
     check_mistake(["translate", "-", "--model", "model", "--out", "o"], "--out: | standard output", capsys)
     check_mistake(["translate", "-", "--model", "model", "--attention"], "--attention: | keeps nothing", capsys)
-    check_mistake(["translate", "-", "--model", "model", "--nbest", "2"], "--nbest: | keeps nothing", capsys)
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
 
 
