@@ -34,6 +34,7 @@ from pipelines.tracking.client import check_reachable, import_mlflow
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
+from pipelines.training.run_folder import last_epoch
 from pipelines.training.run_info import Preparation, RunInfo, RunPlace, now, read_run, written_by
 from pipelines.training.run_writer import LOCK_SECONDS, RunClient, RunWriter, run_writer
 from rnncond import systems
@@ -145,8 +146,10 @@ def prepare_and_do(
         tell(f"The run in {place.shown} is finished; --restart would begin it again.")
         job.hint_done(changed)
         return job.summary()
-    if changed:
-        tell(f"The run in {place.shown} goes on with other values of {', '.join(changed)}.")
+    if info:
+        epoch = last_epoch(folder / "metrics.jsonl")
+        after = f" after epoch {epoch}" if epoch else ""
+        tell(f"The run in {place.shown} goes on{after}{', with another ' if changed else ''}{', '.join(changed)}.")
     job.check(task)
     if "unmatched" in about:
         tell(f"Left out: {about['unmatched']}.")

@@ -21,7 +21,7 @@ from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
 from pipelines.config.recipe import Recipe, read_recipe
 from pipelines.console import Outcome, tell
-from pipelines.errors import Fault, UserError
+from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.features.sources import check_backbone
 from pipelines.files.jsonl import read_lines
 from pipelines.threads import interruptible
@@ -33,7 +33,7 @@ from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
 from pipelines.training.ray_errors import explain, user_errors, workers_lost
 from pipelines.training.remote_run import RunUploader
-from pipelines.training.run_folder import RunSink
+from pipelines.training.run_folder import RunSink, last_epoch
 from pipelines.training.run_info import RunInfo, RunPlace, read_run
 from pipelines.training.run_writer import RunClient, RunWriter
 from rnncond.checkpoint import read
@@ -55,6 +55,12 @@ class TrainJob(Job[Share]):
         # Read as a recipe, which fills in what an earlier version did not write.
         before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
         after = dict(flat(self.recipe.model_dump()))
+        epochs, done = self.recipe.training.epochs, last_epoch(self.folder / "metrics.jsonl")
+        if epochs < done:
+            raise OtherRun(
+                f"{self.place.shown} has {done} epochs already, and training.epochs={epochs} asks for fewer. Ask for "
+                f"{done} or more, choose another --out, or give --restart to begin again."
+            )
         return changed_keys(self.place.shown, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:

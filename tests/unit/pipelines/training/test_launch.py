@@ -9,7 +9,8 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import ControllerError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from pipelines.errors import Fault, UserError
+from pipelines.config.recipe import read_recipe
+from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training import launch
 from pipelines.training.run_info import RunPlace
 from rnncond.checkpoint import save
@@ -81,3 +82,21 @@ def test_what_a_run_says_of_its_best_epoch_is_what_its_model_says(tmp_path):
     launch.hand_in(tmp_path, run, tracking, "loss")
     best = {"epoch": 2, "val_loss": 0.5}
     assert told == [{"best": best}, best, {"registered": registered}]
+
+
+def test_a_run_goes_on_with_more_epochs_and_not_with_fewer_than_it_has(tmp_path):
+    data = ["data.store=s", "data.captions=c.json"]
+    out = tmp_path / "run"
+    out.mkdir()
+
+    def job(epochs: int) -> launch.TrainJob:
+        return launch.TrainJob(read_recipe("show_tell.small", [*data, f"training.epochs={epochs}"], str(out)))
+
+    (out / "recipe.yaml").write_text(job(3).recipe.to_yaml())
+    (out / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    info = {"status": "interrupted"}
+    assert job(3).changed(info) == []
+    assert job(5).changed(info) == job(2).changed(info) == ["training.epochs"]
+    with pytest.raises(OtherRun, match="has 2 epochs already, and training.epochs=1 asks for fewer"):
+        job(1).changed(info)
+    assert job(1).changed({}) == []
