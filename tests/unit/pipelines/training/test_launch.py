@@ -97,6 +97,6 @@ def test_a_run_goes_on_with_more_epochs_and_not_with_fewer_than_it_has(tmp_path)
     info = {"status": "interrupted"}
     assert job(3).changed(info) == []
     assert job(5).changed(info) == job(2).changed(info) == ["training.epochs"]
-    with pytest.raises(OtherRun, match="has 2 epochs already, and training.epochs=1 asks for fewer"):
+    with pytest.raises(OtherRun, match=r"has 2 epochs already, and training\.epochs=1 asks for fewer"):
         job(1).changed(info)
     assert job(1).changed({}) == []
