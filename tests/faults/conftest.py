@@ -48,7 +48,7 @@ def command(nodes):
     yield start
     for process in begun:
         process.kill()
-        process.communicate()
+        print(process.communicate()[1])  # shown where the test has failed
 
 
 @pytest.fixture
