@@ -40,7 +40,7 @@ def read_references(
     if column:
         refuse_column(column, paths)
     column = column or usual
-    files = []
+    files: list[list[tuple[str, str]]] = []
     for path in paths:
         corpus = Corpus.of_references(path, column, option)
         if remark := corpus.file.describe():

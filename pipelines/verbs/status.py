@@ -178,8 +178,9 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         state["status"] = f"being prepared for {since}: {prepared[0]}" if alive else f"{GONE}; it was {prepared[0]}"
     elif running and not alive:
         state["status"] = GONE
-    times = ("started",) if alive else ("started", "ended")  # that a resumed run ended before is over
-    state |= {name: info[name] for name in (*times, "search") if name in info}
+    state |= {name: info[name] for name in ("started", "ended", "search") if name in info}
+    if alive:
+        state.pop("ended", None)  # that of a run which was resumed
     lines = read_lines(folder / "metrics.jsonl")
     if lines:
         state["epochs"] = lines[-1]["epoch"]
