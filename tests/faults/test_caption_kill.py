@@ -115,7 +115,7 @@ def test_twenty_kills_on_a_cluster_that_grows_and_shrinks(nodes, command, images
     writing = start()
     try:
         while kills < KILLS:
-            await_(lambda: nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
+            await_(lambda: nodes.fill() or nodes.processes(ACTOR) or not writing.runs())  # noqa: B023
             time.sleep(chance.uniform(0, 6))
             if not writing.runs():
                 writing.finish(ids, {BROKEN})

@@ -57,7 +57,11 @@ class Nodes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fill(self) -> None:
-        """As many nodes as there were."""
+        """As many nodes as there were. In place of one that Ray took for dead, as it may on a busy machine, and whose
+        raylet then ended itself, there is another."""
+        for node in list(self.cluster.worker_nodes):
+            if all(raylet.process.poll() is not None for raylet in node.all_processes[PROCESS_TYPE_RAYLET]):
+                self.kill(node)
         while len(self.cluster.worker_nodes) < self.count:
             node = patiently(lambda: self.cluster.add_node(wait=False, num_cpus=1))
             wait_for_node(node.gcs_address, node.plasma_store_socket_name, DEADLINE)
