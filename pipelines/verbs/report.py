@@ -17,6 +17,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, refuse_itself
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
+from pipelines.inputs.entries import naming
 from pipelines.reporting import pictures, search, sentences
 from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
@@ -65,13 +66,16 @@ def run(
     if data and cards:
         referenced = sum(bool(card.references) for card in cards)
         summary["references"] = f"{referenced:,} of {len(cards):,} {part.UNIT} have some"
+    failed = missing if len(missing) == len(cards) else []  # some may have been removed since
+    if missing and not failed:
+        summary["pictures not found"] = naming(missing)
     hint = hint_of_missing(out, content) if missing else None
     if not content.evaluation:
         hint = (
             f"The page has no {part.UNIT} and no scores yet, only the training. "
             f"Next: rnncond evaluate --model {shlex.quote(out)}"
         )
-    return Outcome(summary, len(missing), missing[:5], hint, trouble="pictures not found")
+    return Outcome(summary, len(failed), failed[:5], hint, trouble="pictures not found")
 
 
 def hint_of_missing(out: str, content: ReportData) -> str:

@@ -86,7 +86,8 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         kind = Fault if errors.exit_code(error) == Fault.code else UserError
         again = "The same command resumes there" + (", once that is mended." if kind is UserError else ".")
         raise kind(f"Stage {stage.name}: {message}\n{again}") from error
-    console.show(replace(outcome, hint=None))
+    # What a stage says of its inputs; what could be done next, the stages that follow do.
+    console.show(replace(outcome, hint=(outcome.hint or "").partition("Next: ")[0].strip() or None))
     done = StageEntry(
         status="done",
         inputs=reads(stage) | before,  # what a stage makes for itself and then reads was not there before

@@ -160,6 +160,13 @@ def test_attention_is_a_row_a_word_over_the_part_that_was_seen(evaluated):
     assert sum(tag == "img" for tag in page.tags) == 4 * 3  # the strip
 
 
+def test_a_picture_that_was_removed_is_told_and_fails_nothing(evaluated, tmp_path, capsys):
+    (tmp_path / "images/a.png").unlink()
+    assert run(evaluated) == 0
+    out = capsys.readouterr().out
+    assert "pictures not found" in out and "a.png" in out
+
+
 def test_pictures_that_have_moved(evaluated, tmp_path, capsys):
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     assert run(evaluated) == 3
