@@ -55,13 +55,15 @@ class TrainJob(Job[Share]):
         # Read as a recipe, which fills in what an earlier version did not write.
         before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
         after = dict(flat(self.recipe.model_dump()))
+        may_change = (*MAY_CHANGE, "training.epochs")
+        changed = changed_keys(self.place.shown, before, after, may_change, "run of another recipe")
         epochs, done = self.recipe.training.epochs, last_epoch(self.folder / "metrics.jsonl")
         if epochs < done:
             raise OtherRun(
                 f"{self.place.shown} has {done} epochs already, and training.epochs={epochs} asks for fewer. Ask for "
                 f"{done} or more, choose another --out, or give --restart to begin again."
             )
-        return changed_keys(self.place.shown, before, after, (*MAY_CHANGE, "training.epochs"), "run of another recipe")
+        return changed
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and "training.epochs" not in changed

@@ -140,7 +140,7 @@ def select_screened(
     most = min(max(width + 1, FEWEST), logits.shape[1])
     values, words = highest(logits, most)
     totals = ((values - normaliser).view(*live.shape, -1) + live[..., None]).flatten(1)
-    places = totals.topk(min(2 * most, totals.shape[1]), dim=1).indices
+    places = totals.topk(min(max(2 * most, width), totals.shape[1]), dim=1).indices
     parents = places // most
     rows = parents + torch.arange(len(live), device=live.device)[:, None] * live.shape[1]
     words, values = (x.view(len(live), -1).gather(1, places) for x in (words, values))
