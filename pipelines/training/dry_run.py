@@ -26,6 +26,7 @@ from feature_store import Store
 from pipelines.cluster.connection import connect, is_joining
 from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import Recipe
+from pipelines.config.sections import PairData
 from pipelines.config.training_sections import Training
 from pipelines.console import Outcome, tell
 from pipelines.engine.actor import peak_memory
@@ -295,7 +296,7 @@ def check_folder(job: Job[Any]) -> None:
 def check_data(job: Job[Any], task: Task) -> None:
     """Raises OtherRun where it has one of other captions or features. Tokens are in a store of their own here, where
     their order may be another."""
-    if not hasattr(job.recipe.data, "source"):
+    if not isinstance(job.recipe.data, PairData):
         refuse_other_data(job.place.shown, read_run(job.folder), task.data_id, data_files(job.recipe))
 
 
