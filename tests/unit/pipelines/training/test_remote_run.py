@@ -274,8 +274,8 @@ def test_a_process_that_is_killed_while_a_state_is_under_way_costs_nothing_but_t
 def test_a_place_is_a_folder_or_a_working_copy(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = RunPlace.at("runs/nightly")
-    assert (here.folder, here.shown, here.remote) == (tmp_path / "runs/nightly", str(tmp_path / "runs/nightly"), None)
-    assert here.within("best") == str(tmp_path / "runs/nightly/best")
+    assert (here.folder, here.shown, here.remote) == (tmp_path / "runs/nightly", "runs/nightly", None)
+    assert here.address == str(tmp_path / "runs/nightly") and here.within("best") == "runs/nightly/best"
     here.fetch("best")
     run = opened(uri, tmp_path / "working")
     sink = uploader(run)
