@@ -12,10 +12,13 @@ from pipelines.console import Outcome
 
 
 class Recipes(TyperGroup):
-    """``list`` is meant where no other command is named."""
+    """``list`` is meant where nothing is named, and ``show`` where a recipe is."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or ["list"])
+        from pipelines.config import recipe
+
+        meant = ["show"] if args and (args[0] in recipe.names() or args[0].endswith((".yaml", ".yml"))) else []
+        return super().parse_args(ctx, [*meant, *args] or ["list"])
 
 
 app = options.application(

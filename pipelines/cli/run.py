@@ -21,6 +21,8 @@ Examples:
 
   rnncond run pipeline.yaml --from evaluate
 
+  rnncond run pipeline.yaml --dry-run
+
 Run the same command again to resume after a failure, or to do what new data ask for.
 """
 
@@ -40,10 +42,11 @@ def run(
         str | None,
         Option("--from", metavar="STAGE", help="do this stage and those after it even if they are up to date"),
     ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="say which stages would be done and why, and do none")] = False,
     address: options.Address = None,
 ) -> Outcome:
     """Do the stages of a pipeline that are not up to date, in their order."""
     from pipelines.cli.commands import stage_command
     from pipelines.verbs import run as verb
 
-    return verb.run(stage_command, pipeline, overrides or (), out=out, start=start, address=address)
+    return verb.run(stage_command, pipeline, overrides or (), out=out, start=start, dry_run=dry_run, address=address)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from feature_store import Dataset
 from pipelines.cluster.resources import Plan
-from pipelines.console import Outcome
+from pipelines.console import Outcome, plural
 
 EXAMPLES = 20
 """Failures that are shown."""
@@ -134,15 +134,16 @@ class RunSummary:
         """What the user may want to do about inputs that were left as they are."""
         hints = []
         if self.failed_before:
-            hints.append(
-                f"{self.failed_before:,} failed in an earlier run and were left out; --retry-failed tries them again."
-            )
+            failed = f"{self.failed_before:,} {plural('input', self.failed_before)}"
+            hints.append(f"{failed} failed in an earlier run and had no second try; --retry-failed gives one.")
         if self.changed and not redo_changed:
-            hints.append(f"{self.changed:,} have changed since they were read; --redo-changed does them again.")
+            changed = f"{self.changed:,} {plural('input', self.changed)}"
+            hints.append(f"{changed} changed after the last reading; --redo-changed reads again what changed.")
         if self.not_listed:
             hints.append(
-                f"{self.not_listed:,} rows are of inputs that were not listed this time: removed since, or of another "
-                "source. `rnncond store certify DIR --of IMAGES --prune --dry-run` lists those of removed pictures."
+                f"The set keeps {self.not_listed:,} {plural('row', self.not_listed)} of inputs that were not listed "
+                "this time: removed since, or of another source. `rnncond store certify DIR --of IMAGES --prune "
+                "--dry-run` lists those of removed pictures."
             )
         if self.moved_example:
             hints.append(

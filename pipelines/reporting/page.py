@@ -30,7 +30,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     drawn = []
     for title, lines, best in CURVES:
         series = {
-            label: [(line["epoch"], line[key]) for line in metrics if isinstance(line.get(key), int | float)]
+            label: [(line["epoch"], round(line[key], 3)) for line in metrics if isinstance(line.get(key), int | float)]
             for label, key in lines.items()
         }
         series = {label: points for label, points in series.items() if points}

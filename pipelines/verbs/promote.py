@@ -121,13 +121,13 @@ def run(
             )
         scores = registry.compared(tags, theirs, metric, present.version)
         if not better:
-            return outcome(name, version, f"not the champion: {scores}", trained)
+            return outcome(name, version, f"not the champion: {scores}", trained, refused=True)
         if ours and champion:
             gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
             scores = f"{scores}, a gain of {gained}"
             if gained.is_noise and not anyway:
                 verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
-                return outcome(name, version, verdict, trained)
+                return outcome(name, version, verdict, trained, refused=True)
         verdict = f"it is the champion: {scores}"
     now = registry.champion(client, name)
     if (now and now.version) != (present and present.version):
@@ -136,9 +136,11 @@ def run(
     return outcome(name, version, verdict, trained)
 
 
-def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained) -> Outcome:
+def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained, refused: bool = False) -> Outcome:
+    """What the verb shows; a ``refused`` version is called by its number, since the champion is another."""
     summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
-    uri, translates = f"models:/{name}@{registry.CHAMPION}", trained.source_vocabulary is not None
+    uri = f"models:/{name}/{version.version}" if refused else f"models:/{name}@{registry.CHAMPION}"
+    translates = trained.source_vocabulary is not None
     command = registry.decoding(uri, translates, registry.WEIGHTS in version.tags)
     return Outcome(summary | {"verdict": verdict}, hint=f"Next: {command}")
 

@@ -17,8 +17,8 @@ from pipelines.console import Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training.run_info import RunPlace, now, read_run
 from pipelines.workflow.commands import Commands
-from pipelines.workflow.pipeline_file import Stage, read_pipeline
-from pipelines.workflow.state import PipelineState, StageEntry, locked, reads, writes
+from pipelines.workflow.pipeline_file import Pipeline, Stage, read_pipeline
+from pipelines.workflow.state import PipelineState, StageEntry, locked, names_read, reads, writes
 
 
 def run(
@@ -28,9 +28,10 @@ def run(
     *,
     out: str | None = None,
     start: str | None = None,
+    dry_run: bool = False,
     address: str | None = None,
 ) -> Outcome:
-    """Do the stages that are not up to date.
+    """Do the stages that are not up to date, or with ``dry_run`` say which these are.
 
     Args:
         commands: gives the command behind a stage's verb. The other arguments are the command line's.
@@ -43,6 +44,8 @@ def run(
     if start is not None and start not in names:
         raise UserError(f"--from {start}: there is no such stage; there are {', '.join(names)}.")
     forced = names[names.index(start) :] if start else []
+    if dry_run:
+        return forecast(plan, forced)
     with locked(plan.out) as state, ExitStack() as stack:
         for number, stage in enumerate(plan.stages, 1):
             why = "asked for with --from" if stage.name in forced else state.why(stage)
@@ -54,6 +57,25 @@ def run(
                 stack.enter_context(connect(address))  # once it runs, it is kept for those to come
             perform(stage, state, names[number:])
     return state.outcome(plan.stages)
+
+
+def forecast(plan: Pipeline, forced: list[str]) -> Outcome:
+    """Which stages would be done, and why, by what is there now; nothing is written."""
+    state = PipelineState(RunPlace.at(plan.out).folder)
+    waiting: list[Stage] = []
+    for stage in plan.stages:
+        read = set(names_read(stage))
+        first = [other.name for other in waiting if other.name in stage.needs or read.intersection(other.outputs)]
+        if stage.name in forced:
+            why = "would be done: asked for with --from"
+        elif first:
+            why = f"would be done, unless nothing changes in {' and '.join(first)}"
+        else:
+            why = f"would be done: {reason}" if (reason := state.why(stage)) else "up to date"
+        state.news[stage.name] = why
+        if why != "up to date":
+            waiting.append(stage)
+    return Outcome(state.news)
 
 
 def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:

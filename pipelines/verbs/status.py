@@ -65,7 +65,8 @@ def state_of(out: str, fingerprint: str | None, total: int | None) -> tuple[Outc
         states = [state_of_set(dataset, total if len(sets) == 1 else None) for dataset in sets]
         current = {kind: store.current(kind) for kind in {dataset.kind for dataset in sets}}
         for dataset, state in zip(sets, states, strict=True):
-            state["current"] = current_in_words(current[dataset.kind], dataset)
+            alone = [other.kind for other in sets].count(dataset.kind) == 1
+            state["current"] = current_in_words(current[dataset.kind], dataset, alone)
         at_work = any(state["at_work"] for state in states)
         if len(states) == 1:
             return Outcome({"store": out, **states[0]}), at_work
@@ -92,8 +93,10 @@ def work_within(out: str) -> str:
     return f" There is work in {' and '.join(sorted(folders))}." if folders and not is_remote(out) else ""
 
 
-def current_in_words(current: Current | None, dataset: Dataset) -> str:
-    """Whether readers who name no set get this one, and whether that was chosen."""
+def current_in_words(current: Current | None, dataset: Dataset, alone: bool) -> str:
+    """Whether readers who name no set get this one, and whether that was chosen, or it is ``alone`` of its kind."""
+    if current is None and alone:
+        return "yes, the only one"
     if current is None or current.fingerprint != dataset.fingerprint:
         return "no"
     return "yes, pinned by `rnncond store use`" if current.pinned else "yes"

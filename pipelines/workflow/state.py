@@ -20,8 +20,12 @@ from pipelines.workflow.pipeline_file import Stage
 
 def reads(stage: Stage) -> dict[str, Fingerprint]:
     """The fingerprints of what a stage reads, by name."""
-    named = [value for _, value in leaves(stage.args) if value not in stage.outputs]
-    return fingerprints([*named, *stage.inputs])
+    return fingerprints(names_read(stage))
+
+
+def names_read(stage: Stage) -> list[str]:
+    """What a stage may read: whatever its arguments say, apart from what it writes."""
+    return [*(value for _, value in leaves(stage.args) if value not in stage.outputs), *stage.inputs]
 
 
 def writes(stage: Stage, summary: dict[str, Any]) -> dict[str, Fingerprint]:

@@ -122,7 +122,7 @@ def test_changed_images_are_told_and_done_again_when_asked(without_ray, make_pho
     assert run(listing)[0]["changed"] == 0  # it tells what there was
     told, shown = run(folder)
     assert (told["computed"], told["changed"]) == (0, 1)
-    assert "1 have changed since they were read; --redo-changed" in shown
+    assert "1 input changed after the last reading; --redo-changed" in shown
     redone, _ = run(folder, "--redo-changed")
     assert (redone["computed"], redone["already_done"]) == (1, 3)
     after = the_set(store).take(["00000.jpg", "00001.jpg"], ["pooled"])["pooled"].to_pylist()

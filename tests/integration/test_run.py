@@ -122,6 +122,24 @@ def test_what_is_up_to_date_is_not_done_again():
     assert done() == []
 
 
+def test_a_dry_run_says_what_would_be_done_and_does_nothing():
+    pipeline = write()
+    assert run_pipeline(pipeline, dry_run=True).summary == {
+        "first": "would be done: not done yet",
+        "second": "would be done, unless nothing changes in first",
+        "third": "would be done, unless nothing changes in second",
+    }
+    assert not done() and not Path("done").exists()
+    run_pipeline(pipeline)
+    done()
+    Path("other.txt").write_text("d")
+    assert run_pipeline(pipeline, dry_run=True).summary == {
+        "first": "up to date", "second": "up to date", "third": "would be done: other.txt changed"
+    }  # fmt: skip
+    assert "--from" in run_pipeline(pipeline, start="second", dry_run=True).summary["second"]
+    assert not done() and run_pipeline(pipeline, dry_run=True).summary["third"] == "would be done: other.txt changed"
+
+
 def test_a_changed_input_does_again_what_depends_on_it():
     run_pipeline(write("a"))
     done()

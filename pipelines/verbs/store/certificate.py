@@ -55,7 +55,8 @@ def certify(
     Args:
         to: the certificate's file; in the store, as certificates/SET.json, if None.
         check_bytes: also read every file of the set and compare its checksum with the ledger's.
-        drop: take rows and failures out whose inputs IMAGES does not have; with ``dry_run`` only say which.
+        drop: take rows and failures out whose inputs IMAGES does not have; with ``dry_run`` only say which, and write
+            nothing.
         anyway: drop them although they are more than half of the set.
 
     Raises:
@@ -85,13 +86,14 @@ def certify(
     snapshot = dataset.snapshot()
     damaged = damaged_files(snapshot) if check_bytes else []
     content = content_of(dataset, snapshot, census, images, damaged if check_bytes else None)
-    place = write(dataset, content, to)
+    place = None if dry_run else write(dataset, content, to)
     summary: dict[str, Any] = {"store": directory, "set": dataset.fingerprint, "complete": content["complete"]}
     summary |= {"listed": census.listed, "rows": census.rows, "failed_inputs": census.failures}
     summary |= {"missing": census.missing.count, "stale": census.stale.count, "extra": census.extra.count}
     if drop:
         summary["would_be_dropped" if dry_run else "dropped"] = census.extra.count if dry_run else dropped
-    summary |= {"certificate": place, "sha256": content["sha256"]}
+    if place:
+        summary |= {"certificate": place, "sha256": content["sha256"]}
     problems = [f"{id_}: {KINDS[kind]}" for kind in KINDS for id_ in getattr(census, kind).examples]
     count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
     hints = [hint for hint in (hint_of(dataset, census, directory, images), others) if hint]
@@ -219,6 +221,8 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
             "Then say --of what the set was made of: the same folder, or the same listing."
         )
     again = f"rnncond {'features' if dataset.kind == 'features' else 'caption'} {images} ..."
+    if census.failures:
+        hints.append(f"{again} --retry-failed   tries again what failed: {census.failures:,} without a row")
     if census.missing.count:
         hints.append(f"{again}   does what is missing")
     if census.stale.count:

@@ -130,7 +130,9 @@ def test_a_gain_that_may_be_noise_makes_no_champion(client, name, make, tmp_path
     monkeypatch.setattr(evaluate, "run", score)
     given = {"data": [str(tmp_path / "val.de")], "metric": "CIDEr", "name": name}
     promote.run(model=runs["base"], **given)
-    verdict = promote.run(model=runs["near"], **given).summary["verdict"]
+    refused = promote.run(model=runs["near"], **given)
+    assert f"models:/{name}/2" in refused.hint and "@champion" not in refused.hint
+    verdict = refused.summary["verdict"]
     assert verdict.startswith("not the champion: CIDEr 50.6 against 50.5") and "95% interval" in verdict
     assert client.get_model_version_by_alias(name, "champion").version == 1
     verdict = promote.run(model=runs["near"], anyway=True, **given).summary["verdict"]

@@ -73,6 +73,16 @@ def test_the_set_that_readers_get_is_said(tmp_path, capsys):
     assert "current" not in states[newer.fingerprint]
 
 
+def test_a_set_that_is_alone_is_what_readers_get(tmp_path, capsys):
+    made = dataset(Store(tmp_path / "s"))
+    with made.begin() as term:
+        commit(term, ids(0, 3))
+    assert state(capsys, tmp_path / "s")["current"] == "yes, the only one"
+    with dataset(Store(tmp_path / "s"), backbone="other").begin() as term:
+        commit(term, ids(0, 3))
+    assert "current" not in str(state(capsys, tmp_path / "s"))
+
+
 def test_the_file_of_a_pipeline_is_no_folder(tmp_path, capsys):
     (tmp_path / "nightly.yaml").write_text("stages: {}")
     assert rnncond("status", tmp_path / "nightly.yaml") == 2

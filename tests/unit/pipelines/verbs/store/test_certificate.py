@@ -78,6 +78,7 @@ def test_pruning_is_asked_first_and_takes_out_what_left_the_source(made, photos,
         (photos / name).unlink()
     code, found, shown = certify(tmp_path / "s", "--of", photos, "--prune", "--dry-run")
     assert code == 3 and found["would_be_dropped"] == 2 and "00007.jpg" in shown and made.snapshot().rows == 10
+    assert "certificate" not in found and not list((tmp_path / "s").rglob("certificates/*"))
     code, found, _ = certify(tmp_path / "s", "--of", photos, "--prune")
     assert code == 0 and found["complete"] and found["dropped"] == 2
     assert made.snapshot().rows == 8 and verify(made).problems == []
