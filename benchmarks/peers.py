@@ -43,11 +43,12 @@ from torch import Tensor
 from translation_decoder import CONFIG, PAIRS, SOURCE, STEPS, VOCAB, trainer
 
 from rnncond import systems
-from rnncond.contract import BOS, EOS, PAD, Source
+from rnncond.contract import Source
 from rnncond.fast import kernels
 from rnncond.fast.lean import lean, supported
 from rnncond.losses import TeacherForcing
 from rnncond.search import SearchOptions, search
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 SHORTEST = 14

@@ -21,9 +21,10 @@ from record import compare, save
 from torch import Tensor
 
 from rnncond import systems
-from rnncond.contract import EOS, PAD, Source
+from rnncond.contract import Source
 from rnncond.rewards import CiderD, bleu, gleu
 from rnncond.search import SearchOptions, search
+from rnncond.text.special_tokens import EOS, PAD
 
 EXAMPLES, SAMPLES, VOCAB, SIZE, LONGEST = 50, 5, 10_000, 256, 20
 CORPUS, PER_PICTURE, WORDS = 25_000, 5, 12

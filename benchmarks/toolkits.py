@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from translation_decoder import SIZE, STEPS, VOCAB
 
-from rnncond.contract import BOS, EOS, PAD, UNK
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
 
 PEERS = {"joeynmt": "2.3.0", "OpenNMT-py": "3.5.1", "configargparse": "1.7.1", "mmf": "1.0.0rc10"}
 BESIDE_THE_MODELS = [

@@ -30,7 +30,8 @@ from pipelines.inputs.corpus import Corpus
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.token_batches import TokenBatches, pairs_of
 from pipelines.training.data.tokens import SCHEMA, rows_of, vocabularies
-from rnncond.contract import PAD, Source
+from rnncond.contract import Source
+from rnncond.text.special_tokens import PAD
 
 LONGEST = 50
 

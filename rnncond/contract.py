@@ -30,9 +30,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""Ids of the special tokens, the same in every vocabulary."""
-
 Memory = dict[str, Tensor]
 """What ``encode`` keeps of a batch: named tensors, examples (B) on axis 0. Never changed by decoding."""
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnncond.contract import PAD
 from rnncond.fast.output_layer import OutputLayer, output_product
+from rnncond.text.special_tokens import PAD
 
 
 def check_words(config: Any, readout: int) -> None:

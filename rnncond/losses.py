@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rnncond.contract import PAD, Memory, Source, System, Unrolled
+from rnncond.contract import Memory, Source, System, Unrolled
+from rnncond.text.special_tokens import PAD
 
 
 class Sums(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from rnncond.contract import PAD
+from rnncond.text.special_tokens import PAD
 
 Reward = Callable[[Tensor, Tensor], Tensor]
 

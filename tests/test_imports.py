@@ -113,7 +113,7 @@ def room_of(name: str) -> str:
     """``pipelines.training.data`` of ``pipelines.training.data.task.Task``: the room's full name; of another package's
     module, the package and its folder."""
     rooms = [f"pipelines.{floor}" for floor in FLOORS]
-    rooms += ["rnncond.systems", "rnncond.search", "rnncond.fast", *PACKAGES]
+    rooms += ["rnncond.systems", "rnncond.search", "rnncond.fast", "rnncond.text", *PACKAGES]
     return max((room for room in rooms if within(name, room)), key=len, default="")
 
 
@@ -211,12 +211,13 @@ def test_systems_import_neither_one_another_nor_search():
     assert [offence for path in paths for offence in offences(path, others - {name_of(path)})] == []
 
 
-def test_search_knows_only_the_contract():
+def test_search_knows_only_the_contract_and_the_special_tokens():
     paths = modules("rnncond/search")
+    known = ("rnncond.contract", "rnncond.text.special_tokens", "rnncond.search")
     assert paths
     for path in paths:
         own = {name for name in imports(path) if within(name, "rnncond")}
-        strange = [n for n in own if not within(n, "rnncond.contract") and not within(n, "rnncond.search")]
+        strange = [name for name in own if not any(within(name, one) for one in known)]
         assert strange == [], f"{path.relative_to(ROOT)} imports {strange}"
 
 
@@ -309,7 +310,10 @@ def test_an_error_loads_no_command_line_and_a_worker_no_torch_that_it_does_not_n
     code = WITHOUT.format(blocked=blocked, names=["pipelines.errors"])
     # Each of the processes that a batch verb or a training starts would take seconds more.
     names = ["pipelines.engine.driver", "pipelines.training.run_writer"]
-    code += WITHOUT.format(blocked={"torch", "mlflow", "typer"}, names=names).replace(
+    # And these verbs answer at once.
+    names += ["pipelines.verbs.status", "pipelines.verbs.submit"]
+    names += ["pipelines.verbs.store.maintenance", "pipelines.verbs.store.current", "pipelines.cli.main"]
+    code += WITHOUT.format(blocked={"torch", "mlflow"}, names=names).replace(
         "sys.meta_path.insert(0, Blocked())", "sys.meta_path[0] = Blocked()"
     )
     done = run(code, tmp_path)

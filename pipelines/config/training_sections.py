@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipelines.config.metrics import CaptionMetric, PairMetric
 from pipelines.config.sections import Count, NotNegative, Positive, Section, Share, Whole, number
-from rnncond import objectives
-from rnncond.objectives import Baseline, DecayKind
+from rnncond import objective_options
+from rnncond.objective_options import Baseline, DecayKind
 
 
 class WithWarmup(Section):
@@ -88,7 +88,7 @@ class CrossEntropy(Section):
 
 
 class Decay(Section):
-    """The probability that a word of people is fed, over the training steps: ``rnncond.objectives.Decay``."""
+    """The probability that a word of people is fed, over the training steps: ``rnncond.objective_options.Decay``."""
 
     kind: DecayKind = "linear"
     """How the probability falls: as a line, as k^step, or as k / (k + exp(step / k))."""
@@ -101,7 +101,7 @@ class Decay(Section):
 
     @model_validator(mode="after")
     def possible(self) -> Decay:
-        objectives.Decay(**self.model_dump())
+        objective_options.Decay(**self.model_dump())
         return self
 
 
@@ -128,7 +128,7 @@ class SelfCritical(Section):
 
     @model_validator(mode="after")
     def possible(self) -> SelfCritical:
-        objectives.check_samples(self.samples, self.baseline)
+        objective_options.check_samples(self.samples, self.baseline)
         return self
 
 

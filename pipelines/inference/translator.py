@@ -21,9 +21,10 @@ from pipelines.inference.decoder import (
     search_options,
 )
 from rnncond.checkpoint import Trained
-from rnncond.contract import EOS, PAD, UNK, Source
+from rnncond.contract import Source
 from rnncond.fast.lean import Precision
 from rnncond.search import Hypotheses, SearchOptions
+from rnncond.text.special_tokens import EOS, PAD, UNK
 
 LONGEST = 200
 """Tokens of a source sentence, where neither the user nor the model's recipe says."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import ScheduledSampling, SelfCritical, Training
 from pipelines.training.state import TALLY
-from rnncond import objectives
+from rnncond import objective_options, objectives
 from rnncond.contract import System
 from rnncond.losses import Sums, TeacherForcing
 from rnncond.rewards import Reward
@@ -32,7 +32,7 @@ def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.M
 def step_arguments(settings: Training, step: int) -> tuple[float, ...]:
     """What the objective is given beside a batch: scheduled sampling's probability of a reference word."""
     if isinstance(settings.objective, ScheduledSampling):
-        return (objectives.Decay(**settings.objective.decay.model_dump())(step),)
+        return (objective_options.Decay(**settings.objective.decay.model_dump())(step),)
     return ()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rnncond.contract import PAD
+from rnncond.text.special_tokens import PAD
 
 
 class Hypotheses(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnncond.contract import BOS, EOS, PAD
 from rnncond.search.options import SearchOptions
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 
 def apply_constraints(logits: Tensor, length: int, history: Tensor | None, options: SearchOptions) -> None:

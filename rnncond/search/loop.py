@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnncond.contract import BOS, EOS, Memory, State, exact_of, select
+from rnncond.contract import Memory, State, exact_of, select
 from rnncond.search.backpointers import Backpointers, Hypotheses
 from rnncond.search.constraints import apply_constraints
 from rnncond.search.ensemble import StepFunction
 from rnncond.search.options import SearchOptions
 from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper_bound
 from rnncond.search.select import Choice, select_best, select_samples, select_screened
+from rnncond.text.special_tokens import BOS, EOS
 
 COMPACT_FRACTION = 0.25
 """Finished examples are left out once they are this part of all, so that all copies together cost few steps."""

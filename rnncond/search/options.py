@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rnncond.contract import EOS, UNK
+from rnncond.text.special_tokens import EOS, UNK
 
 LengthPenalty = Literal["none", "average", "gnmt"]
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from rnncond.cells import PARTS, Stack, check_cell
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
+from rnncond.text.special_tokens import PAD
 
 
 @dataclass(frozen=True, kw_only=True)

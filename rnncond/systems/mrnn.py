@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes
+from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes
 from rnncond.fast.fused import StepProducts
 from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
+from rnncond.text.special_tokens import PAD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,10 +42,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, cheaper_projected, mean_place
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, draw, per_row
+from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, draw, per_row
 from rnncond.fast.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
+from rnncond.text.special_tokens import PAD
 
 EXPECTED = 0.5
 """Share of captions that hard attention trains on the expectation."""

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.fast.fused import lstm_cell
 from rnncond.fast.output_layer import LSTM, OutputLayer
 from rnncond.standardise import Standardise
+from rnncond.text.special_tokens import PAD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, cheaper_projected, mean_place
-from rnncond.contract import PAD, Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
+from rnncond.contract import Memory, Source, State, Step, System, Unrolled, check_sizes, per_row
 from rnncond.fast.fused import StepProducts, lstm_cell, lstm_gates
 from rnncond.fast.output_layer import OutputLayer
 from rnncond.standardise import Standardise
+from rnncond.text.special_tokens import PAD
 
 
 @dataclass(frozen=True, kw_only=True)

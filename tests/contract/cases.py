@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rnncond.contract import BOS, EOS, PAD, UNK, Source, System
+from rnncond.contract import Source, System
 from rnncond.systems import build
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
 
 VOCAB = 13
 WIDTH = 6

@@ -13,9 +13,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnncond.contract import BOS, PAD, Source, System, Unrolled, select
+from rnncond.contract import Source, System, Unrolled, select
 from rnncond.objectives import without_dropout
 from rnncond.search import SearchOptions, search
+from rnncond.text.special_tokens import BOS, PAD
 from tests.contract.cases import VOCAB, Case, targets
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from rnncond.contract import BOS, Source
+from rnncond.contract import Source
 from rnncond.fast.lean import lean
 from rnncond.search import Hypotheses, SearchOptions, loop, search
+from rnncond.text.special_tokens import BOS
 from tests.contract.cases import LONGEST, VOCAB, WIDTH, Case
 from tests.contract.test_laws import CASES
 

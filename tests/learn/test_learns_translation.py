@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from rnncond.contract import BOS, EOS, PAD, UNK, Source
+from rnncond.contract import Source
 from rnncond.losses import TeacherForcing
 from rnncond.search import SearchOptions, search
 from rnncond.systems import build
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
 
 SYMBOLS, VOCAB = 8, UNK + 1 + 8
 SIZES = {"source_vocab_size": VOCAB, "vocab_size": VOCAB, "embedding": 32, "hidden": 64, "dropout": 0.0}

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from hypothesis import assume
 
-from rnncond.contract import BOS, EOS, PAD, Step
+from rnncond.contract import Step
 from rnncond.search import Hypotheses, SearchOptions, search
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 VOCAB, PLACES = 7, 3
 EXAMPLES = [0.3, 1.9, 2.6, 4.4]

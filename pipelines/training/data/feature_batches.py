@@ -30,7 +30,8 @@ from feature_store import Snapshot, shape_of
 from pipelines.features.columns import Values, of_column, pad_regions
 from pipelines.threads import ahead
 from pipelines.training.data.picture_split import Split
-from rnncond.contract import PAD, Source
+from rnncond.contract import Source
+from rnncond.text.special_tokens import PAD
 
 WINDOW_BYTES = 64 << 20
 """Features that are shuffled together when they stream: eight full row groups."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from feature_store import Snapshot
 from pipelines.inputs.caption_formats import Captioned
-from rnncond.contract import BOS, EOS, PAD
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 
 @dataclass(frozen=True)

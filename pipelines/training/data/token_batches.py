@@ -24,7 +24,8 @@ import torch
 from feature_store import Snapshot
 from pipelines.threads import ahead
 from pipelines.training.data.feature_batches import AHEAD, Batch
-from rnncond.contract import BOS, EOS, PAD, Source
+from rnncond.contract import Source
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 
 @dataclass(frozen=True)

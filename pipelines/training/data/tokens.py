@@ -30,8 +30,8 @@ from pipelines.engine import driver
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.inputs.corpus import Corpus
-from rnncond.contract import EOS
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import EOS
 
 VERSION = 1
 """Of the code between text and tokens: part of every fingerprint."""

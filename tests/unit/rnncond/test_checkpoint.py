@@ -5,8 +5,9 @@ import torch
 
 from rnncond import systems
 from rnncond.checkpoint import DESCRIPTION, WEIGHTS, ModelError, Trained, load, save
-from rnncond.contract import BOS, Source
+from rnncond.contract import Source
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import BOS
 
 
 def trained(seed=0, hidden=5, **changes) -> Trained:

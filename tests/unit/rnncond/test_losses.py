@@ -6,8 +6,9 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from rnncond import losses, systems
-from rnncond.contract import BOS, EOS, PAD, Source
+from rnncond.contract import Source
 from rnncond.losses import TeacherForcing, cross_entropy
+from rnncond.text.special_tokens import BOS, EOS, PAD
 
 SENTENCES = ([4, 5, 6], [7], [5, 4, 6, 8, 4], [6, 6])
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from rnncond.contract import EOS, PAD
 from rnncond.rewards import CiderD, bleu, gleu
+from rnncond.text.special_tokens import EOS, PAD
 
 sentence = st.lists(st.integers(4, 8), max_size=9)
 example = st.tuples(st.lists(sentence, min_size=2, max_size=2), st.lists(sentence, min_size=1, max_size=3))

@@ -8,7 +8,8 @@ import torch
 
 from pipelines.errors import UserError
 from pipelines.inference.captioner import prepare
-from rnncond.contract import BOS, EOS, Source
+from rnncond.contract import Source
+from rnncond.text.special_tokens import BOS, EOS
 from tests.worlds.captioner import make_model, model_reading
 
 RECIPE = {"backbone": "test/none", "outputs": {"grid": [2, 3, 4], "pooled": [4]}}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.inference import decoder
-from rnncond import marks
-from rnncond.text import Text, Vocabulary
+from rnncond.text import marks
+from rnncond.text.vocabulary import Text, Vocabulary
 from tests.worlds import captioner
 
 

@@ -9,9 +9,10 @@ import torch
 from pipelines.errors import UserError
 from pipelines.inference import translator as translation_search
 from pipelines.inference.translator import by_length, prepare, replace_unknown, words_of
-from rnncond.contract import EOS, UNK, Source
+from rnncond.contract import Source
 from rnncond.search import Hypotheses, search
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import EOS, UNK
 from tests.worlds import captioner
 from tests.worlds import translator as world
 

@@ -16,9 +16,9 @@ from pipelines.training.data.start_model import start_of
 from pipelines.training.data.task import prepare
 from pipelines.training.objectives import step_arguments
 from rnncond.checkpoint import ModelError, load, save
-from rnncond.contract import PAD
 from rnncond.objectives import ScheduledSampling, SelfCritical
 from rnncond.rewards import CiderD, gleu
+from rnncond.text.special_tokens import PAD
 from tests.worlds.engine import without_ray
 from tests.worlds.training import TINY, learner, learner_of, make_world, resumed_equals_unbroken, tiny_recipe
 from tests.worlds.translator import PAIRS, make_translator, write_text

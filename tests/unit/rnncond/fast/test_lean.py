@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention
-from rnncond.contract import BOS, Source, exact_of
+from rnncond.contract import Source, exact_of
 from rnncond.fast import lean as module
 from rnncond.fast.lean import LeanWeight, lean, supported
 from rnncond.fast.output_layer import output_product
+from rnncond.text.special_tokens import BOS
 from tests.contract.cases import Case
 from tests.contract.test_laws import CASES
 

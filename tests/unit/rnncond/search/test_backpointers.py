@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from rnncond.contract import BOS, EOS, PAD, UNK
 from rnncond.search import SearchOptions
 from rnncond.search.backpointers import Backpointers
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
 from tests.worlds import search as world
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from rnncond.contract import EOS
 from rnncond.search import SearchOptions
 from rnncond.search.constraints import apply_constraints, block_repeated_ngrams
+from rnncond.text.special_tokens import EOS
 from tests.worlds import search as world
 
 

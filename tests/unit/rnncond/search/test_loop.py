@@ -10,8 +10,9 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rnncond.contract import EOS, UNK, Step
+from rnncond.contract import Step
 from rnncond.search import SearchOptions, search
+from rnncond.text.special_tokens import EOS, UNK
 from tests.worlds import search as world
 
 

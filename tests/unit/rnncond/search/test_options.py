@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from rnncond.contract import EOS
 from rnncond.search import SearchOptions
+from rnncond.text.special_tokens import EOS
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnncond.contract import EOS, UNK, Step, screen
+from rnncond.contract import Step, screen
 from rnncond.search import SearchOptions, search
 from rnncond.search.select import sample_words, select_best, select_screened, top_by_key, top_words
+from rnncond.text.special_tokens import EOS, UNK
 from tests.worlds import search as world
 
 PROBABILITIES = torch.tensor([0.01, 0.01, 0.2, 0.08, 0.4, 0.1, 0.05, 0.15])

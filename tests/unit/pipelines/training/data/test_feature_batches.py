@@ -9,8 +9,8 @@ from pipelines.threads import ahead
 from pipelines.training.data import feature_batches as module
 from pipelines.training.data.feature_batches import Batches
 from pipelines.training.data.task import prepare
-from rnncond.contract import PAD
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import PAD
 from tests.worlds.training import captions_of, features_of, make_world, tiny_recipe
 
 IMAGES = 24

@@ -5,8 +5,8 @@ import numpy as np
 from feature_store import Store
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.training.data.picture_split import padded, positions_of, split_of
-from rnncond.contract import BOS, EOS, PAD
 from rnncond.text import Vocabulary
+from rnncond.text.special_tokens import BOS, EOS, PAD
 from tests.worlds.training import PER_PART, make_world
 
 

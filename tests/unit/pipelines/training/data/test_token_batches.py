@@ -10,7 +10,7 @@ from pipelines.config.sections import PairText
 from pipelines.inputs.corpus import Corpus
 from pipelines.training.data.token_batches import Pairs, TokenBatches, cut, pairs_of
 from pipelines.training.data.tokens import SCHEMA, rows_of, vocabularies
-from rnncond.contract import BOS, EOS, PAD
+from rnncond.text.special_tokens import BOS, EOS, PAD
 from tests.worlds.corpora import make_text, sentences
 
 PAIRS, PER_PART = 60, 7

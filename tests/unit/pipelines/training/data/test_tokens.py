@@ -13,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.inputs.corpus import Corpus
 from pipelines.training.data import tokens as module
 from pipelines.training.data.tokens import rows_of, vocabularies, whole
-from rnncond.contract import EOS
+from rnncond.text.special_tokens import EOS
 from tests.worlds.corpora import write
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from rnncond import moses
-from rnncond.text import Vocabulary
+from rnncond.text import Vocabulary, moses
 
 
 def pattern_of(step):

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from rnncond import marks
+from rnncond.text import marks
 
 SEPARATE = normalizers.Sequence(marks.separate()).normalize_str
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rnncond.contract import BOS, EOS, PAD, UNK
-from rnncond.text import LONGEST, Vocabulary
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
+from rnncond.text.vocabulary import LONGEST, Vocabulary
 
 LEVELS = ["word", "bpe", "wordpiece", "unigram"]
 CAPTIONS = ["A dog runs.", "A dog sleeps.", "The dog's owner, well-known, said: “Run!”"]

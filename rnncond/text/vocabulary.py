@@ -22,9 +22,9 @@ from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rnncond import marks, moses
-from rnncond.contract import EOS, UNK
-from rnncond.truecase import Truecaser
+from rnncond.text import marks, moses
+from rnncond.text.special_tokens import EOS, UNK
+from rnncond.text.truecase import Truecaser
 
 Level = Literal["word", "bpe", "wordpiece", "unigram"]
 Punctuation = Literal["split", "drop", "keep"]
@@ -50,8 +50,8 @@ class Text:
             or ``unigram`` (Kudo 2018).
         lowercase: fold case.
         punctuation: ``split`` makes each mark a word of its own and joins it again when decoding; ``drop`` leaves
-            marks out; ``keep`` cuts at white space only. What a mark is: ``rnncond.marks``.
-        normalise: ``moses`` first gives each mark one spelling and one place for its spaces (``rnncond.moses``).
+            marks out; ``keep`` cuts at white space only. What a mark is: ``rnncond.text.marks``.
+        normalise: ``moses`` first gives each mark one spelling and one place for its spaces (``rnncond.text.moses``).
     """
 
     level: Level = "word"
@@ -170,7 +170,7 @@ class Vocabulary:
         return self.truecaser(text) if self.truecaser else text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The entry of each id as the vocabulary has it, special ones and the signs of ``rnncond.marks`` included."""
+        """The entry of each id as the vocabulary has it, with special ones and the signs of ``rnncond.text.marks``."""
         entries = []
         for number in ids:
             entry = self.tokenizer.id_to_token(int(number))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnncond.text import Vocabulary
-from rnncond.truecase import Truecaser, words
+from rnncond.text.truecase import Truecaser, words
 
 GERMAN = [
     "Ein Mann im T-Shirt geht mit Anna nach Berlin.",
