@@ -311,7 +311,7 @@ def test_an_error_loads_no_command_line_and_a_worker_no_torch_that_it_does_not_n
     # Each of the processes that a batch verb or a training starts would take seconds more.
     names = ["pipelines.engine.driver", "pipelines.training.run_writer"]
     # And these verbs answer at once.
-    names += ["pipelines.verbs.status", "pipelines.verbs.submit"]
+    names += ["pipelines.verbs.run", "pipelines.verbs.status", "pipelines.verbs.submit"]
     names += ["pipelines.verbs.store.maintenance", "pipelines.verbs.store.current", "pipelines.cli.main"]
     code += WITHOUT.format(blocked={"torch", "mlflow"}, names=names).replace(
         "sys.meta_path.insert(0, Blocked())", "sys.meta_path[0] = Blocked()"

@@ -23,7 +23,6 @@ from pipelines.files.remote_folder import RemoteFolder, is_remote
 from pipelines.tracking import registry
 from pipelines.tracking.address import database_of, tracking_uri
 from pipelines.tracking.client import client_at, reach
-from rnncond.checkpoint import DESCRIPTION
 
 Fingerprint = str | list[Any] | dict[str, str] | None
 """Plain JSON; None where there is nothing."""
@@ -100,6 +99,8 @@ def store_of(name: str) -> Fingerprint:
 
 
 def models_in(folder: str, filesystem: fs.FileSystem) -> Fingerprint:
+    from rnncond.checkpoint import DESCRIPTION  # with torch, for which `rnncond status` must not wait
+
     if not isinstance(filesystem, fs.LocalFileSystem):
         return None
     ids: dict[str, str] = {}
