@@ -138,9 +138,12 @@ def run(
             kept += chunk.num_rows
     left += sum(changed.num_rows for changed in pending.changed)
     held += pending.changed if not held else []
-    facts: dict[str, Any] = {inputs: before.listed, "already done": before.done_before, "left to do": left}
+    facts: dict[str, Any] = {inputs: before.listed, "already done": before.done_before}
+    facts |= {"changed": before.changed, "left to do": left}
+    left_alone = before.hint(options.redo_changed)
     if not left:
-        return Outcome(facts, hint="Nothing is left to do, so a run would end at once.")
+        hints = ["Nothing is left to do, so a run would end at once.", left_alone]
+        return Outcome(facts, hint="\n".join(filter(None, hints)))
     sample = spread_over(pa.concat_tables([table.select(held[0].column_names) for table in held]), options.sample)
     tried = dataclasses.replace(
         options, limit=None, retry_failed=False, redo_changed=False, takeover=False,
@@ -158,6 +161,8 @@ def run(
     if (note := where_decoded(summary, decode)) is not None:
         facts["decoded_elsewhere"] = summary.done_elsewhere
         hint = f"{hint}\n{note}"
+    if left_alone:
+        hint = f"{hint}\n{left_alone}"
     return Outcome(facts, summary.failed, summary.failures, hint, code=0)
 
 

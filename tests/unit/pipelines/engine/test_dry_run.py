@@ -179,9 +179,12 @@ def test_inputs_that_have_changed_are_tried_where_they_are_to_be_done_again(tmp_
         term.handle.commit(term.handle.part_name(["a", "b"]), rows)
     columns = {"image_id": ["a", "b"], "uri": ["/", "/"], "version": ["2", "1"], "problem": [None, None]}
     listed = pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    told = dry_run.run(dataset, [listed], partial(Worker), 100, "images", Options(dry_run=True))
+    assert (told.summary["changed"], told.summary["left to do"]) == (1, 0)
+    assert "1 input changed" in told.hint and "--redo-changed" in told.hint
     options = Options(dry_run=True, redo_changed=True)
     told = dry_run.run(dataset, [listed], partial(Worker), 100, "images", options)
-    assert told.summary["left to do"] == 1
+    assert told.summary["left to do"] == 1 and "--redo-changed" not in told.hint
     ((_, sample, _),) = tried
     assert sample["image_id"].to_pylist() == ["a"]
     assert sample.column_names == SCHEMA.names, "as a listing gives it"
