@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,7 @@ class Tracking:
         key: what the run is tagged with, and found by where its id is not known.
         parent: id of the run that a new one is a child of.
         tags: of a new run.
+        searched: keys that trials give values of their own; the run itself has none.
 
     Raises:
         UserError: MLflow does not answer, or refuses.
@@ -84,8 +85,9 @@ class Tracking:
         key: str | None = None,
         parent: str | None = None,
         tags: Mapping[str, str] | None = None,
+        searched: Collection[str] = (),
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self.searched = recipe, searched
         self.tags = {**run_tags(recipe), **(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         self.tags |= {KEY: key} if key else {}
         self.uri = tracking_uri(recipe.tracking.uri)
@@ -117,9 +119,10 @@ class Tracking:
         steps = (metric.step for metric in run.data._metric_objs if metric.key.startswith("step/"))
         self.logged_steps = max(steps, default=0)
         if not run.data.params:  # it is new, or was left when it was
-            self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
-            values = [Param(key, str(value)[:500]) for key, value in flat(self.recipe.model_dump())]
-            self.client.log_batch(self.run_id, params=values)
+            if not self.searched:  # of a search it is the best trial's, in the end
+                self.client.log_text(self.run_id, self.recipe.to_yaml(), "recipe.yaml")
+            values = dict(flat(self.recipe.model_dump())) | dict.fromkeys(self.searched, "searched")
+            self.client.log_batch(self.run_id, params=[Param(key, str(value)[:500]) for key, value in values.items()])
 
     def known(self, run_id: str | None, experiment: str) -> Run | None:
         """The run to resume, which is running again."""

@@ -13,7 +13,7 @@ import threading
 import traceback
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -54,11 +54,13 @@ class Job(ABC, Generic[Parts]):
         recipe: of the training; of a search the one that is varied.
         place: where the run is.
         tags: of a new run in MLflow.
+        searched: keys that have no value in that run.
     """
 
     recipe: Recipe
     place: RunPlace
     tags: Mapping[str, str] = {}
+    searched: Collection[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -179,7 +181,9 @@ def prepare_and_do(
             status = "failed"
             try:
                 run_id, key = info.get("mlflow_run_id"), info.get("mlflow_key")
-                with Tracking(job.recipe, folder.name, run_id, key=key, tags=job.tags) as tracking:
+                with Tracking(
+                    job.recipe, folder.name, run_id, key=key, tags=job.tags, searched=job.searched
+                ) as tracking:
                     run.update(mlflow_run_id=tracking.run_id, mlflow_uri=tracking.uri)
                     end_thrown_away(old)
                     tracking.describe(task)

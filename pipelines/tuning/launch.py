@@ -46,6 +46,7 @@ class TuneJob(Job[Room]):
         self.place = dataclasses.replace(place, shown=from_here(place.shown))
         self.place.copy_runs("trials")
         self.tags = {"search": search.settings.algorithm}
+        self.searched = list(search.settings.space)
 
     def changed(self, info: RunInfo) -> list[str]:
         if not info:
@@ -220,6 +221,9 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
         if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
             tracking.send(line | best_so_far([line], search.metric), line["epoch"])
         tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
+        tracking.client.log_text(tracking.run_id, recipe.to_yaml(), "recipe.yaml")
+        for key, value in {"best_trial": best.name, **{f"best.{key}": best.params[key] for key in best.params}}.items():
+            tracking.client.set_tag(tracking.run_id, key, str(value))
     child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
     try:
         child.describe(task)

@@ -78,6 +78,11 @@ def test_a_search_with_asha_keeps_the_best_tells_failures_and_frees_what_bad_tri
 
     client, trials, parent = runs()
     assert (parent.info.status, parent.data.tags["search"]) == ("FINISHED", "grid")
+    # Its scores are the best trial's, so its values are not those of the recipe that was varied.
+    told = (parent.data.params[RATE], parent.data.tags["best_trial"], parent.data.tags[f"best.{RATE}"])
+    assert told == ("searched", best["trial"], str(best["params"][RATE]))
+    kept = client.download_artifacts(parent.info.run_id, "recipe.yaml")
+    assert Path(kept).read_text() == Path("found/recipe.yaml").read_text()
     for row in table:
         run = trials[row["trial"]]
         status = "FAILED" if row["status"] == "failed" else "FINISHED"
