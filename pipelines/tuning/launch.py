@@ -97,6 +97,7 @@ class TuneJob(Job[Room]):
                 **{key: round(best[key], 3) for key in VALIDATED if key in best},
                 "model": self.place.within("best"),
                 "mlflow_run": info["mlflow_run_id"],
+                **({"mlflow_run_of_best": best["mlflow_run_id"]} if "mlflow_run_id" in best else {}),
                 **registration(info),
             },
             failed=len(failed),
@@ -230,4 +231,5 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
         registered = child.hand_in(trial.folder, search.metric, line)
     finally:
         end_child(child, best)
-    run.update(best={"trial": best.name, "params": best.params, **line}, registered=registered)
+    found = {"trial": best.name, "params": best.params, "mlflow_run_id": child.run_id, **line}
+    run.update(best=found, registered=registered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from pipelines.training.run_writer import RunClient, RunWriter, answer
 from pipelines.tuning.trials import Record, records
 
 TABLE = "trials.jsonl"
+LAST_SECONDS = 10
+"""For which the end of a search waits for a trial's run in MLflow that is being begun."""
 
 
 class TuneMonitor(tune.Callback):
@@ -46,6 +49,7 @@ class TuneMonitor(tune.Callback):
         self.folder = place.folder
         self.lost = ""
         self.children: dict[str, Tracking] = {}
+        self.beginning, self.ended = threading.Lock(), False
         self.running: set[str] = set()
         self.known = children_of(parent)
         self.best: tuple[tuple[float, float], str] | None = None
@@ -99,15 +103,18 @@ class TuneMonitor(tune.Callback):
         return Record(name, params, run.get("status", ""), run, read_lines(path / "metrics.jsonl"))
 
     def child(self, name: str, params: dict[str, Any]) -> Tracking | None:
-        """The trial's run in MLflow; None while MLflow is away."""
-        if name not in self.children:
-            run_id = self.known.get(name)
-            try:
-                self.children[name] = child_of(self.search, self.place, name, params, self.parent, run_id)
-            except UserError as error:
-                tell(f"{error} Trial {name} continues without it.")
+        """The trial's run in MLflow; None while MLflow is away, and where the search has ended without this trial."""
+        with self.beginning:
+            if self.ended:
                 return None
-        return self.children[name]
+            if name not in self.children:
+                run_id = self.known.get(name)
+                try:
+                    self.children[name] = child_of(self.search, self.place, name, params, self.parent, run_id)
+                except UserError as error:
+                    tell(f"{error} Trial {name} continues without it.")
+                    return None
+            return self.children[name]
 
     def follow(self, record: Record) -> Tracking | None:
         """Bring the trial's run in MLflow up to date; None where it is not."""
@@ -154,7 +161,11 @@ class TuneMonitor(tune.Callback):
         self.progress.advance(done, int(failed), f"{len(self.running)} running{best}")
 
     def end(self, status: str) -> None:
-        """Leave no trial's run open."""
+        """Leave no trial's run open. After Ctrl-C the thread of Ray Tune still goes on, and may be beginning one."""
+        there = self.beginning.acquire(timeout=LAST_SECONDS)
+        self.ended = True
+        if there:
+            self.beginning.release()
         for child in self.children.values():
             try:
                 child.client.set_terminated(child.run_id, status)

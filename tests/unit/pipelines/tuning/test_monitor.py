@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,7 @@ from pipelines.config.search_space import read_search
 from pipelines.console import Progress
 from pipelines.errors import Fault
 from pipelines.files.jsonl import read_lines
+from pipelines.threads import in_background
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.run_info import RunPlace, read_run
 from pipelines.tuning import monitor as tune_monitor
@@ -66,6 +68,36 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     client, found, _ = runs()
     assert (found["000"].info.status, epochs_of(client, found["000"])) == ("FINISHED", [1, 2])
     assert read_run("found/trials/000")["mlflow_run_id"] == found["000"].info.run_id
+
+
+def test_a_trial_that_begins_while_the_search_is_ended_is_not_left_running(world, monkeypatch):
+    """Its run in MLflow is being made by Ray Tune's thread when Ctrl-C ends the search in the main one."""
+    space = "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}"
+    search = read_search("show_tell.small", [*world, *TINY, "tracking.system_metrics=false", space], "found")
+    making, make = threading.Event(), threading.Event()
+
+    def slowly(*arguments):
+        making.set()
+        assert make.wait(30)
+        return child_of(*arguments)
+
+    child_of = tune_monitor.child_of
+    monkeypatch.setattr(tune_monitor, "child_of", slowly)
+    with (
+        local_writer(Path("found")) as writer,
+        Tracking(search.recipe, "found") as parent,
+        Progress("tune", "trials", 2) as progress,
+    ):
+        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress)
+        first = in_background(lambda: watch.child("000", {RATE: 0.1}))
+        assert making.wait(30)
+        ended = in_background(lambda: watch.end("KILLED"))
+        make.set()
+        assert first.result(30) is not None
+        ended.result(30)
+        assert watch.child("001", {RATE: 0.2}) is None
+    _, found, _ = runs()
+    assert {name: run.info.status for name, run in found.items()} == {"000": "KILLED"}
 
 
 @pytest.mark.parametrize(("epochs", "shown"), [(0, "  0 epochs"), (1, "  1 epoch"), (12, " 12 epochs")])
