@@ -70,8 +70,8 @@ class Step(NamedTuple):
     attention: Tensor | None
 
 
-Exact = Callable[[Tensor, Tensor], Tensor]
-"""Rows and words, both (A, M) int64, to their logits in float32, (A, M)."""
+Exact = Callable[[Tensor], Tensor]
+"""M words of each row, (N, M) int64, to their logits in float32, (N, M)."""
 
 
 def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -81,8 +81,8 @@ def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     of nearly the same probability may change places, so the search computes again those among which it chooses.
     """
 
-    def exact(rows: Tensor, words: Tensor) -> Tensor:
-        values = torch.einsum("amr,amr->am", x[rows], weight[words])
+    def exact(words: Tensor) -> Tensor:
+        values = torch.einsum("nr,nmr->nm", x, weight[words])
         return values if bias is None else values + bias[words]
 
     logits.exact = exact  # type: ignore[attr-defined]  # to all but the search these are logits like others

@@ -119,12 +119,7 @@ def select_best(logits: Tensor, normaliser: Tensor, live: Tensor, open_slots: Te
     if width == 1:
         log_probs = (values - normaliser + live).masked_fill(open_slots[:, None] < 1, -torch.inf)
         return Choice(torch.zeros_like(words), words, log_probs)
-    candidates = (values - normaliser).view(*live.shape, -1) + live[..., None]
-    log_probs, order = candidates.flatten(1).sort(dim=1, descending=True, stable=True)
-    log_probs, order = log_probs[:, :width], order[:, :width]
-    words = words.view(len(live), -1).gather(1, order)
-    parents = order // candidates.shape[-1]
-    return filled(parents, words, log_probs, open_slots, width)
+    return best_of(values - normaliser, words, live, open_slots, width)
 
 
 def select_screened(
@@ -133,26 +128,25 @@ def select_screened(
     """``select_best`` by the ``exact`` values of the words that decide, where ``logits`` and so ``normaliser`` are
     nearly right.
 
-    These words are the 2 (K + 1) best of each example by the logits, K + 1 of a row at most. Their exact values take
-    the place of their logits, in the normaliser of their row as well; the errors of all other words there, which are
-    many and improbable, are small beside it.
+    These words are the K + 1 best of each row by the logits. Their exact values take the place of their logits, in the
+    normaliser of their row as well; the errors of all other words there, which are many and improbable, are small
+    beside it.
     """
-    most = min(max(width + 1, FEWEST), logits.shape[1])
-    values, words = highest(logits, most)
-    totals = ((values - normaliser).view(*live.shape, -1) + live[..., None]).flatten(1)
-    places = totals.topk(min(max(2 * most, width), totals.shape[1]), dim=1).indices
-    parents = places // most
-    rows = parents + torch.arange(len(live), device=live.device)[:, None] * live.shape[1]
-    words, values = (x.view(len(live), -1).gather(1, places) for x in (words, values))
-    right = exact(rows, words).where(values > -torch.inf, -torch.inf)
-    sums = normaliser[rows, 0]
-    gains = (right - sums).exp() - (values - sums).exp()
-    gains = torch.zeros_like(normaliser[:, 0]).index_add(0, rows.flatten(), gains.flatten())
+    values, words = highest(logits, min(max(width + 1, FEWEST), logits.shape[1]))
+    right = exact(words).where(values > -torch.inf, -torch.inf)
+    gains = ((right - normaliser).exp() - (values - normaliser).exp()).sum(1, keepdim=True)
     # What is left of a sum after a loss is positive; rounding may say otherwise.
-    sums = sums + gains.clamp_min(-0.9).log1p()[rows]
-    log_probs, order = (right - sums + live.gather(1, parents)).sort(dim=1, descending=True, stable=True)
-    words, parents = (x.gather(1, order[:, :width]) for x in (words, parents))
-    return filled(parents, words, log_probs[:, :width], open_slots, width)
+    normaliser = normaliser + gains.clamp_min(-0.9).log1p()
+    return best_of(right - normaliser, words, live, open_slots, width)
+
+
+def best_of(log_probs: Tensor, words: Tensor, live: Tensor, open_slots: Tensor, width: int) -> Choice:
+    """The choice among ``words`` (N, M) with ``log_probs`` after the rows ``live`` (A, W); of equals the first."""
+    candidates = log_probs.view(*live.shape, -1) + live[..., None]
+    values, order = candidates.flatten(1).sort(dim=1, descending=True, stable=True)
+    values, order = values[:, :width], order[:, :width]
+    chosen = words.view(len(live), -1).gather(1, order)
+    return filled(order // candidates.shape[-1], chosen, values, open_slots, width)
 
 
 def filled(parents: Tensor, words: Tensor, log_probs: Tensor, open_slots: Tensor, width: int) -> Choice:

@@ -40,8 +40,7 @@ def logits_of(case: Case, precision: str, wider: bool = True) -> tuple[torch.Ten
                 logits, state, _ = stepper.step(words, state, memory)
                 found.append(logits)
                 if exact := exact_of(logits):
-                    places = torch.ones_like(logits).nonzero().view(*logits.shape, 2)
-                    again.append(exact(places[..., 0], places[..., 1]))
+                    again.append(exact(torch.arange(logits.shape[1]).expand(logits.shape)))
                 words = torch.tensor(WORDS)
             results.append(torch.stack(found))
     return results[0], results[1], torch.stack(again) if again else torch.empty(0)

@@ -210,7 +210,7 @@ def screened(exact: torch.Tensor, noise: torch.Tensor, live: torch.Tensor, slots
 
     noisy = exact + noise
     normaliser = noisy.logsumexp(1, keepdim=True)
-    return by(exact), by(noisy), select_screened(noisy, normaliser, live, slots, width, lambda *at: exact[at])
+    return by(exact), by(noisy), select_screened(noisy, normaliser, live, slots, width, lambda at: exact.gather(1, at))
 
 
 @pytest.mark.parametrize("width", [1, 3, 5])
