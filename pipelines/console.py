@@ -76,6 +76,7 @@ def terminal(results: bool = False) -> Console:
 
 
 def show(outcome: Outcome) -> None:
+    WAITING.phase("")
     out = terminal(results=not outcome.printed)
     summary = {} if outcome.printed else outcome.summary
     lines = [tuple(map(visible, shown(key, value))) for key, value in summary.items()]
@@ -147,16 +148,57 @@ def in_rate(per_second: float, unit: str) -> str:
     return f"{per_second * seconds:.1f} {unit}/{name}"
 
 
+class Waiting:
+    """What goes on before there is anything to tell: a line every ``LOG_SECONDS``, so that no wait is silent.
+
+    Whatever is told, and a bar, ends that. One of this process, ``WAITING``; without ``begin`` it says nothing.
+    """
+
+    def __init__(self) -> None:
+        self.what, self.now = "", ""
+        self.since = self.told = 0.0
+
+    def begin(self, what: str, now: str) -> None:
+        """From here on ``what``, a verb, does ``now``."""
+        self.what, self.told = what, time.monotonic()
+        self.phase(now)
+        threading.Thread(target=self._tell_again, name="waiting", daemon=True).start()
+
+    def phase(self, now: str) -> None:
+        """What goes on from here on; nothing that is worth a line, if empty."""
+        self.now, self.since = now, time.monotonic()
+        if not now:
+            self.told = self.since
+
+    def _tell_again(self) -> None:
+        while True:
+            time.sleep(1)
+            self.tell()
+
+    def tell(self) -> None:
+        """A line, if it is time for one."""
+        now, present = self.now, time.monotonic()
+        if self.what and now and present - self.told >= LOG_SECONDS:
+            self.told = present
+            terminal().print(visible(f"{self.what}: {now}, {in_time(present - self.since)} so far"))
+
+
+WAITING = Waiting()
+
+
 def tell(message: str) -> None:
+    WAITING.phase("")
     terminal().print(visible(message, lines=True))
 
 
 def tell_result(text: str) -> None:
     """A line of a list that was asked for."""
+    WAITING.phase("")
     terminal(results=True).print(visible(text, lines=True))
 
 
 def tell_error(message: str) -> None:
+    WAITING.phase("")
     terminal().print(Text.assemble(("error:", "red bold"), " ", visible(message, lines=True)))
 
 
@@ -176,6 +218,7 @@ class Progress:
         self.lock = threading.Lock()
 
     def __enter__(self) -> Progress:
+        WAITING.phase("")
         self.started: float | None = None  # starting up is no part of the rate
         self.entered = self.logged = time.monotonic()
         if sys.stderr.isatty():

@@ -35,9 +35,16 @@ INTERRUPTED = "Interrupted. What was committed is kept; run the same command aga
 TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
 
 
+SLOW = ("demo", "features", "train", "tune", "caption", "translate", "evaluate", "promote", "run", "report")
+"""Verbs that load torch, Ray or MLflow, for longer than anybody waits in silence where the machine is busy."""
+
+
 def start() -> None:
     """The command: ``main``, after which the process ends at once. Threads of C++ that Arrow, Ray or MLflow leave
     behind would otherwise keep it, or abort it now and then while Python takes itself apart."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in SLOW:
+        console.WAITING.begin(verb, "loading libraries")
     try:
         main()
     except SystemExit as ended:

@@ -52,6 +52,10 @@ class TrainJob(Job[Share]):
             return []
         if "search" in info:
             raise UserError(f"{self.place.shown} holds a search of `rnncond tune`. Choose another --out.")
+        if "data_id" not in info:
+            raise UserError(
+                f"{self.place.shown} holds a trial of a search, which `rnncond tune` does. Choose another --out."
+            )
         # Read as a recipe, which fills in what an earlier version did not write.
         before = dict(flat(read_recipe(str(self.folder / "recipe.yaml")).model_dump()))
         after = dict(flat(self.recipe.model_dump()))

@@ -14,6 +14,7 @@ from typing import Any, TypedDict, cast
 
 from feature_store.errors import AnotherWriter
 from feature_store.ledger import Heartbeat
+from pipelines.console import WAITING
 from pipelines.errors import UserError
 from pipelines.files.atomic import write_whole
 from pipelines.files.digests import FileDigest
@@ -103,6 +104,7 @@ class Preparation:
 
     def phase(self, now: str) -> None:
         """Say what goes on from now on."""
+        WAITING.phase(now)
         if self.file is not None:
             with suppress(OSError):
                 self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -215,7 +215,8 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     trial.fetch("best", "averaged")
     model = {path.name: path.read_bytes() for path in (trial.folder / "best").iterdir()}
     (RunUploader(run.call, place.remote) if place.remote else run).save_model("best", model)
-    recipe = search.recipe_of(best.params, trial.address)
+    # To be trained again elsewhere: where the trial was, it is.
+    recipe = search.recipe_of(best.params, f"{place.address.removesuffix('.search')}.best")
     run.write("recipe.yaml", recipe.to_yaml())
     with needed(tracking.uri):
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")

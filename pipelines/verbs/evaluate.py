@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from pipelines.config.choices import DecodingPrecision, ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
-from pipelines.console import Outcome, tell
+from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY, outcome, scored, write
@@ -75,6 +75,7 @@ def run(
     source = source and absolute(source)
     trained = folder = None
     if model is not None:
+        WAITING.phase("loading the model")
         found_at = locate(model, tracking_uri)
         trained = checkpoint.load(found_at, default_device())
         folder = run_of(model, found_at)
@@ -99,6 +100,7 @@ def run(
         raise UserError(f"The results are written to a run or a local folder, not to {out}; say --out FOLDER.")
 
     results: Results
+    WAITING.phase("reading what is to be scored")
     if text:
         if trained is not None:
             results = translation_results.from_model(trained, str(model), source, references, beam, precision, column)
@@ -106,6 +108,7 @@ def run(
             results = translation_results.from_output(translations, references, fingerprint, column)
         else:
             results = translation_results.from_file(str(hypotheses), references, source, column)
+        WAITING.phase("scoring")
         evaluation = translation_results.evaluate(results, None if tokenizer == "auto" else tokenizer, lowercase)
     else:
         if len(references) > 1:
@@ -119,6 +122,7 @@ def run(
             results = caption_results.from_output(captions, people, split or "val", fingerprint)
         else:
             results = caption_results.from_file(str(hypotheses), people, split, partial)
+        WAITING.phase("scoring")
         evaluation = caption_results.evaluate(results, tokenizer, shuffled)
     replaced = ""
     if place is not None:

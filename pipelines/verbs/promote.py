@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pipelines.config import sections
 from pipelines.config.metrics import value_of
 from pipelines.config.sections import TrackingSection
-from pipelines.console import Outcome
+from pipelines.console import WAITING, Outcome
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
 from pipelines.evaluation.results import Evaluation, Row
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LESS_IS_BETTER = ("TER",)
+TRAINED = "trained."
+"""Before the tags of what training found, of a version whose own are of the user's data."""
 EXPERIMENT = TrackingSection().experiment
 """Of models that were trained elsewhere."""
 
@@ -67,6 +69,7 @@ def run(
         allowed = [sections.uri_prefix(prefix) for prefix in allow_uri or ()]
     except ValueError as error:
         raise UserError(f"{option}: {error}.") from None
+    WAITING.phase("loading the model")
     folder = locate(model, tracking_uri)
     trained = checkpoint.load(folder)
     if allowed and not trained.features:
@@ -88,6 +91,9 @@ def run(
         judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
         ours = judge(folder)
         tags = ours.tags
+        if "recipe" in trained.info:
+            own = trained.info["recipe"]["training"]["early_stopping"]["metric"]
+            tags |= {f"{TRAINED}{key}": value for key, value in recorded(own, folder).items()}
     elif "recipe" not in trained.info:
         raise UserError(
             f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
@@ -101,6 +107,7 @@ def run(
         champion = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
         theirs = champion.tags
     travelling = weights or weights_in(folder)
+    WAITING.phase("handing the model to MLflow")
     run_id = run_of(client, model, folder, about)
     logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed)
     version = registry.register(client, name, logged_id, tags)
@@ -113,6 +120,9 @@ def run(
         verdict = f"it is the champion as before, now {' and '.join(changes)}"
     else:
         better = registry.beats(tags, theirs, metric)
+        if better is None and not data:  # it was promoted by other data, and what its training found may be of ours
+            theirs = {key.removeprefix(TRAINED): value for key, value in theirs.items() if key.startswith(TRAINED)}
+            better = registry.beats(tags, theirs, metric)
         if better is None:
             raise UserError(
                 f"{name} version {version.version} is registered; whether it beats the champion, version "
@@ -123,6 +133,7 @@ def run(
         if not better:
             return outcome(name, version, f"not the champion: {scores}", trained, refused=True)
         if ours and champion:
+            WAITING.phase("drawing examples again, to see whether the gain is noise")
             gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
             scores = f"{scores}, a gain of {gained}"
             if gained.is_noise and not anyway:

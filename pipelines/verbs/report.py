@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 
 from feature_store import Store
-from pipelines.console import Outcome
+from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, refuse_itself
 from pipelines.files.atomic import write_whole
@@ -50,6 +50,7 @@ def run(
         page, trials = search.page_of(out)
         kept = keep(page, out, to)
         return Outcome({"page": kept, "megabytes": len(page) / 1e6, "trials": trials})
+    WAITING.phase("reading what is to be shown")
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures
     known = part.references(content, data, column)

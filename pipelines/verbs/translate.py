@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 from feature_store import Dataset, Store
 from pipelines.api.search_arguments import load_models
 from pipelines.cluster.resources import Plan
-from pipelines.console import Outcome, Progress, tell
+from pipelines.console import WAITING, Outcome, Progress, tell
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import EXAMPLES, name_current
@@ -146,6 +146,7 @@ def translate_input(
     """
     names = [model, *ensemble]
     translator = prepare(load_models(names, tracking_uri, device=None), names, **asked)
+    WAITING.phase("")  # from here on for whoever writes the lines
     each = max(translator.options.nbest, translator.options.samples)
     count, failures = 0, list[str]()
     for lines in waiting_lines(sys.stdin.buffer, TOGETHER):

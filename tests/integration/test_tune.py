@@ -97,10 +97,13 @@ def test_a_search_with_asha_keeps_the_best_tells_failures_and_frees_what_bad_tri
     }  # fmt: skip
     recipe = yaml.safe_load(Path("found/recipe.yaml").read_text())
     assert recipe["training"]["learning_rate"] == best["params"][RATE] and "tune" not in recipe
+    assert Path(recipe["out"]) == Path("found.best").absolute()
     assert tune_tiny(world, section, *settings).summary == outcome.summary
     assert len(client.search_model_versions("name='teller'")) == 1
     with pytest.raises(UserError, match=r"of another recipe:\n  tune.space.training.learning_rate.choices"):
         tune_tiny(world, section | {"space": {RATE: [0.02]}}, *settings)
+    with pytest.raises(UserError, match="holds a trial of a search"):
+        train.run("found/recipe.yaml", out=f"found/trials/{best['trial']}")
     with pytest.raises(UserError, match="holds a search"):
         train.run("show_tell.small", [*world, *TINY], out="found")
 

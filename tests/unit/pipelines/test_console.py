@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pipelines import console
-from pipelines.console import Outcome, Progress
+from pipelines.console import Outcome, Progress, Waiting
 
 
 @pytest.fixture
@@ -15,7 +15,8 @@ def clock(monkeypatch):
     """A clock that the test sets: ``clock(seconds)``."""
     now = [1000.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(Progress, "_tell_again", lambda progress: None)
+    for timer in (Progress, Waiting):
+        monkeypatch.setattr(timer, "_tell_again", lambda progress: None)
 
     def at(seconds: float) -> None:
         now[0] = 1000.0 + seconds
@@ -172,3 +173,33 @@ def test_an_amount_is_shown_in_the_unit_that_fits(key, value, label, text):
 )
 def test_bytes_as_a_person_says_them(count, shown):
     assert console.in_bytes(count) == shown
+
+
+def test_no_wait_is_silent_until_something_is_told(clock, capsys, monkeypatch):
+    waiting = Waiting()
+    monkeypatch.setattr(console, "WAITING", waiting)
+    clock(20)
+    waiting.phase("scoring")
+    waiting.tell()
+    assert capsys.readouterr().err == "", "no verb was begun"
+    waiting.begin("evaluate", "loading libraries")
+    clock(25)
+    waiting.tell()
+    waiting.phase("loading the model")
+    clock(30)
+    waiting.tell()
+    clock(39)
+    waiting.tell()
+    assert capsys.readouterr().err == "evaluate: loading the model, 5 s so far\n"
+    clock(40)
+    waiting.tell()
+    assert capsys.readouterr().err == "evaluate: loading the model, 15 s so far\n"
+    console.tell("There are ten of them.")
+    clock(60)
+    waiting.tell()
+    assert capsys.readouterr().err == "There are ten of them.\n"
+    waiting.phase("scoring")
+    with Progress("captions", "images", 10):
+        clock(90)
+        waiting.tell()
+    assert "scoring" not in capsys.readouterr().err

@@ -115,6 +115,14 @@ def test_by_scores_on_data_that_are_given(client, name, make, tmp_path):
     assert float(found.tags["chrF"]) == max(scores)
 
 
+def test_after_a_promotion_by_other_data_the_scores_of_training_compare_as_before(client, name, make, tmp_path):
+    given = {"source": str(tmp_path / "val.en"), "data": [str(tmp_path / "val.de")], "beam": 2}
+    promote.run(model=make(1, 20.0), name=name, **given)
+    verdict = promote.run(model=make(2, 21.0), name=name).summary["verdict"]
+    assert verdict == "it is the champion: BLEU 21 against 20 of version 1"
+    assert promote.run(model=make(3, 20.5), name=name).summary["verdict"].startswith("not the champion: BLEU 20.5")
+
+
 def test_a_gain_that_may_be_noise_makes_no_champion(client, name, make, tmp_path, monkeypatch):
     """Scores of two models of which the second is better by chance, or by far."""
     rows = {"far": [80.0] * 40, "near": [50.0, 51.2] * 20, "base": [51.0, 50.0] * 20}
