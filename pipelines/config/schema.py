@@ -75,8 +75,6 @@ def keys_of(section: type[BaseModel], values: Any, more: Mapping[str, str], path
         here, value = f"{path}{name}", values.get(name)
         below = sections_in(field.annotation)
         if below and typing.get_origin(field.annotation) is not dict:
-            if name == "tune" and value is None:
-                continue  # a section of its own verb, which this recipe does not have
             for inner in below:
                 kind = kind_of(inner) if len(below) > 1 else None
                 prefix = f"{here}[{kind}]." if kind else f"{here}."
