@@ -13,8 +13,10 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import logging
 import numbers
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, get_args
 
@@ -67,6 +69,7 @@ class Served(PythonModel):
         if precision not in get_args(Precision):
             asked = f"The model config has precision {precision!r}; expected one of {', '.join(get_args(Precision))}."
             raise MlflowException(asked, INVALID_PARAMETER_VALUE)
+        refuse_unknown_params()
         trained = checkpoint.load(folder, default_device())
         if trained.features:
             allowed = AllowedUris(config.get("allowed_uris", ()))
@@ -85,6 +88,27 @@ class Served(PythonModel):
         # As objects: pandas would make NaN of a None, which is no JSON.
         columns = {name: [row.get(name) for row in rows] for name in (self.model.answer, "score", "error")}
         return pd.DataFrame(columns, index=table.index, dtype=object)
+
+
+def refuse_unknown_params() -> None:
+    """Have MLflow refuse parameters that there are not. It drops them before ``predict``, and warns in the server's
+    log, which nobody sees who asks: the warning becomes the error."""
+    logger = logging.getLogger("mlflow.models.utils")
+    if refuse_if_unknown not in logger.filters:
+        logger.addFilter(refuse_if_unknown)
+
+
+def refuse_if_unknown(record: logging.LogRecord) -> bool:
+    """Raises MlflowException in place of MLflow's warning about parameters that a model like these does not take."""
+    told = record.getMessage()
+    if told.startswith("Unrecognized params") and all(f"'{name}'" in told for name in PARAMS):
+        unknown = re.findall(r"'([^']*)'", told.partition(" are ignored")[0])
+        raise MlflowException(no_such_params(unknown), INVALID_PARAMETER_VALUE)
+    return True
+
+
+def no_such_params(unknown: Iterable[str]) -> str:
+    return f"params: there is no {', '.join(sorted(unknown))}; there are {', '.join(PARAMS)}."
 
 
 def rows_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -245,6 +269,6 @@ def problem_of(text: Any) -> str | None:
 
 def options_of(trained: Trained, params: Mapping[str, Any]) -> SearchOptions:
     """The search of the model's recipe, with what the caller asks otherwise."""
-    if unknown := sorted(params.keys() - PARAMS.keys()):
-        raise UserError(f"params: there is no {', '.join(unknown)}; there are {', '.join(PARAMS)}.")
+    if unknown := params.keys() - PARAMS.keys():
+        raise UserError(no_such_params(unknown))
     return search_options(trained, **with_beam(params))

@@ -177,6 +177,8 @@ def test_a_body_that_is_no_table_is_refused(translator, body):
 def test_params_that_there_are_not_and_that_cannot_be(translator):
     rows = [{"text": SENTENCE}]
     assert "beam" in refused(translator, {"dataframe_records": rows, "params": {"beam": 0}})
+    told = refused(translator, {"dataframe_records": rows, "params": {"bean": 3}})
+    assert "there is no bean; there are beam, max_length" in told
     with pytest.raises(UserError, match="there is no temperature"):
         ServedTranslator(make_translator(None))(pd.DataFrame(rows), {"temperature": 1.0})
 
