@@ -76,7 +76,7 @@ def terminal(results: bool = False) -> Console:
 
 
 def show(outcome: Outcome) -> None:
-    WAITING.phase("")
+    WAITING.end()
     out = terminal(results=not outcome.printed)
     summary = {} if outcome.printed else outcome.summary
     lines = [tuple(map(visible, shown(key, value))) for key, value in summary.items()]
@@ -167,38 +167,48 @@ class Waiting:
     def phase(self, now: str) -> None:
         """What goes on from here on; nothing that is worth a line, if empty."""
         self.now, self.since = now, time.monotonic()
-        if not now:
-            self.told = self.since
+        self.tell(AT_ONCE)
+
+    def end(self) -> None:
+        """Something else is told."""
+        self.now, self.told = "", time.monotonic()
 
     def _tell_again(self) -> None:
         while True:
             time.sleep(1)
             self.tell()
 
-    def tell(self) -> None:
-        """A line, if it is time for one."""
+    def tell(self, after: float = LOG_SECONDS) -> None:
+        """A line, if nothing was told for so many seconds."""
         now, present = self.now, time.monotonic()
-        if self.what and now and present - self.told >= LOG_SECONDS:
+        if self.what and now and present - self.told >= after:
             self.told = present
-            terminal().print(visible(f"{self.what}: {now}, {in_time(present - self.since)} so far"))
+            terminal().print(visible(f"{self.what}: {now}{so_far(present - self.since)}"))
 
 
+AT_ONCE = 5
+"""Seconds without a word after which a new phase is told when it begins: it may keep the interpreter to itself."""
 WAITING = Waiting()
 
 
+def so_far(seconds: float) -> str:
+    """Behind what goes on: for how long it has, if that is worth telling."""
+    return f", {in_time(seconds)} so far" if seconds >= 1 else ""
+
+
 def tell(message: str) -> None:
-    WAITING.phase("")
+    WAITING.end()
     terminal().print(visible(message, lines=True))
 
 
 def tell_result(text: str) -> None:
     """A line of a list that was asked for."""
-    WAITING.phase("")
+    WAITING.end()
     terminal(results=True).print(visible(text, lines=True))
 
 
 def tell_error(message: str) -> None:
-    WAITING.phase("")
+    WAITING.end()
     terminal().print(Text.assemble(("error:", "red bold"), " ", visible(message, lines=True)))
 
 
@@ -281,6 +291,8 @@ class Progress:
         if now != self.now and not self.done:
             self.now = now
             EVENTS.emit("phase", what=self.what, phase=now)
+            if WAITING.what and time.monotonic() - WAITING.told >= AT_ONCE:
+                self.logged -= LOG_SECONDS
             self.show()
 
     def show(self) -> None:
@@ -312,8 +324,8 @@ class Progress:
         of = f" of {self.total:,}" if self.total else ""
         count = self.done + self.inside
         shown = self.now if self.now and not count else f"{count:,}{of} {self.unit}"
-        so_far = "" if self.rate() else f"{in_time(time.monotonic() - self.entered)} so far"
-        tell(", ".join(filter(None, [f"{self.what}: {shown}", self.describe(), so_far, self.time_left()])))
+        waited = "" if self.rate() else so_far(time.monotonic() - self.entered).removeprefix(", ")
+        tell(", ".join(filter(None, [f"{self.what}: {shown}", self.describe(), waited, self.time_left()])))
 
     def describe(self) -> str:
         failed = [f"{self.failed:,} failed"] if self.failed else []

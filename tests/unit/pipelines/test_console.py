@@ -183,23 +183,29 @@ def test_no_wait_is_silent_until_something_is_told(clock, capsys, monkeypatch):
     waiting.tell()
     assert capsys.readouterr().err == "", "no verb was begun"
     waiting.begin("evaluate", "loading libraries")
-    clock(25)
+    clock(23)
     waiting.tell()
     waiting.phase("loading the model")
+    assert capsys.readouterr().err == ""
     clock(30)
     waiting.tell()
     clock(39)
     waiting.tell()
-    assert capsys.readouterr().err == "evaluate: loading the model, 5 s so far\n"
+    assert capsys.readouterr().err == "evaluate: loading the model, 7 s so far\n"
     clock(40)
     waiting.tell()
-    assert capsys.readouterr().err == "evaluate: loading the model, 15 s so far\n"
+    assert capsys.readouterr().err == "evaluate: loading the model, 17 s so far\n"
     console.tell("There are ten of them.")
     clock(60)
     waiting.tell()
     assert capsys.readouterr().err == "There are ten of them.\n"
     waiting.phase("scoring")
-    with Progress("captions", "images", 10):
+    assert capsys.readouterr().err == "evaluate: scoring\n", "at once, since it may let nobody else talk"
+    clock(70)
+    with Progress("captions", "images", 10) as progress:
+        waiting.tell()
+        progress.phase("starting Ray")
+        assert capsys.readouterr().err == "captions: starting Ray\n"
         clock(90)
         waiting.tell()
     assert "scoring" not in capsys.readouterr().err
