@@ -7,10 +7,12 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from pipelines.config.dotted import absolute, flat, put
 from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
@@ -96,7 +98,11 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
         UserError: as of a recipe; there is no ``tune`` section; a value of the space is not possible.
     """
     values, where, problems = overridden(source, overrides, out)
-    given = validate(values, where, problems)
+    try:
+        given = validate(values, where, problems)
+    except UserError:
+        validate(at_an_end(values), where, problems)  # which tells the mistakes in the space's keys as well
+        raise
     if given.tune is None:
         raise UserError(
             f"{where} has no section tune, which says what to search over. For example:\n  tune:\n    trials: 16\n"
@@ -117,6 +123,15 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     check(search, where)
     check_epochs(search)
     return without_idle_asha(search)
+
+
+def at_an_end(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a recipe at an end of its ``tune.space``; as they are, where that is no space."""
+    values = copy.deepcopy(values)
+    with suppress(ValidationError, KeyError, TypeError):
+        for key, dimension in Tune.model_validate({"trials": 1, "space": values["tune"]["space"]}).space.items():
+            put(values, key, dimension.at(0.0))
+    return values
 
 
 def check(search: Search, where: str) -> None:

@@ -28,7 +28,7 @@ from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.recipe import Recipe
 from pipelines.config.sections import PairData
 from pipelines.config.training_sections import Training
-from pipelines.console import Outcome, tell
+from pipelines.console import WAITING, Outcome, tell
 from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
@@ -259,6 +259,7 @@ def run(
             share = share_out_when_there(job.share_out, cluster, job.recipe.cluster, wait_seconds)
             check_precision(training, share.device)
             tell(f"Trying {WARM_UP} + {sample} steps: {share.describe()}; {task.describe()}")
+            WAITING.phase("trying")
             with run_writer(folder) as writer:
                 client = RunClient(writer)
                 client.open(recipe.to_yaml(), {})

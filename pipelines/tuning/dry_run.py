@@ -20,7 +20,7 @@ from pipelines.cluster.resources import Room
 from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.search_space import Params, Search
 from pipelines.config.tuning_sections import Asha
-from pipelines.console import Outcome, plural, tell
+from pipelines.console import WAITING, Outcome, plural, tell
 from pipelines.engine.dry_run import Price, temporary_folder
 from pipelines.engine.summary import significant
 from pipelines.threads import interruptible
@@ -85,6 +85,7 @@ def run(
             chosen = settings_to_try(search, room.concurrent)
             number = f"{len(chosen)} {plural('trial', len(chosen))}"
             tell(f"Trying {WARM_UP} + {sample} steps of {number}: {room.describe()}; {task.describe()}")
+            WAITING.phase("trying")
             with run_writer(folder) as writer:
                 try_out(search, task, room, writer, chosen, sample)
         measured = [Measured.read(folder / "trials" / name / MEASURED) for name in chosen]

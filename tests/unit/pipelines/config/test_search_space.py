@@ -110,6 +110,14 @@ def test_what_cannot_be_searched_is_refused(overrides, messages):
         assert message in str(caught.value)
 
 
+def test_mistakes_of_the_recipe_and_of_the_space_are_told_together():
+    with pytest.raises(UserError) as refused:
+        search_of("training.epohcs=2", "tune.space.model.hiden=[8, 16]", "tune.space.training.clip={log: [1, 2]}")
+    told = str(refused.value)
+    assert "3 mistakes" in told
+    assert all(f"{key}: no such key" in told for key in ("training.epohcs", "model.hiden", "training.clip"))
+
+
 def test_values_that_fit_only_together_are_tried_together():
     tied = ["data.source=a", "data.validation_source=b", "tune.trials=2"]
     space = "tune.space={model.embedding: [128], model.hidden: [128], model.readout: [128]}"
