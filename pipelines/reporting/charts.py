@@ -103,8 +103,9 @@ def matrix(down: Sequence[str], across: Sequence[str], weights: np.ndarray) -> M
     return Markup(head + "".join(parts) + "</svg>")
 
 
-APART, LONG, GROWTH = 150, 230, 1.3
-"""Pixels from axis to axis and of an axis; how much larger a wide page draws them, as it does other charts."""
+APART, LONG, GROWTH, WIDE = 150, 230, 1.3, 840
+"""Pixels from axis to axis, at least, and of an axis; how much larger a wide page draws them, as it does other charts;
+and the width of few axes, which fills such a page."""
 
 
 def parallel(
@@ -119,22 +120,23 @@ def parallel(
     Numbers have a scale, of logarithms on the axes named ``logarithmic``; anything else, and the axes named
     ``choices``, have a place for each value.
     """
-    top, left = 34, 60
+    top, left, right = 34, 60, 40
+    apart = max(APART, (WIDE - left - right) / max(len(axes) - 1, 1))
     places = {name: axis_places(values, name in logarithmic, name in choices) for name, values in axes.items()}
     parts = []
     for number, (name, (_, marks)) in enumerate(places.items()):
-        x = left + APART * number
-        parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{top}" y2="{top + LONG}"/>')
-        parts.append(f'<text class="name" x="{x}" y="{top - 16}" text-anchor="middle">{escape(name)}</text>')
+        x = left + apart * number
+        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + LONG}"/>')
+        parts.append(f'<text class="name" x="{x:.1f}" y="{top - 16}" text-anchor="middle">{escape(name)}</text>')
         parts += [
-            f'<text x="{x - 6}" y="{top + LONG * (1 - share) + 3.5:.1f}" text-anchor="end">{escape(text)}</text>'
+            f'<text x="{x - 6:.1f}" y="{top + LONG * (1 - share) + 3.5:.1f}" text-anchor="end">{escape(text)}</text>'
             for text, share in marks
         ]
     scores = list(axes.values())[-1]
     order = sorted(range(len(labels)), key=lambda trial: scores[trial], reverse=lower_is_better)  # the best on top
     for rank, trial in enumerate(order):
         points = " ".join(
-            f"{left + APART * number},{top + LONG * (1 - shares[trial]):.1f}"
+            f"{left + apart * number:.1f},{top + LONG * (1 - shares[trial]):.1f}"
             for number, (shares, _) in enumerate(places.values())
         )
         best = " best" if rank == len(order) - 1 else ""
@@ -143,10 +145,10 @@ def parallel(
         parts.append(
             f'<polyline class="trial{best}" points="{points}" stroke-opacity="{strength:.2f}">{title}</polyline>'
         )
-    width, height = left + APART * (len(axes) - 1) + 40, top + LONG + 12
-    bounds = f"max-width: {width * GROWTH:.0f}px; min-width: {min(width, 560)}px"
+    width, height = left + apart * (len(axes) - 1) + right, top + LONG + 12
+    bounds = f"max-width: {width * GROWTH:.0f}px; min-width: {min(width, 560):.0f}px"
     head = (
-        f'<svg class="parallel" style="{bounds}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="parallel" style="{bounds}" viewBox="0 0 {width:.0f} {height}" role="img" '
         f'aria-label="{len(labels)} trials, by '
     )
     return Markup(head + f'{escape(", ".join(axes))}">' + "".join(parts) + "</svg>")
