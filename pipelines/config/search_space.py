@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.config.tuning_sections import Tune
 from pipelines.config.yaml_core import dump_yaml
 from pipelines.console import plural, tell
 from pipelines.errors import UserError
+from pipelines.files.remote_folder import below, is_remote
 
 Params = dict[str, Any]
 """What a trial has instead of the recipe's own values, by key."""
@@ -61,6 +63,11 @@ class Search:
         for key, value in params.items():
             put(values, key, value)
         return resolve(validate(values, "The recipe with " + spelled(params)), out)
+
+    def folder_of(self, trial: str) -> str:
+        """Where a trial is: its ``out``."""
+        out = self.recipe.out or ""
+        return below(out, f"trials/{trial}") if is_remote(out) else str(Path(out, "trials", trial))
 
     def settled(self, params: Params) -> Params:
         """``params`` as an optimizer gives them, on the steps of their ranges."""

@@ -29,6 +29,8 @@ FORMS = (
 )
 MODELS = ("best", "last", "averaged")
 """Of a run."""
+BEST_RUN = "best_trial_run"
+"""The tag of a search's run that has the id of its best trial's, which has the model."""
 BACKBONE = "backbone"
 """The folder, beside that of a model, which has the weights of its backbone."""
 
@@ -144,8 +146,9 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
         )
     mlflow = import_mlflow()
     place = {"dst_path": folder_for_copy(), "tracking_uri": tracking, "registry_uri": registry}
-    run = re.fullmatch(r"runs:/([^/]+)/?", uri)
     try:
+        uri = of_best_trial(mlflow.MlflowClient(tracking, registry), uri)
+        run = re.fullmatch(r"runs:/([^/]+)/?", uri)
         if run:
             with contextlib.suppress(Exception):  # it may have its model elsewhere
                 return Path(mlflow.artifacts.download_artifacts(f"runs:/{run[1]}/model", **place))
@@ -155,6 +158,15 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
         kind = Fault if is_away(error) else UserError
         raise kind(f"MLflow at {tracking} did not give {uri}: {first_line(error)}. {FORMS}") from None
+
+
+def of_best_trial(client: MlflowClient, uri: str) -> str:
+    """``uri``; that of its best trial where it is the run of a search, which has no model."""
+    found = re.fullmatch(r"runs:/([^/]+)(/model)?/?", uri)
+    if found is None:
+        return uri
+    best = client.get_run(found[1]).data.tags.get(BEST_RUN)
+    return f"runs:/{best}{found[2] or ''}" if best else uri
 
 
 def location_of(client: MlflowClient, uri: str) -> str:

@@ -148,7 +148,7 @@ def measure(
     """Measure one trial, in a process of its own."""
     torch.set_num_threads(room.threads)
     search, task = shared
-    recipe = search.recipe_of(params, f"{search.recipe.out}/trials/{name}")
+    recipe = search.recipe_of(params, search.folder_of(name))
     run = open_trial(writer, name, recipe.to_yaml(), params)
     with user_errors():
         MeasuringLearner(dataclasses.replace(task, recipe=recipe), run, room.device, sample=sample).run()

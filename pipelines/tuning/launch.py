@@ -24,6 +24,7 @@ from pipelines.errors import Fault, UserError
 from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
 from pipelines.tracking.mlflow_run import Tracking, best_so_far
+from pipelines.tracking.models import BEST_RUN
 from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, Job, changed_keys, next_steps, registration
 from pipelines.training.ray_errors import explain
@@ -224,9 +225,11 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
             tracking.send(line | best_so_far([line], search.metric), line["epoch"])
         tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
         tracking.client.log_text(tracking.run_id, recipe.to_yaml(), "recipe.yaml")
-        for key, value in {"best_trial": best.name, **{f"best.{key}": best.params[key] for key in best.params}}.items():
-            tracking.client.set_tag(tracking.run_id, key, str(value))
     child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
+    tags = {"best_trial": best.name, BEST_RUN: child.run_id, **{f"best.{key}": best.params[key] for key in best.params}}
+    with needed(tracking.uri):
+        for key, value in tags.items():
+            tracking.client.set_tag(tracking.run_id, key, str(value))
     try:
         child.describe(task)
         registered = child.hand_in(trial.folder, search.metric, line)

@@ -133,7 +133,7 @@ class TuneMonitor(tune.Callback):
         child = self.follow(record)
         changes: dict[str, Any] = {"params": record.params, "best": record.best(self.search.metric)}
         if child and end_child(child, record):  # else ``catch_up`` does it
-            changes["mlflow_run_id"] = child.run_id
+            changes |= {"mlflow_run_id": child.run_id, "mlflow_uri": child.uri}
         if "reason" in record.run:
             changes["reason"] = record.run["reason"]
         RunClient(self.writer, f"trials/{record.name}").amend(status=status, **changes, ended=now())
@@ -204,14 +204,14 @@ def catch_up(search: Search, place: RunPlace, parent: Tracking, writer: ActorHan
         with needed(parent.uri):
             if not (child.log(record.lines) and end_child(child, record)):
                 raise ConnectionError(f"it does not take trial {record.name}")
-        RunClient(writer, f"trials/{record.name}").amend(mlflow_run_id=child.run_id)
+        RunClient(writer, f"trials/{record.name}").amend(mlflow_run_id=child.run_id, mlflow_uri=child.uri)
 
 
 def child_of(
     search: Search, place: RunPlace, name: str, params: Params, parent: Tracking, run_id: str | None
 ) -> Tracking:
     """The run of a trial in MLflow: ``run_id``, or a new one."""
-    recipe = search.recipe_of(params, place.run(f"trials/{name}").address)
+    recipe = search.recipe_of(params, search.folder_of(name))
     return Tracking(recipe, f"{place.folder.name} trial {name}", run_id, parent=parent.run_id, tags={"trial": name})
 
 

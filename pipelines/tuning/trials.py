@@ -26,7 +26,7 @@ from pipelines.config.metrics import best_of, value_of
 from pipelines.config.search_space import Params, Search
 from pipelines.errors import Fault, UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.files.remote_folder import RemoteFolder, below
+from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.data.task import Task
 from pipelines.training.learner import Learner
 from pipelines.training.ray_errors import user_errors
@@ -123,7 +123,7 @@ def work(
     torch.set_num_threads(threads)
     name = tune.get_context().get_trial_name()
     params = search.settled(config["params"])
-    recipe = search.recipe_of(params, below(search.recipe.out or "", f"trials/{name}"))
+    recipe = search.recipe_of(params, search.folder_of(name))
     run = open_trial(writer, name, recipe.to_yaml(), params)
     sink: RunSink = RunUploader(run.call, remote.below(f"trials/{name}")) if remote else run
     reports = Reports(search, name)

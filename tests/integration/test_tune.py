@@ -15,6 +15,7 @@ import yaml
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
+from pipelines.tracking.mlflow_run import log_page
 from pipelines.training.run_info import RunPlace, read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
@@ -83,6 +84,14 @@ def test_a_search_with_asha_keeps_the_best_tells_failures_and_frees_what_bad_tri
     assert told == ("searched", best["trial"], str(best["params"][RATE]))
     kept = client.download_artifacts(parent.info.run_id, "recipe.yaml")
     assert Path(kept).read_text() == Path("found/recipe.yaml").read_text()
+    for uri in (f"runs:/{parent.info.run_id}", f"runs:/{parent.info.run_id}/model"):
+        assert load(models.locate(uri)).model_id == load("found/best").model_id
+    # A trial's folder is a run's: what evaluates it tells MLflow, and its recipe resumes it.
+    trial = f"found/trials/{best['trial']}"
+    assert yaml.safe_load(Path(trial, "recipe.yaml").read_text())["out"] == str(Path(trial).absolute())
+    log_page(read_run(trial), Path("found/trials.jsonl"))
+    kept = [file.path for file in client.list_artifacts(trials[best["trial"]].info.run_id)]
+    assert "trials.jsonl" in kept
     for row in table:
         run = trials[row["trial"]]
         status = "FAILED" if row["status"] == "failed" else "FINISHED"
