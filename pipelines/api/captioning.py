@@ -131,12 +131,13 @@ class CaptioningModel:
         alternatives = tuple(Alternative(other["caption"], other["score"]) for other in row["nbest"])
         seen: dict[str, Any] = {}
         if "attention" in row:
-            weights = np.array(row["attention"], np.float32)
+            boxes = np.array(row["boxes"], np.float32) if "boxes" in row else None
+            places = self.grid if boxes is None else (len(boxes),)
             preprocess = self._network.preprocess
             seen = {
                 "pieces": tuple(row["pieces"]),
-                "attention": weights.reshape(len(weights), *self.grid) if len(self.grid) == 2 else weights,
-                "boxes": np.array(row["boxes"], np.float32) if "boxes" in row else None,
+                "attention": np.array(row["attention"], np.float32).reshape(len(row["pieces"]), *places),
+                "boxes": boxes,
                 "picture": picture,
                 "crop": preprocess if isinstance(preprocess, Preprocess) else None,
             }

@@ -58,7 +58,7 @@ def picture_figure(
         crop: what cut the part that the network saw out of the picture; None where it saw all.
     """
     rows, columns = weights.shape[1:] if weights.ndim == 3 else (1, weights.shape[1])
-    attention = Attention(rows, columns, list(pieces), weights.reshape(len(weights), -1), boxes)
+    attention = Attention(rows, columns, list(pieces), weights.reshape(len(weights), rows * columns), boxes)
     width, height = picture.size
     scale = CELL / max(width, height)
     small = picture.copy()

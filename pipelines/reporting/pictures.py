@@ -72,7 +72,7 @@ def card_of(row: Mapping[str, Any], known: Known) -> Card:
 
 
 def attention_of(seen: Mapping[str, Any] | None) -> Attention | None:
-    if not seen:
+    if not seen or not seen["pieces"]:  # of a caption without a word there is nothing to draw
         return None
     weights = np.array(seen["weights"])
     if "boxes" in seen:

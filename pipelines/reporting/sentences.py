@@ -97,6 +97,8 @@ def changed(found: Difference, content: ReportData, images: str | None, count: i
 
 def sentence_of(row: Mapping[str, Any], known: Known) -> Sentence:
     seen = row.get("attention") or {}
+    if not seen.get("pieces"):  # of a translation without a word there is nothing to draw
+        seen = {}
     return Sentence(
         row["id"],
         row["translation"],

@@ -99,6 +99,13 @@ def test_attention_is_a_map_for_each_word(folder, model):
         model.caption(folder / "pictures" / "a.png").figure()
 
 
+def test_a_caption_without_a_word_has_a_map_for_none(model):
+    row = {"caption": "", "score": -1.0, "log_prob": -1.0, "nbest": [], "pieces": [], "attention": []}
+    caption = model._caption_of(row, Image.new("RGB", (8, 6)))
+    assert caption.attention is not None and caption.attention.shape == (0, *model.grid)
+    assert caption.figure().svg.count("<use ") == 1
+
+
 def test_what_is_wrong_is_told(folder, model, tmp_path):
     good, broken = folder / "pictures" / "a.png", tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")

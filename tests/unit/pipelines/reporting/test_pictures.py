@@ -60,6 +60,11 @@ def test_attention_over_a_grid_and_over_regions():
     assert pictures.attention_of(None) is None
 
 
+def test_a_caption_without_a_word_has_no_attention_to_draw():
+    for places in ({"rows": 7, "columns": 7}, {"boxes": [[0, 0, 1, 1]]}):
+        assert pictures.attention_of({**places, "pieces": [], "weights": []}) is None
+
+
 def test_only_a_network_that_sees_a_part_has_its_part_drawn():
     seen = pictures.preprocess_of({"features": {"recipe": {"preprocessing": PREPROCESSING}}})
     assert (seen.crop, seen.resize, seen.fit) == ((20, 20), (24, 24), "shorter")

@@ -11,7 +11,7 @@ from feature_store import Store, failure_schema
 from pipelines.inference.translator import prepare
 from pipelines.inputs.corpus import Corpus
 from pipelines.reporting import charts
-from pipelines.reporting.sentences import labels, whole_words
+from pipelines.reporting.sentences import labels, sentence_of, whole_words
 from pipelines.verbs import translate
 from tests.unit.pipelines.verbs.test_report import EVIL, Page, page_of, run, write_lines
 from tests.worlds import translator as world
@@ -152,6 +152,12 @@ def test_a_matrix_has_a_cell_a_weight_as_dark_as_it_is_great():
     assert [xs[1] - xs[0], xs[3] - xs[2]] == pytest.approx([2 * charts.CELL, charts.CELL])
     assert ys[0] == ys[1] != ys[2] == ys[4]
     assert "<Hund>" in page.text and "x" * 15 + "…" in page.text and "x" * 16 not in page.text
+
+
+def test_a_translation_without_a_word_has_no_attention_to_draw():
+    seen = {"pieces": [], "source_pieces": ["a", " b"], "weights": []}
+    sentence = sentence_of({"id": "1", "translation": "", "source": "a b", "attention": seen}, {})
+    assert not sentence.weights.size and not list(sentence.source_pieces)
 
 
 def test_pieces_as_labels_and_as_words():
