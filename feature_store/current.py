@@ -21,11 +21,13 @@ CHANGE_SECONDS = 10.0
 
 
 class Current(NamedTuple):
-    """The set of a kind that readers get who name none. A ``pinned`` one stays when a run completes another set."""
+    """The set of a kind that readers get who name none. A ``pinned`` one stays when a run completes another set;
+    ``completed`` is the one that a run completed last, "" where that is not known."""
 
     kind: str
     fingerprint: str
     pinned: bool
+    completed: str = ""
 
 
 class Conflict(StoreError):
@@ -52,7 +54,8 @@ def read_current(files: Files, kind: str) -> Current | None:
         raise StoreError(
             f"{files.show(path)} is damaged: it names no set. `rnncond store use {files.shown} SET` writes it anew."
         )
-    return Current(kind, values["set"], bool(values.get("pinned")))
+    pinned = bool(values.get("pinned"))
+    return Current(kind, values["set"], pinned, str(values.get("completed") or ("" if pinned else values["set"])))
 
 
 def change_current(files: Files, new: Current, expected: bytes | None) -> None:
@@ -71,7 +74,8 @@ def change_current(files: Files, new: Current, expected: bytes | None) -> None:
                 f"another process has just changed the current set of {new.kind} in {files.shown}. Nothing was changed "
                 "here; look with `rnncond store info`, and run the same command again if it still is what you want."
             )
-        files.write(path, json.dumps({"set": new.fingerprint, "pinned": new.pinned}).encode())
+        content = {"set": new.fingerprint, "pinned": new.pinned, "completed": new.completed}
+        files.write(path, json.dumps(content).encode())
 
 
 @contextmanager

@@ -150,10 +150,11 @@ class Store:
         Raises:
             Conflict: another process does so at the same moment, or has done so meanwhile.
         """
-        new = Current(dataset.kind, dataset.fingerprint, pinned)
         content, before = self.files.read(current_path(dataset.kind)), None
         with suppress(StoreError):  # a damaged one is written anew
             before = self.current(dataset.kind)
+        completed = dataset.fingerprint if not pinned else before.completed if before else ""
+        new = Current(dataset.kind, dataset.fingerprint, pinned, completed)
         change_current(self.files, new, content)
         return before
 
@@ -168,10 +169,12 @@ class Store:
         while True:
             content = self.files.read(current_path(dataset.kind))
             current = self.current(dataset.kind)
-            if current is not None and (current.pinned or current.fingerprint == dataset.fingerprint):
+            pinned = current is not None and current.pinned
+            kept = current.fingerprint if current is not None and pinned else dataset.fingerprint
+            if current == Current(dataset.kind, kept, pinned, dataset.fingerprint):
                 return current
             with suppress(Conflict) if time.monotonic() < until else nullcontext():
-                new = Current(dataset.kind, dataset.fingerprint, pinned=False)
+                new = Current(dataset.kind, kept, pinned, dataset.fingerprint)
                 change_current(self.files, new, content)
                 return new
             time.sleep(POLL_SECONDS)

@@ -63,11 +63,14 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def keys_of(section: type[BaseModel], values: Any, more: Mapping[str, str], path: str = "") -> Iterator[Key]:
+def keys_of(
+    section: type[BaseModel], values: Any, more: Mapping[str, str], path: str = "", off: str = ""
+) -> Iterator[Key]:
     """The keys of a section and of those in it.
 
     Args:
         more: meanings that the model's own source does not have, by path.
+        off: the section that is off as long as none of its keys is given; "" where there is none.
     """
     values = values if isinstance(values, Mapping) else {}
     meanings = meanings_of(section)
@@ -79,20 +82,26 @@ def keys_of(section: type[BaseModel], values: Any, more: Mapping[str, str], path
                 kind = kind_of(inner) if len(below) > 1 else None
                 prefix = f"{here}[{kind}]." if kind else f"{here}."
                 chosen = not kind or not isinstance(value, Mapping) or value.get("kind", kind) == kind
-                yield from keys_of(inner, value if chosen else None, more, prefix)
+                unless = here if path and type(None) in typing.get_args(field.annotation) else off
+                yield from keys_of(inner, value if chosen else None, more, prefix, unless)
             continue
         required = field.is_required()
         default = None if required else field.get_default(call_default_factory=True)
         yield Key(
             here,
             type_of(field.annotation, field.metadata),
-            None if required or default is PydanticUndefined else shown(default),
+            None if required or default is PydanticUndefined else shown(default) + unless_off(off),
             shown(value) if name in values else None,
             # A section of a kind is documented by its class.
             meanings.get(name)
             or more.get(here)
             or (" ".join((section.__doc__ or "").split()) if name == "kind" else ""),
         )
+
+
+def unless_off(section: str) -> str:
+    """Behind a default of a section that is off as a rule."""
+    return f"; {section} is off unless a key of it is given" if section else ""
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:

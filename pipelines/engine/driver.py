@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -26,7 +26,8 @@ import ray
 import ray.data
 
 from feature_store import Dataset, Handle, retry
-from feature_store.errors import RESUME_LATER
+from feature_store.errors import RESUME_LATER, StoreError
+from feature_store.term import Term
 from pipelines.cluster import connection, resources
 from pipelines.cluster.prometheus import BatchMeter
 from pipelines.cluster.resources import Plan, WorkerCount
@@ -125,6 +126,7 @@ def run(
             return summary
         inputs = chain([first], inputs)
         with ExitStack() as stack:
+            stack.callback(note_left, dataset, term, progress)  # the last, when nobody commits any more
             stack.enter_context(progress)
             progress.phase("starting Ray")
             cluster = stack.enter_context(connection.connect(options.address))
@@ -168,6 +170,16 @@ def run(
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)
     return summary
+
+
+def note_left(dataset: Dataset, term: Term[Handle], progress: Progress) -> None:
+    """What a run that is broken off leaves, by the ledger: of units that ended meanwhile nobody heard."""
+    if not progress.left:
+        return
+    with suppress(StoreError):
+        parts = [part for part in dataset.snapshot().parts if part.term == term.handle.term.number]
+        if progress.total is not None and not any(part.replaces for part in parts):
+            term.left = max(progress.total - sum(part.rows + part.failures for part in parts), 0)
 
 
 def limited(chunks: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:

@@ -140,7 +140,7 @@ def run(
     held += pending.changed if not held else []
     facts: dict[str, Any] = {inputs: before.listed, "already done": before.done_before}
     facts |= {"changed": before.changed, "left to do": left}
-    left_alone = before.hint(options.redo_changed)
+    left_alone = before.hint(inputs, options.redo_changed)
     if not left:
         hints = ["Nothing is left to do, so a run would end at once.", left_alone]
         return Outcome(facts, hint="\n".join(filter(None, hints)))

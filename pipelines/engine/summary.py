@@ -109,7 +109,9 @@ class RunSummary:
         """What a verb shows at its end: the numbers of ``inputs`` ("images"), ``more``, some failures, and what the
         user may want to do next, ``hint`` if nothing else."""
         numbers = self.numbers(inputs) | more
-        return Outcome(numbers, self.failed + self.failed_before, self.failures, self.hint(redo_changed) or hint)
+        return Outcome(
+            numbers, self.failed + self.failed_before, self.failures, self.hint(inputs, redo_changed) or hint
+        )
 
     def numbers(self, inputs: str) -> dict[str, Any]:
         """The numbers, by the names that a verb shows."""
@@ -130,7 +132,7 @@ class RunSummary:
             shown["workers"] = self.plan.describe()
         return shown
 
-    def hint(self, redo_changed: bool) -> str | None:
+    def hint(self, inputs: str, redo_changed: bool) -> str | None:
         """What the user may want to do about inputs that were left as they are."""
         hints = []
         if self.failed_before:
@@ -140,11 +142,13 @@ class RunSummary:
             changed = f"{self.changed:,} {plural('input', self.changed)}"
             hints.append(f"{changed} changed after the last reading; --redo-changed reads again what changed.")
         if self.not_listed:
-            hints.append(
-                f"The set keeps {self.not_listed:,} {plural('row', self.not_listed)} of inputs that were not listed "
-                "this time: removed since, or of another source. `rnncond store certify DIR --of IMAGES --prune "
-                "--dry-run` lists those of removed pictures."
+            keeps = (
+                f"The set keeps {self.not_listed:,} {plural('row', self.not_listed)} of {inputs} that were not listed"
             )
+            pictures = "`rnncond store certify DIR --of IMAGES --prune --dry-run` lists those of removed pictures."
+            text = "What --text writes has those of this time alone."
+            which = pictures if inputs == "images" else text
+            hints.append(f"{keeps} this time: removed since, or of another source. {which}")
         if self.moved_example:
             hints.append(
                 f"Some count as done by their names, but were read from elsewhere: {self.moved_example}. If they have "

@@ -64,7 +64,10 @@ def in_order(lines: list[tuple[str, Item]], path: str, ids: Sequence[str], like:
     Raises:
         UserError: an id of the other file is not there.
     """
-    if path == like or not all("id" in column_names(name) for name in (path, like)):
+    with_ids = [name for name in (path, like) if "id" in column_names(name)]
+    if path != like and len(with_ids) == 1:
+        console.tell(f"Of {path} and {like} only {with_ids[0]} has a column id: they are matched line by line.")
+    if path == like or len(with_ids) < 2:
         return lines
     known = dict(lines)
     if missing := [name for name in ids if name not in known]:

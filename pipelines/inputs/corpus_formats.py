@@ -20,6 +20,7 @@ from pipelines.files.jsonl import json_object, refuse_halves
 from pipelines.files.storage import as_user_error, open_file, open_stream
 from pipelines.files.text import TextError, lines_in, packing_of, unpacked
 
+ABOVE = "A table with ids needs a line with the names of its columns above the first row, such as id<TAB>source."
 FIELDS = ("source", "target")
 READ_ROWS = 16_384
 """Of a Parquet file at a time."""
@@ -58,7 +59,7 @@ class TextFile:
         first = names[-1 if self.references else 0][:60]
         return (
             f"{self.path}: no column names, so the first line is a sentence, {first!r}. If it has names, say "
-            f"--column {shlex.quote(first)}."
+            f"--column {shlex.quote(first)}. {ABOVE}"
         )
 
     def has_header(self, names: Sequence[str]) -> bool:
@@ -72,7 +73,7 @@ class TextFile:
         if self.columns[0] not in FIELDS or len(names) > 2 or "id" in names:
             raise UserError(
                 f"text: {self.path} has no column {self.columns[0]!r}: its first line is {', '.join(names)[:200]}; "
-                f"expected column names with that one among them, or source and target. {self.name_it(names)}"
+                f"expected column names with that one among them, or source and target. {self.name_it(names)} {ABOVE}"
             )
         return False
 

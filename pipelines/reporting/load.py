@@ -120,7 +120,7 @@ def read_output(content: ReportData, count: int, fingerprint: str | None) -> Non
     content.evaluation = {**results.about_output(dataset.recipe), "set": dataset.fingerprint, unit: snapshot.rows}
     content.total = snapshot.rows
     if dataset.kind == results.CAPTIONS.name and (remark := gone_pictures(snapshot)):
-        content.remarks.append(f"{remark} `rnncond store certify {content.out} --of IMAGES` lists them.")
+        content.remarks.append(f"{remark} This lists them: rnncond store certify {content.out} --of IMAGES")
     failures = snapshot.failures().to_pylist()
     content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
 
@@ -137,8 +137,8 @@ def gone_pictures(snapshot: Snapshot) -> str | None:
         before += table.num_rows
     if not gone:
         return None
-    some = f"{gone:,} of the pictures" if stride == 1 else f"Of {looked:,} pictures that were looked for, {gone:,}"
-    return f"{some} are no longer where they were read: removed since, or moved."
+    of = "" if stride == 1 else f" of {looked:,} that were looked for"
+    return f"Pictures that are no longer where they were read, removed since, or moved: {gone:,}{of}."
 
 
 def read_object(path: Path) -> dict[str, Any]:

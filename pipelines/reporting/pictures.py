@@ -19,6 +19,8 @@ from pipelines.reporting.gallery import Attention, Card, show
 from pipelines.reporting.load import ReportData, by_epoch
 
 TEMPLATE, RANK, UNIT = "pictures.html", "CIDEr", "pictures"
+NONE = "(no caption)"
+"""Of a picture that a set has no row of."""
 GROWN = 6
 """Images whose captions are shown epoch by epoch."""
 
@@ -52,7 +54,7 @@ def changed(found: Difference, content: ReportData, images: str | None, count: i
     preprocess = preprocess_of(content.evaluation)
     cards = []
     for row in examples(found, count):
-        card = Card(row["id"], row["after"] or "", before=row["before"] or "(no caption)")
+        card = Card(row["id"], NONE if row["after"] is None else row["after"], before=row["before"] or NONE)
         cards.append(show(card, uris({"image_id": row["id"], "uri": row["uri"]}, content, {}, images), preprocess))
     return cards
 

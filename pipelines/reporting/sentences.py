@@ -19,6 +19,8 @@ from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 
 TEMPLATE, RANK, UNIT = "sentences.html", "chrF", "sentences"
+NONE = "(no translation)"
+"""Of a sentence that a set has no row of."""
 GROWN = 6
 """Sentences whose translations are shown epoch by epoch."""
 DECIMALS = 3
@@ -90,7 +92,7 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
 def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Sentence]:
     """Sentences that an older model translated otherwise, with both translations."""
     return [
-        Sentence(row["id"], row["after"] or "", before=row["before"] or "(no translation)")
+        Sentence(row["id"], NONE if row["after"] is None else row["after"], before=row["before"] or NONE)
         for row in examples(found, count)
     ]
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from feature_store import Store
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
@@ -19,6 +22,7 @@ from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
 from pipelines.inputs.entries import naming
 from pipelines.reporting import pictures, search, sentences
+from pipelines.reporting.gallery import Card
 from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
@@ -70,7 +74,7 @@ def run(
     failed = missing if len(missing) == len(cards) else []  # some may have been removed since
     if missing and not failed:
         summary["pictures not found"] = naming(missing)
-    hint = hint_of_missing(out, content) if missing else None
+    hint = hint_of_missing(out, content, compare, [card for card in cards if card.missing]) if missing else None
     if not content.evaluation:
         hint = (
             f"The page has no {part.UNIT} and no scores yet, only the training. "
@@ -79,12 +83,18 @@ def run(
     return Outcome(summary, len(failed), failed[:5], hint, trouble="pictures not found")
 
 
-def hint_of_missing(out: str, content: ReportData) -> str:
-    hint = "If the pictures have moved, say --images FOLDER."
-    if fingerprint := content.evaluation.get("set"):
-        drop = f"rnncond store certify {shlex.quote(out)} --of IMAGES --set {fingerprint} --prune"
-        hint += f" If they are gone for good, {drop}   drops their captions."
-    return hint
+def hint_of_missing(out: str, content: ReportData, compare: str | None, missing: list[Card]) -> str:
+    """What to do about pictures that were not found, with the sets that have captions of them."""
+    lines = ["If the pictures have moved, say --images FOLDER."]
+    if shown := content.evaluation.get("set"):
+        gone = pa.array([card.image_id for card in missing])
+        sets = [Store(out).open(name, kind="captions") for name in (shown, compare) if name]
+        having = [one.fingerprint for one in sets if pc.any(pc.is_in(one.snapshot().ids(), value_set=gone)).as_py()]
+        drop = f"rnncond store certify {shlex.quote(out)} --of IMAGES --set"
+        lines += [
+            f"{drop} {fingerprint} --prune   drops the captions of those gone for good." for fingerprint in having
+        ]
+    return "\n".join(lines)
 
 
 def of_remote_run(

@@ -119,11 +119,11 @@ def run(
         more["lines"] = lines
     outcome = summary.outcome("sentences", more, options.redo_changed, hint)
     notes = [outcome.hint]
+    if lines is not None and summary.changed and not options.redo_changed:
+        notes.insert(0, f"{lines} has the older translations of what changed.")
     if cut := more.get("cut"):
         longest = f"Sentences longer than {translator.longest:,} tokens were cut to that many, {cut:,} in all"
         notes.insert(0, f"{longest}; --max-source-length N reads more of them.")
-    if lines is not None and summary.changed and not options.redo_changed:
-        notes.append(f"Until then {lines} has the older translations of those.")
     outcome.hint = "\n".join(filter(None, notes))
     return outcome
 

@@ -45,6 +45,7 @@ class Census:
         listing, content: hashes of the pairs of id and version, of the listing and of the set, the latter as compared:
             without the versions that the listing does not know.
         own: hash of the set with all of its versions.
+        failures_listed: of the failures, those of listed inputs.
     """
 
     listed: int = 0
@@ -58,6 +59,7 @@ class Census:
     listing: str = ""
     content: str = ""
     own: str = ""
+    failures_listed: int = 0
 
     @property
     def complete(self) -> bool:
@@ -128,6 +130,7 @@ class Comparison:
         for pairs in self._compared_pairs():
             content.add(pairs)
         self.census.extra.count = int((~self.listed).sum()) + len(self.failed) - len(self.failed_listed)
+        self.census.failures_listed = len(self.failed_listed)
         self.census.content = content.hexdigest()
         self.census.own = own_hash(self.snapshot) if self.census.unversioned else self.census.content
 

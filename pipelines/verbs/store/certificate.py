@@ -221,8 +221,8 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
             "Then say --of what the set was made of: the same folder, or the same listing."
         )
     again = f"rnncond {'features' if dataset.kind == 'features' else 'caption'} {images} ..."
-    if census.failures:
-        hints.append(f"{again} --retry-failed   tries again what failed: {census.failures:,} without a row")
+    if census.failures_listed:
+        hints.append(f"{again} --retry-failed   tries again what failed: {census.failures_listed:,} without a row")
     if census.missing.count:
         hints.append(f"{again}   does what is missing")
     if census.stale.count:

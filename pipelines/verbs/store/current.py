@@ -9,7 +9,7 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 
 NEWEST = "newest"
-"""In place of a fingerprint: the set that was written last, and after it each that a run completes."""
+"""In place of a fingerprint: the set that a run completed last, and after it each that a run completes."""
 
 
 def use(directory: str, fingerprint: str) -> Outcome:
@@ -43,7 +43,8 @@ def use(directory: str, fingerprint: str) -> Outcome:
 
 
 def newest_of(store: Store) -> Any:
-    """The set with the newest part, of the only kind that has several.
+    """The set that a run completed last, of the only kind that has several; where the store does not say it, the one
+    with the newest part that no `compact` and no `certify --prune` made of others.
 
     Raises:
         UserError: there are several kinds with several sets, or no set has a part.
@@ -56,8 +57,12 @@ def newest_of(store: Store) -> Any:
             f"{store.files.shown} has several sets of each of {', '.join(sorted(several))}; name the one to use by its "
             "fingerprint (`rnncond store info` lists them)."
         )
+    known = store.current(min(several))
+    for dataset in sets:
+        if known is not None and dataset.fingerprint == known.completed:
+            return dataset
     written = [
-        (max(part.time for part in parts), dataset.fingerprint, dataset)
+        (max((not part.replaces, part.time) for part in parts), dataset.fingerprint, dataset)
         for dataset in sets
         if dataset.kind in several and (parts := dataset.snapshot().parts)
     ]

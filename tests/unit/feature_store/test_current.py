@@ -49,7 +49,7 @@ def test_two_at_one_moment_do_not_both_change_it(two):
 
 
 def test_a_run_that_ends_waits_for_a_change(two, monkeypatch):
-    """The other chooses a set, and the run leaves that as it is: it reads anew what is current."""
+    """The other chooses a set, and the run leaves that as it is and notes its own: it reads anew what is current."""
     first, second = two
     first.store.use(first, pinned=False)
     results: list[Current] = []
@@ -61,7 +61,7 @@ def test_a_run_that_ends_waits_for_a_change(two, monkeypatch):
         assert waits.wait(30)
         first.files.write(current_path("features"), f'{{"set": "{first.fingerprint}", "pinned": true}}'.encode())
     ended.join(30)
-    assert results == [Current("features", first.fingerprint, True)]
+    assert results == [Current("features", first.fingerprint, True, completed=second.fingerprint)]
 
 
 @pytest.mark.parametrize("age", [0.0, 3 * CHANGE_SECONDS + 1])

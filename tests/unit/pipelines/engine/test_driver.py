@@ -77,6 +77,20 @@ def test_look_ahead_takes_no_more_than_it_needs():
     assert sum(map(driver.count, whole)) == 20
 
 
+def test_of_units_that_nobody_heard_of_the_ledger_knows(tmp_path):
+    """A run was broken off: ten inputs, three were told of, and five are in the ledger."""
+    dataset = dataset_at(tmp_path)
+    progress = Progress("test", "inputs", 10)
+    progress.done = 3
+    with dataset.begin() as term:
+        for some in (["a", "b", "c"], ["d", "e"]):
+            rows = pa.table({"image_id": some, "pid": [1] * len(some)}, schema=ROWS)
+            term.handle.commit(term.handle.part_name(some), rows)
+        driver.note_left(dataset, term, progress)
+        assert term.left == 5
+    assert dataset.left() == 5
+
+
 class Pids:
     """Fails every id that begins with "bad"; kills its process once where told to; writes down what it was asked."""
 
@@ -245,7 +259,7 @@ def test_changed_inputs(without_ray, tmp_path):
     now = versioned(a="2", b="bad", c="1", d="bad", e="2", f="1", g="1")
     told = run(dataset, [now], Versions)
     assert (told.changed, told.done_before, told.rows) == (2, 5, 1)
-    assert "2 have changed" in told.hint(False)
+    assert "2 inputs changed" in told.hint("images", False)
     assert rows()[0] == {"a": "1", "c": "1", "d": "1", "e": None, "f": "1", "g": "1"}
 
     redone = run(dataset, [now], Versions, redo_changed=True)

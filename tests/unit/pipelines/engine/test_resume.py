@@ -89,7 +89,7 @@ def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, fold
     listed = pa.table([now, [f"{folder}/{id_}" for id_ in now], [None] * 3, [None] * 3], schema=SCHEMA)
     (left,) = Pending(dataset.snapshot(), summary).chunks([listed])
     assert (left[0].to_pylist(), summary.done_before, summary.moved_example) == (["0.jpg"], 2, expected)
-    assert (f"read from elsewhere: {expected}." in (summary.hint(False) or "")) == bool(expected)
+    assert (f"read from elsewhere: {expected}." in (summary.hint("images", False) or "")) == bool(expected)
 
 
 def test_failures_of_ill_storage_that_older_versions_committed_are_tried_again_unasked(tmp_path):

@@ -117,4 +117,4 @@ def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path
     assert "older translations" not in done.hint and "\nNext: rnncond report" in done.hint
     table.write_text(table.read_text().replace("two birds", "three birds"))
     changed = translate.run(str(table), "model", "out", **asked)
-    assert changed.hint.endswith("Until then lines.de has the older translations of those.")
+    assert "\nlines.de has the older translations of what changed.\n1 input changed" in changed.hint

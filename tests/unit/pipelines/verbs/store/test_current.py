@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feature_store import Store
+from feature_store.maintenance import compact
 from pipelines.errors import UserError
 from pipelines.verbs.store.current import use
 from tests.worlds.command import rnncond
@@ -31,6 +32,29 @@ def test_a_rollback_and_forward_again(sets):
     assert Store("s").completed(Store("s").open(newer)).fingerprint == older  # the next night
     assert use("s", "newest").summary["current_set"] == newer
     assert Store("s").completed(Store("s").open(older)).fingerprint == older
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["completed", "of an earlier version"])
+def test_looking_after_the_older_set_makes_it_no_newer(sets, known):
+    older, newer = (Store("s").open(fingerprint) for fingerprint in sets)
+    for one in (older, newer):
+        with one.begin() as term:
+            commit(term, ids(3, 5))
+    if known:
+        Store("s").completed(newer)
+    use("s", older.fingerprint)
+    compact(older)
+    assert all(part.replaces for part in older.snapshot().parts)
+    assert use("s", "newest").summary["current_set"] == newer.fingerprint
+
+
+def test_a_set_that_a_run_completes_while_another_is_pinned_is_the_newest(sets):
+    older, newer = sets
+    Store("s").completed(Store("s").open(newer))
+    use("s", newer)
+    Store("s").completed(Store("s").open(older))  # a run went on with the older model, after the newer one's
+    assert Store("s").current("features").fingerprint == newer
+    assert use("s", "newest").summary["current_set"] == older
 
 
 def test_the_command_says_which_sets_there_are(sets, capsys):

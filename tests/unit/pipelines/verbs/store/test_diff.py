@@ -98,4 +98,4 @@ def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
     assert "a cow lies" in page and "are of another set" in page
     (tmp_path / "images" / "b.jpg").unlink()
     assert rnncond("report", "s") == 0
-    assert "1 of the pictures are no longer where they were read" in page_of()
+    assert "Pictures that are no longer where they were read, removed since, or moved: 1." in page_of()
