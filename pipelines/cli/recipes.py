@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Annotated, Any
 
 from typer import Argument
@@ -10,14 +11,16 @@ from typer.core import TyperGroup
 from pipelines.cli import options
 from pipelines.console import Outcome
 
+RECIPES = resources.files("pipelines") / "recipes"
+
 
 class Recipes(TyperGroup):
     """``list`` is meant where nothing is named, and ``show`` where a recipe is."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        from pipelines.config import recipe
-
-        meant = ["show"] if args and (args[0] in recipe.names() or args[0].endswith((".yaml", ".yml"))) else []
+        # By the files, since to ask which recipes there are loads torch.
+        is_recipe = bool(args) and ((RECIPES / f"{args[0]}.yaml").is_file() or args[0].endswith((".yaml", ".yml")))
+        meant = ["show"] if is_recipe else []
         return super().parse_args(ctx, [*meant, *args] or ["list"])
 
 

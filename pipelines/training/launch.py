@@ -52,7 +52,7 @@ class TrainJob(Job[Share]):
             return []
         if "search" in info:
             raise UserError(f"{self.place.shown} holds a search of `rnncond tune`. Choose another --out.")
-        if "data_id" not in info:
+        if "params" in info:
             raise UserError(
                 f"{self.place.shown} holds a trial of a search, which `rnncond tune` does. Choose another --out."
             )
