@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pipelines import console, errors
 from pipelines.cluster.connection import connect
-from pipelines.console import Outcome, tell
+from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training.run_info import RunPlace, now, read_run
 from pipelines.workflow.commands import Commands
@@ -53,6 +53,7 @@ def run(
                 state.news[stage.name] = "up to date"
                 continue
             tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
+            WAITING.phase("loading what the stage needs")
             if stage.command and stage.command.uses_ray:
                 stack.enter_context(connect(address))  # once it runs, it is kept for those to come
             perform(stage, state, names[number:])
