@@ -62,13 +62,13 @@ def verify(
 @app.command(
     epilog=examples(
         "rnncond store use captioned/ 3f9a       what readers get from now on; so is a rollback",
-        "rnncond store use captioned/ newest     the set that was written last, and each that a run completes later",
+        "rnncond store use captioned/ newest     the set that a run completed last, and each that one completes later",
     )
 )
 def use(
     directory: Directory,
     chosen: Annotated[
-        str, Argument(metavar="SET", help="a fingerprint or its beginning, or newest: what was written last")
+        str, Argument(metavar="SET", help="a fingerprint or its beginning, or newest: what a run completed last")
     ],
 ) -> Outcome:
     """Name the set that readers get who name none: `report`, `evaluate`, queries, pipelines.

@@ -290,7 +290,7 @@ PLACES = ("epoch", "step", "of", "steps")
 def add_to(run: Mapping[str, Any], trouble: str, change: Callable[[MlflowClient, str], None]) -> None:
     """Change what MLflow has of the run whose run.json is ``run``, if it has it. What hinders that is told as
     ``trouble``, and ends nothing."""
-    if "mlflow_run_id" not in run or "mlflow_uri" not in run:  # trials of rnncond 0.1.0 do not say where theirs is
+    if "mlflow_run_id" not in run or "mlflow_uri" not in run:  # trials of earlier versions do not say where theirs is
         return
     try:
         change(client_at(run["mlflow_uri"]), run["mlflow_run_id"])
