@@ -9,6 +9,7 @@ from typer import Argument
 
 from pipelines.cli import options
 from pipelines.cli.commands import VERBS, add_common, app_of
+from pipelines.config.choices import recipe_names
 from pipelines.console import Outcome
 
 app = options.application()
@@ -37,8 +38,6 @@ def completion(
 
 def words_of_commands() -> dict[str, list[str]]:
     """What may follow each command: the commands below it, names of recipes, and its options."""
-    from pipelines.config.recipe import names
-
     words: dict[str, list[str]] = {}
     for verb in VERBS:
         parser = typer.main.get_command(app_of(verb))
@@ -47,7 +46,7 @@ def words_of_commands() -> dict[str, list[str]]:
         words[verb] = [*below, *options_of(parser)]
         words |= {f"{verb} {name}": options_of(command) for name, command in below.items()}
     for command in WITH_RECIPES:
-        words[command] = [*names(), *words[command]]
+        words[command] = [*recipe_names(), *words[command]]
     return words
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any
 
 from typer import Argument
 from typer.core import TyperGroup
 
 from pipelines.cli import options
+from pipelines.config.choices import RECIPES, purpose_of, recipe_names
 from pipelines.console import Outcome
-
-RECIPES = resources.files("pipelines") / "recipes"
 
 
 class Recipes(TyperGroup):
     """``list`` is meant where nothing is named, and ``show`` where a recipe is."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # By the files, since to ask which recipes there are loads torch.
         is_recipe = bool(args) and ((RECIPES / f"{args[0]}.yaml").is_file() or args[0].endswith((".yaml", ".yml")))
         meant = ["show"] if is_recipe else []
         return super().parse_args(ctx, [*meant, *args] or ["list"])
@@ -34,9 +31,7 @@ app = options.application(
 @app.command(name="list")
 def list_recipes() -> Outcome:
     """List the recipes, each with what it is for."""
-    from pipelines.config import recipe, schema
-
-    purposes = {name: schema.purpose_of(name) for name in recipe.names()}
+    purposes = {name: purpose_of(name) for name in recipe_names()}
     width = max(map(len, purposes))
     for name, purpose in purposes.items():
         print(f"{name:<{width}}  {purpose}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from typing import Literal
 
 LengthPenalty = Literal["none", "average", "gnmt"]
@@ -17,3 +19,17 @@ Tokenizer = Literal[
 ]  # fmt: skip
 """What cuts text into the words that scores count: the first three captions; the others, sacrebleu's, anything."""
 ScoredKind = Literal["captions", "text"]
+RECIPES = resources.files("pipelines") / "recipes"
+"""The recipes that come with the project."""
+
+
+def recipe_names() -> list[str]:
+    """The names of those recipes, sorted."""
+    return sorted(file.name.removesuffix(".yaml") for file in RECIPES.iterdir() if file.name.endswith(".yaml"))
+
+
+def purpose_of(recipe: str) -> str:
+    """The first sentence of the comment at the head of one of them."""
+    text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
+    lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+    return re.split(r"(?<!al\.)(?<=[.:])\s", " ".join(lines), maxsplit=1)[0].rstrip(".:")

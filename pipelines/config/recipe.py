@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.config.choices import RECIPES, recipe_names
 from pipelines.config.dotted import absolute, apply, read_yaml
 from pipelines.config.messages import describe, in_one_message
 from pipelines.config.sections import (
@@ -265,22 +265,16 @@ def takers(tokens: bool) -> list[str]:
     return [name for name in systems.names() if ("tokens" in systems.find(name).Model.takes) == tokens]
 
 
-def names() -> list[str]:
-    """The recipes that come with the project."""
-    folder = resources.files("pipelines") / "recipes"
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
 def load(source: str) -> tuple[dict[str, Any], str]:
     """A recipe's values as its YAML has them, and what to call it in a message."""
     if Path(source).is_file():
         values = read_yaml(source)
-    elif source in names():
-        values = load_yaml((resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text("utf-8"), source)
+    elif source in recipe_names():
+        values = load_yaml((RECIPES / f"{source}.yaml").read_text("utf-8"), source)
     else:
         raise UserError(
-            f"There is no recipe {source!r}, and no such file.{instead_of(source, names())} `rnncond recipes` says "
-            "what each is for."
+            f"There is no recipe {source!r}, and no such file.{instead_of(source, recipe_names())} `rnncond recipes` "
+            "says what each is for."
         )
     if not isinstance(values, dict):
         raise UserError(f"{source} is not a recipe: expected sections such as `data:` and `training:`.")

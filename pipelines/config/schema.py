@@ -10,7 +10,6 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import resources
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -194,10 +193,3 @@ def attributes_in(text: str | None) -> dict[str, str]:
         if colon:
             found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
     return found
-
-
-def purpose_of(source: str) -> str:
-    """The first sentence of the comment at the head of a recipe that comes with the project."""
-    text = (resources.files("pipelines") / "recipes" / f"{source}.yaml").read_text("utf-8")
-    lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
-    return re.split(r"(?<!al\.)(?<=[.:])\s", " ".join(lines), maxsplit=1)[0].rstrip(".:")

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from pipelines.cli.commands import VERBS
-from pipelines.config.recipe import names
+from pipelines.config.choices import recipe_names
 from tests.worlds.command import check_mistake, rnncond
 
 
@@ -35,7 +35,9 @@ def test_verbs_options_recipes_and_files(complete):
     assert complete("rnncond", "tr") == {"train", "translate"}
     assert complete("rnncond", "caption", "x", "--no-rep") == {"--no-repeat-ngram"}
     assert complete("rnncond", "caption", "pho") == {"photos"}
-    assert complete("rnncond", "train", "show_tell") == {name for name in names() if name.startswith("show_tell")}
+    assert complete("rnncond", "train", "show_tell") == {
+        name for name in recipe_names() if name.startswith("show_tell")
+    }
     assert complete("rnncond", "store", "ver") == {"verify"}
     assert complete("rnncond", "store", "vacuum", "--gr") == {"--grace-hours"}
     assert complete("rnncond", "recipes", "show", "gnmt.s") == {"gnmt.small"}

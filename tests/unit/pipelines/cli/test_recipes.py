@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
-from pipelines.config.recipe import names, read_recipe
+from pipelines.config.choices import recipe_names
+from pipelines.config.recipe import read_recipe
 from pipelines.config.search_space import read_search
 from tests.worlds.command import check_mistake, rnncond
 
@@ -14,9 +17,17 @@ GIVEN = ["data.store=s", "data.captions=c.jsonl"]
 def test_the_recipes_are_listed(capsys):
     assert rnncond("recipes") == 0
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines()] == names()
+    assert [line.split()[0] for line in shown.splitlines()] == recipe_names()
     assert rnncond("recipes", "list") == 0
     assert capsys.readouterr().out == shown
+
+
+def test_to_list_them_loads_no_torch():
+    code = "from pipelines.cli import main; main.main(['recipes', 'list'])"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    assert "show_tell.small" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "ray", "mlflow"}
 
 
 def test_the_keys_of_one_are_shown(capsys):

@@ -15,3 +15,9 @@ def test_length_penalties_are_those_of_the_search():
 
 def test_precisions_are_those_of_the_steps():
     assert typing.get_args(lean.Precision) == typing.get_args(choices.DecodingPrecision)
+
+
+def test_each_recipe_says_what_it_is_for():
+    purposes = {name: choices.purpose_of(name) for name in choices.recipe_names()}
+    assert [name for name, purpose in purposes.items() if len(purpose) < 20] == []
+    assert "(Wu et al. 2016" in purposes["gnmt.small"]

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pipelines.config import recipe, schema
+from pipelines.config.choices import recipe_names
 from pipelines.config.schema import keys_of_recipe
 from pipelines.errors import UserError
 from rnncond import systems
@@ -16,7 +17,7 @@ def by_path(source: str) -> dict[str, schema.Key]:
     return {key.path: key for key in keys_of_recipe(source)}
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_key_has_a_type_and_a_meaning(name):
     keys = by_path(name)
     assert len(keys) > 60
@@ -86,12 +87,6 @@ def test_attributes_of_a_docstring():
         "one": "the first and the second.", "two": "the first and the second.", "three": "the third."
     }  # fmt: skip
     assert schema.attributes_in(None) == schema.attributes_in("Nothing.") == {}
-
-
-def test_each_recipe_says_what_it_is_for():
-    purposes = {name: schema.purpose_of(name) for name in recipe.names()}
-    assert [name for name, purpose in purposes.items() if len(purpose) < 20] == []
-    assert "(Wu et al. 2016" in purposes["gnmt.small"]
 
 
 def test_what_is_not_there_is_told_and_a_strange_system_has_the_rest(tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.config.choices import recipe_names
 from pipelines.config.dotted import flat
-from pipelines.config.recipe import load, names, read_recipe
+from pipelines.config.recipe import load, read_recipe
 from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 
@@ -126,7 +127,7 @@ def test_values_that_fit_only_together_are_tried_together():
         read_search("encdec_bidirectional.small", [*tied, "tune.asha=null", "tune.space={model.embedding: [128]}"])
 
 
-@pytest.mark.parametrize("name", [name for name in names() if "tune" in load(name)[0]])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "tune" in load(name)[0]])
 def test_the_searches_of_recipes_that_come_with_the_project_are_possible(name):
     text = ["data.source=a", "data.target=b", "data.validation_source=a", "data.validation_target=b"]
     search = read_search(name, text if "bidirectional" in name else DATA)
