@@ -18,6 +18,8 @@ from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
 from pipelines.evaluation.results import Row
 from pipelines.files.jsonl import read_lines
+from pipelines.tracking.models import MODELS
+from rnncond.checkpoint import DESCRIPTION
 
 LOOKED_FOR = 5000
 """Pictures of a set whose files are looked for at most: on a network file system each takes milliseconds."""
@@ -28,7 +30,7 @@ STAGES = 5
 @dataclass
 class ReportData:
     """What OUT has; anything may be missing. ``total`` counts the captions or translations of which ``rows`` are some
-    or all."""
+    or all; ``outdated`` says that the scores are of a model which the run does not have any more, and is empty else."""
 
     out: str
     total: int = 0
@@ -40,6 +42,7 @@ class ReportData:
     recipe: str = ""
     failures: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    outdated: str = ""
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -70,6 +73,9 @@ def read(out: str, count: int, fingerprint: str | None = None) -> ReportData:
         )
     except (ValueError, OSError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run the verb that wrote it again.") from None
+    if is_outdated(content.evaluation, folder):
+        content.outdated = "These scores and sentences are of the model before the last training."
+        content.remarks.append(f"{content.outdated} `rnncond evaluate --model` scores the model that the run has now.")
     leave_out_others(content, fingerprint)
     content.failures, content.total = list(content.evaluation.get("missing", [])), len(content.rows)
     if not content.rows:
@@ -86,6 +92,17 @@ def set_of(out: str, fingerprint: str | None) -> Dataset | None:
     """The set of captions or translations in OUT that is shown; None where OUT is no store of such."""
     kinds = results.output_kinds(out)
     return Store(out).open(fingerprint, kind=kinds[0].name if len(kinds) == 1 else None) if kinds else None
+
+
+def is_outdated(evaluation: dict[str, Any], run: Path) -> bool:
+    """Whether an evaluation in the folder of a run is of another model than those that the run has now: it was trained
+    again, or further, since. An evaluation or a model without an id is not judged."""
+    scored = evaluation.get("model", {}).get("id")
+    # A model of history/ is evaluated by its own path; that it is still there does not make it the run's best.
+    named = Path(evaluation.get("model", {}).get("folder", ""))
+    models = [*MODELS, *([f"history/{named.name}"] if named.parent.name == "history" else [])]
+    present = {read_object(run / model / DESCRIPTION).get("model_id") for model in models} - {None}
+    return bool(scored and present and scored not in present)
 
 
 def leave_out_others(content: ReportData, fingerprint: str | None) -> None:

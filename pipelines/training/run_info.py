@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pipelines.files.atomic import write_whole
 from pipelines.files.digests import FileDigest
 from pipelines.files.jsonl import json_object
 from pipelines.files.remote_contents import Contents
-from pipelines.files.remote_folder import RemoteFolder, below, folder_for_copy, is_remote
+from pipelines.files.remote_folder import Damaged, RemoteFolder, below, folder_for_copy, is_remote
 
 SCHEMA = 1
 """Of run.json. rnncond 0.1.0 wrote none; what it wrote is read like schema 1."""
@@ -252,3 +252,14 @@ class RunPlace:
             for model in models:
                 if model in there:
                     self.remote.fetch(model, self.folder / model)
+
+    def copy_descriptions(self, file: str, models: Sequence[str]) -> None:
+        """Have in the working copy what these models say of themselves in ``file``, without their weights; of one that
+        is damaged, nothing."""
+        if self.remote is not None:
+            there = (self.remote.read() or Contents()).folders
+            for model in models:
+                if stored := there.get(model, {}).get(file):
+                    with suppress(Damaged):
+                        (self.folder / model).mkdir(exist_ok=True)
+                        write_whole(self.folder / model / file, self.remote.get({file: stored})[file].decode())

@@ -26,7 +26,9 @@ from pipelines.reporting.gallery import Card
 from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
+from pipelines.tracking.models import MODELS
 from pipelines.training.run_info import RunPlace, read_run
+from rnncond.checkpoint import DESCRIPTION
 
 PAGE = "report.html"
 CHANGED = "Changed"
@@ -42,8 +44,10 @@ def run(
     fingerprint: str | None = None,
     compare: str | None = None,
     column: str | None = None,
+    shown: str | None = None,
 ) -> Outcome:
-    """Write the page. The arguments are the command line's."""
+    """Write the page. The arguments are the command line's, but for ``shown``: what the user calls ``out``, where that
+    is a working copy."""
     if to and is_remote(to):
         raise UserError(f"The page is written to a local file, not to {to}; say --to FILE.")
     if is_remote(out) and not Store(out).exists():
@@ -75,11 +79,12 @@ def run(
     if missing and not failed:
         summary["pictures not found"] = naming(missing)
     hint = hint_of_missing(out, content, compare, [card for card in cards if card.missing]) if missing else None
+    news = content.outdated
     if not content.evaluation:
-        hint = (
-            f"The page has no {part.UNIT} and no scores yet, only the training. "
-            f"Next: rnncond evaluate --model {shlex.quote(out)}"
-        )
+        news = f"The page has no {part.UNIT} and no scores yet, only the training."
+    if news:
+        evaluate = f"{news} Next: rnncond evaluate --model {shlex.quote(shown or out)}"
+        hint = f"{hint}\n{evaluate}" if hint and content.evaluation else evaluate
     return Outcome(summary, len(failed), failed[:5], hint, trouble="pictures not found")
 
 
@@ -103,11 +108,10 @@ def of_remote_run(
     """The page of a run in object storage, made of a working copy, and put beside it unless ``to`` says where."""
     place = RunPlace.at(out)
     place.copy_runs("trials")
+    place.copy_descriptions(DESCRIPTION, MODELS)
     if place.remote is None or not (place.folder / "run.json").is_file():
         raise UserError(f"{out} has nothing to show: neither a run nor an output of `rnncond caption` or `translate`.")
-    outcome = run(str(place.folder), images, data, to, count, column=column)
-    if outcome.hint:
-        outcome.hint = outcome.hint.replace(shlex.quote(str(place.folder)), shlex.quote(out))
+    outcome = run(str(place.folder), images, data, to, count, column=column, shown=out)
     if to is None:
         outcome.summary["page"] = keep((place.folder / PAGE).read_text(encoding="utf-8"), out, None)
     return outcome

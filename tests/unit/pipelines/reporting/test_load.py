@@ -84,6 +84,31 @@ def test_scores_of_another_set_are_left_out_and_it_is_said(tmp_path, scored):
     assert (content.evaluation["scores"], len(content.rows), content.remarks) == ({"BLEU": 5.0}, 1, [])
 
 
+@pytest.mark.parametrize("scored", ["before", "now", "averaged", "in history"])
+def test_scores_of_the_model_before_the_last_training_are_called_so(tmp_path, scored):
+    ids = {"best": "now", "averaged": "averaged", "history/step-00000100": "in history"}
+    for folder, model_id in ids.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.json").write_text(json.dumps({"model_id": model_id}))
+    folder = "run/history/step-00000100" if scored == "in history" else "run"
+    about = {"model": {"id": scored, "folder": folder}, "scores": {"BLEU": 5.0}}
+    write(tmp_path, evaluation_json=json.dumps(about), evaluated_jsonl='{"id": "0", "translation": "x"}\n')
+    content = read(str(tmp_path), 5)
+    assert len(content.remarks) == (scored == "before")
+    assert ("before the last training" in content.outdated) == (scored == "before")
+    assert content.evaluation["scores"] == {"BLEU": 5.0}, "the scores are shown all the same"
+
+
+def test_scores_without_a_model_or_in_no_run_are_not_judged(tmp_path):
+    rows = '{"id": "0", "translation": "x"}\n'
+    write(tmp_path, evaluation_json='{"model": {"id": "m"}}', evaluated_jsonl=rows)
+    assert read(str(tmp_path), 5).outdated == ""
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model.json").write_text('{"model_id": "other"}')
+    write(tmp_path, evaluation_json='{"hypotheses": "x.txt"}')
+    assert read(str(tmp_path), 5).outdated == ""
+
+
 def test_two_sets_have_to_be_told_apart(tmp_path):
     first, second = (translations(tmp_path / "out", model, count) for model, count in (("m", 1), ("n", 2)))
     assert [read(str(tmp_path / "out"), 9, fingerprint).total for fingerprint in (first, second)] == [1, 2]

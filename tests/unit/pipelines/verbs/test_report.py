@@ -217,6 +217,20 @@ def test_a_run_that_was_not_evaluated_has_its_curves(evaluated):
     assert "Best" not in page.text
 
 
+def test_scores_of_an_earlier_model_are_told_with_the_command_that_scores_the_present_one(evaluated, bucket, capsys):
+    uri = f"{bucket[0]}/runs/trained on"
+    for model_id, outdated in (("f" * 16, False), ("0" * 16, True)):
+        (evaluated / "best").mkdir(exist_ok=True)
+        (evaluated / "best" / "model.json").write_text(json.dumps({"model_id": model_id}))
+        put_run(evaluated, uri)
+        for out, shown in ((evaluated, str(evaluated)), (uri, f"'{uri}'")):
+            assert rnncond("report", str(out)) == 0
+            told = capsys.readouterr().out
+            assert (f"Next: rnncond evaluate --model {shown}" in told) == outdated
+            assert ("of the model before the last training" in told) == outdated
+        assert ("of the model before the last training" in page_of(evaluated).text) == outdated
+
+
 def test_captions_without_references_are_counted(evaluated, tmp_path, capsys):
     rows = [{"image_id": name, "caption": "a dog"} for name in (*captioner.CAPTIONS, "other.png")]
     write_lines(evaluated / "evaluated.jsonl", rows)
