@@ -5,7 +5,8 @@
 The toolkits go into a virtual environment of their own (``--venv``, made at the first call; it sees this environment's
 torch), where all of them work by turns in one process. Every number is the middle of all rounds, every ratio the middle
 of the ratios of the same round. A machine with other work on it is refused, before and after, unless ``--anyway``.
-Each toolkit's own model, loss and search do the work.
+Each toolkit's own model, loss and search do the work. The process keeps memory that it frees, for all of them, as
+rnncond's workers do.
 
 Translation: one LSTM layer of 256 on each side, additive attention, input feeding, V = 10,000, batches of 64 sentences
 of 14 words. Training: targets of 14 to 20 words, an Adam update included; words/s are real words. Search: 20 words
@@ -42,6 +43,7 @@ from toolkits import PEERS, Joey, Mmf, OpenNmt, environment, mock_the_rest
 from torch import Tensor
 from translation_decoder import CONFIG, PAIRS, SOURCE, STEPS, VOCAB, trainer
 
+from pipelines.allocator import keep_freed_memory
 from rnncond import systems
 from rnncond.contract import Source
 from rnncond.fast import kernels
@@ -68,8 +70,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the results as JSON")
     arguments = parser.parse_args()
     if Path(sys.prefix).resolve() != arguments.venv.resolve():
-        python = environment(arguments.venv)
-        sys.exit(subprocess.run([python, *sys.argv], env=os.environ | {"PYTHONPATH": ROOT}).returncode)
+        python, variables = environment(arguments.venv), os.environ | {"PYTHONPATH": ROOT}
+        keep_freed_memory(variables)
+        sys.exit(subprocess.run([python, *sys.argv], env=variables).returncode)
     others = busy()
     if others > BUSY and not arguments.anyway:
         sys.exit(f"Other work takes {others:.0f}% of the processors, so that numbers would mean nothing. Wait for it.")
@@ -140,10 +143,12 @@ def pairs() -> tuple[Tensor, Tensor, Tensor]:
 
 def training_translation() -> Works:
     source, targets, lengths = pairs()
-    update = trainer()
-    works = {"rnncond": lambda: update(Source(source), targets)}
+    update, lean_update = trainer(), trainer(torch.bfloat16)
+    works: dict[str, Work] = {"rnncond": lambda: update(Source(source), targets)}
     for name, peer in (("joeynmt", Joey()), ("OpenNMT-py", OpenNmt())):
         works[name] = updating(peer, source, targets)
+    if supported("bfloat16", torch.device("cpu")):
+        works["rnncond, bfloat16"] = lambda: lean_update(Source(source), targets)
     return {name: (int(lengths.sum()), work) for name, work in works.items()}
 
 
@@ -151,9 +156,12 @@ def training_captions() -> Works:
     values = torch.randn(PICTURES, *FEATURES["top_down"])
     tokens = torch.randint(4, VOCABS["pictures"], (PICTURES * CAPTIONS, WORDS + 1))
     tokens[:, 0] = BOS
-    update = updates(TeacherForcing(model_of("top_down")).train())
+    model = TeacherForcing(model_of("top_down")).train()
+    update, lean_update = updates(model), updates(model, torch.bfloat16)
     peer = updating(Mmf(), values.repeat_interleave(CAPTIONS, 0), tokens)
-    works = {"rnncond": lambda: update(Source(values), tokens), "mmf": peer}
+    works: dict[str, Work] = {"rnncond": lambda: update(Source(values), tokens), "mmf": peer}
+    if supported("bfloat16", torch.device("cpu")):
+        works["rnncond, bfloat16"] = lambda: lean_update(Source(values), tokens)
     return {name: (PICTURES * CAPTIONS * WORDS, work) for name, work in works.items()}
 
 

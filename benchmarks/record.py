@@ -27,14 +27,16 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def updates(model: Any) -> Callable[[Any, Any], None]:
-    """A step of training with Adam, of a ``TeacherForcing`` in any version: called with a source and its tokens."""
+def updates(model: Any, dtype: Any = None) -> Callable[[Any, Any], None]:
+    """A step of training with Adam, of a ``TeacherForcing`` in any version: called with a source and its tokens. With a
+    ``dtype`` of torch's its products are in that, as ``training.precision`` has them."""
     import torch
 
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
     def update(source: Any, tokens: Any) -> None:
-        sums = model(source, tokens)
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            sums = model(source, tokens)
         (sums.objective / sums.words).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -69,9 +69,9 @@ def training() -> Callable[[], None]:
     return lambda: update(source, tokens)
 
 
-def trainer() -> Callable[[Source, Tensor], None]:
-    """A model, and the update of it by a batch."""
-    return updates(TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train())
+def trainer(dtype: torch.dtype | None = None) -> Callable[[Source, Tensor], None]:
+    """A model, and the update of it by a batch, in ``dtype`` if one is given."""
+    return updates(TeacherForcing(systems.build("encdec_bidirectional", CONFIG)).train(), dtype)
 
 
 def decoding(beam: int) -> Callable[[], None]:

@@ -15,6 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from rnncond.fast.onednn import RepeatedProduct, product
+
 
 class StepProducts:
     """The product x_t W^T + o_t of every step t, with o_t known for all steps before the first.
@@ -35,13 +37,14 @@ class StepProducts:
         self.inputs: list[Tensor] = []
         self.offsets = _CollectedProducts.apply(offsets, weight, self.inputs).unbind(1)
         self.weight = as_autocast(weight.detach())
+        self.multiply = RepeatedProduct(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The next step's product: x (N, Q) to (N, G)."""
         offset = self.offsets[len(self.inputs)]
         x = x.to(self.weight.dtype)
         self.inputs.append(x.detach())
-        product: Tensor = functional.linear(x, self.weight) + offset
+        product: Tensor = self.multiply(x) + offset
         return product
 
 
@@ -65,7 +68,7 @@ class _CollectedProducts(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         inputs = torch.stack(ctx.inputs, 1).flatten(0, 1).to(grad.dtype)
-        return grad, functional.linear(grad.flatten(0, 1).t(), inputs.t()), None
+        return grad, product(grad.flatten(0, 1).t(), inputs.t()), None
 
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

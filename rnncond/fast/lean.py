@@ -2,15 +2,16 @@
 
 ``lean(model, precision)`` is a copy of a model for its steps alone. It shares the weights; what multiplies a step's
 rows gets its form once, at the first product. The condition is encoded by the model itself, and attention's own
-matrices stay in float32, since their product enters an exponential. int8 is for the output layer alone, whose best
-words are computed again (``rnncond.contract.screen``).
+matrices stay in float32, since their product enters an exponential. int8 is for the output layer alone. With fewer bits
+than float32's the output layer's best words are computed again (``rnncond.contract.screen``).
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -19,14 +20,11 @@ from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention
 from rnncond.contract import System, screen
+from rnncond.fast.onednn import Product, packed, packed_rows
 from rnncond.fast.output_layer import output_product
 
 Precision = Literal["float32", "bfloat16", "int8"]
-Product = Callable[[Tensor], Tensor]
 Form = Callable[[Tensor, Tensor | None], Product]
-
-ROWS = 8
-"""Rows of oneDNN's products are a multiple of this: it keeps half a megabyte for every number of rows it has met."""
 
 
 def supported(precision: Precision, device: torch.device) -> bool:
@@ -114,17 +112,8 @@ class LeanWeight(nn.Parameter):
         return self.form[1](x)
 
     def logits(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """``product`` as the output layer's: in int8 the logits have ``exact_of``."""
+        """``product`` as the output layer's: in fewer bits than float32's the logits have ``exact_of``."""
         return self.product(x, bias, OUTPUT_FORMS)
-
-
-def packed_rows(device: torch.device) -> float:
-    """Up to how many rows oneDNN multiplies float32 by a packed matrix faster than MKL: always, with AVX-512, where it
-    takes 0.4 to 0.8 of the time; for few rows with AVX2 (0.8); never on a GPU or another processor."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return 0
-    capability = torch.backends.cpu.get_cpu_capability()
-    return float("inf") if capability.startswith("AVX512") else 64 if capability == "AVX2" else 0
 
 
 def in_float32(weight: Tensor, bias: Tensor | None) -> Product:
@@ -151,31 +140,44 @@ def in_bfloat16(weight: Tensor, bias: Tensor | None) -> Product:
     return lambda x: multiply(x.bfloat16()).float()
 
 
-def packed(weight: Tensor, bias: Tensor | None) -> Product:
-    """By oneDNN, of rows whose number it is always a multiple of ``ROWS``."""
-    form = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)
+def screened(form: Form) -> Form:
+    """``form`` as the output layer's. bfloat16 alone would leave equals among the best words of most rows."""
 
-    def multiply(x: Tensor) -> Tensor:
-        more = -len(x) % ROWS
-        x = functional.pad(x, (0, 0, 0, more)) if more else x
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, form, bias, "none", [], "")
-        return y[: len(y) - more] if more else y
+    def make(weight: Tensor, bias: Tensor | None) -> Product:
+        multiply = form(weight, bias)
+        return lambda x: screen(multiply(x), x, weight, bias)
 
-    return multiply
+    return make
 
 
 def in_int8(weight: Tensor, bias: Tensor | None) -> Product:
-    """Dynamic quantization: a scale for every row of W, and at each product one for x, by its largest value."""
+    """Dynamic quantization: a scale for every row of W, and at each product one for x, by its largest value.
+
+    With VNNI it is oneDNN's, which takes half the time of torch's default for many rows.
+    """
     scales = weight.abs().amax(1).clamp_min(1e-9) / 127
     with warnings.catch_warnings():
         # torch will take these tensors away once there is another product of int8 as fast without AVX-512.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
-        form = torch.ops.quantized.linear_prepack(quantized, bias)
+        vnni = torch.cpu._is_vnni_supported()
+        with engine("onednn") if vnni else nullcontext():
+            form = torch.ops.quantized.linear_prepack(quantized, bias)
     # Without VNNI two products are summed in 16 bits, which must not overflow: x has 7 bits then.
-    narrow = not torch.cpu._is_vnni_supported()
-    return lambda x: screen(torch.ops.quantized.linear_dynamic(x.contiguous(), form, narrow), x, weight, bias)
+    return lambda x: cast(Tensor, torch.ops.quantized.linear_dynamic(x.contiguous(), form, not vnni))
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Weights are packed for the engine ``name`` of torch's quantized products, which they then stay with."""
+    quantized = torch.backends.quantized
+    before = quantized.engine
+    quantized.engine = name
+    try:
+        yield
+    finally:
+        quantized.engine = before
 
 
 def beside_int8(weight: Tensor, bias: Tensor | None) -> Product:
@@ -188,4 +190,4 @@ def beside_int8(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 FORMS: dict[Precision, Form] = {"float32": in_float32, "bfloat16": in_bfloat16, "int8": beside_int8}
-OUTPUT_FORMS: dict[Precision, Form] = FORMS | {"int8": in_int8}
+OUTPUT_FORMS: dict[Precision, Form] = FORMS | {"bfloat16": screened(in_bfloat16), "int8": screened(in_int8)}

@@ -10,7 +10,7 @@ from rnncond.search.backpointers import Backpointers, Hypotheses
 from rnncond.search.constraints import apply_constraints
 from rnncond.search.ensemble import StepFunction
 from rnncond.search.options import SearchOptions
-from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper_bound
+from rnncond.search.scoring import coverage_penalty, length_penalty, normaliser, score_upper_bound
 from rnncond.search.select import Choice, select_best, select_samples, select_screened
 from rnncond.text.special_tokens import BOS, EOS
 
@@ -100,14 +100,14 @@ class _Beams:
     def choose(self, logits: Tensor, t: int) -> Choice:
         """The K continuations of each example, from ``logits`` (N, V)."""
         exact, logits = exact_of(logits), logits.float()
-        normaliser = logits.logsumexp(-1, keepdim=True)
+        total = normaliser(logits)
         apply_constraints(logits, t, self.rows.get("history"), self.options)
         if self.options.samples:
-            return select_samples(logits, normaliser, self.live, self.examples["draws"][..., t], self.options)
+            return select_samples(logits, total, self.live, self.examples["draws"][..., t], self.options)
         open_slots = self.examples["open_slots"]
         if exact is not None:
-            return select_screened(logits, normaliser, self.live, open_slots, self.options.width, exact)
-        return select_best(logits, normaliser, self.live, open_slots, self.options.width)
+            return select_screened(logits, total, self.live, open_slots, self.options.width, exact)
+        return select_best(logits, total, self.live, open_slots, self.options.width)
 
     def record(self, t: int, choice: Choice, attention: Tensor | None) -> None:
         """Keep the back-pointers of step ``t``, and take what ended out of the beam."""

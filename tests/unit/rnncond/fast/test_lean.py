@@ -62,6 +62,24 @@ def test_int8_is_near_and_gives_the_exact_logits_where_asked(case, monkeypatch):
     torch.testing.assert_close(again, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(not supported("bfloat16", torch.device("cpu")), reason="no bfloat16 here")
+def test_the_words_that_bfloat16_leaves_equal_have_exact_logits():
+    """Neighbours of 8 bits between 256 and 512 are 2 apart: 300.25 and 300.75 are equal in bfloat16."""
+    x, weight = torch.tensor([[1.0]]), torch.tensor([[300.25], [300.75], [1.0]])
+    found = output_product(x, LeanWeight(weight, "bfloat16"), torch.zeros(3))
+    assert found[0, 0] == found[0, 1]
+    exact = exact_of(found)
+    assert exact is not None
+    assert exact(torch.tensor([[0, 1]])).tolist() == [[300.25, 300.75]]
+
+
+def test_packing_for_one_engine_leaves_torchs_own_as_it_was():
+    before = torch.backends.quantized.engine
+    with pytest.raises(RuntimeError), module.engine("onednn"):
+        raise RuntimeError
+    assert torch.backends.quantized.engine == before
+
+
 @pytest.mark.parametrize("narrow", [True, False], ids=["seven bits of x", "eight, if there is VNNI"])
 def test_int8_is_as_near_as_its_steps(narrow, monkeypatch):
     """By the largest value of a row of W and of x: each is off by half a step at most (of x, a 127th or a 255th)."""

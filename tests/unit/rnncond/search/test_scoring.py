@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncond.search import SearchOptions
-from rnncond.search.scoring import coverage_penalty, length_penalty, score_upper_bound
+from rnncond.fast import kernels
+from rnncond.search import SearchOptions, scoring
+from rnncond.search.scoring import coverage_penalty, length_penalty, normaliser, score_upper_bound
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,19 @@ def test_no_continuation_scores_above_the_bound(log_probs, lost, more_words, pen
         assert (log_prob - lost) / divisor <= bound + 1e-5
     longest = {"none": 1, "average": 10, "gnmt": (15 / 6) ** 0.7}[penalty]
     assert bound == pytest.approx(max(log_probs) / longest, abs=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("height", [-500.0, 0.0, 500.0])
+def test_the_normaliser_is_the_log_sum_exp_compiled_or_not(compiled, height, monkeypatch):
+    """Of logits that are all ``height`` it is height + log V."""
+    monkeypatch.setattr(scoring, "COMPILED", 1)
+    kernels.enable(compiled)
+    try:
+        found = normaliser(torch.full((3, 40), height))
+        torch.testing.assert_close(found, torch.full((3, 1), height + math.log(40)))
+        logits = torch.randn(5, 70) * 20
+        expected = logits.double().exp().sum(1, keepdim=True).log()
+        torch.testing.assert_close(normaliser(logits).double(), expected, rtol=1e-6, atol=1e-5)
+    finally:
+        kernels.enable(False)
