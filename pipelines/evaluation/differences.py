@@ -14,6 +14,8 @@ from pipelines.errors import UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Kind
 
 KINDS = {kind.name: kind for kind in (CAPTIONS, TRANSLATIONS)}
+INPUTS = ("uri", "source")
+"""Columns that say what a row is of: a picture's address, a sentence."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Difference:
 
     Attributes:
         changed: a row for each input whose text differs or that only one of the sets has, by id: ``id``, ``uri`` of
-            captions, ``change`` (changed, added, removed), ``before``, ``after``, ``score_before``, ``score_after``;
+            captions or ``source`` of translations, ``change`` (changed, added, removed), ``before``, ``after``,
+            ``score_before``, ``score_after``;
             null where a set has none.
         same: inputs of which both say the same.
         moves: scores after less scores before, of inputs that both have.
@@ -81,7 +84,6 @@ def difference(store: Store, before: str, after: str) -> Difference:
             f"{one.kind}, {other.fingerprint} has {other.kind}."
         )
     kind = KINDS[one.kind]
-    keys = [kind.id_key, *(["uri"] if "uri" in one.schema.names else [])]
     joined = texts(one, kind, "before").join(texts(other, kind, "after"), keys=kind.id_key, join_type="full outer")
     there, now = pc.is_valid(joined["before"]), pc.is_valid(joined["after"])
     equal = pc.fill_null(pc.equal(joined["before"], joined["after"]), False)
@@ -90,19 +92,23 @@ def difference(store: Store, before: str, after: str) -> Difference:
     moves = pc.subtract(both["score_after"], both["score_before"]).to_numpy()
     joined = joined.append_column("change", change).filter(pc.invert(equal))
     columns: dict[str, Any] = {"id": joined[kind.id_key]}
-    if len(keys) > 1:
-        columns["uri"] = pc.coalesce(joined["uri_after"], joined["uri_before"])
+    columns |= {
+        name: pc.coalesce(joined[f"{name}_after"], joined[f"{name}_before"])
+        for name in INPUTS
+        if {f"{name}_after", f"{name}_before"} <= {*joined.column_names}
+    }
     columns |= {name: joined[name] for name in ("change", "before", "after", "score_before", "score_after")}
     return Difference(one, other, pa.table(columns).sort_by("id"), pc.sum(equal).as_py() or 0, moves)
 
 
 def texts(dataset: Dataset, kind: Kind, name: str) -> pa.Table:
-    """Id, text and score of each row, and the uri where rows have one."""
-    columns = [kind.id_key, kind.text_key, "score", *(["uri"] if "uri" in dataset.schema.names else [])]
-    names = [kind.id_key, name, f"score_{name}", f"uri_{name}"]
+    """Id, text and score of each row, and the uri or the source where rows have one."""
+    inputs = [column for column in INPUTS if column in dataset.schema.names]
+    columns = [kind.id_key, kind.text_key, "score", *inputs]
+    names = [kind.id_key, name, f"score_{name}", *(f"{column}_{name}" for column in inputs)]
     schema = pa.schema([dataset.schema.field(column) for column in columns])
     table = pa.Table.from_batches(dataset.snapshot().scan(columns), schema)
-    return table.rename_columns(names[: len(columns)])
+    return table.rename_columns(names)
 
 
 def examples(found: Difference, count: int) -> list[dict[str, Any]]:

@@ -92,7 +92,12 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
 def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Sentence]:
     """Sentences that an older model translated otherwise, with both translations."""
     return [
-        Sentence(row["id"], NONE if row["after"] is None else row["after"], before=row["before"] or NONE)
+        Sentence(
+            row["id"],
+            NONE if row["after"] is None else row["after"],
+            row.get("source") or "",
+            before=row["before"] or NONE,
+        )
         for row in examples(found, count)
     ]
 

@@ -15,6 +15,7 @@ from feature_store import Store
 from pipelines.console import Outcome, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
+from pipelines.evaluation.results import CAPTIONS
 from pipelines.files.atomic import write_whole
 
 FORMATS = (".parquet", ".json", ".csv")
@@ -39,8 +40,9 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
     if to is not None:
         write(found.changed, to)
         summary["written"] = to
+    beside = "picture" if found.kind is CAPTIONS else "sentence"
     hint = (
-        f"To see both beside each picture:  rnncond report {directory} --set {found.after.fingerprint} --compare "
+        f"To see both beside each {beside}:  rnncond report {directory} --set {found.after.fingerprint} --compare "
         f"{found.before.fingerprint}"
     )
     return Outcome(summary, hint=hint)

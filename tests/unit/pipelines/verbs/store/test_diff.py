@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from feature_store import Store
 from pipelines.verbs.store import diff
+from pipelines.verbs.translate import schema_of
 from tests.worlds.captioned import caption_set
 from tests.worlds.command import rnncond
 
@@ -99,3 +102,29 @@ def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
     (tmp_path / "images" / "b.jpg").unlink()
     assert rnncond("report", "s") == 0
     assert "Pictures that are no longer where they were read, removed since, or moved: 1." in page_of()
+
+
+def translation_set(model: str, translation: str) -> str:
+    """A set of one translation; its fingerprint."""
+    row = {
+        "id": "1", "source": "ein Hund bellt", "version": "1", "translation": translation, "score": -1.0,
+        "log_prob": -1.0, "nbest": [{"translation": translation, "score": -1.0}], "model": model,
+        "cut": False,
+    }  # fmt: skip
+    recipe = {"model": model, "system": "encdec", "search": {"beam": 1}}
+    made = Store("t").dataset("translations", recipe, schema_of(attention=False), id_column="id")
+    with made.begin() as term:
+        term.handle.commit(term.handle.part_name(["1"]), pa.Table.from_pylist([row], made.schema))
+    made.store.completed(made)
+    return made.fingerprint
+
+
+def test_of_translations_the_source_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    old, new = translation_set("old", "a cat barks"), translation_set("new", "a dog barks")
+    assert rnncond("store", "diff", "t", "--set", old, "--set", new, "--to", "x.json") == 0
+    assert "beside each sentence" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(Path("x.json").read_text())["source"] == "ein Hund bellt"
+    assert rnncond("report", "t", "--compare", old) == 0
+    # Once with the translation of now, once with both.
+    assert Path("t/report.html").read_text(encoding="utf-8").count("ein Hund bellt") == 2
