@@ -65,8 +65,8 @@ class _OutputProduct(Function):
 
 
 class LSTM(nn.LSTM):
-    """``nn.LSTM`` that runs under autocast on any CPU: in float32 where oneDNN, which torch asks whatever the processor,
-    has no LSTM of that precision (bfloat16 needs AVX-512, float16 more)."""
+    """``nn.LSTM`` that runs under autocast on any CPU: in float32 where oneDNN, which torch asks whatever the
+    processor, has no LSTM of that precision (bfloat16 needs AVX-512, float16 more)."""
 
     def forward(self, x: Tensor | PackedSequence, start: tuple[Tensor, Tensor] | None = None) -> Any:
         device = x.data.device.type
