@@ -143,6 +143,9 @@ def what_to_translate(
 def from_output(out: str, references: Sequence[str], fingerprint: str | None, column: str | None = None) -> Results:
     """What ``rnncond translate`` wrote, matched with references by id: the number of the line, or the corpus's own.
 
+    Where the references have ids, translations without references are counted, and references of what was never
+    translated are named, as with captions; lines have to be as many as the sentences.
+
     Raises:
         UserError: there are no translations in ``out``, or the references are of other sentences.
     """
@@ -152,24 +155,29 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
     snapshot = dataset.snapshot()
     failures = failures_of(snapshot, TRANSLATIONS)
     targets = read_references(references, column)
-    check_lengths(snapshot.rows + len(failures), out, len(targets), references)
+    by_id = "id" in column_names(references[0])
+    if not by_id:
+        check_lengths(snapshot.rows + len(failures), out, len(targets), references)
     translations = {row["id"]: row for batch in snapshot.scan(COLUMNS) for row in batch.to_pylist()}
     unknown = [name for name, _ in targets if name not in translations and name not in failures]
-    if unknown:
+    if unknown and (not by_id or len(unknown) == len(targets)):
         raise unmatched(out, unknown[0], references[0], min(translations, default="nothing"))
+    targets = [(name, lines) for name, lines in targets if name in translations or name in failures]
+    scored = {name for name, _ in targets}
+    about = Evaluation(set=dataset.fingerprint, translations=out, references=list(references))
+    if others := len(translations.keys() - scored):
+        about["not_scored"] = {"translations_without_references": others}
     return Results(
         TRANSLATIONS,
         [
             with_references(translations.get(name) or {"id": name, "source": "", **NOTHING}, lines)
             for name, lines in targets
         ],
-        [f"{name}: {reason}" for name, reason in sorted(failures.items())],
-        {
-            **about_output(dataset.recipe),
-            "set": dataset.fingerprint,
-            "translations": out,
-            "references": list(references),
-        },
+        [
+            *(f"{name}: {reason}" for name, reason in sorted(failures.items()) if name in scored),
+            *(f"{name}: no translation in {out}, so not scored" for name in unknown),
+        ],
+        {**about_output(dataset.recipe), **about},
         (lambda ids: take(snapshot, ids)) if "attention" in snapshot.schema.names else None,
         dataset.recipe["lowercase"],
     )

@@ -320,6 +320,19 @@ def test_references_of_a_table_are_matched_by_id_whatever_their_order(
     assert last_line(capsys)["BLEU"] == bleu([*translated[:3], "", translated[3]])
 
 
+def test_sentences_without_a_counterpart_by_id_are_counted_and_the_others_scored(folder, translated, capsys):
+    """The second sentence was removed from the references' table, and one came that was never translated."""
+    rows = [f"{number:09d}\t{line}" for number, line in enumerate(TARGETS) if number != 1]
+    references = translator.write_text(folder / "refs.tsv", ["id\ttarget", *rows, "new\tein Haus"])
+    assert run("--translations", folder / "out", "--references", references) == 3
+    found = last_line(capsys)
+    said, people = [translated[0], translated[2], "", translated[3]], [TARGETS[n] for n in (0, 2, 3, 4)]
+    assert found["BLEU"] == sacrebleu.corpus_bleu(said, [people], lowercase=True).score
+    assert (found["sentences"], found["translations without references"], found["failed"]) == (4, 1, 2)
+    missing = json.loads((folder / "out" / "evaluation.json").read_text())["missing"]
+    assert missing == ["000000003: long", f"new: no translation in {folder / 'out'}, so not scored"]
+
+
 def test_files_of_lines(folder, capsys):
     said = [line.upper() for line in TARGETS[:4]] + ["ein Mann"]
     with gzip.open(folder / "said.de.gz", "wt") as file:
