@@ -90,7 +90,14 @@ def use(
 def certify(
     directory: Directory,
     of: Annotated[
-        str | None, Option(metavar="IMAGES", help="the source: a folder, a glob, a prefix, shards or a listing")
+        str | None,
+        Option(
+            metavar="IMAGES",
+            help="the source: a folder, a glob, a prefix, shards or a listing; of translations the text",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, Option(help="column of the sentences, where --of is a table of text (default: source)")
     ] = None,
     check: Annotated[
         str | None, Option(metavar="FILE", help="in place of --of: verify that this certificate still holds")
@@ -103,7 +110,7 @@ def certify(
         bool, Option("--bytes", help="also read every file and compare its checksum with the ledger's")
     ] = False,
     prune: Annotated[
-        bool, Option("--prune", help="drop the rows and failures of pictures that IMAGES does not have any more")
+        bool, Option("--prune", help="drop the rows and failures of what the source does not have any more")
     ] = False,
     dry_run: Annotated[
         bool, Option("--dry-run", help="with --prune: say what would be dropped, and drop nothing")
@@ -113,7 +120,7 @@ def certify(
     ] = False,
     takeover: options.Takeover = False,
 ) -> Outcome:
-    """Certify that a set has all pictures of its source: what is missing, stale, or not in the source any more.
+    """Certify that a set has all pictures, or sentences, of its source: what is missing, stale, or not there any more.
 
     By id and version the hash of the listing equals that of rows and failures, or the exit code is 3. The certificate
     has model, versions and checksums; its last line is the SHA-256 of the rest.
@@ -124,14 +131,14 @@ def certify(
     if (of is None) == (check is None):
         raise UserError("Say either --of IMAGES, to certify, or --check FILE, to verify a certificate.")
     if check is not None:
-        if to or prune or fingerprint:
-            raise UserError("--check FILE verifies the certificate alone; leave out --to, --prune and --set.")
+        if to or prune or fingerprint or column:
+            raise UserError("--check FILE verifies the certificate alone; leave out --to, --prune, --set and --column.")
         return certificate.check(directory, check, check_bytes)
     if (dry_run or anyway) and not prune:
         raise UserError("--dry-run and --anyway are of --prune; say --prune, too.")
     return certificate.certify(
         directory, str(of), fingerprint, to=to, check_bytes=check_bytes, drop=prune, dry_run=dry_run, anyway=anyway,
-        takeover=takeover,
+        takeover=takeover, column=column,
     )  # fmt: skip
 
 

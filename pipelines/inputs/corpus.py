@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, zip_longest
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -164,3 +165,15 @@ class Corpus:
                     "each other's translation. Is one cut short, or are empty lines left out of it?"
                 )
             yield Row(None, source, translation)
+
+
+def with_version(chunk: pa.Table) -> pa.Table:
+    """What is listed of a corpus's sentences: id, source and version."""
+    versions = [hashlib.sha256(source.encode()).hexdigest()[:16] for source in chunk["source"].to_pylist()]
+    return chunk.select(["id", "source"]).append_column("version", pa.array(versions, pa.string()))
+
+
+def corpus_in_words(corpus: Corpus) -> str:
+    """What tells a corpus's sentences from those of another: their ids, or else the file and its content."""
+    numbered = next(corpus.chunks())["id"][0].as_py() == "0" * DIGITS
+    return f"{Path(corpus.source).name} {corpus.digest[:16]}" if numbered else "by id"

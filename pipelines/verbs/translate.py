@@ -23,10 +23,8 @@ a sentence that has changed under its id is noticed by its version, and done aga
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import IO, Any
@@ -45,7 +43,7 @@ from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
 from pipelines.inference.translator import Translator, prepare
-from pipelines.inputs.corpus import DIGITS, Corpus
+from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.corpus_formats import FIELDS, refuse_column
 
 VERSION = 1
@@ -192,21 +190,13 @@ def waiting_lines(file: IO[bytes], most: int) -> Iterator[list[str]]:
             yield texts
 
 
-def with_version(chunk: pa.Table) -> pa.Table:
-    """What is listed of a corpus's sentences: id, source and version."""
-    versions = [hashlib.sha256(source.encode()).hexdigest()[:16] for source in chunk["source"].to_pylist()]
-    return chunk.select(["id", "source"]).append_column("version", pa.array(versions, pa.string()))
-
-
 def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
     """All that the translations depend on."""
-    first = next(corpus.chunks())["id"][0].as_py()
-    numbered = first == "0" * DIGITS
     return {
         "model": translator.model_id,
         "system": translator.system,
         "search": dataclasses.asdict(translator.options) | {"blocked": list(translator.options.blocked)},
-        "corpus": f"{Path(corpus.source).name} {corpus.digest[:16]}" if numbered else "by id",
+        "corpus": corpus_in_words(corpus),
         "max_source_length": translator.longest,
         "too_long": translator.too_long,
         "unk_replace": translator.unk_replace,

@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,10 @@ from feature_store.schema import canonical
 from feature_store.term import refuse_if_another_lives
 from pipelines.console import Outcome, Progress, tell_result
 from pipelines.errors import UserError
+from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.files.atomic import write_whole
+from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
+from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.inputs.listing import Listing
 from pipelines.verbs.store.census import Census, Comparison, own_hash
 
@@ -40,7 +46,7 @@ MOST_PRUNED = 0.5
 
 def certify(
     directory: str,
-    images: str,
+    source: str,
     fingerprint: str | None = None,
     *,
     to: str | None = None,
@@ -49,43 +55,42 @@ def certify(
     dry_run: bool = False,
     anyway: bool = False,
     takeover: bool = False,
+    column: str | None = None,
 ) -> Outcome:
-    """Compare a set with IMAGES, and write what was found.
+    """Compare a set with its source, IMAGES or of translations TEXT, and write what was found.
 
     Args:
         to: the certificate's file; in the store, as certificates/SET.json, if None.
         check_bytes: also read every file of the set and compare its checksum with the ledger's.
-        drop: take rows and failures out whose inputs IMAGES does not have; with ``dry_run`` only say which, and write
-            nothing.
+        drop: take rows and failures out whose inputs the source does not have; with ``dry_run`` only say which, and
+            write nothing.
         anyway: drop them although they are more than half of the set.
+        column: of a TEXT that is a table, the column of the sentences; None for ``source``.
 
     Raises:
-        UserError: there are no such images, or too much would be dropped.
+        UserError: there is no such source, or too much would be dropped.
         StoreError: there is no such set, or a writer is at work in it.
     """
     dataset = Store(directory).open(fingerprint)
-    if dataset.id_column != "image_id":
-        raise UserError(
-            f"The set {dataset.fingerprint} in {directory} has {dataset.kind}, and --of names pictures; only sets of "
-            "pictures, of `rnncond features` and `rnncond caption`, can be certified."
-        )
+    listed = partial(inputs_of, dataset, directory, source, column)
+    chunks = listed()
     if not takeover:
         refuse_if_another_lives(dataset.ledger)
-    comparison, census = compared(dataset.snapshot(), images)
+    comparison, census = compared(dataset.snapshot(), chunks)
     dropped, others = 0, ""
     if drop and census.extra.count:
-        refuse_emptying(dataset, census, images, anyway)
+        refuse_emptying(dataset, census, source, anyway)
         ids = list(comparison.not_listed())
         if dry_run:
             tell_result("\n".join(f"would be dropped: {id_}" for id_ in ids[:100]))
         else:
             pruned = prune(dataset, ids, takeover)
             dropped = pruned.rows + pruned.failures
-            others = in_other_sets(dataset, ids, directory, images)
-            _, census = compared(dataset.snapshot(), images)
+            others = in_other_sets(dataset, ids, directory, source)
+            _, census = compared(dataset.snapshot(), listed())
     snapshot = dataset.snapshot()
     damaged = damaged_files(snapshot) if check_bytes else []
-    content = content_of(dataset, snapshot, census, images, damaged if check_bytes else None)
+    content = content_of(dataset, snapshot, census, source, damaged if check_bytes else None)
     place = None if dry_run else write(dataset, content, to)
     summary: dict[str, Any] = {"store": directory, "set": dataset.fingerprint, "complete": content["complete"]}
     summary |= {"listed": census.listed, "rows": census.rows, "failed_inputs": census.failures}
@@ -96,12 +101,12 @@ def certify(
         summary |= {"certificate": place, "sha256": content["sha256"]}
     problems = [f"{id_}: {KINDS[kind]}" for kind in KINDS for id_ in getattr(census, kind).examples]
     count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
-    hints = [hint for hint in (hint_of(dataset, census, directory, images), others) if hint]
+    hints = [hint for hint in (hint_of(dataset, census, directory, source), others) if hint]
     return Outcome(summary, count, [*damaged, *problems][:20], "\n".join(hints) or None, trouble="differ")
 
 
 KINDS = {"missing": "missing, it has no row", "stale": "stale, changed since", "extra": "extra, not in the source"}
-"""What is wrong with a picture, by the key of the certificate that counts it."""
+"""What is wrong with an input, by the key of the certificate that counts it."""
 
 
 def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str) -> str:
@@ -116,11 +121,36 @@ def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str)
     return "\n".join(lines)
 
 
-def compared(snapshot: Snapshot, images: str) -> tuple[Comparison, Census]:
-    listing = Listing(images)
-    chunks = listing.begin()  # a wrong IMAGES is told before the set is read
+def inputs_of(dataset: Dataset, directory: str, source: str, column: str | None) -> Iterator[pa.Table]:
+    """The inputs that ``source`` has now, as the set's verb lists them; the first of them are listed already, so that a
+    wrong source is told before the set is read.
+
+    Raises:
+        UserError: there is no such source, or the set is not of inputs with ids of their own.
+    """
+    if dataset.id_column == "image_id":
+        if column is not None:
+            raise UserError(f"--column is of translations, and the set {dataset.fingerprint} has {dataset.kind}.")
+        return Listing(source).begin()
+    if dataset.kind != TRANSLATIONS.name:
+        raise UserError(
+            f"The set {dataset.fingerprint} in {directory} has {dataset.kind}, and --of names pictures or text; only "
+            "sets of `rnncond features`, `rnncond caption` and `rnncond translate` can be certified."
+        )
+    corpus = Corpus(source, columns=(column or FIELDS[0], FIELDS[1]), option="--column")
+    if dataset.recipe["corpus"] != corpus_in_words(corpus):
+        raise UserError(
+            f"The set {dataset.fingerprint} in {directory} is of {dataset.recipe['corpus']}, and {source} is "
+            f"{corpus_in_words(corpus)}. Sentences without ids are known by their lines in one file, and a changed "
+            "file has a set of its own; with a column `id` a set can be compared with what the corpus has now."
+        )
+    chunks = map(with_version, corpus.chunks())
+    return chain([next(chunks)], chunks)
+
+
+def compared(snapshot: Snapshot, chunks: Iterator[pa.Table]) -> tuple[Comparison, Census]:
     comparison = Comparison(snapshot)
-    with Progress("certify", "pictures listed", None) as progress:
+    with Progress("certify", "inputs listed", None) as progress:
 
         def counted():
             for chunk in chunks:
@@ -214,13 +244,15 @@ def damaged_files(snapshot: Snapshot) -> list[str]:
 
 def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> str | None:
     hints = []
+    inputs = "sentences" if dataset.kind == TRANSLATIONS.name else "pictures"
     if census.missing.count and census.extra.count > MOST_PRUNED * (census.rows + census.failures):
         missing, extra = census.missing.examples[0], census.extra.examples[0]
         return (
-            f"{images} has {missing!r}, and the set has {extra!r}. Are these the same pictures by other ids? "
-            "Then say --of what the set was made of: the same folder, or the same listing."
+            f"{images} has {missing!r}, and the set has {extra!r}. Are these the same {inputs} by other ids? "
+            "Then say --of what the set was made of: the same folder, listing or corpus."
         )
-    again = f"rnncond {'features' if dataset.kind == 'features' else 'caption'} {images} ..."
+    verbs = {"features": "features", "translations": "translate"}
+    again = f"rnncond {verbs.get(dataset.kind, 'caption')} {images} ..."
     if census.failures_listed:
         hints.append(f"{again} --retry-failed   tries again what failed: {census.failures_listed:,} without a row")
     if census.missing.count:
@@ -230,7 +262,7 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
     if census.extra.count:
         hints.append(
             f"rnncond store certify {directory} --of {images} --set {dataset.fingerprint} --prune   drops the rows of "
-            f"{census.extra.count:,} pictures that {images} does not have"
+            f"{census.extra.count:,} {inputs} that {images} does not have"
         )
     return "\n".join(hints) or None
 

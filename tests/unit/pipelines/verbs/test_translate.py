@@ -14,7 +14,7 @@ from feature_store import Store
 from pipelines.api import load_translator
 from pipelines.api.search_arguments import load_models
 from pipelines.inference.translator import prepare
-from pipelines.inputs.corpus import Corpus
+from pipelines.inputs.corpus import Corpus, with_version
 from pipelines.verbs import translate
 from pipelines.verbs.translate import waiting_lines
 from tests.worlds.command import check_mistake, rnncond
@@ -105,7 +105,7 @@ def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path
     translator = prepare(load_models(["model"], None, "cpu"), ["model"], max_source_length=4)
     corpus = Corpus(str(table))
     recipe, schema = translate.recipe_of(translator, corpus), translate.schema_of(False)
-    given = translate.with_version(next(corpus.chunks())).to_pylist()
+    given = with_version(next(corpus.chunks())).to_pylist()
     answers = translator([row["source"] for row in given])
     rows = [{name: (row | one)[name] for name in schema.names} for row, one in zip(given, answers, strict=True)]
     with Store("out").dataset("translations", recipe, schema, id_column="id").begin() as term:

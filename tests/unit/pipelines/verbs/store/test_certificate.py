@@ -10,7 +10,10 @@ import pyarrow as pa
 import pytest
 
 from feature_store import Store, compact, verify
+from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.listing import Listing
+from pipelines.verbs import translate
+from tests.worlds.translator import write_text
 
 SCHEMA = pa.schema(
     [
@@ -104,6 +107,44 @@ def test_a_wrong_source_empties_no_store(made, make_photos, tmp_path, certify):
     assert code == 2 and "would drop 10 of the 10" in found["error"] and made.snapshot().rows == 10
     code, found, _ = certify(tmp_path / "s", "--of", others, "--prune", "--anyway")
     assert found["dropped"] == 10 and made.snapshot().rows == 0
+
+
+def translations(root, text):
+    """The rows that a translator would commit of a corpus."""
+    corpus = Corpus(str(text))
+    recipe, schema = {"model": "m", "corpus": corpus_in_words(corpus)}, translate.schema_of(False)
+    row = {"translation": "x", "score": -1.0, "log_prob": -1.0, "nbest": [], "model": "m", "cut": False}
+    rows = [given | row for given in with_version(next(corpus.chunks())).to_pylist()]
+    made = Store(root).dataset("translations", recipe, schema, id_column="id")
+    with made.begin() as term:
+        term.handle.commit("part", pa.Table.from_pylist(rows, schema=schema))
+    return made
+
+
+def test_translations_of_removed_sentences_are_dropped(tmp_path, certify):
+    text = write_text(tmp_path / "news.tsv", ["id\tsource", *(f"{n}\tsentence {n}" for n in range(5))])
+    made = translations(tmp_path / "s", text)
+    assert certify(tmp_path / "s", "--of", text)[1]["complete"]
+    write_text(text, ["id\tsource", "0\tsentence 0", "1\tanother", "4\tsentence 4", "new\tit is new"])
+    code, found, shown = certify(tmp_path / "s", "--of", text, "--prune", "--dry-run")
+    assert code == 3 and (found["missing"], found["stale"], found["would_be_dropped"]) == (1, 1, 2)
+    assert made.snapshot().rows == 5 and "would be dropped: 2\n" in shown and "2 sentences that" in shown
+    code, found, shown = certify(tmp_path / "s", "--of", text, "--prune")
+    assert code == 3 and found["dropped"] == 2 and f"rnncond translate {text}" in shown
+    assert made.snapshot().ids().to_pylist() == ["0", "1", "4"] and verify(made).problems == []
+    header = write_text(tmp_path / "columns.csv", ["id,en", "0,sentence 0", "1,sentence 1", "4,sentence 4"])
+    assert certify(tmp_path / "s", "--of", header)[0] == 2
+    assert certify(tmp_path / "s", "--of", header, "--column", "en")[:2][0] == 0
+
+
+def test_sentences_that_are_known_by_their_lines_are_not_compared_with_another_file(tmp_path, certify):
+    """Without ids a line that is removed moves all others to other ids."""
+    text = write_text(tmp_path / "news.en", ["one", "two", "three"])
+    made = translations(tmp_path / "s", text)
+    assert certify(tmp_path / "s", "--of", text)[1]["complete"]
+    write_text(text, ["two", "three"])
+    code, found, _ = certify(tmp_path / "s", "--of", text, "--prune")
+    assert code == 2 and "with a column `id`" in found["error"] and made.snapshot().rows == 3
 
 
 def test_a_certificate_does_not_hold_for_what_was_added_or_damaged(made, photos, tmp_path, certify, make_photos):
