@@ -20,6 +20,8 @@ Examples:
 
   rnncond promote --model runs/gnmt --name translator --source test.en --data test.de
 
+  rnncond promote --model models:/captioner/2 --name captioner --anyway    the way back to version 2
+
   rnncond caption photos/ --model models:/captioner@champion --out captioned
 """
 HELD_OUT = "Scores on held-out data"
@@ -66,8 +68,8 @@ def promote(
         bool,
         Option(
             "--anyway",
-            help="make it the champion although its gain may be noise (paired bootstrap of what --data scores)",
-            rich_help_panel=HELD_OUT,
+            help="make it the champion although its gain may be noise (paired bootstrap of what --data scores); "
+            "without --data, make a version models:/NAME/VERSION the champion again, whatever its scores",
         ),
     ] = False,
 ) -> Outcome:

@@ -123,19 +123,19 @@ def about_bleu(evaluation: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def about_seen(evaluation: Mapping[str, Any], unit: str) -> dict[str, str]:
+def about_seen(evaluation: Mapping[str, Any], unit: str, whose: str = "") -> dict[str, str]:
     """Warnings of scores that are better than those of new images, or sentences, would be; empty where the training has
     seen none of what is scored, or it is not known.
 
     Args:
         unit: what to call what is scored.
+        whose: before each warning, where there are several models: "champion ".
     """
     seen = evaluation.get("seen", Seen(trained_on=0, chose_epoch=0))
     counts = {"also trained on": seen["trained_on"], "also chose the epoch": seen["chose_epoch"]}
     total = evaluation.get("images") or evaluation.get("sentences", 0)
-    return {
-        name: f"{count:,} of {total:,} {unit}: of new {unit} expect less" for name, count in counts.items() if count
-    }
+    warning = f"of {total:,} {unit}: of new {unit} expect less"
+    return {f"{whose}{name}": f"{count:,} {warning}" for name, count in counts.items() if count}
 
 
 def choose(rows: Sequence[Row], count: int, kind: Kind = CAPTIONS) -> dict[str, list[Row]]:

@@ -53,16 +53,18 @@ def log_model(
     name: str = "model",
     weights: str | None = None,
     allowed_uris: Sequence[str] = (),
+    trained: Trained | None = None,
 ) -> str:
     """Log a model folder as an output of a run, unless the run has it under that name already; returns its id.
 
     Args:
         weights: a file with those of the backbone, which then travels with the model.
         allowed_uris: see ``pipelines.tracking.allowed_uris``; of a captioner.
+        trained: the model in ``folder``, where it is loaded already.
     """
     from mlflow.entities import LoggedModelOutput
 
-    trained = checkpoint.load(folder)
+    trained = trained or checkpoint.load(folder)
     tags = {MODEL_ID: trained.model_id, "rnncond.system": trained.system, ALLOWED_URIS: uris_tag(allowed_uris)}
     if weights:
         tags[WEIGHTS] = Path(weights).name

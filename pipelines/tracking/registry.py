@@ -7,6 +7,7 @@ is served (``rnncond.allowed_uris``; a version without this tag was logged by 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,16 @@ def champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
     """The version of ``name`` that has the alias; None where there is no such name or alias."""
     return if_known(lambda: client.get_model_version_by_alias(name, alias))
+
+
+def version_named(client: MlflowClient, name: str, model: str) -> ModelVersion | None:
+    """The version of ``name`` that the user calls by its number or an alias, as models:/NAME/2; None where ``model`` is
+    no version of that name."""
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))/?", model)
+    if found is None or found[1] != name:
+        return None
+    alias, number = found[2], found[3]
+    return version_at(client, name, alias) if alias else if_known(lambda: client.get_model_version(name, number))
 
 
 def version_of(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:

@@ -56,8 +56,10 @@ def run(
     out: str | None = None,
     tracking_uri: str | None = None,
     column: str | None = None,
+    loaded: checkpoint.Trained | None = None,
 ) -> Outcome:
-    """Score, and write the scores into OUT. The arguments are the command line's."""
+    """Score, and write the scores into OUT. The arguments are the command line's, but for ``loaded``: what ``model``
+    names, where the caller has it in memory, in evaluation mode."""
     given = {
         "--model": model, "--captions": captions, "--translations": translations, "--hypotheses": hypotheses
     }  # fmt: skip
@@ -77,7 +79,7 @@ def run(
     if model is not None:
         WAITING.phase("loading the model")
         found_at = locate(model, tracking_uri)
-        trained = checkpoint.load(found_at, default_device())
+        trained = loaded or checkpoint.load(found_at, default_device())
         folder = run_of(model, found_at)
     if hypotheses is not None:
         if not references:

@@ -18,10 +18,11 @@ from pipelines.config.sections import TrackingSection
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
-from pipelines.evaluation.results import Evaluation, Row
+from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Evaluation, Row
 from pipelines.evaluation.significance import gain
 from pipelines.features.sources import check_backbone
 from pipelines.files.jsonl import read_lines
+from pipelines.inference.decoder import default_device
 from pipelines.tracking import registry
 from pipelines.tracking.address import tracking_uri as address_of
 from pipelines.tracking.client import client_at
@@ -71,7 +72,7 @@ def run(
         raise UserError(f"{option}: {error}.") from None
     WAITING.phase("loading the model")
     folder = locate(model, tracking_uri)
-    trained = checkpoint.load(folder)
+    trained = checkpoint.load(folder, default_device() if data else "cpu")
     if allowed and not trained.features:
         raise UserError("--allow-uri: a translator opens no addresses; leave it out.")
     if weights:
@@ -84,33 +85,45 @@ def run(
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
     if present is not None and same and opens_the_same and (not weights or registry.WEIGHTS in present.tags):
         return outcome(name, present, "it is the champion already", trained)
+    # The champion itself, named without what it opens, is to open nothing from now on, which is another version.
+    as_it_is = not weights and not allowed and (anyway or not same)
+    earlier = registry.version_named(client, name, model) if as_it_is else None
+    if earlier and anyway and not data:
+        if present is not None and present.version == earlier.version:
+            return outcome(name, present, "it is the champion already", trained)
+        registry.set_champion(client, earlier)
+        instead = f", in place of version {present.version}" if present is not None else ""
+        return outcome(name, earlier, f"it is the champion, as --anyway asks{instead}", trained)
     ours: Scored | None = None
     champion: Scored | None = None
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
         judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
-        ours = judge(folder)
+        ours = judge(folder, loaded=trained)
         tags = ours.tags
         if "recipe" in trained.info:
-            own = trained.info["recipe"]["training"]["early_stopping"]["metric"]
-            tags |= {f"{TRAINED}{key}": value for key, value in recorded(own, folder).items()}
+            tags |= {f"{TRAINED}{key}": value for key, value in recorded(None, trained.info).items()}
     elif "recipe" not in trained.info:
         raise UserError(
             f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
             "references, to score it and the champion on."
         )
     else:
+        tags = recorded(metric, trained.info)
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
-        tags = recorded(metric, folder)
     theirs: Mapping[str, str] = present.tags if present is not None else {}
     if ours and present is not None and not same:
         champion = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
         theirs = champion.tags
-    travelling = weights or weights_in(folder)
-    WAITING.phase("handing the model to MLflow")
-    run_id = run_of(client, model, folder, about)
-    logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed)
-    version = registry.register(client, name, logged_id, tags)
+    warnings = warnings_of(ours, champion, (TRANSLATIONS if trained.source_vocabulary else CAPTIONS).unit)
+    if earlier:
+        version = earlier
+    else:
+        travelling = weights or weights_in(folder)
+        WAITING.phase("handing the model to MLflow")
+        run_id = run_of(client, model, folder, about)
+        logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed, trained=trained)
+        version = registry.register(client, name, logged_id, tags)
     if present is None:
         verdict = "it is the champion, the first"
     elif same:
@@ -131,40 +144,61 @@ def run(
             )
         scores = registry.compared(tags, theirs, metric, present.version)
         if not better:
-            return outcome(name, version, f"not the champion: {scores}", trained, refused=True)
+            again = "; --anyway without --data makes it the champion" if earlier else ""
+            return outcome(name, version, f"not the champion: {scores}{again}", trained, warnings, refused=True)
         if ours and champion:
             WAITING.phase("drawing examples again, to see whether the gain is noise")
             gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
             scores = f"{scores}, a gain of {gained}"
             if gained.is_noise and not anyway:
                 verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
-                return outcome(name, version, verdict, trained, refused=True)
+                return outcome(name, version, verdict, trained, warnings, refused=True)
         verdict = f"it is the champion: {scores}"
     now = registry.champion(client, name)
     if (now and now.version) != (present and present.version):
         raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
     registry.set_champion(client, version)
-    return outcome(name, version, verdict, trained)
+    return outcome(name, version, verdict, trained, warnings)
 
 
-def outcome(name: str, version: ModelVersion, verdict: str, trained: Trained, refused: bool = False) -> Outcome:
+def warnings_of(ours: Scored | None, champion: Scored | None, unit: str) -> dict[str, str]:
+    """Where one of the two was trained on, or chosen by, what both are scored on."""
+    found = output.about_seen(ours.evaluation, unit) if ours else {}
+    return found | (output.about_seen(champion.evaluation, unit, "champion ") if champion else {})
+
+
+def outcome(
+    name: str,
+    version: ModelVersion,
+    verdict: str,
+    trained: Trained,
+    warnings: Mapping[str, str] | None = None,
+    refused: bool = False,
+) -> Outcome:
     """What the verb shows; a ``refused`` version is called by its number, since the champion is another."""
     summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
     uri = f"models:/{name}/{version.version}" if refused else f"models:/{name}@{registry.CHAMPION}"
     translates = trained.source_vocabulary is not None
     command = registry.decoding(uri, translates, registry.WEIGHTS in version.tags)
-    return Outcome(summary | {"verdict": verdict}, hint=f"Next: {command}")
+    return Outcome(summary | {"verdict": verdict} | dict(warnings or {}), hint=f"Next: {command}")
 
 
-def recorded(metric: str, folder: Path) -> dict[str, str]:
-    """The score that training found on its validation data, as tags of a version; the higher the better."""
-    info = checkpoint.load(folder).info
+def recorded(metric: str | None, info: Mapping[str, Any]) -> dict[str, str]:
+    """The score that training found on its validation data, as tags of a version; the higher the better.
+
+    Args:
+        metric: that the user named; None for the recipe's, without which a model that was never validated has no tags.
+        info: of the model.
+    """
+    name = metric or info["recipe"]["training"]["early_stopping"]["metric"]
     try:
-        value = value_of(info, metric)
+        value = value_of(dict(info), name)
     except KeyError:
-        there = ", ".join(sorted(key for key, value in info.items() if isinstance(value, float)))
+        if metric is None:
+            return {}
+        there = ", ".join(sorted(key for key, value in info.items() if isinstance(value, float))) or "none"
         raise UserError(f"--metric {metric}: training recorded no such score; there are {there}.") from None
-    return {metric: str(value), registry.HELD_OUT: held_out(info["recipe"]["data"]) or ""}
+    return {name: str(value), registry.HELD_OUT: held_out(info["recipe"]["data"]) or ""}
 
 
 class Scored(NamedTuple):
@@ -175,10 +209,12 @@ class Scored(NamedTuple):
     evaluation: Evaluation
 
 
-def evaluated(metric: str, data: list[str], source: str | None, folder: Path, **options: Any) -> Scored:
-    """The score on the user's data."""
+def evaluated(
+    metric: str, data: list[str], source: str | None, folder: Path, loaded: Trained | None = None, **options: Any
+) -> Scored:
+    """The score on the user's data of the model in ``folder``, which may be loaded already."""
     with tempfile.TemporaryDirectory() as place:
-        evaluate.run(model=str(folder), data=data, source=source, out=place, **options)
+        evaluate.run(model=str(folder), data=data, source=source, out=place, loaded=loaded, **options)
         evaluation: Evaluation = json.loads(Path(place, output.SUMMARY).read_text(encoding="utf-8"))
         rows = cast(list[Row], read_lines(Path(place, output.ROWS)))
     scores = evaluation["scores"]

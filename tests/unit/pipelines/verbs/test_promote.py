@@ -90,6 +90,54 @@ def test_by_the_scores_of_training(client, name, make, tmp_path):
         promoted(better, metric="CIDEr")
 
 
+def test_the_way_back_to_an_earlier_version_is_one_command(client, name, make):
+    for seed, bleu in ((1, 20.0), (2, 21.0)):
+        promote.run(model=make(seed, bleu), name=name)
+
+    def back_to(model, **options):
+        verdict = promote.run(model=model, name=name, **options).summary["verdict"]
+        versions = len(client.search_model_versions(f"name = '{name}'"))
+        return verdict, versions, int(client.get_model_version_by_alias(name, "champion").version)
+
+    refused = "not the champion: BLEU 20 against 21 of version 2; --anyway without --data makes it the champion"
+    assert back_to(f"models:/{name}/1") == (refused, 2, 2)
+    assert back_to(f"models:/{name}/1", anyway=True) == (
+        "it is the champion, as --anyway asks, in place of version 2", 2, 1
+    )  # fmt: skip
+    assert back_to(f"models:/{name}@champion", anyway=True) == ("it is the champion already", 2, 1)
+    assert back_to(f"models:/{name}/2") == ("it is the champion: BLEU 21 against 20 of version 1", 2, 2)
+
+
+def test_a_training_without_a_score_is_no_mistake(client, name, make):
+    run = make(1, 20.0)
+    trained = checkpoint.load(f"{run}/best")
+    del trained.info["BLEU"]
+    checkpoint.save(trained, f"{run}/best")
+    assert promote.run(model=run, name=name).summary["verdict"] == "it is the champion, the first"
+    with pytest.raises(UserError, match=r"is registered; whether it beats .* is not known.*--data FILE"):
+        promote.run(model=make(2, 20.0), name=name)
+
+
+def test_a_model_is_loaded_once_and_what_chose_its_epoch_is_told(client, name, make, tmp_path, monkeypatch):
+    """The pairs are those that the training validated on, so all of them chose the epoch, of both models."""
+    loaded = []
+
+    def load(folder, *device):
+        loaded.append(str(folder))
+        return read(folder, *device)
+
+    read = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", load)
+    given = {"source": str(tmp_path / "val.en"), "data": [str(tmp_path / "val.de")], "beam": 2}
+    first = promote.run(model=make(1, 20.0), name=name, **given)
+    assert loaded == [str(tmp_path / "1" / "best")]
+    warning = f"{len(PAIRS)} of {len(PAIRS)} sentences: of new sentences expect less"
+    assert first.summary["also chose the epoch"] == warning
+    assert "champion also chose the epoch" not in first.summary
+    second = promote.run(model=make(2, 20.0), name=name, anyway=True, **given)
+    assert second.summary["champion also chose the epoch"] == second.summary["also chose the epoch"] == warning
+
+
 def test_scores_of_other_data_do_not_compare(client, name, make, tmp_path):
     promote.run(model=make(1, 20.0), name=name)
     write_text(tmp_path / "val.de", list(PAIRS.values())[::-1])
