@@ -29,6 +29,7 @@ from pipelines.evaluation.results import (
     ids_of,
     open_output,
     rounded,
+    seen_by_models,
 )
 from pipelines.features.columns import of_column
 from pipelines.inputs.caption_formats import Captioned
@@ -145,7 +146,8 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         raise UserError("Say --data FILE: the captions of people to score against.")
     dataset = open_output(out, CAPTIONS, fingerprint)
     snapshot = dataset.snapshot()
-    matches = match_captions(of_split(read_captions(data), split, data), ids_of(snapshot))
+    everyone, stored = read_captions(data), ids_of(snapshot)
+    matches = match_captions(of_split(everyone, split, data), stored)
     failures = failures_of(snapshot, CAPTIONS)
     rows = take(dataset, snapshot, [example.image_id for example in matches], COLUMNS)
     return Results(
@@ -154,6 +156,12 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         [f"{name}: {failures.get(name, f'no caption in {out}')}" for name in matches.without_image],
         {**about_output(dataset.recipe), "set": dataset.fingerprint, "data": data, "split": split, "captions": out},
         lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
+        seen=seen_by_models(
+            dataset,
+            lambda section: seen_of(
+                section, matches.examples, stored, everyone if data == section.get("captions") else None
+            ),
+        ),
     )
 
 

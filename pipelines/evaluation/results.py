@@ -5,6 +5,7 @@ A caption or a translation is a row, an object of evaluated.jsonl.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict, cast
@@ -172,6 +173,22 @@ def about_output(recipe: Mapping[str, Any]) -> Evaluation:
     about = {"model": {"id": recipe["model"], "system": recipe["system"]}, "search": unusual(recipe["search"])}
     copied = ("features", "corpus", "max_source_length", "too_long", "unk_replace")
     return cast(Evaluation, about | {key: recipe[key] for key in copied if key in recipe})
+
+
+def seen_by_models(dataset: Dataset, seen_of: Callable[[Mapping[str, Any]], Seen | None]) -> Seen | None:
+    """What the training of the models of a set has seen of what is scored; of several models, the most that one has.
+    None where the set does not say: versions before 0.3 did not note it.
+
+    Args:
+        seen_of: by the section ``data`` of a model's training.
+    """
+    sections = json.loads(dataset.about.get("trained_on", "[]"))
+    known = [seen for section in sections if (seen := seen_of(section))]
+    if not known:
+        return None
+    return Seen(
+        trained_on=max(seen["trained_on"] for seen in known), chose_epoch=max(seen["chose_epoch"] for seen in known)
+    )
 
 
 def failures_of(snapshot: Snapshot, kind: Kind) -> dict[str, str]:

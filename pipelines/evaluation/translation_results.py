@@ -23,6 +23,7 @@ from pipelines.evaluation.results import (
     ids_of,
     open_output,
     rounded,
+    seen_by_models,
 )
 from pipelines.evaluation.translation_files import check_lengths, in_order, is_table, read_references, read_translations
 from pipelines.evaluation.translation_metrics import translation_scores
@@ -164,6 +165,7 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
         raise unmatched(out, unknown[0], references[0], min(translations, default="nothing"))
     targets = [(name, lines) for name, lines in targets if name in translations or name in failures]
     scored = {name for name, _ in targets}
+    sources = [translations[name]["source"] for name in scored & translations.keys()]
     about = Evaluation(set=dataset.fingerprint, translations=out, references=list(references))
     if others := len(translations.keys() - scored):
         about["not_scored"] = {"translations_without_references": others}
@@ -180,6 +182,7 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
         {**about_output(dataset.recipe), **about},
         (lambda ids: take(snapshot, ids)) if "attention" in snapshot.schema.names else None,
         dataset.recipe["lowercase"],
+        seen=seen_by_models(dataset, partial(seen_of, sources=sources)),
     )
 
 

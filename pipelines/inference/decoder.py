@@ -4,6 +4,7 @@ their tokens' parts."""
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
@@ -159,6 +160,14 @@ def pieces(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[str]:
     counts = [len(vocabulary.decode(tokens[:end]).replace(" ", "")) for end in range(len(tokens) + 1)]
     cuts = [ends[count] for count in counts]
     return [text[start:end] for start, end in pairwise([*cuts[:-1], len(text)])]
+
+
+def about_models(trained: Sequence[Trained], names: Sequence[str]) -> dict[str, str]:
+    """What a set of sentences says of its models beside what its rows depend on, as strings: the names by which the
+    user gave them, and the section ``data`` of each one's training, by which an evaluation knows what they have seen.
+    """
+    sections = [one.info.get("recipe", {}).get("data", {}) for one in trained]
+    return {"models": json.dumps(list(names)), "trained_on": json.dumps(sections)}
 
 
 def unusual(search: Mapping[str, Any]) -> dict[str, Any]:

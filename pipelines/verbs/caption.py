@@ -45,6 +45,7 @@ from pipelines.features.sources import FromImages, FromStore
 from pipelines.files.filesystems import suffix_of
 from pipelines.files.row_lines import refuse_unwritable, write_rows
 from pipelines.inference.captioner import Captioner, prepare
+from pipelines.inference.decoder import about_models
 from pipelines.inputs.listing import SUFFIXES
 from pipelines.tracking.models import locate, weights_in
 from rnncond.search import SearchOptions
@@ -109,7 +110,8 @@ def run(
     dry_run.refuse_kept(options, stores)
     refuse_unwritable(lines, "--text")
     folder = locate(model, tracking_uri)
-    captioner = prepare(load_models([folder, *ensemble], tracking_uri, "cpu"), [model, *ensemble], **asked)
+    names = [model, *ensemble]
+    captioner = prepare(load_models([folder, *ensemble], tracking_uri, "cpu"), names, **asked)
     source: Source
     if images is None:
         assert store is not None, "refused above"
@@ -118,7 +120,10 @@ def run(
         source = FromImages.open(images, captioner.features, weights or weights_in(folder), save_listing, decode)
     captioner.check(source.shape)
     dataset = Store(out).dataset(
-        "captions", recipe_of(captioner, source.shape), schema_of(captioner.options, captioner.reads_regions)
+        "captions",
+        recipe_of(captioner, source.shape),
+        schema_of(captioner.options, captioner.reads_regions),
+        about=about_models(captioner.trained, names),
     )
     row_bytes = captioner.row_bytes(source.shape)
     besides = []

@@ -42,6 +42,7 @@ from pipelines.engine.summary import EXAMPLES, name_current
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
 from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
+from pipelines.inference.decoder import about_models
 from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.corpus_formats import FIELDS, refuse_column
@@ -92,7 +93,8 @@ def run(
     dry_run.refuse_lone_price(options.price_per_hour, options.dry_run)
     refuse_unwritable(lines, "--text")
     recipe = recipe_of(translator, corpus)
-    dataset = Store(out).dataset("translations", recipe, schema_of(translator.options.attention), id_column="id")
+    schema, about = schema_of(translator.options.attention), about_models(translator.trained, names)
+    dataset = Store(out).dataset("translations", recipe, schema, id_column="id", about=about)
     if older := sets_before_an_edit(dataset):
         tell(
             f"{text} is not what it was for the set {older[-1].fingerprint}. Its rows have no ids, so all of it is "

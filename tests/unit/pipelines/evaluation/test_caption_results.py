@@ -13,6 +13,7 @@ from pipelines.evaluation import caption_results, results
 from pipelines.evaluation.caption_results import as_row, caption_images, from_output, seen_of
 from pipelines.features.sources import FromStore
 from pipelines.inference.captioner import Captioner
+from pipelines.inference.decoder import about_models
 from pipelines.inputs.captions import read_captions
 from pipelines.inputs.matching import match_captions
 from pipelines.verbs import caption
@@ -130,6 +131,28 @@ def test_what_caption_wrote(output, tmp_path):
     np.testing.assert_allclose(row["attention"]["weights"], np.array(said[2]["attention"]), atol=1e-5)
     with pytest.raises(UserError, match="--data FILE"):
         from_output(out, None, "val", None)
+
+
+def test_what_the_models_of_a_set_have_seen_is_known_by_the_set(made, tmp_path):
+    """Of two models one was validated on all four pictures and the other on the first two of them."""
+    data = str(captioner.make_captions(tmp_path / "captions.jsonl"))
+    trained, source = made
+    other = captioner.make_model(tmp_path / "other", trained.features["fingerprint"])
+    section = {"captions": data, "train": "train", "validation": "val"}
+    trained.info["recipe"]["data"], other.info["recipe"]["data"] = section | {"validation_images": 2}, section
+    decoder = Captioner([trained], SearchOptions(beam=2, max_length=5))
+    schema, images = caption.schema_of(decoder.options), source.snapshot.take(list(captioner.CAPTIONS))
+    said = decoder(np.stack(images["grid"].combine_chunks().to_numpy_ndarray()))
+    rows = images.select(["image_id", "uri", "version"]).to_pylist()
+    rows = pa.Table.from_pylist([row | one for row, one in zip(rows, said, strict=True)], schema=schema)
+    for models, count in (([trained], 2), ([trained, other], 4), ([], None)):
+        about = about_models(models, ["m"] * len(models)) if models else None
+        recipe = caption.recipe_of(decoder, source.shape) | {"models": len(models)}
+        dataset = Store(tmp_path / "out").dataset("captions", recipe, schema, about=about)
+        with dataset.begin() as term:
+            term.handle.commit("part", rows)
+        seen = from_output(str(tmp_path / "out"), data, "val", dataset.fingerprint).seen
+        assert seen == (None if count is None else {"trained_on": 0, "chose_epoch": count})
 
 
 def test_a_spread_over_all_rows(output):

@@ -11,6 +11,7 @@ import sacrebleu
 from feature_store import Store, failure_schema
 from pipelines.evaluation.caption_metrics import score
 from pipelines.files.jsonl import read_lines
+from pipelines.inference.decoder import about_models
 from pipelines.inference.translator import prepare
 from pipelines.inputs.corpus import Corpus
 from pipelines.verbs import evaluate, translate
@@ -261,7 +262,8 @@ def translated(folder):
     """An output of ``rnncond translate`` in two parts, the fourth sentence refused; no Ray is needed to write one."""
     translator = prepare([checkpoint.load(folder / "run" / "best")], ["m"], attention=True)
     recipe = translate.recipe_of(translator, Corpus(str(folder / "val.en")))
-    dataset = Store(folder / "out").dataset("translations", recipe, translate.schema_of(True), id_column="id")
+    schema, about = translate.schema_of(True), about_models(translator.trained, ["m"])
+    dataset = Store(folder / "out").dataset("translations", recipe, schema, id_column="id", about=about)
     given = [{"id": f"{number:09d}", "source": sentence, "version": ""} for number, sentence in enumerate(SOURCES)]
     rows = [row | said for row, said in zip(given, translator(SOURCES), strict=True)]
     failed = {
@@ -284,6 +286,7 @@ def test_what_translate_wrote_with_what_failed_as_empty(folder, translated, caps
     found = last_line(capsys)
     said = [*translated[:3], "", translated[3]]
     assert found["BLEU"] == bleu(said) and (found["sentences"], found["failed"]) == (5, 1)
+    assert found["also chose the epoch"].startswith("4 of 5 sentences"), "all that were translated are of val.en"
     rows = read_lines(folder / "out" / "evaluated.jsonl")
     assert [row["translation"] for row in rows] == said
     assert [row["references"][0] for row in rows] == TARGETS
