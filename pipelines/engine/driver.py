@@ -113,7 +113,7 @@ def run(
             in a unit can be done.
         StoreError: another writer is at work, or a commit failed (a full disk). What was committed stays.
     """
-    summary = RunSummary(whole=options.limit is None)
+    summary = RunSummary(whole=options.limit is None, store=dataset.store.files.shown)
     chunks = limited(chunks, options.limit)
     if options.limit is not None and listed is not None:
         listed = min(listed, options.limit)

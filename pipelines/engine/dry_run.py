@@ -128,7 +128,7 @@ def run(
         UserError, StoreError: as ``driver.run``; a price without a currency.
     """
     price = None if options.price_per_hour is None else Price.parse(options.price_per_hour)
-    before = RunSummary(whole=options.limit is None)
+    before = RunSummary(whole=options.limit is None, store=dataset.store.files.shown)
     pending = Pending(dataset.snapshot(), before, options.retry_failed, options.redo_changed)
     left, held, kept = 0, list[pa.Table](), 0
     for chunk in pending.chunks(driver.limited(chunks, options.limit)):

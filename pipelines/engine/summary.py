@@ -28,6 +28,7 @@ class RunSummary:
         changed: inputs with another version than that which was read; among those done or failed before, unless they
             were done again.
         whole: whether all inputs are looked at; with ``--limit`` the first alone are, so nothing is known of others.
+        store: where the rows go, as its user calls it.
         not_listed: rows of inputs that the listing does not have: they left the source, or are of another one.
         moved_example: an input whose uri differs from that of the row that marks it as done; "" if none does, None as
             long as none was compared.
@@ -58,6 +59,7 @@ class RunSummary:
     changed: int = 0
     not_listed: int = 0
     whole: bool = True
+    store: str = "DIR"
     moved_example: str | None = None
     failures: list[str] = field(default_factory=list)
     cpu: float = 0.0
@@ -105,12 +107,18 @@ class RunSummary:
     def show(self, failures: list[str]) -> None:
         self.failures += failures[: EXAMPLES - len(self.failures)]
 
-    def outcome(self, inputs: str, more: dict[str, Any], redo_changed: bool, hint: str | None = None) -> Outcome:
+    def outcome(
+        self, inputs: str, more: dict[str, Any], redo_changed: bool, hint: str | None = None, source: str | None = None
+    ) -> Outcome:
         """What a verb shows at its end: the numbers of ``inputs`` ("images"), ``more``, some failures, and what the
-        user may want to do next, ``hint`` if nothing else."""
+        user may want to do next, ``hint`` if nothing else.
+
+        Args:
+            source: where the inputs are listed, as the user wrote it.
+        """
         numbers = self.numbers(inputs) | more
         return Outcome(
-            numbers, self.failed + self.failed_before, self.failures, self.hint(inputs, redo_changed) or hint
+            numbers, self.failed + self.failed_before, self.failures, self.hint(inputs, redo_changed, source) or hint
         )
 
     def numbers(self, inputs: str) -> dict[str, Any]:
@@ -132,8 +140,8 @@ class RunSummary:
             shown["workers"] = self.plan.describe()
         return shown
 
-    def hint(self, inputs: str, redo_changed: bool) -> str | None:
-        """What the user may want to do about inputs that were left as they are."""
+    def hint(self, inputs: str, redo_changed: bool, source: str | None = None) -> str | None:
+        """What the user may want to do about inputs that were left as they are; see ``outcome``."""
         hints = []
         if self.failed_before:
             failed = f"{self.failed_before:,} {plural('input', self.failed_before)}"
@@ -145,7 +153,9 @@ class RunSummary:
             keeps = (
                 f"The set keeps {self.not_listed:,} {plural('row', self.not_listed)} of {inputs} that were not listed"
             )
-            pictures = "`rnncond store certify DIR --of IMAGES --prune --dry-run` lists those of removed pictures."
+            of = shlex.quote(source) if source else "IMAGES"
+            certify = f"`rnncond store certify {shlex.quote(self.store)} --of {of} --prune --dry-run`"
+            pictures = f"{certify} lists those of removed pictures."
             text = "What --text writes has those of this time alone."
             which = pictures if inputs == "images" else text
             hints.append(f"{keeps} this time: removed since, or of another source. {which}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from pipelines.files.atomic import write_whole
 from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.inputs.listing import Listing
+from pipelines.verbs.store.again import command, which_model
 from pipelines.verbs.store.census import Census, Comparison, own_hash
 
 SCHEMA = 1
@@ -101,7 +103,7 @@ def certify(
         summary |= {"certificate": place, "sha256": content["sha256"]}
     problems = [f"{id_}: {KINDS[kind]}" for kind in KINDS for id_ in getattr(census, kind).examples]
     count = census.missing.count + census.stale.count + census.extra.count + len(damaged)
-    hints = [hint for hint in (hint_of(dataset, census, directory, source), others) if hint]
+    hints = [hint for hint in (hint_of(dataset, census, directory, source, column), others) if hint]
     return Outcome(summary, count, [*damaged, *problems][:20], "\n".join(hints) or None, trouble="differ")
 
 
@@ -242,7 +244,7 @@ def damaged_files(snapshot: Snapshot) -> list[str]:
         return [problem for problems in found for problem in problems]
 
 
-def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> str | None:
+def hint_of(dataset: Dataset, census: Census, directory: str, images: str, column: str | None) -> str | None:
     hints = []
     inputs = "sentences" if dataset.kind == TRANSLATIONS.name else "pictures"
     if census.missing.count and census.extra.count > MOST_PRUNED * (census.rows + census.failures):
@@ -251,18 +253,20 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str) -> st
             f"{images} has {missing!r}, and the set has {extra!r}. Are these the same {inputs} by other ids? "
             "Then say --of what the set was made of: the same folder, listing or corpus."
         )
-    verbs = {"features": "features", "translations": "translate"}
-    again = f"rnncond {verbs.get(dataset.kind, 'caption')} {images} ..."
+    of_table = f" --column {shlex.quote(column)}" if column else ""
+    again = command(dataset, directory, images) + of_table
     if census.failures_listed:
         hints.append(f"{again} --retry-failed   tries again what failed: {census.failures_listed:,} without a row")
     if census.missing.count:
         hints.append(f"{again}   does what is missing")
     if census.stale.count:
         hints.append(f"{again} --redo-changed   does again what has changed")
+    if hints and (unnamed := which_model(dataset)):
+        hints.append(unnamed)
     if census.extra.count:
         hints.append(
-            f"rnncond store certify {directory} --of {images} --set {dataset.fingerprint} --prune   drops the rows of "
-            f"{census.extra.count:,} {inputs} that {images} does not have"
+            f"rnncond store certify {shlex.quote(directory)} --of {shlex.quote(images)}{of_table} --set "
+            f"{dataset.fingerprint} --prune   drops the rows of {census.extra.count:,} {inputs} that {images} does not have"
         )
     return "\n".join(hints) or None
 

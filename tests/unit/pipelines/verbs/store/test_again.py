@@ -1,0 +1,54 @@
+"""The command that a hint gives for a set is one that its verb takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+import pyarrow as pa
+import pytest
+import typer
+
+from feature_store import Store
+from pipelines.cli.commands import app_of
+from pipelines.inference.decoder import unusual
+from pipelines.verbs.store.again import command, which_model
+from rnncond.search import SearchOptions
+
+SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
+SEARCH = dataclasses.asdict(SearchOptions(beam=3, nbest=2, length_penalty="gnmt", coverage_beta=0.1, attention=True))
+
+
+def parsed(line: str) -> tuple[str, dict]:
+    """The verb of a command and its arguments, as the command line reads them."""
+    program, verb, *words = shlex.split(line)
+    assert program == "rnncond"
+    return verb, typer.main.get_command(app_of(verb)).make_context(verb, words).params
+
+
+def test_captions_by_their_models_and_search(tmp_path):
+    recipe = {"model": "a+b", "search": SEARCH, "precision": "bfloat16"}
+    about = {"models": '["runs/one of mine", "models:/m/2"]'}
+    made = Store(tmp_path).dataset("captions", recipe, SCHEMA, about=about)
+    verb, given = parsed(command(made, "a store", "photos/"))
+    assert (verb, given["images"], given["out"]) == ("caption", "photos/", "a store")
+    assert (given["model"], list(given["ensemble"])) == ("runs/one of mine", ["models:/m/2"])
+    asked = {"beam": 3, "nbest": 2, "length_penalty": "gnmt", "coverage_penalty": 0.1, "attention": True}
+    assert {name: given[name] for name in asked} == asked and given["precision"] == "bfloat16"
+    assert {*unusual(SEARCH)} - {"attention"} == {"beam", "nbest", "length_penalty", "coverage_beta"}
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("captions", "caption"), ("translations", "translate")])
+def test_a_set_that_does_not_name_its_model_says_which_it_is(tmp_path, kind, verb):
+    made = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA)
+    assert command(made, "s", "in") == f"rnncond {verb} in --model MODEL --out s --beam 5"
+    assert which_model(made).startswith("MODEL is the one with the id f00d")
+    named = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA, about={"models": '["runs/x"]'})
+    assert which_model(named) == "" and "--model runs/x" in command(named, "s", "in")
+
+
+def test_features_by_their_backbone(tmp_path):
+    made = Store(tmp_path).dataset("features", {"backbone": "timm/x"}, SCHEMA, about={"weights": "x.safetensors"})
+    verb, given = parsed(command(made, "s", "photos/"))
+    asked = {"images": "photos/", "store": "s", "backbone": "timm/x", "weights": "x.safetensors"}
+    assert verb == "features" and {name: given[name] for name in asked} == asked
