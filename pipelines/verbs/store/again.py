@@ -22,14 +22,8 @@ def command(dataset: Dataset, directory: str, source: str) -> str:
     words = ["rnncond", verbs.get(dataset.kind, dataset.kind), source]
     if dataset.kind in verbs:
         models = json.loads(about["models"]) if "models" in about else ["MODEL"]
-        words += [
-            "--model",
-            models[0],
-            *(word for one in models[1:] for word in ("--ensemble", one)),
-            "--out",
-            directory,
-        ]
-        words += options_of(recipe)
+        words += ["--model", models[0], *(word for one in models[1:] for word in ("--ensemble", one))]
+        words += ["--out", directory, *options_of(recipe)]
     else:
         words += ["--store", directory]
         words += ["--backbone", recipe["backbone"]] if "backbone" in recipe else []
@@ -46,8 +40,10 @@ def which_model(dataset: Dataset) -> str:
 
 def options_of(recipe: dict[str, Any]) -> list[str]:
     """Options of the search that are not as they are by default, and the precision."""
-    search = unusual(recipe.get("search", {"beam": 5}))
-    words = ["--attention"] if search.pop("attention", False) else []
+    made_with = recipe.get("search", {"beam": 5})
+    search = unusual(made_with)
+    words = ["--attention"] if made_with.get("attention") else []
+    search.pop("attention", None)
     search.pop("blocked", None)  # words, which no option of the command names
     search |= {"precision": recipe["precision"]} if "precision" in recipe else {}
     for name, value in search.items():

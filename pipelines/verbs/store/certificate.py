@@ -266,7 +266,8 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
     if census.extra.count:
         hints.append(
             f"rnncond store certify {shlex.quote(directory)} --of {shlex.quote(images)}{of_table} --set "
-            f"{dataset.fingerprint} --prune   drops the rows of {census.extra.count:,} {inputs} that {images} does not have"
+            f"{dataset.fingerprint} --prune   drops the rows of {census.extra.count:,} {inputs} that {images} does not "
+            "have"
         )
     return "\n".join(hints) or None
 

@@ -11,7 +11,6 @@ import typer
 
 from feature_store import Store
 from pipelines.cli.commands import app_of
-from pipelines.inference.decoder import unusual
 from pipelines.verbs.store.again import command, which_model
 from rnncond.search import SearchOptions
 
@@ -35,7 +34,6 @@ def test_captions_by_their_models_and_search(tmp_path):
     assert (given["model"], list(given["ensemble"])) == ("runs/one of mine", ["models:/m/2"])
     asked = {"beam": 3, "nbest": 2, "length_penalty": "gnmt", "coverage_penalty": 0.1, "attention": True}
     assert {name: given[name] for name in asked} == asked and given["precision"] == "bfloat16"
-    assert {*unusual(SEARCH)} - {"attention"} == {"beam", "nbest", "length_penalty", "coverage_beta"}
 
 
 @pytest.mark.parametrize(("kind", "verb"), [("captions", "caption"), ("translations", "translate")])
