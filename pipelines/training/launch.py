@@ -189,13 +189,21 @@ def work(config: dict[str, Any]) -> None:
     run: RunClient = config["run"]
     if run.reported_error():  # in the attempt before
         return
-    sink: RunSink = run
-    if distributed.rank() == 0:
-        writer = run.writer()
-        sink = RunUploader(writer.call, config["remote"]) if config["remote"] else writer
+    writer = run.writer() if distributed.rank() == 0 else None
+    sink: RunSink = writer or run
+    if writer is not None and config["remote"]:
+        sink = RunUploader(writer.call, config["remote"])
+
+    def phase(now: str) -> None:
+        if writer is not None:
+            writer.phase(now)
+
     try:
         with user_errors():
-            config["make_learner"](ray.get(config["task"]), sink, get_device()).run()
+            phase("loading the data and the model")
+            learner = config["make_learner"](ray.get(config["task"]), sink, get_device())
+            phase("computing the first step")
+            learner.run()
     except Fault:
         raise
     except UserError as error:

@@ -44,6 +44,7 @@ class TrainMonitor(threading.Thread):
 
     def run(self) -> None:
         with Progress("train", "steps", None) as progress:
+            progress.phase("starting the workers")
             last, heard = False, time.monotonic()
             while not last:
                 last = self.ended.wait(POLL_SECONDS)
@@ -63,6 +64,9 @@ class TrainMonitor(threading.Thread):
         kind = entry.pop("kind")
         if kind == "note":
             say(entry["message"])
+            return
+        if kind == "phase":
+            progress.phase(entry["now"])
             return
         if kind == "progress":
             progress.total = entry["of"] * self.training.epochs

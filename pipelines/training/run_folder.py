@@ -34,7 +34,7 @@ from pipelines.training.state import CHECKPOINTS, Folder, newest_whole, read_che
 from rnncond.atomic import replace_folder, sweep
 
 News = dict[str, Any]
-"""Something for the driver to show: ``kind`` is progress, epoch or note, the rest is what it says."""
+"""Something for the driver to show: ``kind`` is phase, progress, epoch or note, the rest is what it says."""
 
 
 class RunSink(Protocol):
@@ -224,6 +224,10 @@ class RunFolder:
     def progress(self, **values: Any) -> None:
         """Something for the terminal only."""
         self.news.append({"kind": "progress", **values})
+
+    def phase(self, now: str) -> None:
+        """What goes on before the first step, for the terminal only."""
+        self.news.append({"kind": "phase", "now": now})
 
     def note(self, message: str) -> None:
         """Something that the user is to know."""

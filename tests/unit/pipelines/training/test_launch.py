@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import ControllerError
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -46,6 +47,24 @@ def test_workers_that_ray_train_does_not_replace_are_replaced_as_often_as_allowe
     with pytest.raises(Fault, match="no memory left"):
         fit(monkeypatch, tmp_path, [KILLED] * 9)
     assert fit.begun == 3
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_rank_says_what_goes_on_before_the_first_step(monkeypatch, rank):
+    told = []
+    run = SimpleNamespace(reported_error=lambda: None, writer=lambda: SimpleNamespace(phase=told.append))
+
+    def make_learner(*_):
+        told.append("made")
+        return SimpleNamespace(run=lambda: told.append("run"))
+
+    monkeypatch.setattr(launch, "ray", SimpleNamespace(get=lambda reference: reference))
+    monkeypatch.setattr(launch, "get_device", lambda: "cpu")
+    monkeypatch.setattr(launch.distributed, "rank", lambda: rank)
+    threads = torch.get_num_threads()
+    launch.work({"threads": threads, "run": run, "remote": None, "task": None, "make_learner": make_learner})
+    phases = ["loading the data and the model", "made", "computing the first step", "run"]
+    assert told == (phases if rank == 0 else ["made", "run"])
 
 
 @pytest.mark.parametrize(
