@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def test_captions_of_images_are_those_of_their_features(without_ray, tmp_path, m
     assert list(failures_of(tmp_path / "seen")) == ["broken.jpg"]
     assert "broken.jpg: decode: " in seen.failures[0]
     assert seen.summary["set"] == read.summary["set"]
+    about = Store(tmp_path / "read").open(kind="captions").about
+    assert json.loads(about["models"]) == [folder] and len(json.loads(about["trained_on"])) == 1
     one, other = rows_of(tmp_path / "read"), rows_of(tmp_path / "seen")
     assert set(one) == set(other) == {path.name for path in photos.glob("0*.jpg")}
     for image_id, row in one.items():

@@ -87,6 +87,7 @@ def test_the_first_lines_are_done_and_a_dry_run_keeps_nothing(without_ray, tmp_p
     assert (again.summary["computed"], "no_longer_listed" in again.summary) == (0, False)
     assert len(rows_of(out)) == len(lines.read_text().splitlines()) == 3
     rest = translate.run(corpus, model, str(out), options=driver.Options())
+    assert json.loads(dataset_of(out).about["models"]) == [model]
     assert (rest.summary["already_done"], rest.summary["computed"]) == (3, len(SENTENCES) - 3)
 
 
