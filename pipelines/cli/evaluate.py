@@ -63,7 +63,13 @@ def evaluate(
         Option(help="folder of the results (default: the run, or the store that is scored)"),
         Output(local=True, by_default="beside", beside=("model", "captions", "translations")),
     ] = None,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: Annotated[
+        str | None,
+        Option(
+            help="MLflow's tracking URI, where --model is of MLflow (default: MLFLOW_TRACKING_URI, or "
+            "sqlite:///mlflow.db); the scores of a run go where it is tracked"
+        ),
+    ] = None,
     store: Annotated[str | None, Option(help="features (default: those of training)", rich_help_panel=CAPTIONS)] = None,
     split: Annotated[
         str | None,

@@ -67,10 +67,10 @@ def describe(error: Mapping[str, Any], recipe: type[BaseModel]) -> str:
 
 
 def on_command(recipe: type[BaseModel], loc: list[str], path: str) -> str:
-    """How to say on the command line what is missing; empty for a mapping with keys of the user's own."""
+    """How to say on the command line what is missing; a mapping with keys of the user's own is one argument."""
     annotation = section_at(recipe, loc[:-1]).model_fields[loc[-1]].annotation
     if typing.get_origin(annotation) is dict:
-        return ""
+        return f", or add '{path}={{KEY: ..., KEY: ...}}' to the command"
     section = section_in(annotation)
     fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
     words = [f"{path}.{key}=VALUE" for key, field in fields.items() if field.is_required()]

@@ -84,6 +84,8 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None, replaced: s
     """
     count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
     summary: dict[str, Any] = {"scored": scored(evaluation, from_here), kind.unit: count, **evaluation["scores"]}
+    if "search" in evaluation:
+        summary["beam"] = evaluation["search"]["beam"]
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if evaluation.get("cut"):
         longest = evaluation.get("max_source_length")

@@ -13,6 +13,7 @@ from pipelines.config.search_space import read_search
 from pipelines.config.tuning_sections import Dimension
 from pipelines.console import in_time
 from pipelines.errors import UserError
+from pipelines.evaluation.output import SUMMARY
 from pipelines.reporting import charts
 from pipelines.reporting.templating import environment
 from pipelines.training.run_info import read_run
@@ -59,6 +60,7 @@ def page_of(out: str | Path) -> tuple[str, int]:
         parallel=parallel(rows, names, space, name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
         progress=progress(found, metric),
+        evaluated=(folder / SUMMARY).is_file(),
         recipe=recipe,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip

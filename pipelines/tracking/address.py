@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -55,6 +56,11 @@ def from_root(uri: str) -> str:
     elif not path.startswith("/"):
         path = f"{as_address(os.getcwd())}/{path}"
     return start + os.path.normpath(path) + options
+
+
+def option_for(uri: str) -> str:
+    """What a printed command has to say to reach ``uri``; empty where it is what the command takes by itself."""
+    return "" if uri == tracking_uri() else f" --tracking-uri {shlex.quote(uri)}"
 
 
 def as_address(path: str) -> str:

@@ -142,7 +142,7 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
     if database and not database.is_file():
         raise UserError(
             f"{uri} is to come from MLflow, but there is no database {tracking}. Run in the folder in which the model "
-            "was trained, or set MLFLOW_TRACKING_URI."
+            "was trained, or say --tracking-uri URI, or set MLFLOW_TRACKING_URI."
         )
     mlflow = import_mlflow()
     place = {"dst_path": folder_for_copy(), "tracking_uri": tracking, "registry_uri": registry}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipelines.tracking.address import option_for
 from pipelines.tracking.client import if_known, make_or_get
 
 if TYPE_CHECKING:
@@ -80,12 +81,18 @@ def compared(tags: Mapping[str, str], present: Mapping[str, str], metric: str, v
     return f"{metric} {scores} of version {version}"
 
 
-def decoding(uri: str, translates: bool, has_weights: bool) -> str:
-    """The command that decodes with a registered model; of a captioner, whether its CNN's weights travel with it."""
+def decoding(uri: str, translates: bool, has_weights: bool, tracking: str) -> str:
+    """The command that decodes with a registered model.
+
+    Args:
+        has_weights: whether a captioner's CNN's weights travel with it.
+        tracking: the address of the MLflow that has the model.
+    """
+    model = f"--model {uri}{option_for(tracking)}"
     if translates:
-        return f"rnncond translate TEXT --model {uri} --out output"
+        return f"rnncond translate TEXT {model} --out output"
     weights = "" if has_weights else " --weights FILE"
-    return f"rnncond caption IMAGES --model {uri}{weights} --out output"
+    return f"rnncond caption IMAGES {model}{weights} --out output"
 
 
 def set_champion(client: MlflowClient, version: ModelVersion) -> None:

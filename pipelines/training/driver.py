@@ -234,7 +234,8 @@ def next_steps(folder: Path | str, info: RunInfo, recipe: Recipe) -> str:
     steps = f"Next: rnncond evaluate --model {shown}\n      rnncond report {shown}"
     if "registered" in info:
         uri, translates = info["registered"]["uri"], isinstance(recipe.data, PairData)
-        steps += f"\n      {registry.decoding(uri, translates, recipe.tracking.backbone_weights is not None)}"
+        has_weights, address = recipe.tracking.backbone_weights is not None, tracking_uri(recipe.tracking.uri)
+        steps += f"\n      {registry.decoding(uri, translates, has_weights, address)}"
     return steps
 
 

@@ -84,16 +84,16 @@ def run(
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
     if present is not None and same and opens_the_same and (not weights or registry.WEIGHTS in present.tags):
-        return outcome(name, present, "it is the champion already", trained)
+        return outcome(uri, name, present, "it is the champion already", trained)
     # The champion itself, named without what it opens, is to open nothing from now on, which is another version.
     as_it_is = not weights and not allowed and (anyway or not same)
     earlier = registry.version_named(client, name, model) if as_it_is else None
     if earlier and anyway and not data:
         if present is not None and present.version == earlier.version:
-            return outcome(name, present, "it is the champion already", trained)
+            return outcome(uri, name, present, "it is the champion already", trained)
         registry.set_champion(client, earlier)
         instead = f", in place of version {present.version}" if present is not None else ""
-        return outcome(name, earlier, f"it is the champion, as --anyway asks{instead}", trained)
+        return outcome(uri, name, earlier, f"it is the champion, as --anyway asks{instead}", trained)
     ours: Scored | None = None
     champion: Scored | None = None
     if data:
@@ -145,20 +145,20 @@ def run(
         scores = registry.compared(tags, theirs, metric, present.version)
         if not better:
             again = "; --anyway without --data makes it the champion" if earlier else ""
-            return outcome(name, version, f"not the champion: {scores}{again}", trained, warnings, refused=True)
+            return outcome(uri, name, version, f"not the champion: {scores}{again}", trained, warnings, refused=True)
         if ours and champion:
             WAITING.phase("drawing examples again, to see whether the gain is noise")
             gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
             scores = f"{scores}, a gain of {gained}"
             if gained.is_noise and not anyway:
                 verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
-                return outcome(name, version, verdict, trained, warnings, refused=True)
+                return outcome(uri, name, version, verdict, trained, warnings, refused=True)
         verdict = f"it is the champion: {scores}"
     now = registry.champion(client, name)
     if (now and now.version) != (present and present.version):
         raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
     registry.set_champion(client, version)
-    return outcome(name, version, verdict, trained, warnings)
+    return outcome(uri, name, version, verdict, trained, warnings)
 
 
 def warnings_of(ours: Scored | None, champion: Scored | None, unit: str) -> dict[str, str]:
@@ -168,6 +168,7 @@ def warnings_of(ours: Scored | None, champion: Scored | None, unit: str) -> dict
 
 
 def outcome(
+    tracking: str,
     name: str,
     version: ModelVersion,
     verdict: str,
@@ -175,11 +176,15 @@ def outcome(
     warnings: Mapping[str, str] | None = None,
     refused: bool = False,
 ) -> Outcome:
-    """What the verb shows; a ``refused`` version is called by its number, since the champion is another."""
+    """What the verb shows; a ``refused`` version is called by its number, since the champion is another.
+
+    Args:
+        tracking: the address of the MLflow that has the version.
+    """
     summary = {"model": f"{trained.system} {trained.model_id}", "name": name, "version": int(version.version)}
     uri = f"models:/{name}/{version.version}" if refused else f"models:/{name}@{registry.CHAMPION}"
     translates = trained.source_vocabulary is not None
-    command = registry.decoding(uri, translates, registry.WEIGHTS in version.tags)
+    command = registry.decoding(uri, translates, registry.WEIGHTS in version.tags, tracking)
     return Outcome(summary | {"verdict": verdict} | dict(warnings or {}), hint=f"Next: {command}")
 
 

@@ -9,6 +9,7 @@ where its data are. ``pipelines.reporting.pictures`` has what is shown of captio
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from feature_store import Store
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import Difference, difference, refuse_itself
+from pipelines.evaluation.output import SUMMARY
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
 from pipelines.inputs.entries import naming
@@ -31,6 +33,8 @@ from pipelines.training.run_info import RunPlace, read_run
 from rnncond.checkpoint import DESCRIPTION
 
 PAGE = "report.html"
+EVALUATED = "evaluated.html"
+"""The page of a search's best model, once it has been evaluated; that of the search leads to it."""
 CHANGED = "Changed"
 """The section of ``--compare``."""
 
@@ -56,8 +60,26 @@ def run(
         raise UserError(f"--compare is of captions or translations, and {out} is a search; leave it out.")
     if search.is_search(out):
         page, trials = search.page_of(out)
-        kept = keep(page, out, to)
-        return Outcome({"page": kept, "megabytes": len(page) / 1e6, "trials": trials})
+        summary = {"page": keep(page, out, to), "megabytes": len(page) / 1e6, "trials": trials}
+        if (Path(out) / SUMMARY).is_file() and to is None:
+            best = of_results(out, images, data, str(Path(out) / EVALUATED), count, column=column, shown=shown)
+            return replace(best, summary={**summary, "page of the best model": best.summary["page"]})
+        return Outcome(summary)
+    return of_results(out, images, data, to, count, fingerprint, compare, column, shown)
+
+
+def of_results(
+    out: str,
+    images: str | None,
+    data: str | None,
+    to: str | None,
+    count: int,
+    fingerprint: str | None = None,
+    compare: str | None = None,
+    column: str | None = None,
+    shown: str | None = None,
+) -> Outcome:
+    """The page of a run, of an evaluation or of what a verb decoded."""
     WAITING.phase("reading what is to be shown")
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures

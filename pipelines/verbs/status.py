@@ -212,15 +212,15 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
-    again = None if alive or info.get("status") == "finished" else resuming(place)
+    again = None if alive or info.get("status") == "finished" else resuming(place, "search" in info)
     return Outcome(state, hint=again), alive
 
 
-def resuming(place: RunPlace) -> str:
-    """How to resume a run, or a search, with the recipe that its folder has."""
-    for verb, name in (("tune", "search.yaml"), ("train", "recipe.yaml")):
-        if (place.folder / name).is_file() and place.remote is None:
-            return f"To resume it: rnncond {verb} {shlex.quote(place.within(name))} --out {shlex.quote(place.shown)}"
+def resuming(place: RunPlace, is_search: bool) -> str:
+    """How to resume a run, or a search, with the recipe that its folder has; a search has one of training, too."""
+    verb, name = ("tune", "search.yaml") if is_search else ("train", "recipe.yaml")
+    if (place.folder / name).is_file() and place.remote is None:
+        return f"To resume it: rnncond {verb} {shlex.quote(place.within(name))} --out {shlex.quote(place.shown)}"
     return "To resume it, run its command again."
 
 

@@ -188,7 +188,7 @@ def test_a_system_and_its_output_must_fit(name):
         ("text.lowercase=no", "text.lowercase: found 'no', expected true or false"),
         ("text.lowercase=1", "text.lowercase: found 1, expected true or false"),
         ("data={1: 2}", "data.1: no such key. There are store"),
-        ("tune={trials: 2}", "tune.space: missing; say it in the file"),
+        ("tune={trials: 2}", "say it in the file, or add 'tune.space={KEY: ..., KEY: ...}' to the command"),
         ("tune.space.model.dropout={uniform: [0, 1, 2]}", "found [0, 1, 2], expected at most 2 of them"),
         ("tune.space.model.dropout={uniform: [0]}", "model.dropout.uniform: found [0], and value 2 is missing"),
     ],

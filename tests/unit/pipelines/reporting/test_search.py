@@ -62,6 +62,23 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def test_what_the_best_model_writes_has_a_page_beside_it_once_it_was_evaluated(found):
+    rows = [{"image_id": "a.png", "uri": "a.png", "caption": "a red dog", "log_prob": -4.2, "others": [],
+             "references": ["a dog"], "scores": {"CIDEr": 10.0}}]  # fmt: skip
+    (found / "evaluated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = {
+        "model": {"id": "f" * 16, "system": "show_tell", "folder": str(found)}, "split": "val", "images": 1,
+        "search": {"beam": 5}, "missing": [], "scores": {"CIDEr": 10.0}, "tokenizer": "ptb",
+    }  # fmt: skip
+    (found / "evaluation.json").write_text(json.dumps(evaluation))
+    summary = report.run(str(found), None, None, None, 24, None).summary
+    assert summary["trials"] == 4 and summary["page of the best model"] == str(found / "evaluated.html")
+    assert "a red dog" in (found / "evaluated.html").read_text()
+    cells = Cells()
+    cells.feed((found / "report.html").read_text())
+    assert cells.links == ["evaluated.html"]
+
+
 def test_the_table_has_every_trial_the_best_first_and_the_page_needs_nothing_else(found):
     outcome = report.run(str(found), None, None, None, 24, None)
     assert outcome.summary["trials"] == 4

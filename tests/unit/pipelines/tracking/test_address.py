@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from pipelines.config.recipe import read_recipe
 from pipelines.errors import UserError
-from pipelines.tracking.address import as_address, database_of, from_root, registry_uri, tracking_uri
+from pipelines.tracking.address import as_address, database_of, from_root, option_for, registry_uri, tracking_uri
 
 DATA = ("data.store=s", "data.captions=c")
 WITH_SECRETS = (
@@ -101,3 +101,12 @@ def test_the_database_comes_to_lie_in_the_current_folder(name, tmp_path, monkeyp
         connection.execute(text("create table x (y int)"))
     assert Path("mlflow.db").stat().st_size > 0
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_printed_command_names_the_address_that_it_would_not_find_by_itself(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert option_for(f"sqlite:///{tmp_path}/mlflow.db") == ""
+    assert option_for("sqlite:////else where/s.db") == " --tracking-uri 'sqlite:////else where/s.db'"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert option_for("http://tracking:5000") == ""

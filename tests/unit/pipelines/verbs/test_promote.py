@@ -108,6 +108,16 @@ def test_the_way_back_to_an_earlier_version_is_one_command(client, name, make):
     assert back_to(f"models:/{name}/2") == ("it is the champion: BLEU 21 against 20 of version 1", 2, 2)
 
 
+def test_the_next_command_says_where_the_model_is(client, name, make, tmp_path, monkeypatch):
+    known = promote.run(model=make(1, 20.0), name=name)
+    assert known.hint == f"Next: rnncond translate TEXT --model models:/{name}@champion --out output"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    hint = promote.run(model=make(1, 20.0), name=name, tracking_uri=client.tracking_uri).hint
+    there = f"--tracking-uri {client.tracking_uri}"
+    assert hint == f"Next: rnncond translate TEXT --model models:/{name}@champion {there} --out output"
+
+
 def test_a_training_without_a_score_is_no_mistake(client, name, make):
     run = make(1, 20.0)
     trained = checkpoint.load(f"{run}/best")

@@ -196,7 +196,14 @@ def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path):
     outcome, _ = status.state_of(str(run), None, None)
     assert outcome.summary["epochs_left"] == 3 and "time_left" not in outcome.summary
     assert outcome.summary["trials_interrupted"] == 1 and "last_sign_of_life" in outcome.summary
+    assert outcome.hint == "To resume it, run its command again."
+    (run / "search.yaml").write_text("trials: 2\n")
+    outcome, _ = status.state_of(str(run), None, None)
+    assert outcome.hint == f"To resume it: rnncond tune {run}/search.yaml --out {run}"
+    (run / "run.json").write_text('{"status": "running"}')
+    outcome, _ = status.state_of(str(run), None, None)
     assert outcome.hint == f"To resume it: rnncond train {run}/recipe.yaml --out {run}"
+    (run / "run.json").write_text('{"status": "running", "search": "optuna"}')
     with FolderLock(run):
         outcome, _ = status.state_of(str(run), None, None)
     assert outcome.summary["time_left"] == "6 s" and outcome.summary["trials_running"] == 1 and outcome.hint is None
