@@ -29,7 +29,7 @@ from pipelines.console import Outcome, tell
 from pipelines.errors import OtherRun, UserError
 from pipelines.files.digests import FileDigest, changes, digest_of
 from pipelines.tracking import registry
-from pipelines.tracking.address import tracking_uri
+from pipelines.tracking.address import from_root, tracking_uri
 from pipelines.tracking.client import check_reachable, import_mlflow
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
@@ -240,8 +240,8 @@ def next_steps(folder: Path | str, info: RunInfo, recipe: Recipe) -> str:
 
 
 def tracked_at(uri: str | None, overrides: list[str] | tuple[str, ...]) -> list[str]:
-    """The overrides, with that of MLflow's address."""
-    return [*overrides, *([f"tracking.uri={uri}"] if uri else [])]
+    """The overrides, with that of MLflow's address, which the recipe that is kept can be read with from any folder."""
+    return [*overrides, *([f"tracking.uri={from_root(uri)}"] if uri else [])]
 
 
 def changed_keys(

@@ -86,9 +86,10 @@ def test_a_damaged_run_may_be_thrown_away(tmp_path):
         assert thrown_away(tmp_path) == {}
 
 
-def test_mlflows_address_is_an_override():
+def test_mlflows_address_is_an_override_that_holds_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert tracked_at(None, ("seed=2",)) == ["seed=2"]
-    assert tracked_at("sqlite:///a=b.db", ()) == ["tracking.uri=sqlite:///a=b.db"]
+    assert tracked_at("sqlite:///a=b.db", ()) == [f"tracking.uri=sqlite:///{tmp_path}/a=b.db"]
 
 
 def test_a_system_that_cannot_be_made_is_told_before_anything_else(tmp_path, monkeypatch):
