@@ -7,6 +7,7 @@ number of rows; where there is only AVX2, four fifths for few rows and a packed 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,25 +63,28 @@ class RepeatedProduct:
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
-        self.forth: Product | None = None
-        if always_faster(weight):
-            self.forth, self.back = packed(weight, None), packed(weight.t(), None)
+        self.forth = packed(weight, None) if always_faster(weight) else None
+
+    @cached_property
+    def back(self) -> Product:
+        """The product of the gradient; packed at the first backward pass, which scoring has not."""
+        return packed(self.weight.t(), None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (N, I) to (N, O)."""
         if self.forth is None or len(x) == 0:
             return functional.linear(x, self.weight)
-        y: Tensor = _Repeated.apply(x, self.forth, self.back)
+        y: Tensor = _Repeated.apply(x, self.forth, self)
         return y
 
 
 class _Repeated(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, forth: Product, back: Product) -> Tensor:
-        ctx.back = back
+    def forward(ctx: Any, x: Tensor, forth: Product, repeated: RepeatedProduct) -> Tensor:
+        ctx.repeated = repeated
         return forth(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(grad.contiguous()), None, None
+        return ctx.repeated.back(grad.contiguous()), None, None

@@ -30,23 +30,17 @@ def test_each_row_of_mkls_output_begins_at_a_line_of_the_cache(monkeypatch):
     assert logits.stride() == (144, 48, 1)
 
 
-@pytest.mark.parametrize("supported", [False, True])
-def test_an_lstm_in_bfloat16_whatever_the_processor_has(monkeypatch, supported):
+@pytest.mark.parametrize(
+    ("half", "supported"), [(torch.bfloat16, False), (torch.bfloat16, True), (torch.float16, None)], ids=str
+)
+def test_an_lstm_in_half_precision_whatever_the_processor_has(monkeypatch, half, supported):
     if supported and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this processor has no bfloat16")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    if supported is not None:
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     torch.manual_seed(0)
     layer, x = output_layer.LSTM(3, 4), torch.randn(5, 2, 3)
     expected, _ = layer(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        found, _ = layer(x)
-    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
-
-
-def test_an_lstm_in_float16_whatever_the_processor_has():
-    torch.manual_seed(0)
-    layer, x = output_layer.LSTM(3, 4), torch.randn(5, 2, 3)
-    expected, _ = layer(x)
-    with torch.autocast("cpu", torch.float16):
+    with torch.autocast("cpu", half):
         found, _ = layer(x)
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
