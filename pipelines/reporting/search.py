@@ -13,7 +13,6 @@ from pipelines.config.search_space import read_search
 from pipelines.config.tuning_sections import Dimension
 from pipelines.console import in_time
 from pipelines.errors import UserError
-from pipelines.evaluation.output import SUMMARY
 from pipelines.reporting import charts
 from pipelines.reporting.templating import environment
 from pipelines.training.run_info import read_run
@@ -29,8 +28,11 @@ def is_search(out: str | Path) -> bool:
     return (Path(out) / "search.yaml").is_file()
 
 
-def page_of(out: str | Path) -> tuple[str, int]:
+def page_of(out: str | Path, beside: str | None = None) -> tuple[str, int]:
     """The page as HTML, and how many trials it has.
+
+    Args:
+        beside: the name of a page of what the best model writes, to lead to.
 
     Raises:
         UserError: a file is not as it was written.
@@ -60,7 +62,7 @@ def page_of(out: str | Path) -> tuple[str, int]:
         parallel=parallel(rows, names, space, name, metric),
         curves=curves([shown[row["trial"]] for row in rows[:CURVES]], metric),
         progress=progress(found, metric),
-        evaluated=(folder / SUMMARY).is_file(),
+        beside=beside,
         recipe=recipe,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip

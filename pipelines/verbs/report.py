@@ -35,6 +35,7 @@ from rnncond.checkpoint import DESCRIPTION
 PAGE = "report.html"
 EVALUATED = "evaluated.html"
 """The page of a search's best model, once it has been evaluated; that of the search leads to it."""
+BEST = "page of the best model"
 CHANGED = "Changed"
 """The section of ``--compare``."""
 
@@ -59,12 +60,13 @@ def run(
     if search.is_search(out) and compare:
         raise UserError(f"--compare is of captions or translations, and {out} is a search; leave it out.")
     if search.is_search(out):
-        page, trials = search.page_of(out)
+        beside = EVALUATED if (Path(out) / SUMMARY).is_file() and to is None else None
+        page, trials = search.page_of(out, beside)
         summary = {"page": keep(page, out, to), "megabytes": len(page) / 1e6, "trials": trials}
-        if (Path(out) / SUMMARY).is_file() and to is None:
-            best = of_results(out, images, data, str(Path(out) / EVALUATED), count, column=column, shown=shown)
-            return replace(best, summary={**summary, "page of the best model": best.summary["page"]})
-        return Outcome(summary)
+        if beside is None:
+            return Outcome(summary)
+        best = of_results(out, images, data, str(Path(out) / beside), count, column=column, shown=shown)
+        return replace(best, summary={**summary, BEST: best.summary["page"]})
     return of_results(out, images, data, to, count, fingerprint, compare, column, shown)
 
 
@@ -134,8 +136,10 @@ def of_remote_run(
     if place.remote is None or not (place.folder / "run.json").is_file():
         raise UserError(f"{out} has nothing to show: neither a run nor an output of `rnncond caption` or `translate`.")
     outcome = run(str(place.folder), images, data, to, count, column=column, shown=out)
-    if to is None:
-        outcome.summary["page"] = keep((place.folder / PAGE).read_text(encoding="utf-8"), out, None)
+    for key, name in (("page", PAGE), (BEST, EVALUATED)) if to is None else ():
+        if key in outcome.summary:
+            RemoteFolder.at(out).put(name, (place.folder / name).read_bytes())
+            outcome.summary[key] = below(out, name)
     return outcome
 
 

@@ -13,6 +13,7 @@ from pipelines.reporting import charts
 from pipelines.reporting import search as report_search
 from pipelines.tuning.trials import Record
 from pipelines.verbs import report
+from tests.worlds.remote import put_run
 
 SCORES = {"000": [10.0, 30.0], "001": [20.0], "002": [5.0, 50.0, 40.0], "003": []}
 
@@ -62,7 +63,7 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_what_the_best_model_writes_has_a_page_beside_it_once_it_was_evaluated(found):
+def test_what_the_best_model_writes_has_a_page_beside_it_once_it_was_evaluated(found, bucket, tmp_path):
     rows = [{"image_id": "a.png", "uri": "a.png", "caption": "a red dog", "log_prob": -4.2, "others": [],
              "references": ["a dog"], "scores": {"CIDEr": 10.0}}]  # fmt: skip
     (found / "evaluated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -77,6 +78,21 @@ def test_what_the_best_model_writes_has_a_page_beside_it_once_it_was_evaluated(f
     cells = Cells()
     cells.feed((found / "report.html").read_text())
     assert cells.links == ["evaluated.html"]
+
+    alone = tmp_path / "page.html"
+    assert "page of the best model" not in report.run(str(found), to=str(alone)).summary
+    cells = Cells()
+    cells.feed(alone.read_text())
+    assert cells.links == []
+
+    uri = f"{bucket[0]}/found"
+    trials = (found / "trials").rename(tmp_path / "trials")  # in object storage a trial is a run of its own
+    remote = put_run(found, uri)
+    for trial in trials.iterdir():
+        put_run(trial, f"{uri}/trials/{trial.name}")
+    summary = report.run(uri).summary
+    assert summary["page"] == f"{uri}/report.html" and summary["page of the best model"] == f"{uri}/evaluated.html"
+    assert "a red dog" in remote.files.read("evaluated.html").decode()
 
 
 def test_the_table_has_every_trial_the_best_first_and_the_page_needs_nothing_else(found):
