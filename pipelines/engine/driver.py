@@ -155,7 +155,7 @@ def run(
                 parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
                 term.left = progress.left
-                with UnitWatch(progress, attempts, min(plan.workers, workers), meter):
+                with UnitWatch(progress, attempts, min(plan.workers, workers), meter) as watch:
                     for report in stream(feed, parts, plan, workers):
                         if feed.finish(report["number"]):
                             summary.add(report)
@@ -165,7 +165,8 @@ def run(
                             meter.add(report)
                             progress.total = left_of(summary, feed, listed)
                             took = report["ended"] - report["begun"]
-                            progress.advance(report["rows"] + report["failed"], failed=report["failed"], took=took)
+                            done, failed = report["rows"] + report["failed"], report["failed"]
+                            watch.finish(report["number"], done, failed, took)
                             term.left = progress.left
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -78,9 +79,15 @@ class Attempts:
         if number in self.begun:
             self.within[number] = done
 
-    def describe(self) -> tuple[int, bool, int]:
-        """Workers that have begun, whether any has a unit or has had one, and what is done of the units in work."""
-        return self.workers, self.computed, sum(self.within.values())
+    def describe(self, counted: Iterable[int] = ()) -> tuple[int, bool, dict[int, int]]:
+        """Workers that have begun, whether any has a unit or has had one, and how many inputs are done of each unit.
+
+        Args:
+            counted: units that are finished and whose reports have arrived, which may be forgotten.
+        """
+        for number in counted:
+            self.within.pop(number, None)
+        return self.workers, self.computed, self.within
 
     def begin(self, number: int) -> Attempt:
         self.computed = True
@@ -99,7 +106,8 @@ class Attempts:
         self.under_way[number] = id_
 
     def end(self, number: int) -> None:
-        for known in (self.begun, self.under_way, self.deaths, self.within):
+        """The unit is kept. What was done of it is remembered until its report has arrived."""
+        for known in (self.begun, self.under_way, self.deaths):
             known.pop(number, None)
 
 

@@ -33,6 +33,9 @@ class UnitWatch:
     def __init__(self, progress: Progress, attempts: Any, workers: int, meter: BatchMeter) -> None:
         self.progress, self.attempts, self.workers, self.meter = progress, attempts, workers, meter
         self.ended = threading.Event()
+        self.finished: set[int] = set()
+        self.untold: list[int] = []
+        self.lock = threading.Lock()
 
     def __enter__(self) -> UnitWatch:
         self.progress.phase(f"starting {self.workers} {plural('worker', self.workers)}")
@@ -51,10 +54,21 @@ class UnitWatch:
             except Exception as error:  # Ray is busy, or has been shut down meanwhile; the next look may do
                 logger.info("what is done within units is not known: %s", error)
 
+    def finish(self, number: int, count: int, failed: int, took: float) -> None:
+        """The report of a unit has arrived: it counts as finished, and no longer as in work."""
+        with self.lock:
+            self.finished.add(number)
+            self.untold.append(number)
+            self.progress.advance(count, failed=failed, took=took)
+
     def look(self) -> None:
-        begun, computing, done = ray.get(self.attempts.describe.remote(), timeout=ANSWER_SECONDS)
+        told = list(self.untold)
+        begun, computing, done = ray.get(self.attempts.describe.remote(told), timeout=ANSWER_SECONDS)
+        del self.untold[: len(told)]
         if not begun:
             return
         self.progress.phase("first units" if computing else "loading weights")
-        self.progress.within(done)
-        self.meter.within(done)
+        with self.lock:
+            inside = sum(count for number, count in done.items() if number not in self.finished)
+            self.progress.within(inside)
+        self.meter.within(inside)

@@ -25,6 +25,8 @@ Done = TypeVar("Done")
 PATIENCE, PATIENCE_HERE = 15, 300
 """Seconds for a first answer: of a server, and of a database on this machine, which is only slow when all is, and makes
 its tables first."""
+LONGEST = 300
+"""Characters of what MLflow says of an error."""
 
 
 def client_at(uri: str) -> MlflowClient:
@@ -135,7 +137,12 @@ def needed(uri: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300].rstrip(".")
+    """Of a long line whole sentences, or words, of 300 characters at most."""
+    line = str(error).strip().split("\n")[0]
+    if len(line) > LONGEST:
+        start = line[:LONGEST]
+        line = start.rpartition(". ")[0] or f"{start.rpartition(' ')[0] or start} [...]"
+    return line.rstrip(".")
 
 
 def reach(uri: str, work: Callable[[], Done]) -> Done:
@@ -155,7 +162,8 @@ def reach(uri: str, work: Callable[[], Done]) -> Done:
         what = f"no answer within {patience} seconds"
     except Exception as error:  # whatever its database or its server raises
         kind = Fault if is_away(error) else UserError
-        what = first_line(list(chain(error))[-1])  # the last of MLflow's layers says it in the fewest words
+        # The last of MLflow's layers says it in the fewest words; a lookup that failed has the bare name for them.
+        what = first_line([link for link in chain(error) if " " in str(link) or link is error][-1])
     raise kind(
         f"MLflow at {masked(uri)} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
         f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."

@@ -75,10 +75,14 @@ def beats(tags: Mapping[str, str], present: Mapping[str, str], metric: str) -> b
     return float(tags[metric]) > float(present[metric])
 
 
+def shown(tags: Mapping[str, str], metric: str) -> str:
+    """A score for the eye; empty where there is none. Those of losses are kept negative."""
+    return f"{metric} {abs(float(tags[metric])):.4g}" if metric in tags else ""
+
+
 def compared(tags: Mapping[str, str], present: Mapping[str, str], metric: str, version: str) -> str:
-    """The scores of a version and of the champion, ``version``, for the eye; those of losses are kept negative."""
-    scores = " against ".join(f"{abs(float(one[metric])):.4g}" for one in (tags, present))
-    return f"{metric} {scores} of version {version}"
+    """The scores of a version and of the champion, ``version``, for the eye."""
+    return f"{shown(tags, metric)} against {shown(present, metric).removeprefix(metric).strip()} of version {version}"
 
 
 def decoding(uri: str, translates: bool, has_weights: bool, tracking: str) -> str:

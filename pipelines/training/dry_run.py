@@ -33,6 +33,8 @@ from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
 from pipelines.errors import UserError
+from pipelines.tracking.address import tracking_uri
+from pipelines.tracking.client import check_reachable
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.task import Task, prepare
@@ -248,6 +250,7 @@ def run(
         return Outcome({"epochs": training.epochs, "already done": done}, hint="Nothing is left to train.")
     check_system(job.recipe)
     began = time.time()
+    check_reachable(tracking_uri(job.recipe.tracking.uri))
     with temporary_data(job.recipe, address) as recipe, temporary_folder() as name:
         folder = Path(name)
         task, about = prepare(recipe, address)

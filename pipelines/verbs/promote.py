@@ -83,26 +83,34 @@ def run(
     present = registry.champion(client, name)
     same = present is not None and present.tags.get(registry.MODEL_ID) == trained.model_id
     opens_the_same = present is not None and present.tags.get(registry.ALLOWED_URIS) == uris_tag(allowed)
-    if present is not None and same and opens_the_same and (not weights or registry.WEIGHTS in present.tags):
-        return outcome(uri, name, present, "it is the champion already", trained)
     # The champion itself, named without what it opens, is to open nothing from now on, which is another version.
     as_it_is = not weights and not allowed and (anyway or not same)
     earlier = registry.version_named(client, name, model) if as_it_is else None
-    if earlier and anyway and not data:
-        if present is not None and present.version == earlier.version:
+    back = earlier if anyway and not data else None
+    if present is not None:
+        unchanged = same and opens_the_same and (not weights or registry.WEIGHTS in present.tags)
+        if unchanged or (back and back.version == present.version):
             return outcome(uri, name, present, "it is the champion already", trained)
-        registry.set_champion(client, earlier)
+    if back:
+        registry.set_champion(client, back)
         instead = f", in place of version {present.version}" if present is not None else ""
-        return outcome(uri, name, earlier, f"it is the champion, as --anyway asks{instead}", trained)
-    ours: Scored | None = None
-    champion: Scored | None = None
+        return outcome(uri, name, back, f"it is the champion, as --anyway asks{instead}", trained)
+    unit = (TRANSLATIONS if trained.source_vocabulary else CAPTIONS).unit
+    warnings: dict[str, str] = {}
+    theirs: Mapping[str, str] = present.tags if present is not None else {}
+    scored: tuple[Scored, Scored] | None = None
     if data:
         metric = metric or ("BLEU" if trained.source_vocabulary else "CIDEr")
         judge = partial(evaluated, metric, data, source, store=store, split=split, beam=beam)
         ours = judge(folder, loaded=trained)
+        warnings |= output.about_seen(ours.evaluation, unit)
         tags = ours.tags
         if "recipe" in trained.info:
             tags |= {f"{TRAINED}{key}": value for key, value in recorded(None, trained.info).items()}
+        if present is not None and not same:
+            champion = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
+            warnings |= output.about_seen(champion.evaluation, unit, "champion ")
+            theirs, scored = champion.tags, (champion, ours)
     elif "recipe" not in trained.info:
         raise UserError(
             f"The model {model} was saved without a recipe, so nothing is known of its training. Give --data with "
@@ -111,11 +119,6 @@ def run(
     else:
         tags = recorded(metric, trained.info)
         metric = metric or trained.info["recipe"]["training"]["early_stopping"]["metric"]
-    theirs: Mapping[str, str] = present.tags if present is not None else {}
-    if ours and present is not None and not same:
-        champion = judge(locate(f"models:/{name}@{registry.CHAMPION}", uri))
-        theirs = champion.tags
-    warnings = warnings_of(ours, champion, (TRANSLATIONS if trained.source_vocabulary else CAPTIONS).unit)
     if earlier:
         version = earlier
     else:
@@ -125,46 +128,70 @@ def run(
         logged_id = log_model(client, run_id, folder, weights=travelling, allowed_uris=allowed, trained=trained)
         version = registry.register(client, name, logged_id, tags)
     if present is None:
-        verdict = "it is the champion, the first"
+        score = registry.shown(tags, metric)
+        better, verdict = True, f"it is the champion, the first{', with ' if score else ''}{score}"
     elif same:
-        opening = f"opening {' and '.join(allowed)}" if allowed else "opening no addresses"
-        changes = [] if opens_the_same else [f"{opening} when served"]
-        changes += [f"with the weights in {Path(weights).name}"] if weights else []
-        verdict = f"it is the champion as before, now {' and '.join(changes)}"
+        better, verdict = True, f"it is the champion as before, now {changes(allowed, opens_the_same, weights)}"
     else:
+        again = "; --anyway without --data makes it the champion" if earlier else ""
+        better, verdict = beats_champion(version, present, tags, theirs, metric, scored, anyway, again)
+    if better:
+        now = registry.champion(client, name)
+        if (now and now.version) != (present and present.version):
+            raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
+        registry.set_champion(client, version)
+    return outcome(uri, name, version, verdict, trained, warnings, refused=not better)
+
+
+def changes(allowed: list[str], opens_the_same: bool, weights: str | None) -> str:
+    """What a version has that the champion before it, of the same model, had not."""
+    opening = f"opening {' and '.join(allowed)}" if allowed else "opening no addresses"
+    found = [] if opens_the_same else [f"{opening} when served"]
+    return " and ".join(found + ([f"with the weights in {Path(weights).name}"] if weights else []))
+
+
+def beats_champion(
+    version: ModelVersion,
+    present: ModelVersion,
+    tags: Mapping[str, str],
+    theirs: Mapping[str, str],
+    metric: str,
+    scored: tuple[Scored, Scored] | None,
+    anyway: bool,
+    again: str,
+) -> tuple[bool, str]:
+    """Whether a version is to be the champion in place of ``present``, and why.
+
+    Args:
+        tags, theirs: the scores of the two.
+        scored: the champion and the version on the user's data, if there are any.
+        anyway: also where the gain may be noise.
+        again: what can still be done about a version whose score is lower.
+
+    Raises:
+        UserError: the two were not scored on the same data.
+    """
+    better = registry.beats(tags, theirs, metric)
+    if better is None and not scored:  # it was promoted by other data, and what its training found may be of ours
+        theirs = {key.removeprefix(TRAINED): value for key, value in theirs.items() if key.startswith(TRAINED)}
         better = registry.beats(tags, theirs, metric)
-        if better is None and not data:  # it was promoted by other data, and what its training found may be of ours
-            theirs = {key.removeprefix(TRAINED): value for key, value in theirs.items() if key.startswith(TRAINED)}
-            better = registry.beats(tags, theirs, metric)
-        if better is None:
-            raise UserError(
-                f"{name} version {version.version} is registered; whether it beats the champion, version "
-                f"{present.version}, is not known: they were not scored by {metric} on the same data. Score both now: "
-                "--data FILE."
-            )
-        scores = registry.compared(tags, theirs, metric, present.version)
-        if not better:
-            again = "; --anyway without --data makes it the champion" if earlier else ""
-            return outcome(uri, name, version, f"not the champion: {scores}{again}", trained, warnings, refused=True)
-        if ours and champion:
-            WAITING.phase("drawing examples again, to see whether the gain is noise")
-            gained = gain(metric, champion.rows, ours.rows, ours.evaluation)
-            scores = f"{scores}, a gain of {gained}"
-            if gained.is_noise and not anyway:
-                verdict = f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
-                return outcome(uri, name, version, verdict, trained, warnings, refused=True)
-        verdict = f"it is the champion: {scores}"
-    now = registry.champion(client, name)
-    if (now and now.version) != (present and present.version):
-        raise Fault(f"The champion of {name} was changed by somebody else meanwhile. Run the same command again.")
-    registry.set_champion(client, version)
-    return outcome(uri, name, version, verdict, trained, warnings)
-
-
-def warnings_of(ours: Scored | None, champion: Scored | None, unit: str) -> dict[str, str]:
-    """Where one of the two was trained on, or chosen by, what both are scored on."""
-    found = output.about_seen(ours.evaluation, unit) if ours else {}
-    return found | (output.about_seen(champion.evaluation, unit, "champion ") if champion else {})
+    if better is None:
+        raise UserError(
+            f"{version.name} version {version.version} is registered; whether it beats the champion, version "
+            f"{present.version}, is not known: they were not scored by {metric} on the same data. Score both now: "
+            "--data FILE."
+        )
+    scores = registry.compared(tags, theirs, metric, present.version)
+    if not better:
+        return False, f"not the champion: {scores}{again}"
+    if scored:
+        WAITING.phase("drawing examples again, to see whether the gain is noise")
+        before, ours = scored
+        gained = gain(metric, before.rows, ours.rows, ours.evaluation)
+        scores = f"{scores}, a gain of {gained}"
+        if gained.is_noise and not anyway:
+            return False, f"not the champion: {scores}, which may be noise; --anyway makes it the champion"
+    return True, f"it is the champion: {scores}"
 
 
 def outcome(

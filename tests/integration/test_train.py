@@ -175,9 +175,12 @@ def test_a_bucket_that_is_not_there_is_said_before_the_data_are_read(world, buck
     assert not Path("s3:").exists()
 
 
-def test_a_database_in_no_folder_is_said_first(world):
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("verb", [train, tune])
+def test_a_database_in_no_folder_is_said_first(world, verb, dry_run):
+    overrides = [*world, *TINY, "tune={trials: 2, space: {training.learning_rate: [0.1, 0.2]}}", "data.store=nowhere"]
     with pytest.raises(UserError, match="there is no folder /nowhere"):
-        train_tiny(world, "data.store=nowhere", tracking_uri="sqlite:////nowhere/mlflow.db")
+        verb.run("show_tell.small", overrides, out="run", dry_run=dry_run, tracking_uri="sqlite:////nowhere/mlflow.db")
 
 
 def test_a_finished_run_says_how_its_model_is_registered_afterwards(world, capsys):

@@ -37,19 +37,20 @@ def counter_of(attempts: Attempts, number: int) -> UnitCounter:
     return own
 
 
-def test_units_in_work_are_counted_until_they_end(attempts):
+def test_units_are_counted_until_their_reports_have_arrived(attempts):
     attempts.greet()
-    assert attempts.describe() == (1, False, 0)
+    assert attempts.describe() == (1, False, {})
     one, two = counter_of(attempts, 1), counter_of(attempts, 2)
     one.add(8)
     two.add(8)
     one.add(8)
-    assert attempts.describe() == (1, True, 24)
+    assert attempts.describe() == (1, True, {1: 16, 2: 8})
     attempts.end(1)
     one.add(8)  # a late message of a unit that has ended
-    assert attempts.describe() == (1, True, 8)
+    assert attempts.describe() == (1, True, {1: 16, 2: 8})
+    assert attempts.describe([1]) == (1, True, {2: 8})
     attempts.begin(2)
-    assert attempts.describe() == (1, True, 0), "its process died, and it is done again from the start"
+    assert attempts.describe() == (1, True, {}), "its process died, and it is done again from the start"
 
 
 def test_the_user_sees_phases_and_what_is_within(attempts):
@@ -68,3 +69,28 @@ def test_the_user_sees_phases_and_what_is_within(attempts):
             assert metered[-1] == 30
         progress.advance(40)
         assert (progress.now, progress.inside, progress.done) == ("", 0, 40)
+
+
+def test_what_the_user_sees_never_falls_while_a_unit_is_reported(attempts):
+    """A unit ends in its worker before its report has come to the driver, which may take seconds."""
+    progress = Progress("features", "images", 100)
+    with progress, UnitWatch(progress, Remote(attempts), 2, SimpleNamespace(within=lambda _: None)) as watch:
+        attempts.greet()
+        one, two = counter_of(attempts, 1), counter_of(attempts, 2)
+        seen = []
+
+        def look():
+            watch.look()
+            seen.append(progress.done + progress.inside)
+
+        one.add(32)
+        two.add(8)
+        look()
+        attempts.end(1)
+        look()
+        watch.finish(1, 32, 0, 1.0)
+        look()
+        two.add(8)
+        look()
+    assert seen == [40, 40, 40, 48]
+    assert attempts.within == {2: 16}, "what has been counted is forgotten"

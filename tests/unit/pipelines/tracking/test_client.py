@@ -87,6 +87,17 @@ def test_a_database_that_cannot_be_is_the_users(tmp_path):
     assert not (tmp_path / "new.db").exists()
 
 
+def test_what_mlflow_says_ends_with_a_sentence_or_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for uri in ("mlruns", "nonsense://x"):
+        with pytest.raises(UserError, match=r"cannot be used: \w+ \w+.*\. Start the server") as caught:
+            client_at(uri)
+        assert "See" not in str(caught.value)
+    assert client.first_line(ValueError("a word " * 60)) == "a word " * 42 + "a [...]"
+    assert client.first_line(ValueError("One. " + "x" * 300)) == "One"
+    assert client.first_line(ValueError("x" * 301)) == "x" * 300 + " [...]"
+
+
 def test_no_message_shows_a_password():
     with pytest.raises(UserError, match="a password in it") as caught:
         client_at("http://me:hunter2@host")

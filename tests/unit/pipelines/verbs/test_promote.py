@@ -70,7 +70,7 @@ def test_by_the_scores_of_training(client, name, make, tmp_path):
 
     experiment = client.create_experiment(name, (tmp_path / "artifacts").as_uri())
     first = make(1, 20.0, mlflow_run_id=client.create_run(experiment).info.run_id)
-    assert promoted(first) == ("it is the champion, the first", 1, 1)
+    assert promoted(first) == ("it is the champion, the first, with BLEU 20", 1, 1)
     champion = client.get_model_version(name, "1")
     assert champion.run_id == read_run(first)["mlflow_run_id"]
     assert promoted(first) == ("it is the champion already", 1, 1)
@@ -195,7 +195,8 @@ def test_a_gain_that_may_be_noise_makes_no_champion(client, name, make, tmp_path
 
     monkeypatch.setattr(evaluate, "run", score)
     given = {"data": [str(tmp_path / "val.de")], "metric": "CIDEr", "name": name}
-    promote.run(model=runs["base"], **given)
+    first = promote.run(model=runs["base"], **given).summary["verdict"]
+    assert first == "it is the champion, the first, with CIDEr 50.5"
     refused = promote.run(model=runs["near"], **given)
     assert f"models:/{name}/2" in refused.hint and "@champion" not in refused.hint
     verdict = refused.summary["verdict"]
@@ -256,7 +257,7 @@ def test_weights_given_later_travel_with_the_champion(client, name, tmp_path):
         summary = promote.run(model=str(tmp_path / "best"), name=name, metric="CIDEr", **options).summary
         return summary["version"], summary["verdict"]
 
-    assert promoted() == (1, "it is the champion, the first")
+    assert promoted() == (1, "it is the champion, the first, with CIDEr 9")
     assert weights_in(locate(f"models:/{name}@champion")) is None
     for _ in range(2):
         version, _ = promoted(weights=str(weights))
@@ -279,7 +280,7 @@ def test_a_served_champion_opens_what_the_last_promotion_allowed(client, name, t
         return summary["version"], summary["verdict"], served.model_config["allowed_uris"]
 
     both = ["s3://bucket/photos/", "https://host/"]
-    assert promoted() == (1, "it is the champion, the first", [])
+    assert promoted() == (1, "it is the champion, the first, with CIDEr 9", [])
     opening = "it is the champion as before, now opening s3://bucket/photos/ and https://host/ when served"
     assert promoted(allow_uri=both) == (2, opening, both)
     assert promoted(allow_uri=both) == (2, "it is the champion already", both)
