@@ -6,6 +6,7 @@ weigh the same wherever they are counted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from rnncond.contract import Memory, Source, System, Unrolled
-from rnncond.text.special_tokens import PAD
+from rnncond.text.special_tokens import PAD, UNK
 
 
 class Sums(NamedTuple):
@@ -114,19 +115,41 @@ def teacher_force(system: System, memory: Memory, inputs: Tensor, labels: Tensor
     return ForcedScores(unrolled, logits, labels.flatten().index_select(0, real), mask)
 
 
-class TeacherForcing(nn.Module):
-    """A system and its loss as one module, so that DistributedDataParallel sees one forward pass."""
+def drop_words(tokens: Tensor, share: float) -> Tensor:
+    """``tokens`` of any shape, whose words are UNK with the probability ``share``; BOS, EOS and PAD stay."""
+    dropped = torch.rand(tokens.shape, device=tokens.device) < share
+    return tokens.masked_fill(dropped & (tokens > UNK), UNK)
 
-    def __init__(self, system: System, smoothing: float = 0.0) -> None:
+
+class TeacherForcing(nn.Module):
+    """A system and its loss as one module, so that DistributedDataParallel sees one forward pass.
+
+    Args:
+        smoothing: see ``cross_entropy``.
+        word_dropout: probability that a word which the system reads, of a sentence or of a source text, is UNK (Bowman
+            et al. 2016, section 3.1; of translators Sennrich and Zhang 2019). It has to say the word all the same.
+
+    Both act in training alone.
+    """
+
+    def __init__(self, system: System, smoothing: float = 0.0, word_dropout: float = 0.0) -> None:
         super().__init__()
-        self.system, self.smoothing = system, smoothing
+        self.system, self.smoothing, self.word_dropout = system, smoothing, word_dropout
 
     def forward(self, source: Source, tokens: Tensor) -> Sums:
         """Score the sentences ``tokens`` (N, T + 1): BOS, words, EOS, PAD. A row of PAD alone counts nothing."""
-        return self.sums(self.system.encode(source), tokens[:, :-1], tokens[:, 1:])
+        return self.sums(self.encode(source), tokens[:, :-1], tokens[:, 1:])
+
+    def encode(self, source: Source) -> Memory:
+        """What the system makes of the source, words of which may be dropped."""
+        if self.training and self.word_dropout and not source.values.is_floating_point():
+            source = replace(source, values=drop_words(source.values, self.word_dropout))
+        return self.system.encode(source)
 
     def sums(self, memory: Memory, inputs: Tensor, labels: Tensor) -> Sums:
         """The sums over ``labels`` (N, T) after ``inputs`` (N, T), which begin with BOS."""
+        if self.training and self.word_dropout:
+            inputs = drop_words(inputs, self.word_dropout)
         forced = teacher_force(self.system, memory, inputs, labels)
         smoothing = self.smoothing if self.training else 0.0
         total, log_probs = cross_entropy(forced.logits, forced.labels, smoothing)

@@ -39,7 +39,7 @@ class ScheduledSampling(TeacherForcing):
 
     def forward(self, source: Source, tokens: Tensor, reference_probability: float = 1.0) -> Sums:
         """Score ``tokens`` (N, T + 1): BOS, words, EOS, PAD, fed the reference words with this probability."""
-        memory = self.system.encode(source)
+        memory = self.encode(source)
         inputs = tokens[:, :-1] if reference_probability >= 1 else self.mixed(memory, tokens, reference_probability)
         return self.sums(memory, inputs, tokens[:, 1:])
 
@@ -92,8 +92,8 @@ class SelfCritical(nn.Module):
         baseline: ``greedy``, the reward of the greedy sentence (the paper), or ``others``, the mean reward of the other
             K - 1 samples, which needs no search of its own (Luo 2020).
         max_length: most words of a sampled sentence before EOS.
-        cross_entropy: the weight of the cross-entropy of the references, with dropout, smoothing and the system's
-            regulariser, added to the objective (Wu et al. 2016, equation 9: 0.017).
+        cross_entropy: the weight of the cross-entropy of the references, with dropout (of words, too), smoothing and
+            the system's regulariser, added to the objective (Wu et al. 2016, equation 9: 0.017).
     """
 
     def __init__(
@@ -106,12 +106,13 @@ class SelfCritical(nn.Module):
         max_length: int = 20,
         cross_entropy: float = 0.0,
         smoothing: float = 0.0,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_samples(samples, baseline)
         self.system, self.reward, self.baseline = system, reward, baseline
         self.samples, self.max_length, self.cross_entropy = samples, max_length, cross_entropy
-        self.forcing = TeacherForcing(system, smoothing)
+        self.forcing = TeacherForcing(system, smoothing, word_dropout)
 
     def forward(self, source: Source, tokens: Tensor) -> Rewarded:
         """Sample for each example, and compare with its references.

@@ -193,6 +193,9 @@ class Training(Section):
     """Gradients are scaled down to this norm."""
     label_smoothing: Share = 0.0
     """Probability that the loss spreads evenly over the vocabulary (Szegedy et al. 2016)."""
+    word_dropout: Share = 0.0
+    """Probability that a word which the model reads is UNK, of the sentence so far and of a source text; against
+    learning little data by heart (Bowman et al. 2016, section 3.1)."""
     accumulate: Count = 1
     """Batches of each worker that make a step: so many times the batch, in the memory of one."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -220,11 +223,17 @@ class Training(Section):
                 "objective.kind is self_critical, but start_from names no model. Sentences of an untrained model are "
                 "worth nothing, so there is nothing to learn from: train with cross_entropy first, and give that run"
             )
-        if self.objective.kind == "self_critical" and self.label_smoothing and not self.objective.cross_entropy:
-            raise ValueError(
-                f"label_smoothing is {self.label_smoothing}, but self_critical has labels to smooth only with "
-                "objective.cross_entropy above 0. Set one of the two"
-            )
+        if self.objective.kind == "self_critical" and not self.objective.cross_entropy:
+            if self.label_smoothing:
+                raise ValueError(
+                    f"label_smoothing is {self.label_smoothing}, but self_critical has labels to smooth only with "
+                    "objective.cross_entropy above 0. Set one of the two"
+                )
+            if self.word_dropout:
+                raise ValueError(
+                    f"word_dropout is {self.word_dropout}, but self_critical reads sentences of people only with "
+                    "objective.cross_entropy above 0. Set one of the two"
+                )
         return self
 
     @model_validator(mode="after")

@@ -16,17 +16,17 @@ from rnncond.rewards import Reward
 
 def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.Module:
     """Wrap ``model`` in what it is to be trained on; only self-critical training has a ``reward``."""
-    settings, smoothing = recipe.training.objective, recipe.training.label_smoothing
+    training = recipe.training
+    settings = training.objective
+    noise = {"smoothing": training.label_smoothing, "word_dropout": training.word_dropout}
     if isinstance(settings, ScheduledSampling):
-        return objectives.ScheduledSampling(model, smoothing)
+        return objectives.ScheduledSampling(model, **noise)
     if isinstance(settings, SelfCritical):
         if reward is None:
             raise ValueError("self-critical training needs a reward")
         how = settings.model_dump(exclude={"kind", "reward"})
-        return objectives.SelfCritical(
-            model, reward, max_length=recipe.search["max_length"], smoothing=smoothing, **how
-        )
-    return TeacherForcing(model, smoothing)
+        return objectives.SelfCritical(model, reward, max_length=recipe.search["max_length"], **noise, **how)
+    return TeacherForcing(model, **noise)
 
 
 def step_arguments(settings: Training, step: int) -> tuple[float, ...]:

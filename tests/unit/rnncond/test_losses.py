@@ -2,13 +2,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
 from rnncond import losses, systems
-from rnncond.contract import Source
+from rnncond.contract import Source, Unrolled
 from rnncond.losses import TeacherForcing, cross_entropy
-from rnncond.text.special_tokens import BOS, EOS, PAD
+from rnncond.text.special_tokens import BOS, EOS, PAD, UNK
 
 SENTENCES = ([4, 5, 6], [7], [5, 4, 6, 8, 4], [6, 6])
 
@@ -60,6 +61,56 @@ def test_smooths_in_training_only_and_reports_the_plain_loss():
     training, validating = module.train()(source(), rows(SENTENCES)), module.eval()(source(), rows(SENTENCES))
     assert training.objective > training.loss
     assert training.loss == validating.loss == validating.objective.detach()
+
+
+class Reader(nn.Module):
+    """A system that says every word with the same probability, and keeps what it reads."""
+
+    def __init__(self, count=12):
+        super().__init__()
+        self.count, self.read = count, []
+
+    def encode(self, source):
+        self.read.append(source.values)
+        return {}
+
+    def unroll(self, memory, inputs):
+        self.read.append(inputs)
+        return Unrolled(torch.zeros(*inputs.shape, 1), None)
+
+    def project(self, readout):
+        return readout.expand(len(readout), self.count)
+
+    def regulariser(self, unrolled, log_probs, mask):
+        return 0.0
+
+
+def test_word_dropout_hides_words_that_are_read_and_none_that_is_said():
+    """Of 4,000 words a fifth is UNK: 800 with a standard deviation of 25. Marks are read as they are, and the loss
+    counts every word: log 12 each."""
+    torch.manual_seed(1)
+    system = Reader()
+    text = torch.randint(UNK + 1, 12, (200, 20))
+    tokens = torch.cat([torch.full((200, 1), BOS), text, torch.full((200, 1), EOS), torch.full((200, 2), PAD)], 1)
+    sums = TeacherForcing(system, word_dropout=0.2).train()(Source(tokens), tokens)
+    assert sums.words == 200 * 21 and sums.loss.item() == pytest.approx(200 * 21 * math.log(12), rel=1e-5)
+    for read, whole in zip(system.read, (tokens, tokens[:, :-1]), strict=True):
+        hidden = read != whole
+        assert 650 < hidden.sum() < 950 and (read[hidden] == UNK).all() and (whole[hidden] > UNK).all()
+    assert not torch.equal(*[read[:, 1:21] for read in system.read]), "source and sentence are hidden apart"
+
+
+def test_no_word_is_hidden_of_pictures_in_validation_or_without_word_dropout():
+    features, tokens = torch.rand(4, 8), rows(SENTENCES)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    for module in (TeacherForcing(Reader(), word_dropout=0.5).eval(), TeacherForcing(Reader()).train()):
+        module(Source(tokens), tokens)
+        assert all(torch.equal(read, tokens[:, : read.shape[1]]) for read in module.system.read)
+    assert torch.equal(torch.get_rng_state(), before), "what is not asked for draws no numbers"
+    captioning = TeacherForcing(Reader(), word_dropout=0.5).train()
+    captioning(Source(features), tokens)
+    assert captioning.system.read[0] is features and not torch.equal(captioning.system.read[1], tokens[:, :-1])
 
 
 def test_a_row_of_padding_counts_nothing_and_has_no_gradient():

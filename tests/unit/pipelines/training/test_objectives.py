@@ -135,6 +135,9 @@ def test_the_resolved_recipe_is_a_recipe(world, begun, tmp_path, monkeypatch):
         ([*CRITICAL, "training.start_from=x", "training.label_smoothing=0.1"],
          "training: label_smoothing is 0.1, but self_critical has labels to smooth only with objective.cross_entropy "
             "above 0. Set one of the two"),
+        ([*CRITICAL, "training.start_from=x", "training.label_smoothing=0", "training.word_dropout=0.1"],
+         "training: word_dropout is 0.1, but self_critical reads sentences of people only with objective.cross_entropy "
+            "above 0. Set one of the two"),
         (["training.objective.kind=scheduled_sampling"], "training.objective.decay: missing"),
         ([*SAMPLING, "training.objective.decay.kind=exponential"],
          "training.objective.decay: k is 1.0; for exponential it must be above 0 and below 1"),
