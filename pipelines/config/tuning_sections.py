@@ -156,7 +156,7 @@ FIXED = ("data", "text", "cluster", "tracking", "tune", "system", "out")
 FIXED_KEYS = ("training.start_from", "training.early_stopping.metric")
 WEIGHTS_STAY = (
     "training.learning_rate", "training.weight_decay", "training.clip_norm", "training.label_smoothing",
-    "model.dropout",
+    "training.word_dropout", "model.dropout",
 )  # fmt: skip
 """Keys that may change while a model is trained."""
 
