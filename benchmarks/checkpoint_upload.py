@@ -38,8 +38,8 @@ from pipelines.config.recipe import read_recipe
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.remote_run import RemoteRun, RunUploader
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.remote import RemoteRun, RunUploader
 
 
 class NoKeeper(RunFolder):

@@ -28,7 +28,7 @@ from feature_store import Store, feature_schema, from_numpy
 from pipelines.config.recipe import read_recipe
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 
 SIDE, SIZE = 13, 512
 """Of squeezenet1_0's last map, as on Flickr8k."""

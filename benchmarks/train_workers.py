@@ -78,7 +78,7 @@ def bare(system: str, out: str, data: list[str], epochs: int) -> dict[str, float
     """Words/s and steps/s of a loop that does what there is to do, and nothing else; and seconds of a checkpoint."""
     import torch
 
-    from pipelines.training.state import NO_SUMS
+    from pipelines.training.run.state import NO_SUMS
     from rnncond.losses import TeacherForcing
 
     torch.set_num_threads(1)

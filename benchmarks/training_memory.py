@@ -27,7 +27,7 @@ from pipelines.allocator import keep_freed_memory
 from pipelines.config.recipe import read_recipe
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 
 FIRST = 100
 MEGABYTE = 1 << 20

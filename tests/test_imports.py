@@ -21,8 +21,8 @@ FORBIDDEN = {
 }
 OUTSIDE = {"tests", "benchmarks", "examples"}
 
-# The rooms of pipelines/, from the top floor down. A room uses itself and those below it. training/data is a room of
-# its own: the loop uses it, and it knows nothing of the loop.
+# The rooms of pipelines/, from the top floor down. A room uses itself and those below it. training/data and
+# training/run are rooms of their own: the loop uses them, and they know nothing of the loop.
 FLOORS = (
     "cli",
     "verbs",
@@ -33,6 +33,7 @@ FLOORS = (
     "tuning",
     "training",
     "training.data",
+    "training.run",
     "tracking",
     "evaluation",
     "inference",
@@ -310,7 +311,7 @@ def test_an_error_loads_no_command_line_and_a_worker_no_torch_that_it_does_not_n
     blocked = {"typer", "click", "rich", "torch", "ray", "mlflow", "pyarrow"}
     code = WITHOUT.format(blocked=blocked, names=["pipelines.errors"])
     # Each of the processes that a batch verb or a training starts would take seconds more.
-    names = ["pipelines.engine.driver", "pipelines.training.run_writer"]
+    names = ["pipelines.engine.driver", "pipelines.training.run.writer"]
     # And these verbs answer at once.
     names += ["pipelines.verbs.run", "pipelines.verbs.status", "pipelines.verbs.submit"]
     names += ["pipelines.verbs.store.maintenance", "pipelines.verbs.store.current", "pipelines.cli.main"]

@@ -15,7 +15,7 @@ from pipelines.console import in_time
 from pipelines.errors import UserError
 from pipelines.reporting import charts
 from pipelines.reporting.templating import environment
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from pipelines.tuning.trials import Record, records
 
 CURVES = 40

@@ -1,1 +1,1 @@
-"""Training on Ray Train: data, learner, checkpoints, run folders."""
+"""Training on Ray Train: the loop, its workers and its driver."""

@@ -34,9 +34,9 @@ from pipelines.tracking.client import check_reachable, import_mlflow
 from pipelines.tracking.mlflow_run import Tracking, end_thrown_away
 from pipelines.training.data.task import Task, prepare
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_folder import last_epoch
-from pipelines.training.run_info import Preparation, RunInfo, RunPlace, now, read_run, written_by
-from pipelines.training.run_writer import LOCK_SECONDS, RunClient, RunWriter, run_writer
+from pipelines.training.run.folder import last_epoch
+from pipelines.training.run.info import Preparation, RunInfo, RunPlace, now, read_run, written_by
+from pipelines.training.run.writer import LOCK_SECONDS, RunClient, RunWriter, run_writer
 from rnncond import systems
 
 MOVABLE = tuple(f"data.{key}" for key in PATHS)

@@ -42,10 +42,10 @@ from pipelines.training.driver import Job, check_system, data_files, refuse_chan
 from pipelines.training.launch import TrainJob, fit
 from pipelines.training.learner import WORDS, Learner
 from pipelines.training.optimizer import check_precision
-from pipelines.training.run_folder import last_epoch
-from pipelines.training.run_info import RunPlace, read_run
-from pipelines.training.run_writer import RunClient, run_writer
-from pipelines.training.state import TrainState
+from pipelines.training.run.folder import last_epoch
+from pipelines.training.run.info import RunPlace, read_run
+from pipelines.training.run.state import TrainState
+from pipelines.training.run.writer import RunClient, run_writer
 from rnncond.checkpoint import pack
 from rnncond.losses import TeacherForcing
 

@@ -31,11 +31,11 @@ from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, Job, changed_keys, next_steps, registration
 from pipelines.training.learner import Learner
 from pipelines.training.monitor import TrainMonitor
-from pipelines.training.ray_errors import explain, user_errors, workers_lost
-from pipelines.training.remote_run import RunUploader
-from pipelines.training.run_folder import RunSink, last_epoch
-from pipelines.training.run_info import RunInfo, RunPlace, read_run
-from pipelines.training.run_writer import RunClient, RunWriter
+from pipelines.training.run.folder import RunSink, last_epoch
+from pipelines.training.run.info import RunInfo, RunPlace, read_run
+from pipelines.training.run.ray_errors import explain, user_errors, workers_lost
+from pipelines.training.run.remote import RunUploader
+from pipelines.training.run.writer import RunClient, RunWriter
 from rnncond.checkpoint import read
 
 

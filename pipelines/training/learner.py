@@ -28,8 +28,8 @@ from pipelines.training.data.feature_batches import Batches as FeatureBatches
 from pipelines.training.data.task import Task
 from pipelines.training.objectives import make_objective, means, step_arguments, tally
 from pipelines.training.optimizer import PRECISIONS, Optimizer, check_precision, lr_factor, mean, swapped_weights
-from pipelines.training.run_folder import RunSink
-from pipelines.training.state import NO_SUMS, TALLY, Folder, TrainState, decide, mixed
+from pipelines.training.run.folder import RunSink
+from pipelines.training.run.state import NO_SUMS, TALLY, Folder, TrainState, decide, mixed
 from rnncond import systems
 from rnncond.checkpoint import WEIGHTS, Trained, pack
 from rnncond.contract import to_device

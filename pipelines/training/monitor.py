@@ -16,9 +16,9 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import Task
-from pipelines.training.run_folder import News
-from pipelines.training.run_info import RunPlace
-from pipelines.training.run_writer import RunClient
+from pipelines.training.run.folder import News
+from pipelines.training.run.info import RunPlace
+from pipelines.training.run.writer import RunClient
 
 POLL_SECONDS, QUIET_SECONDS = 0.5, 60
 

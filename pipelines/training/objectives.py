@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipelines.config.recipe import Recipe
 from pipelines.config.training_sections import ScheduledSampling, SelfCritical, Training
-from pipelines.training.state import TALLY
+from pipelines.training.run.state import TALLY
 from rnncond import objective_options, objectives
 from rnncond.contract import System
 from rnncond.losses import Sums, TeacherForcing

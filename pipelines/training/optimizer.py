@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipelines.config.training_sections import Cosine, GnmtDecay, InverseSqrt, Training
 from pipelines.errors import UserError
-from pipelines.training.state import TrainState
+from pipelines.training.run.state import TrainState
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in."""

@@ -47,8 +47,8 @@ from pipelines.training.dry_run import (
     temporary_data,
 )
 from pipelines.training.optimizer import check_precision
-from pipelines.training.ray_errors import explain, user_errors
-from pipelines.training.run_writer import RunWriter, run_writer
+from pipelines.training.run.ray_errors import explain, user_errors
+from pipelines.training.run.writer import RunWriter, run_writer
 from pipelines.tuning.algorithms import left
 from pipelines.tuning.launch import TuneJob
 from pipelines.tuning.trials import open_trial, records

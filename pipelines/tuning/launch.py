@@ -27,10 +27,10 @@ from pipelines.tracking.mlflow_run import Tracking, best_so_far
 from pipelines.tracking.models import BEST_RUN
 from pipelines.training.data.task import Task
 from pipelines.training.driver import MAY_CHANGE, Job, changed_keys, next_steps, registration
-from pipelines.training.ray_errors import explain
-from pipelines.training.remote_run import RunUploader
-from pipelines.training.run_info import RunInfo, RunPlace, read_run
-from pipelines.training.run_writer import RunClient, RunWriter
+from pipelines.training.run.info import RunInfo, RunPlace, read_run
+from pipelines.training.run.ray_errors import explain
+from pipelines.training.run.remote import RunUploader
+from pipelines.training.run.writer import RunClient, RunWriter
 from pipelines.tuning.algorithms import left, tune_config
 from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, end_child, write_table
 from pipelines.tuning.trials import Record, records, work

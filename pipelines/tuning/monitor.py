@@ -19,9 +19,9 @@ from pipelines.files.atomic import write_whole
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.client import first_line, needed
 from pipelines.tracking.mlflow_run import MLFLOW_PARENT_RUN_ID, Tracking
-from pipelines.training.ray_errors import explain, workers_lost
-from pipelines.training.run_info import RunPlace, now, read_run
-from pipelines.training.run_writer import RunClient, RunWriter, answer
+from pipelines.training.run.info import RunPlace, now, read_run
+from pipelines.training.run.ray_errors import explain, workers_lost
+from pipelines.training.run.writer import RunClient, RunWriter, answer
 from pipelines.tuning.trials import Record, records
 
 TABLE = "trials.jsonl"

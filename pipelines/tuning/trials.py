@@ -1,7 +1,7 @@
 """The trials of a search: what their folders say, and the process that trains one.
 
 ```
-OUT/trials/003/                an ordinary run folder (training.run_folder); its run.json has the trial's params
+OUT/trials/003/                an ordinary run folder (training.run.folder); its run.json has the trial's params
 ```
 What is known of a trial is in its folder and nowhere else, so a search may be killed at any moment: the next driver
 reads which trials are done, and resumes the others from their checkpoints. Ray Tune's own bookkeeping is thrown away,
@@ -29,12 +29,12 @@ from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.data.task import Task
 from pipelines.training.learner import Learner
-from pipelines.training.ray_errors import user_errors
-from pipelines.training.remote_run import RunUploader
-from pipelines.training.run_folder import RunSink
-from pipelines.training.run_info import RunInfo, read_run
-from pipelines.training.run_writer import RunClient, RunWriter
-from pipelines.training.state import Folder, TrainState
+from pipelines.training.run.folder import RunSink
+from pipelines.training.run.info import RunInfo, read_run
+from pipelines.training.run.ray_errors import user_errors
+from pipelines.training.run.remote import RunUploader
+from pipelines.training.run.state import Folder, TrainState
+from pipelines.training.run.writer import RunClient, RunWriter
 
 LOCK_SECONDS = 30
 """For which the last processes of a killed search may still hold a trial's folder."""

@@ -31,7 +31,7 @@ from pipelines.files.text import encoding_of
 from pipelines.inference.decoder import default_device
 from pipelines.tracking.mlflow_run import log_evaluation
 from pipelines.tracking.models import locate, run_above
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run.info import RunPlace, read_run
 from rnncond import checkpoint
 
 

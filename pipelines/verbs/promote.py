@@ -29,7 +29,7 @@ from pipelines.tracking.client import client_at
 from pipelines.tracking.lineage import held_out, sha256_of
 from pipelines.tracking.models import locate, weights_in
 from pipelines.tracking.packaging import log_model, uris_tag
-from pipelines.training.run_info import RunInfo, read_run
+from pipelines.training.run.info import RunInfo, read_run
 from pipelines.verbs import evaluate
 from rnncond import checkpoint
 from rnncond.checkpoint import Trained

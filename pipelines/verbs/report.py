@@ -29,7 +29,7 @@ from pipelines.reporting.load import ReportData, read
 from pipelines.reporting.page import render
 from pipelines.tracking.mlflow_run import log_page
 from pipelines.tracking.models import MODELS
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run.info import RunPlace, read_run
 from rnncond.checkpoint import DESCRIPTION
 
 PAGE = "report.html"

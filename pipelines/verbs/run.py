@@ -15,7 +15,7 @@ from pipelines import console, errors
 from pipelines.cluster.connection import connect
 from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
-from pipelines.training.run_info import RunPlace, now, read_run
+from pipelines.training.run.info import RunPlace, now, read_run
 from pipelines.workflow.commands import Commands
 from pipelines.workflow.pipeline_file import Pipeline, Stage, read_pipeline
 from pipelines.workflow.state import PipelineState, StageEntry, locked, names_read, reads, writes

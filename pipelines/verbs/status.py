@@ -25,7 +25,7 @@ from pipelines.errors import UserError
 from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
-from pipelines.training.run_info import PREPARING, RunPlace, preparing, read_run
+from pipelines.training.run.info import PREPARING, RunPlace, preparing, read_run
 from pipelines.workflow.pipeline_file import PipelineSection
 from pipelines.workflow.state import read_state
 

@@ -1,7 +1,7 @@
 """``rnncond tune``: many trainings of a recipe with other values, on Ray Tune, tracked in MLflow; the best is kept.
 
 The driver checks everything first and prepares the data once. Trials train wherever there is room and hand what they
-have to one actor on the driver's machine (``training.run_writer``), so the cluster needs no shared file system.
+have to one actor on the driver's machine (``training.run.writer``), so the cluster needs no shared file system.
 
 ```
 OUT/

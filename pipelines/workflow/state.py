@@ -13,7 +13,7 @@ from pipelines.console import Outcome
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, write_whole
 from pipelines.files.remote_folder import FolderWriter, RemoteFolder, folder_for_copy, is_remote
-from pipelines.training.run_info import now
+from pipelines.training.run.info import now
 from pipelines.workflow.fingerprints import Fingerprint, digest, fingerprint_of
 from pipelines.workflow.pipeline_file import Stage
 

@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from rnncond import systems
 from rnncond.checkpoint import load
 from tests.contract import cases, laws

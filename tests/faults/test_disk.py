@@ -11,7 +11,7 @@ import pytest
 from feature_store import StoreError
 from pipelines.engine.driver import Options
 from pipelines.errors import UserError
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from pipelines.verbs import features, train
 from tests.faults.test_train_kill import ENDLESS, ONE, epochs, mlflow_runs
 from tests.worlds.nodes import await_

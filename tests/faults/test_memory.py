@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from tests.worlds.training import TINY, make_world
 
 GIGABYTE = 1 << 30

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 
 MEGABYTES = 64
 

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 
 from pipelines.cli.main import INTERRUPTED, TERMINATED
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from tests.worlds.nodes import await_
 from tests.worlds.training import TINY, make_world
 

@@ -17,7 +17,7 @@ from pipelines.files import filesystems
 from pipelines.files.jsonl import read_lines
 from pipelines.inputs import fetch
 from pipelines.inputs.listing import Listing
-from pipelines.training.run_info import RunPlace
+from pipelines.training.run.info import RunPlace
 from tests.worlds import captioner, training, translator
 from tests.worlds.bad_storage import BadStorage
 

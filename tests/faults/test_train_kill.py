@@ -20,8 +20,8 @@ import torch
 from pipelines.config.recipe import Recipe
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.models import locate
-from pipelines.training.run_info import RunPlace, read_run
-from pipelines.training.state import read_checkpoint
+from pipelines.training.run.info import RunPlace, read_run
+from pipelines.training.run.state import read_checkpoint
 from rnncond.checkpoint import load
 from tests.worlds.nodes import TRAINER, Nodes, await_, children
 from tests.worlds.searches import mlflow_runs

@@ -20,8 +20,8 @@ from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training import driver
 from pipelines.training.data.task import prepare
 from pipelines.training.launch import TrainJob
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import read_run
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.info import read_run
 from pipelines.tuning.launch import TuneJob
 from pipelines.verbs import run, train, tune
 from tests.worlds.training import TINY, tiny_recipe

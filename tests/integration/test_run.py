@@ -23,7 +23,7 @@ from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.features import backbones
 from pipelines.tracking.client import client_at
 from pipelines.tracking.registry import MODEL_ID
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from pipelines.verbs import run
 from pipelines.workflow import state
 from pipelines.workflow.commands import Output

@@ -13,8 +13,8 @@ from pipelines.tracking.models import locate
 from pipelines.training import driver
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import read_run
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.info import read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.command import run_hint

@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
 from pipelines.tracking.mlflow_run import log_page
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run.info import RunPlace, read_run
 from pipelines.verbs import train, tune
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs

@@ -18,7 +18,7 @@ from pipelines.demo import world
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from pipelines.verbs import demo, features
 
 POOLED = "model={embedding: 128, hidden: 256, dropout: 0.2}"

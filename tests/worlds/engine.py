@@ -20,7 +20,8 @@ from pipelines.cluster import connection, shared_storage
 from pipelines.cluster.resources import Cluster, Node, Plan
 from pipelines.engine import actor, counter, driver, feed, isolation, within, workers
 from pipelines.training import driver as training_driver
-from pipelines.training import dry_run, launch, monitor, run_writer
+from pipelines.training import dry_run, launch, monitor
+from pipelines.training.run import writer
 
 HERE = Cluster((Node(2, 0),))
 DEAD = object()
@@ -135,7 +136,7 @@ class Trainer:
 def without_ray() -> Iterator[None]:
     """Batch verbs and trainings work in this process while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (actor, driver, feed, isolation, within, workers, shared_storage, launch, run_writer):
+        for module in (actor, driver, feed, isolation, within, workers, shared_storage, launch, writer):
             patch.setattr(module, "ray", RAY)
         for module in (training_driver, dry_run):
             patch.setattr(module, "connect", lambda address=None, cpus=None: nullcontext(HERE))

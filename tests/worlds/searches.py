@@ -7,7 +7,7 @@ from typing import Any
 
 import mlflow
 
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 
 RATE = "training.learning_rate"
 

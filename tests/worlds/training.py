@@ -17,7 +17,7 @@ from pipelines.config.recipe import Recipe, read_recipe
 from pipelines.files.jsonl import read_lines
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from rnncond.checkpoint import load
 
 COLOURS = ("red", "green", "blue", "black")

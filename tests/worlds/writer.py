@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.training import run_writer
-from pipelines.training.run_writer import RunWriter
+from pipelines.training.run import writer as run_writer
+from pipelines.training.run.writer import RunWriter
 from pipelines.tuning import monitor
 
 

@@ -25,7 +25,7 @@ from pipelines.training.dry_run import (
     startup,
     temporary_data,
 )
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 from pipelines.verbs import train
 from tests.worlds import corpora
 from tests.worlds.training import TINY, learner_of, make_world, tiny_recipe

@@ -13,7 +13,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from pipelines.config.recipe import read_recipe
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.training import launch
-from pipelines.training.run_info import RunPlace
+from pipelines.training.run.info import RunPlace
 from rnncond.checkpoint import save
 from tests.worlds.translator import make_translator
 

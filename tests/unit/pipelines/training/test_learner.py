@@ -11,7 +11,7 @@ from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
 from pipelines.training import distributed
 from pipelines.training import learner as learn
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from rnncond.checkpoint import load, tensors_of
 from rnncond.search import SearchOptions, search
 from tests.worlds.training import Killed, learner, make_world, resumed_equals_unbroken, without_clock

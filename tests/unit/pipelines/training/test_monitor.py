@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from pipelines.cluster.resources import Cluster, Node, Share
 from pipelines.console import Progress
 from pipelines.training.monitor import TrainMonitor, want_of_room
-from pipelines.training.run_folder import RunFolder
+from pipelines.training.run.folder import RunFolder
 
 
 def test_the_user_is_told_of_lost_nodes_that_training_waits_for():

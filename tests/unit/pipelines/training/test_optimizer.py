@@ -6,7 +6,7 @@ from torch import nn
 
 from pipelines.config.training_sections import Training
 from pipelines.training.optimizer import Optimizer, lr_factor, mean, swapped_weights
-from pipelines.training.state import TrainState
+from pipelines.training.run.state import TrainState
 
 CPU = torch.device("cpu")
 

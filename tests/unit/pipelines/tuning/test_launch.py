@@ -10,8 +10,8 @@ from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
-from pipelines.training.run_info import RunPlace
-from pipelines.training.run_writer import RunClient
+from pipelines.training.run.info import RunPlace
+from pipelines.training.run.writer import RunClient
 from pipelines.tuning import launch
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial

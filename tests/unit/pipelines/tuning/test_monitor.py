@@ -15,7 +15,7 @@ from pipelines.errors import Fault
 from pipelines.files.jsonl import read_lines
 from pipelines.threads import in_background
 from pipelines.tracking.mlflow_run import Tracking
-from pipelines.training.run_info import RunPlace, read_run
+from pipelines.training.run.info import RunPlace, read_run
 from pipelines.tuning import monitor as tune_monitor
 from pipelines.tuning.trials import Record, records
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial

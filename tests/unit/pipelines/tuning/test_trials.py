@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from ray import tune
 
-from pipelines.training.run_info import read_run
-from pipelines.training.state import TrainState
+from pipelines.training.run.info import read_run
+from pipelines.training.run.state import TrainState
 from pipelines.tuning.trials import ORIGIN, Record, Reports, open_trial, records, take_over
 from tests.worlds.searches import RATE, write_trial
 from tests.worlds.writer import local_writer

@@ -15,7 +15,7 @@ from pipelines.features import backbones
 from pipelines.tracking import registry
 from pipelines.tracking.client import IMPATIENT
 from pipelines.tracking.models import locate, weights_in
-from pipelines.training.run_info import read_run
+from pipelines.training.run.info import read_run
 from pipelines.verbs import evaluate, promote
 from rnncond import checkpoint
 from tests.worlds.captioner import BACKBONE, model_reading, weights_file

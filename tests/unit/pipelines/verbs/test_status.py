@@ -11,8 +11,8 @@ from feature_store import Store
 from feature_store.parts import Part
 from pipelines.files.atomic import FolderLock
 from pipelines.files.remote_folder import RemoteFolder
-from pipelines.training.remote_run import RemoteRun
-from pipelines.training.run_info import Preparation, RunPlace
+from pipelines.training.run.info import Preparation, RunPlace
+from pipelines.training.run.remote import RemoteRun
 from pipelines.verbs import status
 from tests.worlds.command import rnncond
 from tests.worlds.feature_rows import commit, dataset, ids

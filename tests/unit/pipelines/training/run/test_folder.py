@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.files.jsonl import read_lines
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import read_run
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.info import read_run
 from tests.worlds.disk import watched_disk
 
 

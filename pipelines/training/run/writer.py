@@ -21,10 +21,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.errors import Fault, UserError
 from pipelines.files.remote_folder import RemoteFolder
-from pipelines.training.ray_errors import NO_MEMORY
-from pipelines.training.remote_run import RemoteRun
-from pipelines.training.run_folder import News, RunFolder
-from pipelines.training.run_info import RunInfo
+from pipelines.training.run.folder import News, RunFolder
+from pipelines.training.run.info import RunInfo
+from pipelines.training.run.ray_errors import NO_MEMORY
+from pipelines.training.run.remote import RemoteRun
 
 LOCK_SECONDS = 10
 """For which the last processes of a killed run may still hold its folder."""

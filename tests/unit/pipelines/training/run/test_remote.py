@@ -20,10 +20,10 @@ from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import RemoteFolder
 from pipelines.training.data.task import prepare
 from pipelines.training.learner import Learner
-from pipelines.training.remote_run import RemoteRun, RunUploader
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import RunPlace, read_run
-from pipelines.training.state import CHECKPOINTS
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.info import RunPlace, read_run
+from pipelines.training.run.remote import RemoteRun, RunUploader
+from pipelines.training.run.state import CHECKPOINTS
 from rnncond.checkpoint import load
 from tests.worlds.bad_storage import BadStorage
 from tests.worlds.training import Deadly, Killed, learner, make_world, tiny_recipe, without_clock
@@ -245,7 +245,7 @@ KILLED = """
 import sys
 import threading
 from pathlib import Path
-from tests.unit.pipelines.training.test_remote_run import remote_learner
+from tests.unit.pipelines.training.run.test_remote import remote_learner
 uri, working, *world = sys.argv[1:]
 trained, run = remote_learner(world, uri, Path(working))
 save = trained.sink.save_checkpoint

@@ -6,9 +6,9 @@ import ray
 
 from pipelines.errors import Fault, UserError
 from pipelines.files.remote_folder import RemoteFolder
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.run_info import RunInfo, RunPlace, read_run
-from pipelines.training.run_writer import RunClient, RunWriter, run_writer
+from pipelines.training.run.folder import RunFolder
+from pipelines.training.run.info import RunInfo, RunPlace, read_run
+from pipelines.training.run.writer import RunClient, RunWriter, run_writer
 
 
 @pytest.fixture

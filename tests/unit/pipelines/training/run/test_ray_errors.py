@@ -12,8 +12,8 @@ from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 from ray.tune.error import TuneError
 
 from pipelines.errors import Fault, UserError
-from pipelines.training import distributed, ray_errors
-from pipelines.training.ray_errors import explain, user_errors, workers_lost
+from pipelines.training.run import ray_errors
+from pipelines.training.run.ray_errors import explain, user_errors, workers_lost
 
 
 def failed_worker(error: Exception) -> WorkerGroupError:
@@ -109,7 +109,8 @@ def test_a_rank_whose_peer_is_gone_is_a_fault_and_another_error_is_itself(monkey
     gone = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
     with pytest.raises(RuntimeError, match="closed by peer"), user_errors():
         raise gone  # alone there is no peer
-    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     with pytest.raises(Fault, match="no longer reaches the others"), user_errors():
         raise gone
     with pytest.raises(RuntimeError, match="shapes"), user_errors():

@@ -29,8 +29,8 @@ from typing import Any, Protocol
 from pipelines.errors import UserError
 from pipelines.files.atomic import FolderLock, sweep_unfinished, write_whole
 from pipelines.files.jsonl import append, read_lines
-from pipelines.training.run_info import SCHEMA, RunInfo, now, read_run
-from pipelines.training.state import CHECKPOINTS, Folder, newest_whole, read_checkpoint, step_name, with_sums
+from pipelines.training.run.info import SCHEMA, RunInfo, now, read_run
+from pipelines.training.run.state import CHECKPOINTS, Folder, newest_whole, read_checkpoint, step_name, with_sums
 from rnncond.atomic import replace_folder, sweep
 
 News = dict[str, Any]

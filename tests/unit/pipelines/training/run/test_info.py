@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.training.run_info import SCHEMA, read_run
+from pipelines.training.run.info import SCHEMA, read_run
 
 
 def test_no_run_json_is_no_run(tmp_path):

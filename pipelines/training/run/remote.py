@@ -18,8 +18,8 @@ from feature_store.errors import AnotherWriter
 from pipelines.errors import UserError
 from pipelines.files.remote_contents import StoredFiles, read_texts
 from pipelines.files.remote_folder import Damaged, FolderWriter, RemoteFolder
-from pipelines.training.run_folder import RunFolder, writes
-from pipelines.training.state import CHECKPOINTS, SUMS, Folder, newest_whole, step_name, with_sums
+from pipelines.training.run.folder import RunFolder, writes
+from pipelines.training.run.state import CHECKPOINTS, SUMS, Folder, newest_whole, step_name, with_sums
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class RemoteRun(RunFolder):
         self.commit()
 
     def keep(self, kind: str, step: int, files: StoredFiles, count: int) -> None:
-        """As ``run_folder.put``: ``count`` - 1 of the earlier ones stay, and of later ones, left behind, none."""
+        """As ``folder.put``: ``count`` - 1 of the earlier ones stay, and of later ones, left behind, none."""
         fresh = step_name(step)
         earlier = [name for name in self.kept(kind) if name < fresh]
         for name in set(self.kept(kind)) - set(earlier[max(0, len(earlier) - count + 1) :]):

@@ -8,7 +8,7 @@ from pipelines.config.metrics import best_of
 from pipelines.config.training_sections import EarlyStopping, Training
 from pipelines.errors import UserError
 from pipelines.training.optimizer import lr_factor
-from pipelines.training.state import SCHEMA, TrainState, decide, newest_whole, read_checkpoint, step_name, with_sums
+from pipelines.training.run.state import SCHEMA, TrainState, decide, newest_whole, read_checkpoint, step_name, with_sums
 
 OF_0_1_0 = {
     "epoch": 2, "step": 1, "steps": 7, "skipped": 0, "ranks": 2, "best": -1.5, "best_epoch": 1, "waited": 1,

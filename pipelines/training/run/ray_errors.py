@@ -111,8 +111,9 @@ def user_errors() -> Iterator[None]:
         UserError: the process, or its GPU, has too little memory for the model and a batch.
         Fault: another rank is gone.
     """
+    from torch import distributed
+
     from pipelines.engine.memory import is_out_of_memory
-    from pipelines.training import distributed
 
     try:
         yield
@@ -123,6 +124,7 @@ def user_errors() -> Iterator[None]:
                 "training.images_per_batch or training.tokens_per_batch (and raise training.accumulate as much, for "
                 "the same step), or model.hidden."
             ) from error
-        if distributed.count() > 1 and any(mark in str(error) for mark in PEER_LOST):
+        has_peers = distributed.is_initialized() and distributed.get_world_size() > 1
+        if has_peers and any(mark in str(error) for mark in PEER_LOST):
             raise Fault(f"A worker no longer reaches the others: {in_brief(error)}. {RESUME}") from error
         raise

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.config.metrics import rank_of
 from pipelines.errors import UserError
-from pipelines.training.run_info import refuse_newer
+from pipelines.training.run.info import refuse_newer
 
 if TYPE_CHECKING:  # it loads torch, which the process that writes run folders does without
     from pipelines.config.training_sections import Training
@@ -49,7 +49,7 @@ class TrainState:
         skipped: those of ``steps`` whose gradients float16 could not hold.
         ranks: workers that train the epoch under way.
         best, best_epoch: the best value of the early-stopping metric, the higher the better, and where.
-    loss_of_best: the validation loss there, which decides among equal values.
+        loss_of_best: the validation loss there, which decides among equal values.
         bad_epochs: epochs validated since the best one.
         lr_factor: what the plateau schedule has made of the learning rate.
         best_val_loss: the lowest validation loss, for the plateau schedule.
