@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ def make_objective(recipe: Recipe, model: System, reward: Reward | None) -> nn.M
     """Wrap ``model`` in what it is to be trained on; only self-critical training has a ``reward``."""
     training = recipe.training
     settings = training.objective
-    noise = {"smoothing": training.label_smoothing, "word_dropout": training.word_dropout}
+    noise: dict[str, Any] = {"smoothing": training.label_smoothing, "word_dropout": training.word_dropout}
     if isinstance(settings, ScheduledSampling):
         return objectives.ScheduledSampling(model, **noise)
     if isinstance(settings, SelfCritical):
