@@ -16,6 +16,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from pipelines.events import EVENTS
+from pipelines.silence import SILENCE
 
 LOG_SECONDS = 10
 """Between two progress lines of a job without a terminal."""
@@ -72,7 +73,8 @@ JOINERS = "\u200c\u200d"
 def terminal(results: bool = False) -> Console:
     """Standard error, where everything is told but results, which go to standard output. What is printed is text: no
     markup, no names of emoji, no highlighting."""
-    return Console(stderr=not results, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    past = None if results else SILENCE.past
+    return Console(file=past, stderr=not results, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def show(outcome: Outcome) -> None:

@@ -45,6 +45,7 @@ FLOORS = (
     "files",
     "console",
     "events",
+    "silence",
     "errors",
     "threads",
     "allocator",

@@ -38,7 +38,7 @@ class Caption:
     """A picture's caption. ``str`` gives its text.
 
     Attributes:
-        text: the best caption, or the first sample.
+        text: the best caption, or the best of the samples.
         score: log P / length penalty + coverage penalty; ``log_prob`` is log P alone.
         alternatives: all that were kept, the text itself first, or all samples.
         pieces: with ``attention``, the parts of the text that the words of the vocabulary are.

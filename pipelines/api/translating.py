@@ -22,7 +22,7 @@ class Translation:
     """A sentence's translation. ``str`` gives its text.
 
     Attributes:
-        text: the best translation, or the first sample; "" of a sentence without words.
+        text: the best translation, or the best of the samples; "" of a sentence without words.
         score: log P / length penalty + coverage penalty; ``log_prob`` is log P alone.
         alternatives: all that were kept, the text itself first, or all samples.
         cut: whether the sentence was longer than what is read of one.

@@ -20,11 +20,11 @@ Examples:
 
   rnncond caption --store store --model runs/show_attend_tell --out captioned --beam 5 --nbest 3 --attention
 
-  rnncond caption photo.jpg --model runs/show_tell            (prints the caption of one picture, without Ray)
+  rnncond caption photo.jpg --model runs/show_tell --weights FILE          (prints it, without Ray)
 
-  rnncond caption photo.jpg --model runs/show_tell --samples 5 --temperature 0.8 --top-p 0.9
+  rnncond caption photo.jpg --model runs/show_tell --weights FILE --samples 5 --temperature 0.8 --top-p 0.9
 
-  rnncond caption photos/ --model runs/show_tell --out captioned --keep-features store
+  rnncond caption photos/ --model runs/show_tell --weights FILE --out captioned --keep-features store
 
   rnncond caption --store store --model runs/first --ensemble runs/second --ensemble runs/third --out captioned
 

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from pipelines.allocator import keep_freed_memory
 from pipelines.cluster.node_types import node_types
 from pipelines.cluster.resources import Cluster, Node
 from pipelines.errors import Fault, UserError
+from pipelines.silence import SILENCE
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def start(address: str, options: dict[str, Any]) -> None:
     """``ray.init``; once more where Ray gave a busy machine too little time to start in: 30 seconds, which it fixes."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with silence(), sigterm_kept():
+            with SILENCE.kept(), sigterm_kept():
                 ray.init(
                     address=address,
                     logging_level=logging.ERROR,
@@ -194,20 +194,6 @@ def sigterm_kept() -> Iterator[None]:
         # SIGTERM came while Ray's way stood: it arrives again, at ours.
         signal.raise_signal(signal.SIGTERM)
         raise ended
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Nothing reaches the terminal's stderr, from C++ neither. What goes wrong in the block must be raised."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def running() -> Cluster:

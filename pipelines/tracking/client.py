@@ -57,7 +57,7 @@ def check_reachable(uri: str) -> None:
 def refuse_no_folder(database: Path) -> None:
     """FileNotFoundError where there is no folder for a database: MLflow would try for a minute."""
     if not database.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {database.parent}")
+        raise FileNotFoundError(f"there is no folder {database.parent}, which has to be made first")
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -164,8 +164,9 @@ def reach(uri: str, work: Callable[[], Done]) -> Done:
         kind = Fault if is_away(error) else UserError
         # The last of MLflow's layers says it in the fewest words; a lookup that failed has the bare name for them.
         what = first_line([link for link in chain(error) if " " in str(link) or link is error][-1])
+    mend = "Mend that" if database_of(uri) else "Start the server"
     raise kind(
-        f"MLflow at {masked(uri)} cannot be used: {what}. Start the server, or name another with --tracking-uri or "
+        f"MLflow at {masked(uri)} cannot be used: {what}. {mend}, or name another with --tracking-uri or "
         f"MLFLOW_TRACKING_URI; {LOCAL_TRACKING} needs none."
     )
 

@@ -20,7 +20,7 @@ from pipelines.cluster.resources import Cluster, Share, place
 from pipelines.config.dotted import flat
 from pipelines.config.metrics import VALIDATED
 from pipelines.config.recipe import Recipe, read_recipe
-from pipelines.console import Outcome, tell
+from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import Fault, OtherRun, UserError
 from pipelines.features.sources import check_backbone
 from pipelines.files.jsonl import read_lines
@@ -90,6 +90,7 @@ class TrainJob(Job[Share]):
         tell(f"{parts.describe()}; {task.describe()}")
         with TrainMonitor(task, run, tracking, parts, self.place):
             fit(task, run, parts, self.place)
+        WAITING.phase("handing the best model to MLflow")
         self.place.fetch("best", "averaged")
         hand_in(self.folder, run, tracking, self.recipe.training.early_stopping.metric)
 

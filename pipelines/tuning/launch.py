@@ -19,7 +19,7 @@ from pipelines.config.dotted import absolute, flat, from_here
 from pipelines.config.metrics import VALIDATED, rank_of
 from pipelines.config.search_space import Search, read_search
 from pipelines.config.yaml_core import load_yaml, scalars
-from pipelines.console import Outcome, Progress, plural, tell
+from pipelines.console import WAITING, Outcome, Progress, plural, tell
 from pipelines.errors import Fault, UserError
 from pipelines.threads import interruptible
 from pipelines.tracking.client import needed
@@ -211,6 +211,7 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     if not scored:
         reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
         raise UserError(f"No trial of {len(trials)} came to a validation:\n{reasons}")
+    WAITING.phase("handing the best model to MLflow")
     best, line = max(scored, key=lambda one: rank_of(one[1], search.metric))
     trial = place.run(f"trials/{best.name}")
     trial.fetch("best", "averaged")

@@ -210,6 +210,8 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         newest = beat.time if beat else None
     else:
         newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
+    if newest is not None and not running and "ended" in state:
+        newest = min(newest, datetime.fromisoformat(state["ended"]).timestamp())  # pages are made later
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
     again = None if alive or info.get("status") == "finished" else resuming(place, "search" in info)

@@ -69,7 +69,8 @@ class SearchOptions:
                 "temperature must be above 0, top_p above 0 and at most 1"
             )
         if self.samples and (self.beam > 1 or self.nbest > 1):
-            raise ValueError(f"beam {self.beam} and nbest {self.nbest} mean nothing to samples; leave them at 1")
+            given = " and ".join(f"{name} {value}" for name in ("beam", "nbest") if (value := getattr(self, name)) > 1)
+            raise ValueError(f"{given} mean nothing to samples; leave them at 1")
         if not self.samples and (self.temperature != 1 or self.top_k or self.top_p != 1):
             raise ValueError("temperature, top_k and top_p mean nothing without samples; set samples to 1 or more")
 

@@ -129,7 +129,12 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     )
     expected = {"CIDEr": 7, "best_epoch": 1, "best_CIDEr": 8, "epochs_left": 3, "time_left": "6 s"}
     assert expected.items() <= found.items()
-    assert "ended" not in found and state(capsys, run)["ended"] == times["ended"]
+    assert "ended" not in found
+    gone = state(capsys, run)
+    assert gone["ended"] == times["ended"] and gone["last_sign_of_life"].endswith(" s ago"), "it was resumed since"
+    (run / "run.json").write_text(json.dumps({"status": "finished", **times}))
+    (run / "report.html").touch()
+    assert state(capsys, run)["last_sign_of_life"].endswith(" h ago"), "whoever makes a page does not train"
     assert rnncond("status", tmp_path) == 2
     assert f"There is work in {run}." in " ".join(capsys.readouterr().err.split())
     (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
