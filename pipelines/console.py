@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -75,6 +77,25 @@ def terminal(results: bool = False) -> Console:
     markup, no names of emoji, no highlighting."""
     past = None if results else SILENCE.past
     return Console(file=past, stderr=not results, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def for_results(file: TextIO) -> Iterator[None]:
+    """Lines that are the results of a verb go to ``file``, whatever becomes of standard output."""
+    global _results
+    _results, before = file, _results
+    try:
+        yield
+    finally:
+        _results = before
+
+
+def results() -> TextIO:
+    """Where a verb writes lines that are its results."""
+    return _results or sys.stdout
+
+
+_results: TextIO | None = None
 
 
 def show(outcome: Outcome) -> None:

@@ -35,7 +35,9 @@ INTERRUPTED = "Interrupted. What was committed is kept; run the same command aga
 TERMINATED = "Terminated by SIGTERM. What was committed is kept; run the same command again to resume."
 
 
-SLOW = ("demo", "features", "train", "tune", "caption", "translate", "evaluate", "promote", "run", "report")
+SLOW = (
+    "demo", "features", "train", "tune", "caption", "translate", "evaluate", "promote", "run", "report", "store",
+)  # fmt: skip
 """Verbs that load torch, Ray or MLflow, for longer than anybody waits in silence where the machine is busy."""
 
 
@@ -120,7 +122,7 @@ def take_signals() -> None:
 def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """Run a verb's ``app`` on ``arguments``, show its Outcome, and return the exit code.
 
-    Under ``--json`` standard output gets the one line of JSON and nothing else.
+    Under ``--json`` standard output gets the one line of JSON, behind the lines of a verb whose results are lines.
     """
     parser = typer.main.get_command(app)
     add_common(parser)
@@ -132,7 +134,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         if common.log_level:
             logs.configure(common.log_level)
         # Ray prints faults of its processes to standard output, MLflow the addresses of runs.
-        with redirect_stdout(sys.stderr) if common.json else nullcontext():
+        with console.for_results(sys.stdout), redirect_stdout(sys.stderr) if common.json else nullcontext():
             outcome = call(parser, name, arguments)
             if isinstance(outcome, Outcome):
                 console.show(outcome)

@@ -155,7 +155,8 @@ def run(
                 parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
                 term.left = progress.left
-                with UnitWatch(progress, attempts, min(plan.workers, workers), meter) as watch:
+                summary.workers = min(plan.workers, workers)
+                with UnitWatch(progress, attempts, summary.workers, meter) as watch:
                     for report in stream(feed, parts, plan, workers):
                         if feed.finish(report["number"]):
                             summary.add(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 import time
@@ -44,6 +45,7 @@ class RunSummary:
         begun, ended: when the first unit began and the last one ended, likewise.
         remarks: what workers had to say, the first of each topic.
         plan: the workers; None where there was nothing to do.
+        workers: how many of them began: little work has no use for all.
     """
 
     listed: int = 0
@@ -72,6 +74,7 @@ class RunSummary:
     ended: float = 0.0
     remarks: dict[str, str] = field(default_factory=dict)
     plan: Plan | None = None
+    workers: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -137,7 +140,8 @@ class RunSummary:
         if self.retries:
             shown["storage_asked_again"] = self.retries
         if self.plan:
-            shown["workers"] = self.plan.describe()
+            begun = self.plan.workers if self.workers is None else self.workers
+            shown["workers"] = dataclasses.replace(self.plan, workers=begun).describe()
         return shown
 
     def hint(self, inputs: str, redo_changed: bool, source: str | None = None) -> str | None:

@@ -67,7 +67,7 @@ class UnitWatch:
         del self.untold[: len(told)]
         if not begun:
             return
-        self.progress.phase("first units" if computing else "loading weights")
+        self.progress.phase("first units" if computing else "workers are loading")
         with self.lock:
             inside = sum(count for number, count in done.items() if number not in self.finished)
             self.progress.within(inside)

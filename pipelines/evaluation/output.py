@@ -38,6 +38,7 @@ def scored(evaluation: Mapping[str, Any], name: Callable[[str], str] = str) -> s
     part = f"the split {evaluation['split']} of {people}" if evaluation.get("split") else people
     text = evaluation.get("hypotheses") or evaluation.get("translations") or evaluation.get("captions")
     text = name(text or evaluation.get("source") or "")
+    text += f", its set {evaluation['set']}" if text and "set" in evaluation else ""
     return f"{text}, against {part}" if text and text != people else part
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -53,13 +52,16 @@ class TextFile:
         """
         if kind_of(self.path) != "tsv":
             return ""
-        names = next(lines_of(self.path), "").split("\t")
+        line = next(lines_of(self.path), None)
+        if line is None:  # an empty file, which whoever reads it says
+            return ""
+        names = line.split("\t")
         if self.has_header(names):
             return f"{self.path}: the first line has the names of columns; {self.columns[0]!r} is read."
         first = names[-1 if self.references else 0][:60]
         return (
-            f"{self.path}: no column names, so the first line is a sentence, {first!r}. If it has names, say "
-            f"--column {shlex.quote(first)}. {ABOVE}"
+            f"{self.path}: no column names, so the first line is a sentence, {first!r}. If these are names: "
+            f"{self.name_it(names)} {ABOVE}"
         )
 
     def has_header(self, names: Sequence[str]) -> bool:
@@ -84,8 +86,9 @@ class TextFile:
         if self.option != "--column":
             return f"Name both columns: {self.option}=[SOURCE,TARGET]."
         whose = "references'" if self.references else "text's"
-        # What is no word is a sentence, or a line with other separators.
-        first, *others = [name for name in names if re.fullmatch(r"[\w.-]+", name) and name != "id"][:4] or ["NAME"]
+        # What is no word is a sentence, or a line with other separators, and its neighbours are no names either.
+        are_names = all(re.fullmatch(r"[\w.-]+", name) for name in names)
+        first, *others = [name for name in names if are_names and name != "id"][:4] or ["NAME"]
         return f"Name the {whose} column: --column {first}" + (f" (or {', '.join(others)})." if others else ".")
 
 

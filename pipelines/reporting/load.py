@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from feature_store import Dataset, Snapshot, Store
+from pipelines.config.dotted import from_here
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results, translation_results
 from pipelines.evaluation.output import ROWS, SUMMARY
@@ -114,11 +116,15 @@ def leave_out_others(content: ReportData, fingerprint: str | None) -> None:
     # Versions before 0.3 kept the model alone.
     same = scored["set"] == dataset.fingerprint if "set" in scored else scored["model"]["id"] == dataset.recipe["model"]
     if not same:
-        option = "--captions" if dataset.kind == results.CAPTIONS.name else "--translations"
+        again = ["rnncond", "evaluate", f"--{dataset.kind}", str(content.out)]
+        again += [] if fingerprint is None else ["--set", fingerprint]
+        again += ["--data", from_here(scored["data"])] if "data" in scored else []
+        again += ["--split", scored["split"]] if scored.get("split") else []
+        again += [word for path in scored.get("references", []) for word in ("--references", from_here(path))]
         content.evaluation, content.rows = {}, []
         content.remarks.append(
             f"The scores in {SUMMARY} are of another set, {scored.get('set', scored['model']['id'])}, and are left "
-            f"out; `rnncond evaluate {option} {content.out}` scores this one."
+            f"out; `{shlex.join(again)}` scores this one."
         )
 
 

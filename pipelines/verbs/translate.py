@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 from feature_store import Dataset, Store
 from pipelines.api.search_arguments import load_models
 from pipelines.cluster.resources import Plan
-from pipelines.console import WAITING, Outcome, Progress, tell
+from pipelines.console import WAITING, Outcome, Progress, results, tell
 from pipelines.engine import driver, dry_run
 from pipelines.engine.failures import Failures
 from pipelines.engine.summary import EXAMPLES, name_current
@@ -154,9 +154,9 @@ def translate_input(
             if isinstance(answer, str):
                 failures.append(f"line {number}: {answer}")
             texts = [] if isinstance(answer, str) else [other["translation"] for other in answer["nbest"]]
-            print(*map(on_one_line, texts), *[""] * (each - len(texts)), sep="\n")
+            print(*map(on_one_line, texts), *[""] * (each - len(texts)), sep="\n", file=results())
         count += len(lines)
-        sys.stdout.flush()
+        results().flush()
     summary = {"sentences": count, "model": f"{translator.system} {translator.model_id}"}
     return Outcome(summary, len(failures), failures[:EXAMPLES], printed=True)
 

@@ -30,7 +30,7 @@ from feature_store.maintenance import part_problems
 from feature_store.prune import prune
 from feature_store.schema import canonical
 from feature_store.term import refuse_if_another_lives
-from pipelines.console import Outcome, Progress, tell_result
+from pipelines.console import WAITING, Outcome, Progress, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.files.atomic import write_whole
@@ -73,11 +73,13 @@ def certify(
         UserError: there is no such source, or too much would be dropped.
         StoreError: there is no such set, or a writer is at work in it.
     """
+    WAITING.phase("listing what is to be there")
     dataset = Store(directory).open(fingerprint)
     listed = partial(inputs_of, dataset, directory, source, column)
     chunks = listed()
     if not takeover:
         refuse_if_another_lives(dataset.ledger)
+    WAITING.phase("comparing")
     comparison, census = compared(dataset.snapshot(), chunks)
     dropped, others = 0, ""
     if drop and census.extra.count:
@@ -86,11 +88,13 @@ def certify(
         if dry_run:
             tell_result("\n".join(f"would be dropped: {id_}" for id_ in ids[:100]))
         else:
+            WAITING.phase("dropping rows")
             pruned = prune(dataset, ids, takeover)
             dropped = pruned.rows + pruned.failures
             others = in_other_sets(dataset, ids, directory, source)
             _, census = compared(dataset.snapshot(), listed())
     snapshot = dataset.snapshot()
+    WAITING.phase("comparing checksums" if check_bytes else "writing the certificate")
     damaged = damaged_files(snapshot) if check_bytes else []
     content = content_of(dataset, snapshot, census, source, damaged if check_bytes else None)
     place = None if dry_run else write(dataset, content, to)

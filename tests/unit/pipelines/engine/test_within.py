@@ -62,7 +62,7 @@ def test_the_user_sees_phases_and_what_is_within(attempts):
             assert progress.now == "starting 2 workers"
             attempts.greet()
             watch.look()
-            assert progress.now == "loading weights"
+            assert progress.now == "workers are loading"
             counter_of(attempts, 7).add(30)
             watch.look()
             assert (progress.now, progress.inside, progress.done) == ("first units", 30, 0)

@@ -48,6 +48,10 @@ def test_scores_of_other_data_do_not_take_the_place_in_silence(tmp_path):
     told = output.outcome(evaluated(data="c.jsonl", split="test"), CAPTIONS, "run/evaluation.json", replaced).summary
     assert told["scored"] == "the split test of c.jsonl"
     assert told["in place of"] == "the scores of the split val of c.jsonl; another --out keeps both"
+    of_sets = [{"translations": "o", "references": ["t.de"], "set": name, "scores": {"BLEU": 1.0}} for name in "ab"]
+    for evaluation in of_sets:
+        replaced = output.write(tmp_path, evaluation, results_of({"image_id": "b"}))
+    assert replaced == "o, its set a, against t.de", "which may be another model's"
     assert "in place of" not in output.outcome(evaluated(), CAPTIONS, "run/evaluation.json").summary
 
 

@@ -114,8 +114,16 @@ def test_a_table_that_is_not_utf8(tmp_path):
 def test_how_the_first_line_of_a_table_is_read_is_said(tmp_path):
     named = lines(tmp_path / "named.tsv", ["en\tde", "a dog\tein Hund"])
     assert "has the names of columns; 'en' is read" in Corpus(str(named), columns=("en", "de")).file.describe()
-    bare = Corpus(str(named)).file.describe()
-    assert "the first line is a sentence, 'en'" in bare and "--column en" in bare
+    bare = Corpus(str(named), option="--column").file.describe()
+    assert (
+        "the first line is a sentence, 'en'. If these are names: Name the text's column: --column en (or de)." in bare
+    )
+    in_training = Corpus(str(named)).file.describe()
+    assert "data.columns=[SOURCE,TARGET]" in in_training and "--column" not in in_training, "which train has not"
+    assert Corpus(str(lines(tmp_path / "empty.tsv", [])), option="--column").file.describe() == ""
+    rows = lines(tmp_path / "rows.tsv", ["test-0000\tBoy doing tricks\tJunge macht Kunststücke"])
+    with pytest.raises(UserError, match=r"--column NAME\. A table with ids needs a line with the names"):
+        Corpus(str(rows), option="--column").file.describe()
     assert Corpus(str(lines(tmp_path / "plain.en", ["a dog"]))).file.describe() == ""
     with pytest.raises(UserError, match="no column 'eng': its first line is en, de; expected"):
         list(Corpus(str(named), columns=("eng", "de")).chunks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from types import SimpleNamespace
 
@@ -40,6 +41,14 @@ def test_every_line_has_its_line(model, monkeypatch, capsys):
     assert shown.out.splitlines() == [one.text for one in load_translator("model").translate(sentences)]
     assert shown.err == ""
     assert ray.is_initialized() == of_others
+
+
+def test_the_lines_stand_before_the_json(model, monkeypatch, capsys):
+    give(monkeypatch, b"the dog\n")
+    assert rnncond("translate", "-", "--model", "model", "--json") == 0
+    line, summary = capsys.readouterr().out.splitlines()
+    assert line == load_translator("model").translate("the dog").text
+    assert json.loads(summary)["sentences"] == 1
 
 
 @pytest.mark.parametrize("argument", ["nbest", "samples"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,6 +102,10 @@ def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
     assert rnncond("report", "s") == 0
     page = page_of()
     assert "a cow lies" in page and "are of another set" in page
+    command = shlex.split(html.unescape(re.search(r"`(rnncond evaluate .*?)`", page)[1]))
+    assert rnncond(*command[1:], "--tokenizer", "simple") == 0, "as it is printed"
+    assert rnncond("report", "s") == 3, "the picture of an example is no file"
+    assert "are of another set" not in page_of()
     (tmp_path / "images" / "b.jpg").unlink()
     assert rnncond("report", "s") == 0
     assert "Pictures that are no longer where they were read, removed since, or moved: 1." in page_of()
