@@ -57,7 +57,9 @@ class TextFile:
             return ""
         names = line.split("\t")
         if self.has_header(names):
-            return f"{self.path}: the first line has the names of columns; {self.columns[0]!r} is read."
+            both = self.option == "data.columns" and self.columns[1] in names
+            read = f"{self.columns[0]!r} and {self.columns[1]!r} are read" if both else f"{self.columns[0]!r} is read"
+            return f"{self.path}: the first line has the names of columns; {read}."
         first = names[-1 if self.references else 0][:60]
         return (
             f"{self.path}: no column names, so the first line is a sentence, {first!r}. If these are names: "

@@ -11,6 +11,7 @@ import pytest
 
 from feature_store import Store, failure_schema, feature_schema, from_numpy
 from pipelines.verbs.caption import schema_of
+from pipelines.verbs.translate import schema_of as translation_schema
 from rnncond.search import SearchOptions
 
 duckdb = pytest.importorskip("duckdb")
@@ -45,17 +46,26 @@ def folder(tmp_path_factory):
     ]  # fmt: skip
     schema = schema_of(SearchOptions(attention=True), regions=True)
     commit(folder / "captioned", "captions", pa.Table.from_pylist(rows, schema), None)
+    rows = [
+        {
+            "id": id_, "source": "two dogs", "version": "1", "translation": text, "score": score, "log_prob": score,
+            "nbest": [{"translation": text, "score": score}], "model": "m", "cut": False,
+        }
+        for id_, text, score in (("test-1", "zwei Hunde", -1.0), ("test-2", "ein Hund", -2.0))
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, translation_schema(attention=False))
+    commit(folder / "translated", "translations", table, None)
     return folder
 
 
 def commit(root: Path, kind: str, rows: pa.Table, failures: pa.Table | None) -> None:
     """A set that readers get, and an older one of the same inputs beside it."""
-    for recipe in ({"kind": kind}, {"kind": kind, "model": "older"}) if kind == "captions" else ({"kind": kind},):
-        dataset = Store(root).dataset(kind, recipe, rows.schema)
+    for recipe in ({"kind": kind}, {"kind": kind, "model": "older"}) if kind != "features" else ({"kind": kind},):
+        dataset = Store(root).dataset(kind, recipe, rows.schema, id_column=rows.schema.names[0])
         with dataset.begin() as term:
             term.handle.commit(term.handle.part_name(["all"]), rows, failures)
         dataset.store.completed(dataset)
-    dataset.store.use(Store(root).dataset(kind, {"kind": kind}, rows.schema))
+    dataset.store.use(Store(root).dataset(kind, {"kind": kind}, rows.schema, id_column=rows.schema.names[0]))
 
 
 EXPECTED = {
@@ -70,6 +80,8 @@ EXPECTED = {
     "The region that each word": {
         ("cat.jpg", "a", 0), ("cat.jpg", "cat", 1), ("dogs/1.jpg", "two", 1), ("dogs/1.jpg", "dogs", 0),
     },
+    "The translations that readers get": None,
+    "Translations by": [("test-2", "two dogs", "ein Hund", -2.0), ("test-1", "two dogs", "zwei Hunde", -1.0)],
 }  # fmt: skip
 
 
@@ -80,9 +92,9 @@ def test_each_look_up_has_a_test():
 @pytest.mark.parametrize("title", EXPECTED)
 def test_look_up(title, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    for name, query in QUERIES.items():
-        if name.startswith(("The captions that readers get", title)):
-            answer = duckdb.sql(query)
+    asked = {name: query for name, query in QUERIES.items() if "that readers get" in name or name.startswith(title)}
+    answers = {name: duckdb.sql(query) for name, query in asked.items()}
+    answer = next(answer for name, answer in answers.items() if name.startswith(title))
     found = answer.fetchall() if answer else None
     if title == "The region that each word":
         found = [(id_, word, BOXES.index(box)) for id_, word, box in found]
