@@ -113,9 +113,9 @@ def test_a_table_that_is_not_utf8(tmp_path):
 
 def test_how_the_first_line_of_a_table_is_read_is_said(tmp_path):
     named = lines(tmp_path / "named.tsv", ["en\tde", "a dog\tein Hund"])
-    for option, read in (("data.columns", "'en' and 'de' are read"), ("--column", "'en' is read")):
+    for option, columns in (("data.columns", "'en' and 'de' are read"), ("--column", "'en' is read")):
         told = Corpus(str(named), columns=("en", "de"), option=option).file.describe()
-        assert told.endswith(f"has the names of columns; {read}.")
+        assert told.endswith(f"has the names of columns; {columns}.")
     bare = Corpus(str(named), option="--column").file.describe()
     assert (
         "the first line is a sentence, 'en'. If these are names: Name the text's column: --column en (or de)." in bare
