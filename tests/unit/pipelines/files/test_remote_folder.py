@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import boto3
 import pytest
 
+from feature_store import term
 from feature_store.errors import AnotherWriter
 from feature_store.files import Files
 from feature_store.ledger import Heartbeat
@@ -99,6 +102,15 @@ def test_a_second_writer_is_refused_while_the_first_lives(folder):
 def test_of_a_writer_elsewhere_only_its_signs_of_life_tell(folder, monkeypatch):
     monkeypatch.setattr(Heartbeat, "process", lambda self: "unknown")
     writer = folder.begin(interval=SHORT)
+
+    def until_a_beat_is_written(_: float) -> None:
+        """However late it comes on a busy machine: the second one begins when the first has been written."""
+        for _ in range(2):
+            before = writer.term._heartbeat
+            while writer.term._thread.is_alive() and writer.term._heartbeat is before:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(term, "time", SimpleNamespace(monotonic=time.monotonic, sleep=until_a_beat_is_written))
     with pytest.raises(AnotherWriter):
         folder.begin(interval=SHORT)
     writer.term._stop_beating()
