@@ -224,16 +224,13 @@ class Training(Section):
                 "worth nothing, so there is nothing to learn from: train with cross_entropy first, and give that run"
             )
         if self.objective.kind == "self_critical" and not self.objective.cross_entropy:
-            if self.label_smoothing:
-                raise ValueError(
-                    f"label_smoothing is {self.label_smoothing}, but self_critical has labels to smooth only with "
-                    "objective.cross_entropy above 0. Set one of the two"
-                )
-            if self.word_dropout:
-                raise ValueError(
-                    f"word_dropout is {self.word_dropout}, but self_critical reads sentences of people only with "
-                    "objective.cross_entropy above 0. Set one of the two"
-                )
+            uses = {"label_smoothing": "has labels to smooth", "word_dropout": "reads sentences of people"}
+            for name, use in uses.items():
+                if value := getattr(self, name):
+                    raise ValueError(
+                        f"{name} is {value}, but self_critical {use} only with objective.cross_entropy above 0. "
+                        "Set one of the two"
+                    )
         return self
 
     @model_validator(mode="after")

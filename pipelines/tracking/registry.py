@@ -76,13 +76,18 @@ def beats(tags: Mapping[str, str], present: Mapping[str, str], metric: str) -> b
 
 
 def shown(tags: Mapping[str, str], metric: str) -> str:
-    """A score for the eye; empty where there is none. Those of losses are kept negative."""
-    return f"{metric} {abs(float(tags[metric])):.4g}" if metric in tags else ""
+    """A score for the eye; empty where there is none."""
+    return f"{metric} {figure(tags[metric])}" if metric in tags else ""
+
+
+def figure(value: str) -> str:
+    """A score's number for the eye. Those of losses are kept negative."""
+    return f"{abs(float(value)):.4g}"
 
 
 def compared(tags: Mapping[str, str], present: Mapping[str, str], metric: str, version: str) -> str:
     """The scores of a version and of the champion, ``version``, for the eye."""
-    return f"{shown(tags, metric)} against {shown(present, metric).removeprefix(metric).strip()} of version {version}"
+    return f"{shown(tags, metric)} against {figure(present[metric])} of version {version}"
 
 
 def decoding(uri: str, translates: bool, has_weights: bool, tracking: str) -> str:

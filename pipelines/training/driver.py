@@ -129,8 +129,7 @@ def prepare_and_do(
     changed = job.changed(info)
     done = bool(info) and job.is_done(info, changed)
     if not done:
-        check_system(job.recipe)
-        check_reachable(uri)  # before the data are prepared
+        check_before_data(job.recipe)
         if place.remote:
             place.remote.check_writable()
         preparation.phase("preparing the data")
@@ -204,6 +203,16 @@ def tell_of_waiting(place: RunPlace) -> None:
         tell(
             f"Waiting up to {beat.watched:.0f} s to see whether the run's last writer still lives ({beat.describe()})."
         )
+
+
+def check_before_data(recipe: Recipe) -> None:
+    """What would end a run when its data have been prepared, which may take long.
+
+    Raises:
+        UserError, Fault: the system cannot be made, or MLflow cannot be used.
+    """
+    check_system(recipe)
+    check_reachable(tracking_uri(recipe.tracking.uri))
 
 
 def check_system(recipe: Recipe) -> None:

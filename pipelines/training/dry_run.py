@@ -33,12 +33,10 @@ from pipelines.engine.actor import peak_memory
 from pipelines.engine.dry_run import Estimate, Price, student, temporary_folder, temporary_store, time_needed
 from pipelines.engine.summary import significant
 from pipelines.errors import UserError
-from pipelines.tracking.address import tracking_uri
-from pipelines.tracking.client import check_reachable
 from pipelines.training import distributed
 from pipelines.training.data.feature_batches import Batch
 from pipelines.training.data.task import Task, prepare
-from pipelines.training.driver import Job, check_system, data_files, refuse_changed_text, refuse_other_data
+from pipelines.training.driver import Job, check_before_data, data_files, refuse_changed_text, refuse_other_data
 from pipelines.training.launch import TrainJob, fit
 from pipelines.training.learner import WORDS, Learner
 from pipelines.training.optimizer import check_precision
@@ -248,9 +246,8 @@ def run(
     training = job.recipe.training
     if done >= training.epochs:
         return Outcome({"epochs": training.epochs, "already done": done}, hint="Nothing is left to train.")
-    check_system(job.recipe)
     began = time.time()
-    check_reachable(tracking_uri(job.recipe.tracking.uri))
+    check_before_data(job.recipe)
     with temporary_data(job.recipe, address) as recipe, temporary_folder() as name:
         folder = Path(name)
         task, about = prepare(recipe, address)

@@ -24,10 +24,8 @@ from pipelines.console import WAITING, Outcome, plural, tell
 from pipelines.engine.dry_run import Price, temporary_folder
 from pipelines.engine.summary import significant
 from pipelines.threads import interruptible
-from pipelines.tracking.address import tracking_uri
-from pipelines.tracking.client import check_reachable
 from pipelines.training.data.task import Task, prepare
-from pipelines.training.driver import check_system
+from pipelines.training.driver import check_before_data
 from pipelines.training.dry_run import (
     MEASURED,
     WARM_UP,
@@ -72,9 +70,8 @@ def run(
     trials = len(left(search, earlier))
     if not trials:
         return Outcome({"trials": search.count(), "already done": len(earlier)}, hint="Nothing is left to search.")
-    check_system(job.recipe)
     began = time.time()
-    check_reachable(tracking_uri(job.recipe.tracking.uri))
+    check_before_data(job.recipe)
     with temporary_data(job.recipe, address) as recipe, temporary_folder() as place:
         folder = Path(place)
         task, _ = prepare(recipe, address)
