@@ -55,6 +55,9 @@ class Alternative(NamedTuple):
     text: str
     score: float
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def options_of(trained: Trained, asked: Mapping[str, Any]) -> SearchOptions:
     """The search that a call asks for.

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,13 +112,13 @@ class RunSummary:
         self.failures += failures[: EXAMPLES - len(self.failures)]
 
     def outcome(
-        self, inputs: str, more: dict[str, Any], redo_changed: bool, hint: str | None = None, source: str | None = None
+        self, inputs: str, more: dict[str, Any], redo_changed: bool, hint: str | None = None, source: Sequence[str] = ()
     ) -> Outcome:
         """What a verb shows at its end: the numbers of ``inputs`` ("images"), ``more``, some failures, and what the
         user may want to do next, ``hint`` if nothing else.
 
         Args:
-            source: where the inputs are listed, as the user wrote it.
+            source: where the inputs are listed, as the user wrote it: words of the command line.
         """
         numbers = self.numbers(inputs) | more
         return Outcome(
@@ -144,7 +145,7 @@ class RunSummary:
             shown["workers"] = dataclasses.replace(self.plan, workers=begun).describe()
         return shown
 
-    def hint(self, inputs: str, redo_changed: bool, source: str | None = None) -> str | None:
+    def hint(self, inputs: str, redo_changed: bool, source: Sequence[str] = ()) -> str | None:
         """What the user may want to do about inputs that were left as they are; see ``outcome``."""
         hints = []
         if self.failed_before:
@@ -157,11 +158,11 @@ class RunSummary:
             keeps = (
                 f"The set keeps {self.not_listed:,} {plural('row', self.not_listed)} of {inputs} that were not listed"
             )
-            of = shlex.quote(source) if source else "IMAGES"
+            of = shlex.join(source) if source else "IMAGES" if inputs == "images" else "TEXT"
             certify = f"`rnncond store certify {shlex.quote(self.store)} --of {of} --prune --dry-run`"
-            pictures = f"{certify} lists those of removed pictures."
-            text = "What --text writes has those of this time alone."
-            which = pictures if inputs == "images" else text
+            what = "pictures" if inputs == "images" else inputs
+            text = "" if inputs == "images" else " What --text writes has those of this time alone."
+            which = f"{certify} lists those of removed {what}.{text}"
             hints.append(f"{keeps} this time: removed since, or of another source. {which}")
         if self.moved_example:
             hints.append(

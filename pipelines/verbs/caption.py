@@ -143,7 +143,7 @@ def run(
         write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
     more = source.remarks() | {"model": captioner.description}
     current, hint = name_current(dataset, whole=options.limit is None)
-    outcome = summary.outcome("images", more | current, options.redo_changed, hint, images)
+    outcome = summary.outcome("images", more | current, options.redo_changed, hint, [images])
     if lines is not None and summary.not_listed:
         outcome.hint = f"{outcome.hint}\n{lines} has all captions of the set, those {summary.not_listed:,} too."
     return outcome

@@ -52,7 +52,7 @@ def run(
     summary = driver.run(dataset, chunks, make_worker, progress, network.row_bytes, options, listing.total)
     more: dict[str, Any] = {"other_files_ignored": listing.ignored} if listing.ignored else {}
     more |= {"store": dataset.store.files.shown, "set": dataset.fingerprint}
-    return summary.outcome("images", more, options.redo_changed, source=images)
+    return summary.outcome("images", more, options.redo_changed, source=[images])
 
 
 class FeatureWorker:

@@ -18,14 +18,14 @@ from feature_store import Dataset, Store
 from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
-from pipelines.config.metrics import best_of, rank_of_trial
+from pipelines.config.metrics import best_of, rank_of
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, in_time, show, terminal
 from pipelines.errors import UserError
 from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
-from pipelines.training.run.info import PREPARING, RunPlace, preparing, read_run
+from pipelines.training.run.info import PREPARING, RunInfo, RunPlace, preparing, read_run
 from pipelines.workflow.pipeline_file import PipelineSection
 from pipelines.workflow.state import read_state
 
@@ -191,7 +191,7 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         seconds = sum(line.get("seconds", 0) for line in lines) / len(lines)
         state["seconds_an_epoch"] = round(seconds, 1)
         if (folder / "recipe.yaml").is_file():
-            training = training_of(folder / "recipe.yaml")
+            training = sections_of(folder / "recipe.yaml")["training"]
             state |= best_epoch(lines, training["early_stopping"]["metric"])
             left = training["epochs"] - lines[-1]["epoch"]
             if left > 0 and info.get("status") != "finished":
@@ -199,11 +199,12 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
     elif running and alive and "search" not in info:
         state["epochs"] = 0
     if "search" in info:
-        trials = [read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))]
-        found = [trial.get("status", "unknown") for trial in trials]
+        trials = {path.parent: read_run(path.parent) for path in sorted(folder.glob("trials/*/run.json"))}
+        found = [trial.get("status", "unknown") for trial in trials.values()]
         found = ["interrupted" if status == "running" and not alive else status for status in found]
         state |= {f"trials_{status}": count for status, count in sorted(Counter(found).items())}
-        state |= best_trial(folder)
+        if (folder / "search.yaml").is_file():
+            state |= search_so_far(sections_of(folder / "search.yaml"), trials)
     if beat is not None:
         state["writer"] = in_words_of(beat)
     if place.remote is not None:
@@ -226,10 +227,10 @@ def resuming(place: RunPlace, is_search: bool) -> str:
     return "To resume it, run its command again."
 
 
-def training_of(file: Path) -> dict[str, Any]:
-    """The section ``training`` of a run's recipe or of a search."""
-    section: dict[str, Any] = scalars(load_yaml(file.read_text("utf-8"), str(file)))["training"]
-    return section
+def sections_of(file: Path) -> dict[str, Any]:
+    """The sections of a run's recipe or of a search."""
+    sections: dict[str, Any] = scalars(load_yaml(file.read_text("utf-8"), str(file)))
+    return sections
 
 
 def best_epoch(lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -238,14 +239,18 @@ def best_epoch(lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     return {f"best_{key}": best[key] for key in ("epoch", "val_loss" if metric == "loss" else metric) if best}
 
 
-def best_trial(folder: Path) -> dict[str, Any]:
-    """The best trial so far, its score and its settings; nothing before a trial with a score has ended."""
-    rows = [row for row in read_lines(folder / "trials.jsonl") if row["score"] is not None]
-    if not rows:
-        return {}
-    metric = training_of(folder / "search.yaml")["early_stopping"]["metric"]
-    best = max(rows, key=lambda row: rank_of_trial(row, metric))
-    return {"best_trial": best["trial"], f"best_{metric}": best["score"], **best["params"]}
+def search_so_far(search: dict[str, Any], trials: dict[Path, RunInfo]) -> dict[str, Any]:
+    """How many trials are still to begin, the epochs of all, and the best trial up to now, of those that run, too."""
+    lines = {folder: read_lines(folder / "metrics.jsonl") for folder in trials}
+    shown: dict[str, Any] = {"trials_to_begin": search["tune"]["trials"] - len(trials)}
+    shown["epochs_of_all_trials"] = sum(each[-1]["epoch"] for each in lines.values() if each)
+    metric = search["training"]["early_stopping"]["metric"]
+    best_lines = {folder: line for folder, each in lines.items() if (line := best_of(each, metric))}
+    if not best_lines:
+        return shown
+    best = max(best_lines, key=lambda folder: rank_of(best_lines[folder], metric))
+    score = best_lines[best]["val_loss" if metric == "loss" else metric]
+    return shown | {"best_trial": best.name, f"best_{metric}": score, **trials[best].get("params", {})}
 
 
 def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:

@@ -117,7 +117,8 @@ def run(
     more |= current
     if lines is not None:
         more["lines"] = lines
-    outcome = summary.outcome("sentences", more, options.redo_changed, hint)
+    source = [text] if column == FIELDS[0] else [text, "--column", column]
+    outcome = summary.outcome("sentences", more, options.redo_changed, hint, source)
     notes = [outcome.hint]
     if lines is not None and summary.changed and not options.redo_changed:
         notes.insert(0, f"{lines} has the older translations of what changed.")

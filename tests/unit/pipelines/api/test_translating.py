@@ -29,7 +29,7 @@ def test_a_sentence_or_a_list_in_its_order(model):
     assert together[-1].text == ""
     one = model.translate("a red dog runs")
     assert isinstance(one, Translation)
-    assert str(one) == one.text == one.alternatives[0].text
+    assert str(one) == one.text == one.alternatives[0].text == str(one.alternatives[0])
     assert model.translate([]) == []
 
 

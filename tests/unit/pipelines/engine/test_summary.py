@@ -18,5 +18,7 @@ def test_the_seconds_before_the_first_unit_are_told_apart_from_those_of_the_work
 def test_what_is_no_longer_listed_is_looked_for_by_a_command_that_can_be_copied():
     summary = RunSummary(not_listed=2, store="my store")
     certify = "`rnncond store certify 'my store' --of photos/ --prune --dry-run`"
-    assert certify in (summary.outcome("images", {}, False, source="photos/").hint or "")
+    assert certify in (summary.outcome("images", {}, False, source=["photos/"]).hint or "")
     assert "--of IMAGES" in (summary.hint("images", False) or ""), "features of a store: the pictures are not named"
+    of_table = "--of 'my table.tsv' --column english --prune --dry-run` lists those of removed sentences. What --text"
+    assert of_table in (summary.hint("sentences", False, ["my table.tsv", "--column", "english"]) or "")

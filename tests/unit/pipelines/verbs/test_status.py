@@ -140,12 +140,17 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     (run / "run.json").write_text('{"status": "running", "search": "tpe"}')
     (run / "trials/00001/run.json").write_text('{"status": "finished"}')
     assert state(capsys, run)["trials_finished"] == 1
-    rows = [{"trial": f"00{score}", "score": score, "params": {"model.hidden": 16 * score}} for score in (2, 3, 1)]
-    lost = {"trial": "009", "score": None, "params": {"model.hidden": 8}}
-    (run / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, lost]))
+    for score in (2, 3, 1):
+        trial = run / f"trials/00{score}"
+        trial.mkdir()
+        (trial / "run.json").write_text(json.dumps({"status": "running", "params": {"model.hidden": 16 * score}}))
+        line = {"epoch": score, "val_loss": score, "CIDEr": score}
+        (trial / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     for metric, best in (("CIDEr", 3), ("loss", 1)):
-        (run / "search.yaml").write_text(f"training:\n  early_stopping:\n    metric: {metric}\n")
+        section = f"training:\n  early_stopping:\n    metric: {metric}\ntune:\n  trials: 6\n"
+        (run / "search.yaml").write_text(section)
         expected = {"best_trial": f"00{best}", f"best_{metric}": best, "model.hidden": 16 * best}
+        expected |= {"trials_to_begin": 2, "epochs_of_all_trials": 6}
         assert expected.items() <= state(capsys, run).items()
     pipeline = tmp_path / "pipeline"
     pipeline.mkdir()
@@ -202,7 +207,7 @@ def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path):
     assert outcome.summary["epochs_left"] == 3 and "time_left" not in outcome.summary
     assert outcome.summary["trials_interrupted"] == 1 and "last_sign_of_life" in outcome.summary
     assert outcome.hint == "To resume it, run its command again."
-    (run / "search.yaml").write_text("trials: 2\n")
+    (run / "search.yaml").write_text("tune: {trials: 2}\ntraining: {early_stopping: {metric: loss}}\n")
     outcome, _ = status.state_of(str(run), None, None)
     assert outcome.hint == f"To resume it: rnncond tune {run}/search.yaml --out {run}"
     (run / "run.json").write_text('{"status": "running"}')
