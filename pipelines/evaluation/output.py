@@ -88,6 +88,9 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None, replaced: s
     if "search" in evaluation:
         summary["beam"] = evaluation["search"]["beam"]
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
+    if stale := evaluation.get("stale"):
+        edited = "the source beside the reference is another than was translated; translate it with --redo-changed"
+        summary["stale"] = f"{stale:,} of {count:,} {kind.unit}: {edited}"
     if evaluation.get("cut"):
         longest = evaluation.get("max_source_length")
         summary[f"cut to {longest:,} tokens" if longest else "cut"] = evaluation["cut"]

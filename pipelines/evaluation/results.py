@@ -65,8 +65,8 @@ class Evaluation(TypedDict, total=False):
     ``references``, ``translations`` of translations, or ``hypotheses``; ``set`` is that of a store. How:
     ``tokenizer``, ``lowercase``, ``signatures``, ``comparability``. ``scores`` are of the whole set;
     ``without_brevity_penalty`` has BLEU before it is multiplied by ``brevity_penalty``; ``length_ratio`` is that of
-    translations to references. ``seen`` counts what the
-    training of the model has seen of what is scored.
+    translations to references. ``seen`` counts what the training of the model has seen of what is scored, ``stale``
+    the translations of sentences that the table of references has otherwise by now.
     """
 
     kind: str
@@ -90,6 +90,7 @@ class Evaluation(TypedDict, total=False):
     cut: int
     missing: list[str]
     not_scored: dict[str, int]
+    stale: int
     scores: dict[str, float]
     brevity_penalty: float
     length_ratio: float

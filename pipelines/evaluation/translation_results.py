@@ -169,6 +169,10 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
     about = Evaluation(set=dataset.fingerprint, translations=out, references=list(references))
     if others := len(translations.keys() - scored):
         about["not_scored"] = {"translations_without_references": others}
+    if by_id and "source" in column_names(references[0]):
+        now = Corpus(references[0], option="")
+        sentences = {row["id"]: row["source"] for chunk in now.chunks() for row in chunk.to_pylist()}
+        about["stale"] = sum(translations[name]["source"] != sentences[name] for name in scored & translations.keys())
     return Results(
         TRANSLATIONS,
         [

@@ -336,6 +336,16 @@ def test_sentences_without_a_counterpart_by_id_are_counted_and_the_others_scored
     assert missing == ["000000003: long", f"new: no translation in {folder / 'out'}, so not scored"]
 
 
+def test_translations_of_a_sentence_that_was_edited_since_are_counted(folder, translated, capsys):
+    """The fourth has no translation, so it is not stale, whatever its sentence."""
+    sources = [*SOURCES[:2], "another one", "and another", SOURCES[4]]
+    rows = [f"{number:09d}\t{source}\t{TARGETS[number]}" for number, source in enumerate(sources)]
+    table = translator.write_text(folder / "refs.tsv", ["id\tsource\ttarget", *rows])
+    assert run("--translations", folder / "out", "--references", table) == 3
+    assert last_line(capsys)["stale"].startswith("1 of 5 sentences: the source beside the reference is another")
+    assert json.loads((folder / "out" / "evaluation.json").read_text())["stale"] == 1
+
+
 def test_files_of_lines(folder, capsys):
     said = [line.upper() for line in TARGETS[:4]] + ["ein Mann"]
     with gzip.open(folder / "said.de.gz", "wt") as file:
