@@ -1,6 +1,6 @@
 """How fast rnncond is beside toolkits of the package index in the same run: joeynmt, OpenNMT-py, and mmf for captions.
 
-    python benchmarks/peers.py [--threads 2] [--rounds 9] [--out benchmarks/results] [--anyway]
+    python benchmarks/peers.py [--threads 2] [--rounds 9] [--pairs train.en train.de] [--out benchmarks/results]
 
 The toolkits go into a virtual environment of their own (``--venv``, made at the first call; it sees this environment's
 torch), where all of them work by turns in one process. Every number is the middle of all rounds, every ratio the middle
@@ -11,7 +11,9 @@ rnncond's workers do.
 Translation: one LSTM layer of 256 on each side, additive attention, input feeding, V = 10,000, batches of 64 sentences
 of 14 words. Training: targets of 14 to 20 words, an Adam update included; words/s are real words. Search: 20 words
 each, since EOS is blocked. joeynmt's encoder has 256 units in each direction, as ours has; OpenNMT-py wants an encoder
-as wide as its decoder and so has 128, less work than ours.
+as wide as its decoder and so has 128, less work than ours. ``--pairs`` adds training on the sentences of two files,
+in real words/s: rnncond on its batches by length of 4,000 tokens, joeynmt on 64 pairs as they come, padded to the
+longest, as it makes them by default, and on the same batches as rnncond.
 
 Captions: top_down, 36 regions of 2048, all widths 512, V = 9,487, no dropout, beside mmf's BUTD, whose layers have the
 same sizes. Training: 10 pictures with five captions of 16 words, an Adam update included. Search: 50 pictures, 16 words
@@ -30,8 +32,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -41,9 +45,11 @@ from step_profile import CAPTIONS, FEATURES, IMAGES, PICTURES, WORDS, model_of
 from step_profile import VOCAB as VOCABS
 from toolkits import PEERS, Joey, Mmf, OpenNmt, environment, mock_the_rest
 from torch import Tensor
+from translation_corpus import batches_of
 from translation_decoder import CONFIG, PAIRS, SOURCE, STEPS, VOCAB, trainer
 
 from pipelines.allocator import keep_freed_memory
+from pipelines.training.data.feature_batches import Batch
 from rnncond import systems
 from rnncond.contract import Source
 from rnncond.fast import kernels
@@ -54,6 +60,8 @@ from rnncond.text.special_tokens import BOS, EOS, PAD
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 SHORTEST = 14
+BATCHES, BY_LENGTH = 8, "by length, 4000 tokens"
+"""Of sentences, in a turn, and how rnncond makes them."""
 BUSY = 8.0
 """Percent of the processors that other work may take."""
 Work = Callable[[], object]
@@ -65,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--pairs", nargs=2, type=Path, metavar=("SOURCE", "TARGET"), help="of lines, for real words/s")
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "rnncond" / "peers")
     parser.add_argument("--anyway", action="store_true", help="also on a busy machine, to try the script")
     parser.add_argument("--out", type=Path, help="folder for the results as JSON")
@@ -88,6 +97,9 @@ def main() -> None:
         "captions: beam 5, captions/s": compare(captions(5), arguments.rounds),
         "captions: greedy, captions/s": compare(captions(1), arguments.rounds),
     }
+    if arguments.pairs:
+        works = training_on_text(*arguments.pairs)
+        results["translation: training on sentences, real target words/s"] = compare(works, arguments.rounds)
     others = max(others, busy())
     if others > BUSY and not arguments.anyway:
         sys.exit(f"Other work took {others:.0f}% of the processors at the end, so nothing is reported. Try again.")
@@ -152,6 +164,35 @@ def training_translation() -> Works:
     return {name: (int(lengths.sum()), work) for name, work in works.items()}
 
 
+def training_on_text(source_file: Path, target_file: Path) -> Works:
+    with tempfile.TemporaryDirectory() as folder:
+        ways = batches_of(folder, source_file, target_file)
+        by_length, as_they_come = (list(islice(ways[way], BATCHES)) for way in (BY_LENGTH, "as they come"))
+    joey = Joey()
+    learn = learner(joey, *pairs()[:2])
+
+    def ours(update: Callable[[Source, Tensor], None]) -> tuple[int, Work]:
+        return words_of(by_length), lambda: [update(batch.source, batch.tokens) for batch in by_length]
+
+    def joey_learns(batches: list[Batch]) -> tuple[int, Work]:
+        longest_first = [(-(batch.source.values != PAD).sum(1)).argsort() for batch in batches]  # as it sorts them
+        sorted_ = [(b.source.values[o], b.tokens[o]) for b, o in zip(batches, longest_first, strict=True)]
+        return words_of(batches), lambda: [learn(*batch) for batch in sorted_]
+
+    works: Works = {
+        "rnncond": ours(trainer()),
+        "joeynmt": joey_learns(as_they_come),
+        "joeynmt, batches by length": joey_learns(by_length),
+    }
+    if supported("bfloat16", torch.device("cpu")):
+        works["rnncond, bfloat16"] = ours(trainer(torch.bfloat16))
+    return works
+
+
+def words_of(batches: list[Batch]) -> int:
+    return sum(batch.words for batch in batches)
+
+
 def training_captions() -> Works:
     values = torch.randn(PICTURES, *FEATURES["top_down"])
     tokens = torch.randint(4, VOCABS["pictures"], (PICTURES * CAPTIONS, WORDS + 1))
@@ -166,18 +207,24 @@ def training_captions() -> Works:
 
 
 def updating(peer: Joey | OpenNmt | Mmf, source: Tensor, targets: Tensor) -> Work:
+    learn = learner(peer, source, targets)
+    return lambda: learn(source, targets)
+
+
+def learner(peer: Joey | OpenNmt | Mmf, source: Tensor, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """An update of the peer by a batch, after it has been seen to learn ``source`` and ``targets``."""
     peer.model.train()
     optimizer = torch.optim.Adam(peer.model.parameters(), fused=True)
-    words = int((targets[:, 1:] != PAD).sum())
 
-    def update() -> Tensor:
+    def update(source: Tensor, targets: Tensor) -> Tensor:
+        words = int((targets[:, 1:] != PAD).sum())
         loss = peer.loss(source, targets) / words
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach()
 
-    losses = [float(update()) for _ in range(3)]
+    losses = [float(update(source, targets)) for _ in range(3)]
     assert losses[-1] < losses[0], f"{type(peer).__name__} does not learn: {losses}"
     return update
 

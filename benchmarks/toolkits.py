@@ -92,7 +92,7 @@ class Joey:
         self.model.eval()
 
     def inputs(self, source: Tensor) -> dict[str, Tensor]:
-        lengths = torch.full((len(source),), source.shape[1])
+        lengths = (source != PAD).sum(1)
         return {"src": source, "src_length": lengths, "src_mask": (source != PAD)[:, None]}
 
     def loss(self, source: Tensor, targets: Tensor) -> Tensor:

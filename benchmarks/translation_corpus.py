@@ -15,7 +15,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        ways = {name: list(islice(batches, arguments.steps)) for name, batches in make_ways(folder, arguments).items()}
+        ways = batches_of(folder, arguments.source, arguments.target)
+        ways = {name: list(islice(batches, arguments.steps)) for name, batches in ways.items()}
     results = measure(ways, arguments.rounds)
     for name, row in results.items():
         print(name, json.dumps(row))
@@ -57,8 +58,9 @@ def main() -> None:
         print(save(arguments.out, __doc__, arguments, results, config=CONFIG, gigaflops_of_2048_cubed=speed))
 
 
-def make_ways(folder: str, arguments: argparse.Namespace) -> dict:
-    store, corpus = Store(folder), Corpus(str(arguments.source), str(arguments.target))
+def batches_of(folder: str, source_file: Path, target_file: Path) -> dict[str, Iterator[Batch]]:
+    """Batches without end, by the way in which they are made; the text's tokens go to ``folder``."""
+    store, corpus = Store(folder), Corpus(str(source_file), str(target_file))
     source, target = vocabularies(store, corpus, PairText(level="bpe", size=VOCAB, joint=True, lowercase=True))
     dataset = store.dataset("tokens", {"corpus": corpus.digest}, SCHEMA, id_column="id")
     with dataset.begin() as term:
