@@ -60,7 +60,7 @@ from rnncond.text.special_tokens import BOS, EOS, PAD
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 SHORTEST = 14
-BATCHES, BY_LENGTH = 8, "by length, 4000 tokens"
+BATCHES, BY_LENGTH = 4, "by length, 4000 tokens"
 """Of sentences, in a turn, and how rnncond makes them."""
 BUSY = 8.0
 """Percent of the processors that other work may take."""
