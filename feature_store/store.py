@@ -19,7 +19,7 @@ from feature_store.files import Files, read_json
 from feature_store.ledger import Heartbeat, Ledger, TermName
 from feature_store.schema import canonical, differences, fingerprint, pack_schema, unpack_schema
 from feature_store.snapshot import Snapshot
-from feature_store.term import HEARTBEAT_SECONDS, Term
+from feature_store.term import HEARTBEAT_SECONDS, Term, Work
 from feature_store.writer import Handle
 
 FORMAT = 1
@@ -285,10 +285,20 @@ class Dataset:
         terms = self.ledger.terms()
         return term.heartbeat_of(self.ledger, terms[-1]) if terms else None
 
-    def left(self) -> int | None:
-        """Inputs that the newest writer had left to do at its last sign of life or its end; None if it told none."""
+    def work(self) -> Work | None:
+        """What the newest writer told of its work; None if it told nothing."""
         terms = self.ledger.terms()
-        return term.left_of(self.ledger, terms[-1]) if terms else None
+        return term.work_of(self.ledger, terms[-1]) if terms else None
+
+    def left(self, snapshot: Snapshot | None = None) -> int | None:
+        """Inputs that the newest writer has left to do, or left when it ended, beside what the snapshot has, by default
+        all that is committed now; None if it never told how many there are."""
+        work = self.work()
+        if work is None:
+            return None
+        parts = (snapshot or self.snapshot()).parts
+        own = (part.rows + part.failures for part in parts if part.term == work.term and not part.replaces)
+        return max(work.to_do - sum(own), 0)
 
     def _to_json(self) -> bytes:
         values = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from feature_store.errors import AnotherWriter, StoreError
 from feature_store.ledger import Heartbeat, Ledger, TermHandle, TermName
@@ -17,8 +18,8 @@ from feature_store.writer import Handle
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
-LEFT = "left"
-"""The file that tells what a writer has left to do. No .json, so that versions that do not know it see no entry."""
+WORK = "work"
+"""The file that tells what a writer has to do. No .json, so that versions that do not know it see no entry."""
 
 Held = TypeVar("Held", bound=TermHandle)
 
@@ -28,15 +29,18 @@ class Term(Generic[Held]):
 
     Attributes:
         handle: goes to the tasks that commit.
-        left: inputs that the writer still has to do, as far as it knows; readers see it with the next sign of life.
+        to_do: inputs of this term, done and still to be done, as far as the writer knows; without those whose new rows
+            stand in parts that replace others, once these are committed. Readers see it with the next sign of life.
+        working_since: when work on the first of them began, seconds since 1970.
         swept: files of dead writers that were removed at the beginning, below the set's folder, and their bytes.
     """
 
     def __init__(self, handle: Held, heartbeat: Heartbeat) -> None:
         self.handle = handle
         self.swept: dict[str, int] = {}
-        self.left: int | None = None
-        self._written: int | None = None
+        self.to_do: int | None = None
+        self.working_since: float | None = None
+        self._written: bytes | None = None
         self._heartbeat = heartbeat
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="feature-store-heartbeat", daemon=True)
@@ -52,14 +56,16 @@ class Term(Generic[Held]):
             # A missed beat is the message: after three, others may take this writer for dead.
             with suppress(StoreError, OSError):
                 self.handle.files.write(self._path("alive.json"), self._heartbeat.to_json())
-            self._write_left()
+            self._write_work()
 
-    def _write_left(self) -> None:
-        left = self.left
-        if left is not None and left != self._written:
+    def _write_work(self) -> None:
+        if self.to_do is None:
+            return
+        told = json.dumps({"to_do": self.to_do, "since": self.working_since}).encode()
+        if told != self._written:
             with suppress(StoreError, OSError):  # nothing depends on it
-                self.handle.files.write(self._path(LEFT), str(left).encode())
-                self._written = left
+                self.handle.files.write(self._path(WORK), told)
+                self._written = told
 
     def _stop_beating(self) -> None:
         self._ended.set()
@@ -69,7 +75,7 @@ class Term(Generic[Held]):
         """End in order, so that the next writer need not ask whether this one lives. A second call does nothing."""
         if not self._ended.is_set():
             self._stop_beating()
-            self._write_left()
+            self._write_work()
             self.handle.files.write(self._path("closed.json"), b"{}")
 
     def _withdraw(self) -> None:
@@ -178,10 +184,21 @@ def heartbeat_of(ledger: Ledger, term: TermName) -> Heartbeat | None:
     return Heartbeat.from_json(content) if content else None
 
 
-def left_of(ledger: Ledger, term: TermName) -> int | None:
-    """Inputs that a term's writer had left to do at its last sign of life, or at its end; None if it told none."""
-    content = ledger.files.read(ledger.path(term, LEFT))
-    return int(content) if content and content.isdigit() else None
+class Work(NamedTuple):
+    """What a writer told of its work: see ``Term``. ``term`` is its number."""
+
+    term: int
+    to_do: int
+    since: float | None
+
+
+def work_of(ledger: Ledger, term: TermName) -> Work | None:
+    """What a term's writer told at its last sign of life, or at its end; None if it told nothing."""
+    try:
+        told = json.loads(ledger.files.read(ledger.path(term, WORK)) or "")
+        return Work(term.number, int(told["to_do"]), told["since"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def lives(ledger: Ledger, term: TermName, seen: Heartbeat) -> bool:

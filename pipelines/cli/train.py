@@ -30,7 +30,7 @@ Examples:
 
   rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5
 
-Run the same command again to resume after an interruption.
+Run the same command again to resume after an interruption; with a larger training.epochs, a finished run goes on, too.
 """
 
 

@@ -120,6 +120,7 @@ class Actor:
             "deferred": waiting,
             "failed": failures.num_rows,
             "bytes": part.bytes,
+            "replaced": bool(part.replaces),
             "failures": describe_failures(failures),
             "stages": failures["stage"].to_pylist(),
         }
@@ -172,6 +173,7 @@ REPORT = pa.schema(
         ("rows", pa.int64()),
         ("failed", pa.int64()),
         ("bytes", pa.int64()),
+        ("replaced", pa.bool_()),
         ("failures", pa.list_(pa.string())),
         ("stages", pa.list_(pa.string())),
         ("cpu", pa.float64()),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -26,8 +26,7 @@ import ray
 import ray.data
 
 from feature_store import Dataset, Handle, retry
-from feature_store.errors import RESUME_LATER, StoreError
-from feature_store.term import Term
+from feature_store.errors import RESUME_LATER
 from pipelines.cluster import connection, resources
 from pipelines.cluster.prometheus import BatchMeter
 from pipelines.cluster.resources import Plan, WorkerCount
@@ -122,11 +121,10 @@ def run(
         inputs: Iterator[pa.Table | Unit] = chain(pending.chunks(chunks), pending.changed_units())
         first = next(inputs, None)
         if first is None:
-            term.left = 0
+            term.to_do = 0
             return summary
         inputs = chain([first], inputs)
         with ExitStack() as stack:
-            stack.callback(note_left, dataset, term, progress)  # the last, when nobody commits any more
             stack.enter_context(progress)
             progress.phase("starting Ray")
             cluster = stack.enter_context(connection.connect(options.address))
@@ -154,7 +152,8 @@ def run(
                 marks = {handle.files.root: mark_of(handle) for handle in handles if handle.files.local}
                 parts = (make_worker(plan), term.handle, attempts, marks, options.retry_seconds)
                 progress.total = left_of(summary, feed, listed)
-                term.left = progress.left
+                term.to_do = progress.total
+                done_anew = 0
                 summary.workers = min(plan.workers, workers)
                 with UnitWatch(progress, attempts, summary.workers, meter) as watch:
                     for report in stream(feed, parts, plan, workers):
@@ -168,20 +167,12 @@ def run(
                             took = report["ended"] - report["begun"]
                             done, failed = report["rows"] + report["failed"], report["failed"]
                             watch.finish(report["number"], done, failed, took)
-                            term.left = progress.left
+                            done_anew += report["replaced"] * done
+                            term.working_since = summary.begun
+                            term.to_do = None if progress.total is None else progress.total - done_anew
                 ray.kill(attempts)  # a Ray that was there before would keep it
     refuse_deferred(summary)
     return summary
-
-
-def note_left(dataset: Dataset, term: Term[Handle], progress: Progress) -> None:
-    """What a run that is broken off leaves, by the ledger: of units that ended meanwhile nobody heard."""
-    if not progress.left:
-        return
-    with suppress(StoreError):
-        parts = [part for part in dataset.snapshot().parts if part.term == term.handle.term.number]
-        if progress.total is not None and not any(part.replaces for part in parts):
-            term.left = max(progress.total - sum(part.rows + part.failures for part in parts), 0)
 
 
 def limited(chunks: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -70,12 +70,22 @@ def student(count: int) -> float:
     return STUDENT.get(count - 1, 2.1)
 
 
+START_VARIES = 0.5
+"""Share by which the start of another run may be shorter or longer: it was measured once, and a busy machine, or
+libraries that the disk has not read before, make it twice as long."""
+
+
 class Estimate(NamedTuple):
     """Seconds, with the bounds between which they lie with 95% probability, as far as the sample tells."""
 
     seconds: float
     low: float
     high: float
+
+    def after(self, startup: float) -> Estimate:
+        """The same work with the seconds before it."""
+        starts = (startup, startup * (1 - START_VARIES), startup * (1 + START_VARIES))
+        return Estimate(*(work + start for work, start in zip(self, starts, strict=True)))
 
     @property
     def hours(self) -> tuple[float, float, float]:
@@ -105,8 +115,7 @@ def estimate(summary: RunSummary, left: int, startup: float) -> Estimate:
     count = summary.units
     error = student(count) * spread / math.sqrt(count) if count > 1 else mean
     of_each = left / summary.plan.workers
-    seconds, less, more = (startup + of_each * value for value in (mean, max(mean - error, 0.0), mean + error))
-    return Estimate(seconds, less, more)
+    return Estimate(*(of_each * value for value in (mean, max(mean - error, 0.0), mean + error))).after(startup)
 
 
 def run(
@@ -117,11 +126,13 @@ def run(
     inputs: str,
     options: driver.Options,
     decode: Decoding | None = "local",
+    source: Sequence[str] = (),
 ) -> Outcome:
     """Try a sample of what a run would do, and estimate the run. ``driver.run`` has the arguments.
 
     Args:
         inputs: what they are called, as "images".
+        source: where they are listed, as words of the command line.
         decode: where they are decoded, as the user chose it; "local" where nothing is to be decoded.
 
     Raises:
@@ -140,7 +151,7 @@ def run(
     held += pending.changed if not held else []
     facts: dict[str, Any] = {inputs: before.listed, "already done": before.done_before}
     facts |= {"changed": before.changed, "left to do": left}
-    left_alone = before.hint(inputs, options.redo_changed)
+    left_alone = before.hint(inputs, options.redo_changed, source)
     if not left:
         hints = ["Nothing is left to do, so a run would end at once.", left_alone]
         return Outcome(facts, hint="\n".join(filter(None, hints)))

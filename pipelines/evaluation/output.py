@@ -86,7 +86,8 @@ def outcome(evaluation: Evaluation, kind: Kind, written: str | None, replaced: s
     count = evaluation["images"] if kind == CAPTIONS else evaluation["sentences"]
     summary: dict[str, Any] = {"scored": scored(evaluation, from_here), kind.unit: count, **evaluation["scores"]}
     if "search" in evaluation:
-        summary["beam"] = evaluation["search"]["beam"]
+        how = "samples" if evaluation["search"].get("samples") else "beam"
+        summary[how] = evaluation["search"][how]
     summary |= about_bleu(evaluation) | about_seen(evaluation, kind.unit)
     if stale := evaluation.get("stale"):
         edited = "the source beside the reference is another than was translated; translate it with --redo-changed"

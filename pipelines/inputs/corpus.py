@@ -136,7 +136,8 @@ class Corpus:
             yield chunk
             start += len(some)
         if not start:
-            raise UserError(f"text: {' and '.join(self.paths)} has no line")
+            what = "line" if kind_of(self.source) == "lines" else "row with a sentence"
+            raise UserError(f"text: {' and '.join(self.paths)} has no {what}")
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Source and target of every row.

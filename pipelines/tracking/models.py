@@ -51,6 +51,8 @@ def locate(model: str | Path, tracking: str | None = None) -> Path:
         return in_folder(fetch(name, tracking), name)
     if "://" in name:
         return copy_of(name)
+    if Path(name).is_file():
+        raise UserError(f"{name} is a file, and a model is a folder. {FORMS}")
     if not Path(name).is_dir():
         raise UserError(f"There is no model {name}. {FORMS}")
     return in_folder(Path(name), name)

@@ -326,7 +326,7 @@ def figures(startup: float, needed: Estimate, total: Cost, workers: str, price: 
     Args:
         startup: seconds before the first step, which ``needed`` is without.
     """
-    needed = Estimate(*(startup + value for value in needed))
+    needed = needed.after(startup)
     shown: dict[str, Any] = {
         **time_needed(startup, needed),
         "processor hours of each worker": significant(total.processor / 3600),

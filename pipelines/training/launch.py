@@ -42,6 +42,8 @@ from rnncond.checkpoint import read
 class TrainJob(Job[Share]):
     """``rnncond train`` of a recipe."""
 
+    goes_on_with = "training.epochs"
+
     def __init__(self, recipe: Recipe) -> None:
         if recipe.out is None:
             raise ValueError("a training needs a folder: recipe.out is None")

@@ -39,6 +39,8 @@ from pipelines.tuning.trials import Record, records, work
 class TuneJob(Job[Room]):
     """``rnncond tune`` of a search."""
 
+    goes_on_with = "tune.trials"
+
     def __init__(self, search: Search) -> None:
         if search.recipe.out is None:
             raise ValueError("a search needs a folder: recipe.out is None")

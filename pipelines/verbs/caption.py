@@ -21,6 +21,7 @@ command goes on where the other stopped.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,6 +87,8 @@ def run(
         raise UserError("Say what to caption: either IMAGES, or --store DIR with features that are computed already.")
     stores = {"--keep-features": keep_features, "--save-listing": save_listing}
     if out is None:
+        if images and not re.search(r"[*?\[]|://", images) and not Path(images).exists():
+            raise UserError(f"images: there is no file or folder {images}")
         if images is None or not is_one_picture(images):
             raise UserError(
                 "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
@@ -126,6 +129,7 @@ def run(
         about=about_models(captioner.trained, names),
     )
     row_bytes = captioner.row_bytes(source.shape)
+    listed = [images] if images else []
     besides = []
     with ExitStack() as stack:
         if keep_features is not None:
@@ -136,14 +140,16 @@ def run(
         make_worker = shipped(CaptionWorker, source, captioner, dataset.schema)
         if options.dry_run:
             asked_decode: Decoding | None = "local" if images is None else decode
-            return dry_run.run(dataset, source.chunks(), make_worker, row_bytes, "images", options, asked_decode)
+            return dry_run.run(
+                dataset, source.chunks(), make_worker, row_bytes, "images", options, asked_decode, listed
+            )
         progress = Progress("caption", "images", None)
         summary = driver.run(dataset, source.chunks(), make_worker, progress, row_bytes, options, source.total, besides)
     if lines is not None:
         write_rows(lines, captioned(dataset), ("image_id", "caption"), "--text", dataset.store.files.shown)
     more = source.remarks() | {"model": captioner.description}
     current, hint = name_current(dataset, whole=options.limit is None)
-    outcome = summary.outcome("images", more | current, options.redo_changed, hint, [images])
+    outcome = summary.outcome("images", more | current, options.redo_changed, hint, listed)
     if lines is not None and summary.not_listed:
         outcome.hint = f"{outcome.hint}\n{lines} has all captions of the set, those {summary.not_listed:,} too."
     return outcome

@@ -47,7 +47,7 @@ def run(
     dataset = dataset_of(network, store)
     make_worker = shipped(FeatureWorker, network, dataset.schema, batch, threads, decode)
     if options.dry_run:
-        return dry_run.run(dataset, chunks, make_worker, network.row_bytes, "images", options, decode)
+        return dry_run.run(dataset, chunks, make_worker, network.row_bytes, "images", options, decode, [images])
     progress = Progress("features", "images", None)
     summary = driver.run(dataset, chunks, make_worker, progress, network.row_bytes, options, listing.total)
     more: dict[str, Any] = {"other_files_ignored": listing.ignored} if listing.ignored else {}

@@ -8,6 +8,7 @@ stopped is resumed as its verb does.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -53,10 +54,8 @@ def run(
                 state.news[stage.name] = "up to date"
                 continue
             tell(f"\nStage {number} of {len(names)}, {stage.name}: {why}")
-            WAITING.phase("loading what the stage needs")
-            if stage.command and stage.command.uses_ray:
-                stack.enter_context(connect(address))  # once it runs, it is kept for those to come
-            perform(stage, state, names[number:])
+            # Once Ray runs, it is kept for the stages to come.
+            perform(stage, state, names[number:], lambda: stack.enter_context(connect(address)))
     return state.outcome(plan.stages)
 
 
@@ -79,21 +78,27 @@ def forecast(plan: Pipeline, forced: list[str]) -> Outcome:
     return Outcome(state.news)
 
 
-def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
+def perform(stage: Stage, state: PipelineState, left: list[str], start_ray: Callable[[], object]) -> None:
     """Do a stage, and keep what became of it.
+
+    Args:
+        left: the names of the stages after it.
 
     Raises:
         UserError: it cannot be done.
         Fault: it was broken off by one.
     """
+    clock = time.monotonic()
+    WAITING.phase("loading what the stage needs")
     known = state.entries.get(stage.name)
     out = stage.args.get("out")
     ours = known is not None and known.get("args", {}).get("out") == out
     before = reads(stage)
     mine = ours or out is None or not read_run(RunPlace.at(str(out)).folder)
     state.begin(stage, mine)
-    began = time.monotonic()
     try:
+        if stage.command and stage.command.uses_ray:
+            start_ray()
         outcome = call(stage, ours)
     except BaseException as error:
         message = errors.user_message(error)
@@ -120,7 +125,7 @@ def perform(stage: Stage, state: PipelineState, left: list[str]) -> None:
         ended=now(),
     )
     state.keep(stage, done)
-    state.news[stage.name] = f"done in {time.monotonic() - began:,.0f} s"
+    state.news[stage.name] = f"done in {time.monotonic() - clock:,.0f} s"
 
 
 def call(stage: Stage, ours: bool) -> Outcome:

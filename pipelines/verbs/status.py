@@ -130,10 +130,11 @@ def state_of_set(dataset: Dataset, total: int | None) -> dict[str, Any]:
     rate = 0.0
     if beat is not None:
         state["writer"] = in_words_of(beat)
-        rate = rate_of(parts, beat.begun, now if alive else beat.time)
+        work = dataset.work()
+        rate = rate_of(parts, beat.begun, now if alive else beat.time, work.since if work else None)
         if rate:
             state["per_second"] = round(rate, 2)
-    left = dataset.left() if total is None else max(total - snapshot.rows - snapshot.failed, 0)
+    left = dataset.left(snapshot) if total is None else max(total - snapshot.rows - snapshot.failed, 0)
     if left is not None:
         state["left"] = left
         if alive and rate:
@@ -149,11 +150,18 @@ def in_words_of(beat: Heartbeat) -> str:
     return f"{beat.describe()}{'' if beat.seems_alive() else ' (no longer alive; run its command again)'}"
 
 
-def rate_of(parts: list[Part], begun: float, until: float) -> float:
-    """Inputs a second: those committed since the writer began, or of late if that is long ago."""
-    since = max(begun, until - RECENT_SECONDS)
-    count = sum(part.rows + part.failures for part in parts if part.time >= since and not part.replaces)
-    return count / max(until - since, 1e-9)
+def rate_of(parts: list[Part], begun: float, until: float, working_since: float | None = None) -> float:
+    """Inputs a second: those committed since the writer began, or of late if that is long ago.
+
+    Args:
+        working_since: when the first input was begun, if that is known. Then what is under way, which is in no part
+            yet, does not count as time in which nothing was done.
+    """
+    since = max(working_since or begun, until - RECENT_SECONDS)
+    recent = [part for part in parts if part.time >= since and not part.replaces]
+    if working_since and recent:
+        until = max(part.time for part in recent)
+    return sum(part.rows + part.failures for part in recent) / max(until - since, 1e-9)
 
 
 def line_of(state: dict[str, Any]) -> str:
@@ -259,9 +267,14 @@ def state_of_pipeline(place: RunPlace) -> tuple[Outcome, bool]:
     at_work = beat is not None and beat.seems_alive() if place.remote is not None else is_locked(place.folder)
     stages = read_state(place.folder / "pipeline.json")
     state: dict[str, Any] = {"pipeline": place.shown}
+    failed_inputs = 0
     for name, entry in stages.items():
         when = entry.get("ended") if entry["status"] != "begun" else entry.get("began")
         since = f", {in_time(time.time() - datetime.fromisoformat(when).timestamp())} ago" if when else ""
         stopped = f"; {GONE}; run its command again" if entry["status"] == "begun" and not at_work else ""
-        state[name] = f"{entry['status']}{since}{stopped}"
+        failed = f", {entry['failed']:,} of its inputs failed" if entry.get("failed") else ""
+        failed_inputs += entry.get("failed", 0)
+        state[name] = f"{entry['status']}{failed}{since}{stopped}"
+    if failed_inputs:
+        state["failed_inputs"] = failed_inputs
     return Outcome(state), at_work

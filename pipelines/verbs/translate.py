@@ -103,8 +103,9 @@ def run(
     make_worker = shipped(TranslationWorker, translator, text, dataset.schema)
     chunks = map(with_version, corpus.chunks())
     row_bytes = 300 * (1 + translator.options.nbest) + 2000 * translator.options.attention
+    listed = [text] if column == FIELDS[0] else [text, "--column", column]
     if options.dry_run:
-        return dry_run.run(dataset, chunks, make_worker, row_bytes, "sentences", options)
+        return dry_run.run(dataset, chunks, make_worker, row_bytes, "sentences", options, source=listed)
     summary = driver.run(dataset, chunks, make_worker, Progress("translate", "sentences", None), row_bytes, options)
     if lines is not None:
         kept_in = dataset.store.files.shown
@@ -117,8 +118,7 @@ def run(
     more |= current
     if lines is not None:
         more["lines"] = lines
-    source = [text] if column == FIELDS[0] else [text, "--column", column]
-    outcome = summary.outcome("sentences", more, options.redo_changed, hint, source)
+    outcome = summary.outcome("sentences", more, options.redo_changed, hint, listed)
     notes = [outcome.hint]
     if lines is not None and summary.changed and not options.redo_changed:
         notes.insert(0, f"{lines} has the older translations of what changed.")

@@ -123,7 +123,7 @@ def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str)
             count = pc.sum(pc.is_in(other.snapshot().ids(), value_set=pa.array(ids))).as_py()
             if count:
                 again = f"rnncond store certify {directory} --of {images} --set {other.fingerprint} --prune"
-                lines.append(f"{again}   drops {count:,} of them from that set, too")
+                lines.append(f"{again}\n  drops {count:,} of them from that set, too")
     return "\n".join(lines)
 
 
@@ -145,13 +145,19 @@ def inputs_of(dataset: Dataset, directory: str, source: str, column: str | None)
         )
     corpus = Corpus(source, columns=(column or FIELDS[0], FIELDS[1]), option="--column")
     if dataset.recipe["corpus"] != corpus_in_words(corpus):
+        theirs, ours = (in_words(one) for one in (dataset.recipe["corpus"], corpus_in_words(corpus)))
         raise UserError(
-            f"The set {dataset.fingerprint} in {directory} is of {dataset.recipe['corpus']}, and {source} is "
-            f"{corpus_in_words(corpus)}. Sentences without ids are known by their lines in one file, and a changed "
-            "file has a set of its own; with a column `id` a set can be compared with what the corpus has now."
+            f"The set {dataset.fingerprint} in {directory} is of {theirs}, and {source} has {ours}. Sentences without "
+            "ids are known by their lines in one file, and a changed file has a set of its own; with a column `id` a "
+            "set can be compared with what the corpus has now."
         )
     chunks = map(with_version, corpus.chunks())
     return chain([next(chunks)], chunks)
+
+
+def in_words(corpus: str) -> str:
+    """A recipe's ``corpus``, for a message."""
+    return "sentences with ids" if corpus == "by id" else f"sentences without ids ({corpus})"
 
 
 def compared(snapshot: Snapshot, chunks: Iterator[pa.Table]) -> tuple[Comparison, Census]:
@@ -260,18 +266,18 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
     of_table = f" --column {shlex.quote(column)}" if column else ""
     again = command(dataset, directory, images) + of_table
     if census.failures_listed:
-        hints.append(f"{again} --retry-failed   tries again what failed: {census.failures_listed:,} without a row")
+        hints.append(f"{again} --retry-failed\n  tries again what failed: {census.failures_listed:,} without a row")
     if census.missing.count:
-        hints.append(f"{again}   does what is missing")
+        hints.append(f"{again}\n  does what is missing")
     if census.stale.count:
-        hints.append(f"{again} --redo-changed   does again what has changed")
+        hints.append(f"{again} --redo-changed\n  does again what has changed")
     if hints and (unnamed := which_model(dataset)):
         hints.append(unnamed)
     if census.extra.count:
         hints.append(
             f"rnncond store certify {shlex.quote(directory)} --of {shlex.quote(images)}{of_table} --set "
-            f"{dataset.fingerprint} --prune   drops the rows of {census.extra.count:,} {inputs} that {images} does not "
-            "have"
+            f"{dataset.fingerprint} --prune\n  drops the rows of {census.extra.count:,} {inputs} that {images} does "
+            "not have"
         )
     return "\n".join(hints) or None
 

@@ -77,20 +77,6 @@ def test_look_ahead_takes_no_more_than_it_needs():
     assert sum(map(driver.count, whole)) == 20
 
 
-def test_of_units_that_nobody_heard_of_the_ledger_knows(tmp_path):
-    """A run was broken off: ten inputs, three were told of, and five are in the ledger."""
-    dataset = dataset_at(tmp_path)
-    progress = Progress("test", "inputs", 10)
-    progress.done = 3
-    with dataset.begin() as term:
-        for some in (["a", "b", "c"], ["d", "e"]):
-            rows = pa.table({"image_id": some, "pid": [1] * len(some)}, schema=ROWS)
-            term.handle.commit(term.handle.part_name(some), rows)
-        driver.note_left(dataset, term, progress)
-        assert term.left == 5
-    assert dataset.left() == 5
-
-
 class Pids:
     """Fails every id that begins with "bad"; kills its process once where told to; writes down what it was asked."""
 

@@ -55,6 +55,12 @@ def test_scores_of_other_data_do_not_take_the_place_in_silence(tmp_path):
     assert "in place of" not in output.outcome(evaluated(), CAPTIONS, "run/evaluation.json").summary
 
 
+def test_what_was_drawn_has_a_number_of_samples_and_no_beam():
+    drawn = output.outcome(evaluated(search={"beam": 1, "samples": 2}), CAPTIONS, None).summary
+    assert drawn["samples"] == 2 and "beam" not in drawn
+    assert output.outcome(evaluated(search={"beam": 5}), CAPTIONS, None).summary["beam"] == 5
+
+
 @pytest.mark.parametrize(("kind", "score"), [(CAPTIONS, "CIDEr"), (TRANSLATIONS, "chrF")])
 def test_the_best_the_middle_and_the_worst_are_shown(kind, score):
     rows = [{kind.id_key: str(n), "scores": {score: n}} for n in range(30)]

@@ -54,8 +54,8 @@ def test_csv_packed_with_ids_and_blank_lines(tmp_path):
         ("source,target\na\n", "line 2 of"),
         ("source\na, b\n", "has 2 columns, expected 1: source"),
         ('source\n"a\nb\n', "are its quotes closed"),
-        ("", "has no line"),
-        ("source\n", "has no line"),
+        ("", "has no row with a sentence"),
+        ("source\n", "has no row with a sentence"),
     ],
 )
 def test_csv_that_is_none(tmp_path, content, reason):

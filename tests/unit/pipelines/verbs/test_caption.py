@@ -47,7 +47,8 @@ def test_samples_from_the_command_line(folder, capsys):
 MISTAKES = [
     (["pictures", "--model", "model"], "--out DIR | pictures"),
     (["--store", "s", "--model", "model"], "--out DIR"),
-    (["pictures/gone.png", "--model", "model"], "--out DIR | pictures/gone.png"),
+    (["pictures/gone.png", "--model", "model"], "there is no file or folder pictures/gone.png"),
+    (["pictures/*.png", "--model", "model"], "--out DIR | pictures/*.png"),
     (["pictures/broken.png", "--model", "model"], "pictures/broken.png: | picture"),
     (["pictures/a.png", "--model", "model", "--keep-features", "s"], "--keep-features: | --out"),
     (["pictures/a.png", "--model", "model", "--samples", "2", "--beam", "3"], "beam 3"),

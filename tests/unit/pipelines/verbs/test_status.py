@@ -46,14 +46,15 @@ def test_what_is_left_is_in_the_ledger(tmp_path, capsys):
     made = dataset(Store(tmp_path / "s"))
     with made.begin() as term:
         commit(term, ids(0, 30), ["x"])
-        term.left = 9
+        term.to_do = 40
     assert state(capsys, tmp_path / "s")["left"] == 9, "of a run that was broken off"
     with made.begin(heartbeat=0.05) as term:
-        term.left = 7
-        await_(lambda: made.left() == 7)
+        term.to_do = 10
+        await_(lambda: made.left() == 10)
         commit(term, ids(30, 33))
         found = state(capsys, tmp_path / "s")
-        assert found["left"] == 7 and found["at_work"] and "time_left" in found
+        assert found["left"] == 7, "whatever was told before the three were committed"
+        assert found["at_work"] and "time_left" in found
         assert state(capsys, tmp_path / "s", "--total", 100)["left"] == 66
         dataset(Store(tmp_path / "s"), backbone="other").begin().close()
         assert ", 7 left" in state(capsys, tmp_path / "s")[made.fingerprint]
@@ -106,6 +107,7 @@ def test_the_rate_is_of_what_was_committed_of_late():
     parts = [part(10, 99), part(2000, 299), part(2300, 299), part(2400, 500, ("10",))]
     assert status.rate_of(parts, 0, 2500) == 600 / 600
     assert status.rate_of(parts, 2250, 2500) == 300 / 250
+    assert status.rate_of(parts, 2250, 2500, working_since=2290) == 300 / 10, "what is under way will be committed"
 
 
 def test_runs_searches_and_pipelines(tmp_path, capsys):
@@ -157,7 +159,11 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
     stages = {"caption": {"status": "done", "ended": "2026-01-01T00:00:00+00:00"}, "report": {"status": "failed"}}
     (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
     found = state(capsys, pipeline)
-    assert found["caption"].startswith("done, ") and found["report"] == "failed"
+    assert found["caption"].startswith("done, ") and found["report"] == "failed" and "failed_inputs" not in found
+    stages["caption"]["failed"] = 2
+    (pipeline / "pipeline.json").write_text(json.dumps({"schema": 2, "stages": stages}))
+    found = state(capsys, pipeline)
+    assert found["caption"].startswith("done, 2 of its inputs failed, ") and found["failed_inputs"] == 2
 
 
 def test_a_run_in_object_storage_is_at_work_while_its_writer_lives(bucket, tmp_path, capsys, monkeypatch):

@@ -91,7 +91,7 @@ def test_pruning_names_other_sets_that_still_have_what_was_dropped(made, photos,
     """Who goes back to such a set would get captions of pictures that are gone."""
     older = caption(tmp_path / "s", photos, "older")
     (photos / "00003.jpg").unlink()
-    again = f"--of {photos} --set {older.fingerprint} --prune   drops 1 of them"
+    again = f"--of {photos} --set {older.fingerprint} --prune\n  drops 1 of them"
     code, _, shown = certify(tmp_path / "s", "--of", photos, "--set", made.fingerprint, "--prune")
     assert code == 0 and again in shown
     assert certify(tmp_path / "s", "--of", photos, "--set", older.fingerprint, "--prune")[1]["dropped"] == 1
