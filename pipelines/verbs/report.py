@@ -107,7 +107,8 @@ def of_results(
     if not content.evaluation:
         news = f"The page has no {part.UNIT} and no scores yet, only the training."
     if news:
-        evaluate = f"{news} Next: rnncond evaluate --model {shlex.quote(shown or out)}"
+        again = content.again or f"rnncond evaluate --model {shlex.quote(shown or out)}"
+        evaluate = f"{news} Next: {again}"
         hint = f"{hint}\n{evaluate}" if hint and content.evaluation else evaluate
     return Outcome(summary, len(failed), failed[:5], hint, trouble="pictures not found")
 
