@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from feature_store import Store
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference, refuse_itself
+from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
 from pipelines.evaluation.output import SUMMARY
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
@@ -85,15 +85,20 @@ def of_results(
     WAITING.phase("reading what is to be shown")
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures
-    known = part.references(content, data, column)
-    groups = part.cards_of(content, known, images, count)
+    compared = []
     if compare:
         found = change_of(content, compare)
-        groups = {CHANGED: part.changed(found, content, images, count), **groups}
+        compared = examples(found, count)
         content.notes[CHANGED] = describe_change(found, part.UNIT)
+    known = part.references(content, data, column, [row["id"] for row in compared])
+    groups = part.cards_of(content, known, images, count)
+    if compare:
+        groups = {CHANGED: part.changed(compared, content, known, images), **groups}
     page = render(part, content, groups, part.growth(content, known, images))
     kept = keep(page, out, to)
-    cards = [card for group in groups.values() for card in group]
+    # What has changed may be an example, too, and counts once.
+    by_id = {getattr(card, part.KIND.id_key): card for group in groups.values() for card in group}
+    cards = list(by_id.values())
     missing = pictures.missing(cards) if part is pictures else []
     summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     if data and cards:

@@ -111,27 +111,52 @@ def test_the_report_follows_the_current_set(sets, tmp_path, capsys):
     assert "are of another set" not in Path("s/report.html").read_text(encoding="utf-8")
 
 
-def translation_set(model: str, translation: str) -> str:
-    """A set of one translation; its fingerprint."""
-    row = {
-        "id": "1", "source": "ein Hund bellt", "version": "1", "translation": translation, "score": -1.0,
-        "log_prob": -1.0, "nbest": [{"translation": translation, "score": -1.0}], "model": model,
-        "cut": False,
-    }  # fmt: skip
+def translation_set(model: str, said: dict[str, tuple[str, str]], score: float = -1.0) -> str:
+    """A set of translations by id, each with its sentence before it; its fingerprint."""
+    rows = [
+        {
+            "id": id_, "source": source, "version": source, "translation": translation, "score": score,
+            "log_prob": score, "nbest": [{"translation": translation, "score": score}], "model": model, "cut": False,
+        }
+        for id_, (source, translation) in said.items()
+    ]  # fmt: skip
     recipe = {"model": model, "system": "encdec", "search": {"beam": 1}}
     made = Store("t").dataset("translations", recipe, schema_of(attention=False), id_column="id")
     with made.begin() as term:
-        term.handle.commit(term.handle.part_name(["1"]), pa.Table.from_pylist([row], made.schema))
+        term.handle.commit(term.handle.part_name(said), pa.Table.from_pylist(rows, made.schema))
     made.store.completed(made)
     return made.fingerprint
 
 
 def test_of_translations_the_source_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    old, new = translation_set("old", "a cat barks"), translation_set("new", "a dog barks")
+    old, new = (translation_set(name, {"1": ("ein Hund bellt", f"{name} barks")}) for name in ("old", "new"))
     assert rnncond("store", "diff", "t", "--set", old, "--set", new, "--to", "x.json") == 0
     assert "beside each sentence" in " ".join(capsys.readouterr().out.split())
     assert json.loads(Path("x.json").read_text())["source"] == "ein Hund bellt"
     assert rnncond("report", "t", "--compare", old) == 0
     # Once with the translation of now, once with both.
     assert Path("t/report.html").read_text(encoding="utf-8").count("ein Hund bellt") == 2
+
+
+def test_what_changed_has_its_references_too_and_is_counted_once(sets, tmp_path, capsys):
+    """Three pictures, or sentences, of which two changed and are shown in both sections."""
+    lines = [{"image_id": id_, "file": f"{id_}.jpg", "split": "val", "captions": [f"people of {id_}"]} for id_ in "abc"]
+    Path("people.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    old = translation_set("old", {id_: (f"satz {id_}", f"old {id_}") for id_ in "abc"})
+    translation_set("new", {id_: (f"satz {id_}", "old a" if id_ == "a" else f"new {id_}") for id_ in "abc"})
+    Path("people.tsv").write_text("\n".join(["id\ttarget", *(f"{id_}\tpeople of {id_}" for id_ in "abc")]))
+    for out, before, people, unit in (
+        ("s", sets[0], "people.jsonl", "pictures"),
+        ("t", old, "people.tsv", "sentences"),
+    ):
+        for count in ("3", "1"):  # of one, that which changed is another than the example
+            capsys.readouterr()
+            words = ("report", out, "--compare", before, "--data", people, "--count", count, "--json")
+            assert rnncond(*words) == 0
+            found = json.loads(capsys.readouterr().out.splitlines()[-1])
+            page = Path(out, "report.html").read_text(encoding="utf-8")
+            changed = page[page.index('<section id="changed">') : page.index('<section id="examples">')]
+            shown = 3 if count == "3" else 2
+            assert found[unit] == shown and found["references"] == f"{shown} of {shown} {unit} have some"
+            assert changed.count("people of ") == changed.count("<article") == shown - 1
