@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
+from pipelines.evaluation.differences import OTHER_INPUT
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import CAPTIONS
 from pipelines.features.preprocess import Preprocess
@@ -63,6 +64,7 @@ def changed(rows: Sequence[Mapping[str, Any]], content: ReportData, known: Known
         after = NONE if row["after"] is None else row["after"]
         shown = {**own.get(row["id"], {}), "image_id": row["id"], "uri": row["uri"]}
         card = Card(row["id"], after, references_of(shown, known), before=row["before"] or NONE)
+        card.other_input = row["change"] == OTHER_INPUT
         cards.append(show(card, uris(shown, content, known, images), preprocess))
     return cards
 

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pipelines.errors import UserError
+from pipelines.evaluation.differences import OTHER_INPUT
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_files import check_lengths, is_table, read_references
@@ -34,6 +35,8 @@ class Sentence:
     Attributes:
         pieces, source_pieces: what translation and source are made of; empty without attention.
         weights: (pieces, source pieces), each row sums to 1; (0, 0) without attention.
+        before: what an older model made of it, None where that is not asked.
+        source_before: the sentence that ``before`` was made of, None where that is the same.
     """
 
     id: str
@@ -47,6 +50,7 @@ class Sentence:
     source_pieces: Sequence[str] = ()
     weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     before: str | None = None
+    source_before: str | None = None
 
     def matrix(self) -> Markup:
         """Attention, the translation down and the source across."""
@@ -103,6 +107,7 @@ def changed(rows: Sequence[Mapping[str, Any]], content: ReportData, known: Known
             row.get("source") or "",
             own.get(row["id"]) or known.get(row["id"], ()),
             before=row["before"] or NONE,
+            source_before=row["source_before"] if row["change"] == OTHER_INPUT else None,
         )
         for row in rows
     ]

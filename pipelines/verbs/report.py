@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from feature_store import Store
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
+from pipelines.evaluation.differences import CHANGES, Difference, difference, examples, refuse_itself
 from pipelines.evaluation.output import SUMMARY
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
@@ -168,7 +168,8 @@ def change_of(content: ReportData, compare: str) -> Difference:
 def describe_change(found: Difference, unit: str) -> str:
     """The numbers of a change."""
     counts = found.counts()
-    kinds = ", ".join(f"{counts[name]:,} {name}" for name in ("same", "changed", "added", "removed") if counts[name])
+    names = {name: name.replace(" ", "_") for name in ("same", *CHANGES)}
+    kinds = ", ".join(f"{counts[key]:,} {name}" for name, key in names.items() if counts[key])
     moves = f"; score {counts['score_moves']}" if "score_moves" in counts else ""
     return f"{unit} from set {found.before.fingerprint} to {found.after.fingerprint}: {kinds}{moves}"
 

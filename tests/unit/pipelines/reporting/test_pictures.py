@@ -41,7 +41,7 @@ def test_references_are_those_of_the_output_or_of_data():
 
 
 def test_references_of_what_changed_are_those_that_were_scored_or_of_data():
-    rows = [{"id": id_, "uri": f"{id_}.jpg", "before": "one", "after": "another"} for id_ in "012"]
+    rows = [{"id": id_, "uri": f"{id_}.jpg", "change": "changed", "before": "one", "after": "another"} for id_ in "012"]
     content = ReportData("out", rows=[{"image_id": "0", "caption": "another", "references": ["scored"]}])
     cards = pictures.changed(rows, content, KNOWN, None)
     assert [list(card.references) for card in cards] == [["scored"], ["a dog"], []]

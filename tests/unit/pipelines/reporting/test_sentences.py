@@ -144,7 +144,7 @@ def test_what_translate_wrote_with_references_beside(tmp_path, capsys):
 
 
 def test_references_of_what_changed_are_those_that_were_scored_or_of_data():
-    rows = [{"id": id_, "source": "x", "before": "one", "after": "another"} for id_ in "abc"]
+    rows = [{"id": id_, "source": "x", "change": "changed", "before": "one", "after": "another"} for id_ in "abc"]
     content = ReportData("out", rows=[{"id": "a", "translation": "another", "references": ["scored"]}])
     cards = changed(rows, content, {"a": ["of data"], "b": ["of data"]}, None)
     assert [list(card.references) for card in cards] == [["scored"], ["of data"], []]

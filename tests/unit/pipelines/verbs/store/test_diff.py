@@ -160,3 +160,40 @@ def test_what_changed_has_its_references_too_and_is_counted_once(sets, tmp_path,
             shown = 3 if count == "3" else 2
             assert found[unit] == shown and found["references"] == f"{shown} of {shown} {unit} have some"
             assert changed.count("people of ") == changed.count("<article") == shown - 1
+
+
+def test_a_translation_of_another_sentence_is_told_with_both_sentences(tmp_path, monkeypatch, capsys):
+    """Of sentence 2, edited between the sets, the scores of the two translations are not compared."""
+    monkeypatch.chdir(tmp_path)
+    same = {"1": ("ein Hund bellt", "a dog barks")}
+    old = translation_set("old", same | {"2": ("eine Katze", "a cat")})
+    new = translation_set("new", same | {"2": ("zwei Hühner", "two hens"), "3": ("ein Esel", "a donkey")}, -0.25)
+    for suffix in (".json", ".parquet"):
+        words = ("store", "diff", "t", "--set", old, "--set", new, "--to", f"x{suffix}", "--json")
+        assert rnncond(*words) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out.splitlines()[-1])
+    assert [found[name] for name in ("same", "changed", "added", "removed", "input_changed")] == [1, 0, 1, 0, 1]
+    assert found["mean_score_move"] == 0.75
+    assert "2  (input changed)\n  source before: eine Katze\n  source after:  zwei Hühner\n  - a cat" in told.err
+    rows = [json.loads(line) for line in Path("x.json").read_text().splitlines()]
+    assert rows == pq.read_table("x.parquet").to_pylist()
+    assert [(row["id"], row["change"], row["source_before"], row["source"]) for row in rows] == [
+        ("2", "input changed", "eine Katze", "zwei Hühner"),
+        ("3", "added", None, "ein Esel"),
+    ]
+    assert rnncond("report", "t", "--set", new, "--compare", old) == 0
+    page = Path("t/report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="changed">') : page.index('<section id="examples">')]
+    assert "1 same, 1 added, 1 input changed" in section
+    assert section.count("source before") == 1 and section.count("eine Katze") == 1
+
+
+def test_a_caption_of_another_version_of_the_picture_says_so(tmp_path, sets, capsys):
+    places = {"folder": str(tmp_path / "images"), "versions": {"b": "2"}}
+    newest = caption_set(tmp_path / "s", "newest", {"a": "a dog", "b": "two cats", "c": "a calf"}, **places)
+    assert rnncond("store", "diff", "s", "--set", sets[1], "--set", newest.fingerprint) == 0
+    assert "b  (input changed)\n  - two cats\n  + two cats\nc\n  - a cow lies" in capsys.readouterr().out
+    assert rnncond("report", "s", "--compare", sets[1]) == 0
+    assert page_of().count("before, of another version of the picture") == 1
+    assert "1 same, 1 changed, 1 input changed" in page_of()
