@@ -120,12 +120,30 @@ def translation_set(model: str, said: dict[str, tuple[str, str]], score: float =
         }
         for id_, (source, translation) in said.items()
     ]  # fmt: skip
-    recipe = {"model": model, "system": "encdec", "search": {"beam": 1}}
+    recipe = {"model": model, "system": "encdec", "search": {"beam": 1}, "lowercase": False}
     made = Store("t").dataset("translations", recipe, schema_of(attention=False), id_column="id")
     with made.begin() as term:
         term.handle.commit(term.handle.part_name(said), pa.Table.from_pylist(rows, made.schema))
     made.store.completed(made)
     return made.fingerprint
+
+
+def test_the_report_of_translations_follows_the_rows_of_the_set(tmp_path, monkeypatch, capsys):
+    """Scores of a part of the set stay, until a sentence is added."""
+    monkeypatch.chdir(tmp_path)
+    translation_set("m", {id_: (f"satz {id_}", f"sentence {id_}") for id_ in "abc"})
+    Path("people.tsv").write_text("id\ttarget\na\tsentence a\nb\tsentence b")
+    evaluate = ("evaluate", "--translations", "t", "--references", "people.tsv")
+    assert rnncond(*evaluate) == 0
+    for added, kept in (({}, True), ({"d": ("satz d", "sentence d")}, False)):
+        if added:
+            translation_set("m", added)
+        capsys.readouterr()
+        assert rnncond("report", "t") == 0
+        told, page = " ".join(capsys.readouterr().out.split()), Path("t/report.html").read_text(encoding="utf-8")
+        assert (f"Next: rnncond {' '.join(evaluate)}" in told) == (not kept)
+        assert ("The scores are of" in page, "satz d" in page) == (kept, not kept)
+    assert "sentences 4" in told
 
 
 def test_of_translations_the_source_is_shown(tmp_path, monkeypatch, capsys):
