@@ -150,11 +150,13 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
     matches = match_captions(of_split(everyone, split, data), stored)
     failures = failures_of(snapshot, CAPTIONS)
     rows = take(dataset, snapshot, [example.image_id for example in matches], COLUMNS)
+    about = Evaluation(set=dataset.fingerprint, data=data, split=split, captions=out)
+    about["not_scored"] = {"captions_outside_split": len(matches.without_captions)}
     return Results(
         CAPTIONS,
         [with_references(row, example) for row, example in zip(rows, matches, strict=True)],
         [f"{name}: {failures.get(name, f'no caption in {out}')}" for name in matches.without_image],
-        {**about_output(dataset.recipe), "set": dataset.fingerprint, "data": data, "split": split, "captions": out},
+        {**about_output(dataset.recipe), **about},
         lambda ids: take(dataset, snapshot, list(ids), snapshot.schema.names),
         seen=seen_by_models(
             dataset,

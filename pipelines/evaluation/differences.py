@@ -14,8 +14,12 @@ from pipelines.errors import UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Kind
 
 KINDS = {kind.name: kind for kind in (CAPTIONS, TRANSLATIONS)}
-INPUTS = ("uri", "source")
-"""Columns that say what a row is of: a picture's address, a sentence."""
+INPUTS = ("uri", "version", "source")
+"""Columns that say what a row is of: a picture's address and version, a sentence."""
+OTHER_INPUT = "input changed"
+"""The change of a row that is of an edited sentence, or of another version of a picture: what two models say of it says
+nothing of the models."""
+CHANGES = ("changed", "added", "removed", OTHER_INPUT)
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,11 @@ class Difference:
     """Two sets of one kind, compared.
 
     Attributes:
-        changed: a row for each input whose text differs or that only one of the sets has, by id: ``id``, ``uri`` of
-            captions or ``source`` of translations, ``change`` (changed, added, removed), ``before``, ``after``,
-            ``score_before``, ``score_after``;
-            null where a set has none.
+        changed: a row for each input whose text differs, that only one of the sets has, or that is another in the two,
+            by id: ``id``, ``uri`` of captions or ``source`` and ``source_before`` of translations, ``change`` (one of
+            ``CHANGES``), ``before``, ``after``, ``score_before``, ``score_after``; null where a set has none.
         same: inputs of which both say the same.
-        moves: scores after less scores before, of inputs that both have.
+        moves: scores after less scores before, of inputs that both have and that are the same in both.
     """
 
     before: Dataset
@@ -45,7 +48,7 @@ class Difference:
         """The numbers, by the names that a verb shows."""
         kinds = self.changed["change"].to_pylist()
         numbers: dict[str, Any] = {"same": self.same}
-        numbers |= {change: kinds.count(change) for change in ("changed", "added", "removed")}
+        numbers |= {change.replace(" ", "_"): kinds.count(change) for change in CHANGES}
         if len(self.moves):
             low, middle, high = np.quantile(self.moves, (0.05, 0.5, 0.95))
             numbers["mean_score_move"] = float(self.moves.mean())
@@ -85,24 +88,37 @@ def difference(store: Store, before: str, after: str) -> Difference:
         )
     kind = KINDS[one.kind]
     joined = texts(one, kind, "before").join(texts(other, kind, "after"), keys=kind.id_key, join_type="full outer")
-    there, now = pc.is_valid(joined["before"]), pc.is_valid(joined["after"])
-    equal = pc.fill_null(pc.equal(joined["before"], joined["after"]), False)
-    change = pc.if_else(pc.and_(there, now), "changed", pc.if_else(now, "added", "removed"))
-    both = joined.filter(pc.and_(there, now))
-    moves = pc.subtract(both["score_after"], both["score_before"]).to_numpy()
-    joined = joined.append_column("change", change).filter(pc.invert(equal))
+    both = pc.and_(pc.is_valid(joined["before"]), pc.is_valid(joined["after"]))
+    edited = pc.and_(both, other_input(joined, "source" if kind is TRANSLATIONS else "version"))
+    equal = pc.and_not(pc.fill_null(pc.equal(joined["before"], joined["after"]), False), edited)
+    change = pc.if_else(both, "changed", pc.if_else(pc.is_valid(joined["after"]), "added", "removed"))
+    joined = joined.append_column("change", pc.if_else(edited, OTHER_INPUT, change))
+    comparable = joined.filter(pc.and_not(both, edited))
+    moves = pc.subtract(comparable["score_after"], comparable["score_before"]).to_numpy()
+    changed = changed_rows(joined.filter(pc.invert(equal)), kind)
+    return Difference(one, other, changed, pc.sum(equal).as_py() or 0, moves)
+
+
+def changed_rows(joined: pa.Table, kind: Kind) -> pa.Table:
+    """The columns of ``Difference.changed``, by id."""
     columns: dict[str, Any] = {"id": joined[kind.id_key]}
-    columns |= {
-        name: pc.coalesce(joined[f"{name}_after"], joined[f"{name}_before"])
-        for name in INPUTS
-        if {f"{name}_after", f"{name}_before"} <= {*joined.column_names}
-    }
-    columns |= {name: joined[name] for name in ("change", "before", "after", "score_before", "score_after")}
-    return Difference(one, other, pa.table(columns).sort_by("id"), pc.sum(equal).as_py() or 0, moves)
+    for name in ("uri", "source"):
+        if {f"{name}_after", f"{name}_before"} <= {*joined.column_names}:
+            columns[name] = pc.coalesce(joined[f"{name}_after"], joined[f"{name}_before"])
+    shown = ("source_before", "change", "before", "after", "score_before", "score_after")
+    columns |= {name: joined[name] for name in shown if name in joined.column_names}
+    return pa.table(columns).sort_by("id")
+
+
+def other_input(joined: pa.Table, name: str) -> pa.ChunkedArray:
+    """Of each row whether both sets say what it is of, in the column ``name``, and say it otherwise."""
+    if not {f"{name}_before", f"{name}_after"} <= {*joined.column_names}:
+        return pa.chunked_array([pa.repeat(False, joined.num_rows)])
+    return pc.fill_null(pc.not_equal(joined[f"{name}_before"], joined[f"{name}_after"]), False)
 
 
 def texts(dataset: Dataset, kind: Kind, name: str) -> pa.Table:
-    """Id, text and score of each row, and the uri or the source where rows have one."""
+    """Id, text and score of each row, and what it is of where rows have that."""
     inputs = [column for column in INPUTS if column in dataset.schema.names]
     columns = [kind.id_key, kind.text_key, "score", *inputs]
     names = [kind.id_key, name, f"score_{name}", *(f"{column}_{name}" for column in inputs)]

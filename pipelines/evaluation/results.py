@@ -65,8 +65,8 @@ class Evaluation(TypedDict, total=False):
     ``references``, ``translations`` of translations, or ``hypotheses``; ``set`` is that of a store. How:
     ``tokenizer``, ``lowercase``, ``signatures``, ``comparability``. ``scores`` are of the whole set;
     ``without_brevity_penalty`` has BLEU before it is multiplied by ``brevity_penalty``; ``length_ratio`` is that of
-    translations to references. ``seen`` counts what the training of the model has seen of what is scored, ``stale``
-    the translations of sentences that the table of references has otherwise by now.
+    translations to references. ``not_scored`` counts what else there was, ``seen`` what the training of the model has
+    seen of what is scored, ``stale`` the translations of sentences that the table of references has otherwise by now.
     """
 
     kind: str

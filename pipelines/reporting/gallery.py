@@ -74,7 +74,8 @@ class Attention:
 class Card:
     """A picture with its caption and what belongs to it; ``picture`` is a data URI, None where it cannot be shown.
     ``width`` and ``height`` are those of the embedded picture, ``seen_width`` and ``seen_height`` of the file's.
-    ``before`` is what an older model said of it, None where that is not asked."""
+    ``before`` is what an older model said of it, None where that is not asked, and ``other_input`` whether it said that
+    of another version of the picture."""
 
     image_id: str
     caption: str
@@ -91,6 +92,7 @@ class Card:
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     attention: Attention | None = None
     before: str | None = None
+    other_input: bool = False
 
     def data(self) -> dict[str, Any] | None:
         """What the page's script draws from."""

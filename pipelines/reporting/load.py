@@ -9,16 +9,19 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store import Dataset, Snapshot, Store
 from pipelines.config.dotted import from_here
 from pipelines.errors import UserError
 from pipelines.evaluation import caption_results, results, translation_results
+from pipelines.evaluation.differences import KINDS
 from pipelines.evaluation.output import ROWS, SUMMARY
-from pipelines.evaluation.results import Row
+from pipelines.evaluation.results import TRANSLATIONS, Row
 from pipelines.files.jsonl import read_lines
 from pipelines.tracking.models import MODELS
 from rnncond.checkpoint import DESCRIPTION
@@ -32,7 +35,8 @@ STAGES = 5
 @dataclass
 class ReportData:
     """What OUT has; anything may be missing. ``total`` counts the captions or translations of which ``rows`` are some
-    or all; ``outdated`` says that the scores are of a model which the run does not have any more, and is empty else."""
+    or all; ``outdated`` says that the scores are not of what OUT has now, and is empty where they are; ``again`` is the
+    command that scores a set anew, empty of a run."""
 
     out: str
     total: int = 0
@@ -45,6 +49,7 @@ class ReportData:
     failures: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     outdated: str = ""
+    again: str = ""
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -108,7 +113,8 @@ def is_outdated(evaluation: dict[str, Any], run: Path) -> bool:
 
 
 def leave_out_others(content: ReportData, fingerprint: str | None) -> None:
-    """Leave out an evaluation of another set than the one that is shown: its scores are of another model."""
+    """Leave out an evaluation of another set than the one that is shown, whose scores are of another model, and one of
+    other rows than the set has now."""
     scored = content.evaluation
     dataset = set_of(content.out, fingerprint) if scored.keys() & {"captions", "translations"} else None
     if dataset is None:
@@ -116,16 +122,46 @@ def leave_out_others(content: ReportData, fingerprint: str | None) -> None:
     # Versions before 0.3 kept the model alone.
     same = scored["set"] == dataset.fingerprint if "set" in scored else scored["model"]["id"] == dataset.recipe["model"]
     if not same:
-        again = ["rnncond", "evaluate", f"--{dataset.kind}", str(content.out)]
-        again += [] if fingerprint is None else ["--set", fingerprint]
-        again += ["--data", from_here(scored["data"])] if "data" in scored else []
-        again += ["--split", scored["split"]] if scored.get("split") else []
-        again += [word for path in scored.get("references", []) for word in ("--references", from_here(path))]
-        content.evaluation, content.rows = {}, []
-        content.remarks.append(
-            f"The scores in {SUMMARY} are of another set, {scored.get('set', scored['model']['id'])}, and are left "
-            f"out; `{shlex.join(again)}` scores this one."
-        )
+        reason = f"The scores in {SUMMARY} are of another set, {scored.get('set', scored['model']['id'])}"
+    elif content.rows and has_changed(content, dataset):
+        reason = f"The scores in {SUMMARY} are of set {dataset.fingerprint} as it was before its rows changed"
+    else:
+        return
+    content.outdated, content.again = f"{reason}, and are left out.", command_of(content, dataset.kind, fingerprint)
+    content.evaluation, content.rows = {}, []
+    content.remarks.append(f"{reason}, and are left out; `{content.again}` scores this one.")
+
+
+def command_of(content: ReportData, kind: str, fingerprint: str | None) -> str:
+    """The command that scores the set that is shown as another one, or it before, was scored."""
+    scored = content.evaluation
+    again = ["rnncond", "evaluate", f"--{kind}", str(content.out)]
+    again += [] if fingerprint is None else ["--set", fingerprint]
+    again += ["--data", from_here(scored["data"])] if "data" in scored else []
+    again += ["--split", scored["split"]] if scored.get("split") else []
+    again += [word for path in scored.get("references", []) for word in ("--references", from_here(path))]
+    return shlex.join(again)
+
+
+def has_changed(content: ReportData, dataset: Dataset) -> bool:
+    """Whether rows were added to the set since its evaluation, removed from it, or made again with another text or of
+    another sentence. Holds what was scored, and of the set a row group at a time."""
+    kind, snapshot = KINDS[dataset.kind], dataset.snapshot()
+    # A sentence whose translation failed is scored as an empty one, and has no row.
+    rows = cast(list[dict[str, Any]], content.rows)
+    scored = {kind.id_of(row): row for row in rows if row[kind.text_key] or row.get("log_prob") is not None}
+    others = content.evaluation.get("not_scored", {} if kind is TRANSLATIONS else None)
+    if others is not None and snapshot.rows != len(scored) + sum(others.values()):
+        return True  # Of captions, versions before 0.3 did not count those outside the split.
+    compared = [kind.text_key, *(["source"] if kind is TRANSLATIONS else [])]
+    ids, found = pa.array(scored, pa.string()), 0
+    for batch in snapshot.scan([kind.id_key, *compared]):
+        for row in batch.filter(pc.is_in(batch[kind.id_key], value_set=ids)).to_pylist():
+            before = scored[row[kind.id_key]]
+            if any(before.get(name, row[name]) != row[name] for name in compared):
+                return True
+            found += 1
+    return found != len(scored)
 
 
 def read_output(content: ReportData, count: int, fingerprint: str | None) -> None:
@@ -143,7 +179,10 @@ def read_output(content: ReportData, count: int, fingerprint: str | None) -> Non
     content.evaluation = {**results.about_output(dataset.recipe), "set": dataset.fingerprint, unit: snapshot.rows}
     content.total = snapshot.rows
     if dataset.kind == results.CAPTIONS.name and (remark := gone_pictures(snapshot)):
-        content.remarks.append(f"{remark} This lists them: rnncond store certify {content.out} --of IMAGES")
+        content.remarks.append(
+            f"{remark} `rnncond store certify {content.out} --of IMAGES` lists them, with the folder or listing that "
+            "was captioned in place of IMAGES."
+        )
     failures = snapshot.failures().to_pylist()
     content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, examples
+from pipelines.evaluation.differences import OTHER_INPUT
 from pipelines.evaluation.output import choose
+from pipelines.evaluation.results import CAPTIONS
 from pipelines.features.preprocess import Preprocess
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
@@ -18,7 +19,7 @@ from pipelines.inputs.matching import match_captions
 from pipelines.reporting.gallery import Attention, Card, show
 from pipelines.reporting.load import ReportData, by_epoch
 
-TEMPLATE, RANK, UNIT = "pictures.html", "CIDEr", "pictures"
+TEMPLATE, RANK, UNIT, KIND = "pictures.html", "CIDEr", "pictures", CAPTIONS
 NONE = "(no caption)"
 """Of a picture that a set has no row of."""
 GROWN = 6
@@ -27,15 +28,20 @@ GROWN = 6
 Known = Mapping[str, Captioned]
 
 
-def references(content: ReportData, data: str | None, column: str | None = None) -> Known:
+def references(
+    content: ReportData, data: str | None, column: str | None = None, compared: Collection[str] = ()
+) -> Known:
     """Examples of --data by the images' ids.
+
+    Args:
+        compared: ids that are shown besides those of ``content``.
 
     Raises:
         UserError: they cannot be read, or a column is named, which captions have not.
     """
     if column:
         raise UserError(f"--column is of translations, and {content.out} has captions; leave it out.")
-    ids = {row["image_id"] for row in [*content.rows, *content.samples]}
+    ids = {row["image_id"] for row in [*content.rows, *content.samples]} | set(compared)
     examples = read_captions(data) if data else []
     return {example.image_id: example for example in match_captions(examples, ids)} if examples and ids else {}
 
@@ -49,28 +55,36 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
     return groups
 
 
-def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Card]:
+def changed(rows: Sequence[Mapping[str, Any]], content: ReportData, known: Known, images: str | None) -> list[Card]:
     """Pictures of which an older model said something else, with both captions."""
     preprocess = preprocess_of(content.evaluation)
+    own = {row["image_id"]: row for row in content.rows}
     cards = []
-    for row in examples(found, count):
-        card = Card(row["id"], NONE if row["after"] is None else row["after"], before=row["before"] or NONE)
-        cards.append(show(card, uris({"image_id": row["id"], "uri": row["uri"]}, content, {}, images), preprocess))
+    for row in rows:
+        after = NONE if row["after"] is None else row["after"]
+        shown = {**own.get(row["id"], {}), "image_id": row["id"], "uri": row["uri"]}
+        card = Card(row["id"], after, references_of(shown, known), before=row["before"] or NONE)
+        card.other_input = row["change"] == OTHER_INPUT
+        cards.append(show(card, uris(shown, content, known, images), preprocess))
     return cards
 
 
 def card_of(row: Mapping[str, Any], known: Known) -> Card:
-    image_id = row["image_id"]
-    said = row.get("references") or (known[image_id].captions if image_id in known else ())
     return Card(
-        image_id,
+        row["image_id"],
         row["caption"],
-        said,
+        references_of(row, known),
         row.get("scores", {}),
         row.get("log_prob"),
         row.get("others", ()),
         attention=attention_of(row.get("attention")),
     )
+
+
+def references_of(row: Mapping[str, Any], known: Known) -> Sequence[str]:
+    """Captions of people: those that it was scored with, or those of --data."""
+    example = known.get(row["image_id"])
+    return row.get("references") or (example.captions if example else ())
 
 
 def attention_of(seen: Mapping[str, Any] | None) -> Attention | None:

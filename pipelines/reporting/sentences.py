@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, examples
+from pipelines.evaluation.differences import OTHER_INPUT
 from pipelines.evaluation.output import choose
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.evaluation.translation_files import check_lengths, is_table, read_references
@@ -18,7 +18,7 @@ from pipelines.evaluation.translation_results import unmatched
 from pipelines.reporting import charts
 from pipelines.reporting.load import ReportData, by_epoch
 
-TEMPLATE, RANK, UNIT = "sentences.html", "chrF", "sentences"
+TEMPLATE, RANK, UNIT, KIND = "sentences.html", "chrF", "sentences", TRANSLATIONS
 NONE = "(no translation)"
 """Of a sentence that a set has no row of."""
 GROWN = 6
@@ -35,6 +35,8 @@ class Sentence:
     Attributes:
         pieces, source_pieces: what translation and source are made of; empty without attention.
         weights: (pieces, source pieces), each row sums to 1; (0, 0) without attention.
+        before: what an older model made of it, None where that is not asked.
+        source_before: the sentence that ``before`` was made of, None where that is the same.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Sentence:
     source_pieces: Sequence[str] = ()
     weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     before: str | None = None
+    source_before: str | None = None
 
     def matrix(self) -> Markup:
         """Attention, the translation down and the source across."""
@@ -63,8 +66,13 @@ class Sentence:
         return " · ".join([*known, self.id])
 
 
-def references(content: ReportData, data: str | None, column: str | None = None) -> Known:
+def references(
+    content: ReportData, data: str | None, column: str | None = None, compared: Collection[str] = ()
+) -> Known:
     """Translations of --data by the sentences' ids.
+
+    Args:
+        compared: ids that are shown besides those of ``content``.
 
     Raises:
         UserError: they cannot be read, or are of other sentences than what a verb wrote to OUT.
@@ -72,7 +80,7 @@ def references(content: ReportData, data: str | None, column: str | None = None)
     if data is None:
         return {}
     known = dict(read_references([data], column))
-    own = [row["id"] for row in content.rows]
+    own = [*(row["id"] for row in content.rows), *compared]
     if own and not is_table(data):
         failed = 0 if "scores" in content.evaluation else len(content.failures)  # scored rows have what failed, too
         check_lengths(content.total + failed, content.out, len(known), [data])
@@ -89,16 +97,19 @@ def cards_of(content: ReportData, known: Known, images: str | None, count: int) 
     return {name: [sentence_of(row, known) for row in rows] for name, rows in chosen.items()}
 
 
-def changed(found: Difference, content: ReportData, images: str | None, count: int) -> list[Sentence]:
+def changed(rows: Sequence[Mapping[str, Any]], content: ReportData, known: Known, images: str | None) -> list[Sentence]:
     """Sentences that an older model translated otherwise, with both translations."""
+    own = {row["id"]: row.get("references", ()) for row in content.rows}
     return [
         Sentence(
             row["id"],
             NONE if row["after"] is None else row["after"],
             row.get("source") or "",
+            own.get(row["id"]) or known.get(row["id"], ()),
             before=row["before"] or NONE,
+            source_before=row["source_before"] if row["change"] == OTHER_INPUT else None,
         )
-        for row in examples(found, count)
+        for row in rows
     ]
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from feature_store import Store
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference, refuse_itself
+from pipelines.evaluation.differences import CHANGES, Difference, difference, examples, refuse_itself
 from pipelines.evaluation.output import SUMMARY
 from pipelines.files.atomic import write_whole
 from pipelines.files.remote_folder import RemoteFolder, below, is_remote
@@ -85,15 +85,20 @@ def of_results(
     WAITING.phase("reading what is to be shown")
     content = read(out, count, fingerprint)
     part = sentences if content.is_text else pictures
-    known = part.references(content, data, column)
-    groups = part.cards_of(content, known, images, count)
+    compared = []
     if compare:
         found = change_of(content, compare)
-        groups = {CHANGED: part.changed(found, content, images, count), **groups}
+        compared = examples(found, count)
         content.notes[CHANGED] = describe_change(found, part.UNIT)
+    known = part.references(content, data, column, [row["id"] for row in compared])
+    groups = part.cards_of(content, known, images, count)
+    if compare:
+        groups = {CHANGED: part.changed(compared, content, known, images), **groups}
     page = render(part, content, groups, part.growth(content, known, images))
     kept = keep(page, out, to)
-    cards = [card for group in groups.values() for card in group]
+    # What has changed may be an example, too, and counts once.
+    by_id = {getattr(card, part.KIND.id_key): card for group in groups.values() for card in group}
+    cards = list(by_id.values())
     missing = pictures.missing(cards) if part is pictures else []
     summary = {"page": kept, "megabytes": len(page) / 1e6, part.UNIT: len(cards)}
     if data and cards:
@@ -107,7 +112,8 @@ def of_results(
     if not content.evaluation:
         news = f"The page has no {part.UNIT} and no scores yet, only the training."
     if news:
-        evaluate = f"{news} Next: rnncond evaluate --model {shlex.quote(shown or out)}"
+        again = content.again or f"rnncond evaluate --model {shlex.quote(shown or out)}"
+        evaluate = f"{news} Next: {again}"
         hint = f"{hint}\n{evaluate}" if hint and content.evaluation else evaluate
     return Outcome(summary, len(failed), failed[:5], hint, trouble="pictures not found")
 
@@ -119,9 +125,10 @@ def hint_of_missing(out: str, content: ReportData, compare: str | None, missing:
         gone = pa.array([card.image_id for card in missing])
         sets = [Store(out).open(name, kind="captions") for name in (shown, compare) if name]
         having = [one.fingerprint for one in sets if pc.any(pc.is_in(one.snapshot().ids(), value_set=gone)).as_py()]
+        lines.append("With the folder or listing that was captioned in place of IMAGES,")
         drop = f"rnncond store certify {shlex.quote(out)} --of IMAGES --set"
         lines += [
-            f"{drop} {fingerprint} --prune   drops the captions of those gone for good." for fingerprint in having
+            f"{drop} {fingerprint} --prune\n  drops the captions of those gone for good." for fingerprint in having
         ]
     return "\n".join(lines)
 
@@ -162,7 +169,8 @@ def change_of(content: ReportData, compare: str) -> Difference:
 def describe_change(found: Difference, unit: str) -> str:
     """The numbers of a change."""
     counts = found.counts()
-    kinds = ", ".join(f"{counts[name]:,} {name}" for name in ("same", "changed", "added", "removed") if counts[name])
+    names = {name: name.replace(" ", "_") for name in ("same", *CHANGES)}
+    kinds = ", ".join(f"{counts[key]:,} {name}" for name, key in names.items() if counts[key])
     moves = f"; score {counts['score_moves']}" if "score_moves" in counts else ""
     return f"{unit} from set {found.before.fingerprint} to {found.after.fingerprint}: {kinds}{moves}"
 

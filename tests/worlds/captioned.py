@@ -16,15 +16,25 @@ FEATURES = {"fingerprint": "0" * 16, "output": "grid", "recipe": {"backbone": "d
 
 
 def caption_set(
-    root: Path, model: str, captions: Mapping[str, str], score: float = -1.0, folder: str = "images", **recipe: Any
+    root: Path,
+    model: str,
+    captions: Mapping[str, str],
+    score: float = -1.0,
+    folder: str = "images",
+    versions: Mapping[str, str | None] | None = None,
+    **recipe: Any,
 ) -> Dataset:
-    """A set of captions by image id, which is current afterwards unless another one is pinned."""
+    """A set of captions by image id, which is current afterwards unless another one is pinned.
+
+    Args:
+        versions: of the pictures that have another than "1".
+    """
     described = {"model": model, "system": "show_tell", "search": {"beam": 1}, "features": FEATURES, "places": []}
     made = Store(root).dataset("captions", described | recipe, schema_of(SearchOptions()))
     rows = [
         {
-            "image_id": id_, "uri": f"{folder}/{id_}.jpg", "version": "1", "caption": text, "score": score,
-            "log_prob": score, "nbest": [{"caption": text, "score": score}], "model": model,
+            "image_id": id_, "uri": f"{folder}/{id_}.jpg", "version": (versions or {}).get(id_, "1"), "caption": text,
+            "score": score, "log_prob": score, "nbest": [{"caption": text, "score": score}], "model": model,
         }
         for id_, text in captions.items()
     ]  # fmt: skip

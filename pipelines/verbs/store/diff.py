@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store import Store
 from pipelines.console import Outcome, tell_result
 from pipelines.errors import UserError
-from pipelines.evaluation.differences import Difference, difference, examples, refuse_itself
+from pipelines.evaluation.differences import OTHER_INPUT, Difference, difference, examples, refuse_itself
 from pipelines.evaluation.results import CAPTIONS
 from pipelines.files.atomic import write_whole
 
@@ -34,7 +34,7 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
     found = difference(Store(directory), before, after)
     refuse_itself(found)
     for row in examples(found, count):
-        tell_result(f"{row['id']}\n  - {text_of(row['before'])}\n  + {text_of(row['after'])}")
+        tell_result(describe(row))
     summary: dict[str, Any] = {"store": directory, "before": found.before.fingerprint, "after": found.after.fingerprint}
     summary |= found.counts()
     if to is not None:
@@ -46,6 +46,16 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
         f"{found.before.fingerprint}"
     )
     return Outcome(summary, hint=hint)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A row of what changed, as lines: its id, and what was said before and after."""
+    lines = [row["id"], f"  - {text_of(row['before'])}", f"  + {text_of(row['after'])}"]
+    if row["change"] == OTHER_INPUT:
+        lines[0] += f"  ({OTHER_INPUT})"
+        if "source" in row:
+            lines[1:1] = [f"  source before: {row['source_before']}", f"  source after:  {row['source']}"]
+    return "\n".join(lines)
 
 
 def text_of(text: str | None) -> str:

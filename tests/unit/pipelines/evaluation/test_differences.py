@@ -40,6 +40,24 @@ def test_each_input_is_there_once(store):
     assert [row["id"] for row in examples(found, 2)] == ["a", "e"] and len(examples(found, 9)) == 4
 
 
+def test_captions_of_another_version_of_a_picture_are_told_apart(tmp_path):
+    """Whatever is said of it; a picture whose version is not known is taken for the same."""
+    said = {"a": "a dog", "b": "a cat", "c": "a cow", "d": "a hen"}
+    caption_set(tmp_path, "old", said)
+    versions = {"a": "2", "b": "2", "c": None}
+    caption_set(tmp_path, "new", said | {"b": "two cats", "c": "two cows"}, score=-0.5, versions=versions)
+    sets = names(store := Store(tmp_path))
+    found = difference(store, sets["old"], sets["new"])
+    assert [(row["id"], row["change"]) for row in found.changed.to_pylist()] == [
+        ("a", "input changed"),
+        ("b", "input changed"),
+        ("c", "changed"),
+    ]
+    counts = found.counts()
+    assert [counts[name] for name in ("same", "changed", "input_changed")] == [1, 1, 2]
+    assert found.moves.tolist() == [0.5] * 2
+
+
 def test_a_set_does_not_differ_from_itself(store):
     old = names(store)["old"]
     found = difference(store, old, old[:5])

@@ -12,6 +12,7 @@ from feature_store import Store, failure_schema
 from pipelines.errors import UserError
 from pipelines.reporting.load import by_epoch, read
 from pipelines.verbs.translate import schema_of
+from tests.worlds.captioned import caption_set
 
 
 def translations(out: Path, model: str, count: int = 7, failed: int = 0) -> str:
@@ -77,11 +78,74 @@ def test_scores_of_another_set_are_left_out_and_it_is_said(tmp_path, scored):
     assert "scores" not in content.evaluation and len(content.rows) == 7
     (remark,) = content.remarks
     assert "rnncond evaluate --translations" in remark
+    assert "of another set" in content.outdated and content.again in remark
 
     same = {"set": fingerprint} if "set" in scored else {"model": {"id": "m"}}
-    write(tmp_path / "out", evaluation_json=json.dumps(about | scored | same))
+    same |= {"not_scored": {"translations_without_references": 6}}
+    rows = '{"id": "000", "source": "a dog", "translation": "ein Hund", "log_prob": -2.0}\n'
+    write(tmp_path / "out", evaluation_json=json.dumps(about | scored | same), evaluated_jsonl=rows)
     content = read(str(tmp_path / "out"), 9)
     assert (content.evaluation["scores"], len(content.rows), content.remarks) == ({"BLEU": 5.0}, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "without", "changed"),
+    [
+        (["000", "001"], 1, False),
+        (["000", "001", "002"], None, False),
+        (["000", "001"], None, True),  # 002 was added since
+        (["000", "001", "009"], None, True),  # 009 was removed, and 002 added
+        (["000", "001", "002", "009"], None, True),
+        ([{"id": "000", "translation": "eine Katze"}, "001", "002"], None, True),
+        ([{"id": "000", "source": "a cat"}, "001", "002"], None, True),
+        ([{"id": "bad0", "source": "", "translation": "", "log_prob": None}, "000", "001", "002"], None, False),
+    ],
+    ids=["a part", "all", "added", "another", "removed", "another text", "another source", "a failure"],
+)
+def test_scores_of_rows_that_the_set_has_no_more_are_left_out(tmp_path, rows, without, changed):
+    """The set has the sentences 000, 001 and 002; its failures are scored as empty translations."""
+    fingerprint = translations(tmp_path / "out", "m", count=3, failed=1)
+    said = {"source": "a dog", "translation": "ein Hund", "log_prob": -2.0}
+    rows = [{**said, **(row if isinstance(row, dict) else {"id": row})} for row in rows]
+    about = {"translations": "out", "set": fingerprint, "scores": {"BLEU": 5.0}, "references": ["/data/refs.tsv"]}
+    about |= {} if without is None else {"not_scored": {"translations_without_references": without}}
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write(tmp_path / "out", evaluation_json=json.dumps(about), evaluated_jsonl=lines)
+    content = read(str(tmp_path / "out"), 9)
+    assert ("scores" not in content.evaluation) == bool(content.outdated) == bool(content.remarks) == changed
+    if changed:
+        assert [row["id"] for row in content.rows] == ["000", "001", "002"]
+        assert (content.rows[0]["source"], content.rows[0]["translation"]) == ("a dog", "ein Hund")
+        assert "before its rows changed" in content.outdated
+        out = tmp_path / "out"
+        assert content.again == f"rnncond evaluate --translations {out} --references /data/refs.tsv"
+
+
+@pytest.mark.parametrize(
+    ("rows", "outside", "changed"),
+    [
+        ({"a": "a dog"}, 1, False),
+        ({"a": "a dog"}, None, False),  # versions before 0.3 did not count the others
+        ({"a": "a dog"}, 0, True),
+        ({"a": "a dog", "b": "a cat"}, 1, True),
+        ({"a": "a cow"}, 1, True),
+        ({"c": "a cow"}, None, True),
+    ],
+    ids=["a part", "of an earlier version", "added", "removed", "another text", "of an earlier version, removed"],
+)
+def test_scores_of_captions_that_the_set_has_no_more_are_left_out(tmp_path, rows, outside, changed):
+    made = caption_set(tmp_path, "m", {"a": "a dog", "b": "a cat"})
+    about = {"captions": "out", "set": made.fingerprint, "scores": {"CIDEr": 5.0}, "split": "val", "data": "/x.jsonl"}
+    about |= {} if outside is None else {"not_scored": {"captions_outside_split": outside}}
+    lines = "".join(
+        json.dumps({"image_id": id_, "caption": text, "log_prob": -1.0}) + "\n" for id_, text in rows.items()
+    )
+    write(tmp_path, evaluation_json=json.dumps(about), evaluated_jsonl=lines)
+    content = read(str(tmp_path), 9)
+    assert ("scores" not in content.evaluation) == bool(content.outdated) == changed
+    if changed:
+        assert [(row["image_id"], row["caption"]) for row in content.rows] == [("a", "a dog"), ("b", "a cat")]
+        assert content.again == f"rnncond evaluate --captions {tmp_path} --data /x.jsonl --split val"
 
 
 @pytest.mark.parametrize("scored", ["before", "now", "averaged", "in history"])

@@ -40,6 +40,13 @@ def test_references_are_those_of_the_output_or_of_data():
     assert pictures.card_of({"image_id": "2", "caption": "x"}, KNOWN).references == ()
 
 
+def test_references_of_what_changed_are_those_that_were_scored_or_of_data():
+    rows = [{"id": id_, "uri": f"{id_}.jpg", "change": "changed", "before": "one", "after": "another"} for id_ in "012"]
+    content = ReportData("out", rows=[{"image_id": "0", "caption": "another", "references": ["scored"]}])
+    cards = pictures.changed(rows, content, KNOWN, None)
+    assert [list(card.references) for card in cards] == [["scored"], ["a dog"], []]
+
+
 def test_examples_of_data_are_matched_with_what_is_shown(tmp_path):
     lines = [{"image_id": str(n), "file": f"{n}.jpg", "split": "val", "captions": [f"number {n}"]} for n in range(3)]
     path = tmp_path / "captions.jsonl"

@@ -11,7 +11,8 @@ from feature_store import Store, failure_schema
 from pipelines.inference.translator import prepare
 from pipelines.inputs.corpus import Corpus
 from pipelines.reporting import charts
-from pipelines.reporting.sentences import labels, sentence_of, whole_words
+from pipelines.reporting.load import ReportData
+from pipelines.reporting.sentences import changed, labels, sentence_of, whole_words
 from pipelines.verbs import translate
 from tests.unit.pipelines.verbs.test_report import EVIL, Page, page_of, run, write_lines
 from tests.worlds import translator as world
@@ -140,6 +141,13 @@ def test_what_translate_wrote_with_references_beside(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["references"] == "1 of 5 sentences have some"
     assert run(tmp_path / "out", "--images", tmp_path) == 2
     assert "--images is where pictures are" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+
+
+def test_references_of_what_changed_are_those_that_were_scored_or_of_data():
+    rows = [{"id": id_, "source": "x", "change": "changed", "before": "one", "after": "another"} for id_ in "abc"]
+    content = ReportData("out", rows=[{"id": "a", "translation": "another", "references": ["scored"]}])
+    cards = changed(rows, content, {"a": ["of data"], "b": ["of data"]}, None)
+    assert [list(card.references) for card in cards] == [["scored"], ["of data"], []]
 
 
 def test_a_matrix_has_a_cell_a_weight_as_dark_as_it_is_great():

@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from tests.worlds import captioner
+from tests.worlds.captioned import caption_set
 from tests.worlds.command import rnncond
 from tests.worlds.remote import put_run
 
@@ -229,6 +231,34 @@ def test_scores_of_an_earlier_model_are_told_with_the_command_that_scores_the_pr
             assert (f"Next: rnncond evaluate --model {shown}" in told) == outdated
             assert ("of the model before the last training" in told) == outdated
         assert ("of the model before the last training" in page_of(evaluated).text) == outdated
+
+
+def test_scores_of_a_set_whose_rows_have_changed_since_are_left_out_with_the_command_that_scores_it(tmp_path, capsys):
+    out = tmp_path / "said of"
+    captioner.make_pictures(tmp_path / "images")
+    first, second, *_ = captioner.CAPTIONS
+    caption_set(out, "m", {first: "a red dog", "unscored.png": "a cow"})
+    lines = [{"image_id": id_, "file": id_, "split": "val", "captions": ["a red dog"]} for id_ in (first, second)]
+    write_lines(tmp_path / "captions.jsonl", lines)
+    people = str(tmp_path / "captions.jsonl")
+    assert rnncond("evaluate", "--captions", str(out), "--references", people, "--tokenizer", "simple") == 3
+    capsys.readouterr()
+    assert rnncond("report", str(out), "--images", str(tmp_path / "images")) == 0
+    assert "Next:" not in capsys.readouterr().out and "The scores are of" in page_of(out).text, (
+        "a part of the set was scored"
+    )
+
+    caption_set(out, "m", {second: "a blue cat"})
+    assert rnncond("report", str(out), "--images", str(tmp_path / "images")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    command = f"rnncond evaluate --captions '{out}' --data {people} --split val"
+    assert "as it was before its rows changed, and are left out." in told and f"Next: {command}" in told
+    page = page_of(out).text
+    assert "a blue cat" in page and "3 pictures" in page and "The scores are of" not in page
+    assert rnncond(*shlex.split(command)[1:], "--tokenizer", "simple") == 0, "as it is printed"
+    capsys.readouterr()
+    assert rnncond("report", str(out), "--images", str(tmp_path / "images")) == 0
+    assert "Next:" not in capsys.readouterr().out and "The scores are of" in page_of(out).text
 
 
 def test_captions_without_references_are_counted(evaluated, tmp_path, capsys):
