@@ -35,11 +35,14 @@ class Figure:
         """Write it to a file ``.svg``.
 
         Raises:
-            UserError: the name has another suffix.
+            UserError: the name has another suffix, or the file cannot be written.
         """
         if Path(path).suffix.lower() != ".svg":
             raise UserError(f"{path}: a figure is written as SVG; expected a name that ends with .svg.")
-        Path(path).write_text(self.svg, encoding="utf-8")
+        try:
+            Path(path).write_text(self.svg, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"The figure cannot be written to {path}: {error.strerror or error}.") from None
 
 
 def picture_figure(

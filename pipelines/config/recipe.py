@@ -206,19 +206,27 @@ def validate(values: dict[str, Any], where: str, problems: Sequence[str] = ()) -
     Raises:
         UserError: anything is wrong.
     """
+    recipe, mistakes = checked(values, where)
+    if recipe is None or problems:
+        raise UserError(in_one_message(where, [*problems, *mistakes]))
+    return recipe
+
+
+def checked(values: dict[str, Any], where: str) -> tuple[Recipe | None, list[str]]:
+    """The recipe that ``values`` are, or None and what is wrong, a line each.
+
+    Raises:
+        UserError: the values are of the other half.
+    """
     system, data = values.get("system"), values.get("data")
     if isinstance(data, Written):
         data = structure(data)
     kind = recipe_type(system if isinstance(system, str) else None, isinstance(data, dict) and "source" in data)
     refuse_other_half(data, values.get("system", "the system"), kind, where)
-    mistakes = list(problems)
     try:
-        recipe = kind.model_validate(values)
+        return kind.model_validate(values), []
     except ValidationError as error:
-        mistakes += [describe(entry, kind) for entry in error.errors()]
-    if mistakes:
-        raise UserError(in_one_message(where, mistakes))
-    return recipe
+        return None, [describe(entry, kind) for entry in error.errors()]
 
 
 def resolve(recipe: Recipe, name: str) -> Recipe:

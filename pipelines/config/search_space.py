@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from pipelines.config.dotted import absolute, flat, put
-from pipelines.config.recipe import Recipe, name_of, overridden, resolve, validate
-from pipelines.config.tuning_sections import Tune
+from pipelines.config.messages import in_one_message
+from pipelines.config.recipe import Recipe, checked, name_of, overridden, resolve, validate
+from pipelines.config.tuning_sections import Tune, dotted
 from pipelines.config.yaml_core import dump_yaml
 from pipelines.console import plural, tell
 from pipelines.errors import UserError
@@ -105,11 +106,10 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
         UserError: as of a recipe; there is no ``tune`` section; a value of the space is not possible.
     """
     values, where, problems = overridden(source, overrides, out)
-    try:
-        given = validate(values, where, problems)
-    except UserError:
-        validate(at_an_end(values), where, problems)  # which tells the mistakes in the space's keys as well
-        raise
+    given, mistakes = checked(values, where)
+    if given is None or problems:  # those of the space's keys and values are told with them
+        mistakes = [*problems, *mistakes, *(mistake for some in within(values) for mistake in checked(some, where)[1])]
+        raise UserError(in_one_message(where, list(dict.fromkeys(mistakes))))
     if given.tune is None:
         raise UserError(
             f"{where} has no section tune, which says what to search over. For example:\n  tune:\n    trials: 16\n"
@@ -132,13 +132,19 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     return without_idle_asha(search)
 
 
-def at_an_end(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a recipe at an end of its ``tune.space``; as they are, where that is no space."""
-    values = copy.deepcopy(values)
-    with suppress(ValidationError, KeyError, TypeError):
-        for key, dimension in Tune.model_validate({"trials": 1, "space": values["tune"]["space"]}).space.items():
-            put(values, key, dimension.at(0.0))
-    return values
+def within(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The values of a recipe at the extremes of its ``tune.space``, those of one place in all lists together; what is
+    no dimension is left out."""
+    extremes: dict[str, list[Any]] = {}
+    with suppress(KeyError, TypeError, AttributeError):
+        for key, given in dotted(values["tune"]["space"]).items():
+            with suppress(ValidationError):
+                extremes |= {key: Tune.model_validate({"trials": 1, "space": {key: given}}).space[key].extremes()}
+    for place in range(max(map(len, extremes.values()), default=0)):
+        some = copy.deepcopy(values)
+        for key, ends in extremes.items():
+            put(some, key, ends[min(place, len(ends) - 1)])
+        yield some
 
 
 def check(search: Search, where: str) -> None:

@@ -206,7 +206,7 @@ class Tune(Section):
         if self.algorithm == "grid" and endless:
             raise ValueError(f"space.{endless[0]} has no end of values; a grid needs choices, or a range with a step")
         if self.algorithm == "grid" and self.trials is not None:
-            raise ValueError(f"trials is {self.trials}, but a grid has as many as it has; leave trials out")
+            raise ValueError(f"trials is {self.trials}, but a grid has as many as it has values; say tune.trials=null")
         if self.algorithm != "grid" and self.trials is None:
             raise ValueError(f"trials is missing; algorithm {self.algorithm} needs a number of trials")
         if "training.epochs" in self.space and (self.asha or self.algorithm == "pbt"):

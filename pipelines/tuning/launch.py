@@ -223,9 +223,12 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     recipe = search.recipe_of(best.params, f"{place.address.removesuffix('.search')}.best")
     run.write("recipe.yaml", recipe.to_yaml())
     with needed(tracking.uri):
+        # By the epochs of all trials: MLflow shows the metric of the last step, and of a search that goes on the best
+        # trial may be another, with fewer epochs.
+        step = sum(record.epoch for record in trials)
         known = tracking.client.get_metric_history(tracking.run_id, "val_loss")
-        if (line["epoch"], line["val_loss"]) not in [(point.step, point.value) for point in known]:
-            tracking.send(line | best_so_far([line], search.metric), line["epoch"])
+        if (step, line["val_loss"]) not in [(point.step, point.value) for point in known]:
+            tracking.send(line | best_so_far([line], search.metric), step)
         tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
         tracking.client.log_text(tracking.run_id, recipe.to_yaml(), "recipe.yaml")
     child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))

@@ -25,6 +25,7 @@ from pipelines.errors import UserError
 from pipelines.files.atomic import is_locked
 from pipelines.files.jsonl import read_lines
 from pipelines.files.remote_folder import is_remote
+from pipelines.tracking.address import tracking_uri
 from pipelines.training.run.info import PREPARING, RunInfo, RunPlace, preparing, read_run
 from pipelines.workflow.pipeline_file import PipelineSection
 from pipelines.workflow.state import read_state
@@ -223,15 +224,20 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
         newest = min(newest, datetime.fromisoformat(state["ended"]).timestamp())  # pages are made later
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
-    again = None if alive or info.get("status") == "finished" else resuming(place, "search" in info)
+    again = None if alive or info.get("status") == "finished" else resuming(place, info)
     return Outcome(state, hint=again), alive
 
 
-def resuming(place: RunPlace, is_search: bool) -> str:
-    """How to resume a run, or a search, with the recipe that its folder has; a search has one of training, too."""
-    verb, name = ("tune", "search.yaml") if is_search else ("train", "recipe.yaml")
-    if (place.folder / name).is_file() and place.remote is None:
-        return f"To resume it: rnncond {verb} {shlex.quote(place.within(name))} --out {shlex.quote(place.shown)}"
+def resuming(place: RunPlace, info: RunInfo) -> str:
+    """How to resume a run, or a search, with the recipe that its folder has, in the MLflow that has its run; a search
+    has a recipe of training, too."""
+    verb, name = ("tune", "search.yaml") if "search" in info else ("train", "recipe.yaml")
+    file, address = place.folder / name, info.get("mlflow_uri")
+    if file.is_file() and place.remote is None:
+        words = ["rnncond", verb, place.within(name), "--out", place.shown]
+        if address and address != tracking_uri(sections_of(file).get("tracking", {}).get("uri")):
+            words += ["--tracking-uri", address]
+        return f"To resume it: {shlex.join(words)}"
     return "To resume it, run its command again."
 
 

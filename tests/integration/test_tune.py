@@ -156,4 +156,7 @@ def test_more_trials_may_follow(ray_cluster, world, tmp_path):
     assert all(row["params"]["model.hidden"] in (4, 8, 12, 16) for row in table)
     best = load(models.locate(f"{out}/trials/{outcome.summary['best_trial']}"))
     assert load(models.locate(out)).model_id == best.model_id
+    client, _, parent = runs()
+    steps = [point.step for point in client.get_metric_history(parent.info.run_id, "best_val_loss")]
+    assert steps == [1, 2], "so that MLflow shows the newest, whichever epoch was the best"
     assert not Path("file:").exists()

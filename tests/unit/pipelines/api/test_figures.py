@@ -68,3 +68,5 @@ def test_jupyter_shows_it_and_it_is_saved(tmp_path):
     assert (tmp_path / "a.svg").read_text() == "<svg/>"
     with pytest.raises(UserError, match=r"a\.png: .*\.svg"):
         figure.save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"The figure cannot be written to .*a\.svg: No such file or directory"):
+        figure.save(tmp_path / "none" / "a.svg")

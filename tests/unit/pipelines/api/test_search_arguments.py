@@ -31,7 +31,7 @@ def test_the_recipe_has_what_is_left_out_and_samples_need_no_beam(trained):
 
 
 def test_arguments_that_do_not_fit_are_told(trained):
-    with pytest.raises(UserError, match="mean nothing to samples"):
+    with pytest.raises(UserError, match="samples go without beam"):
         options_of(trained, {"samples": 2, "beam": 3})
     with pytest.raises(UserError, match="mean nothing without samples"):
         options_of(trained, {"temperature": 0.5})

@@ -95,7 +95,7 @@ def test_the_saved_search_is_a_recipe_that_gives_it_again(tmp_path):
         ([RATE, "tune.metric=ROUGE"], ["tune.metric: found 'ROUGE', expected 'CIDEr', 'BLEU-4' or 'loss'"]),
         ([RATE, "tune.trials=null"], ["trials is missing; algorithm optuna"]),
         ([RATE, "tune.algorithm=grid"], ["learning_rate has no end of values; a grid needs choices"]),
-        (["tune.algorithm=grid", "tune.space.model.hidden=[8]"], ["trials is 4, but a grid has as many as it has"]),
+        (["tune.algorithm=grid", "tune.space.model.hidden=[8]"], ["trials is 4, but a grid", "say tune.trials=null"]),
         ([RATE, "tune.asha={}", "tune.space.training.epochs=[2, 3]"], ["equally many epochs"]),
         ([RATE, "tune.algorithm=pbt", "tune.asha={}"], ["set asha to null"]),
         ([RATE, "tune.algorithm=pbt", "tune.trials=1"], ["a population has at least 2"]),
@@ -117,6 +117,21 @@ def test_mistakes_of_the_recipe_and_of_the_space_are_told_together():
     told = str(refused.value)
     assert "3 mistakes" in told
     assert all(f"{key}: no such key" in told for key in ("training.epohcs", "model.hiden", "training.clip"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (["tune.space.training.learning_rat=[1]", "tune.space.model.dropout={uniform: [0.5, 0.1]}"],
+         ["learning_rat: no such key", "expected the lower number first"]),
+        (["tune.space.training.learning_rate=[1e-3, fast]", "training.epochs=two"],
+         ["training.learning_rate: found 'fast'", "training.epochs: found 'two'"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_one_dimension_does_not_hide_another(overrides, messages):
+    with pytest.raises(UserError) as refused:
+        search_of(*overrides)
+    assert all(message in str(refused.value) for message in ["2 mistakes", *messages])
 
 
 def test_values_that_fit_only_together_are_tried_together():

@@ -201,7 +201,7 @@ def test_what_was_killed_is_not_at_work_for_ever(tmp_path):
         assert at_work and "gone" not in outcome.summary[key]
 
 
-def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path):
+def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.json").write_text('{"status": "running", "search": "optuna"}')
@@ -215,7 +215,14 @@ def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path):
     assert outcome.hint == "To resume it, run its command again."
     (run / "search.yaml").write_text("tune: {trials: 2}\ntraining: {early_stopping: {metric: loss}}\n")
     outcome, _ = status.state_of(str(run), None, None)
-    assert outcome.hint == f"To resume it: rnncond tune {run}/search.yaml --out {run}"
+    resume = f"To resume it: rnncond tune {run}/search.yaml --out {run}"
+    assert outcome.hint == resume
+    (run / "run.json").write_text('{"status": "running", "search": "optuna", "mlflow_uri": "sqlite:////a/mlflow.db"}')
+    outcome, _ = status.state_of(str(run), None, None)
+    assert outcome.hint == f"{resume} --tracking-uri sqlite:////a/mlflow.db", "where its run is"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////a/mlflow.db")
+    outcome, _ = status.state_of(str(run), None, None)
+    assert outcome.hint == resume
     (run / "run.json").write_text('{"status": "running"}')
     outcome, _ = status.state_of(str(run), None, None)
     assert outcome.hint == f"To resume it: rnncond train {run}/recipe.yaml --out {run}"

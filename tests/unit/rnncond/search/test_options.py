@@ -21,7 +21,7 @@ from rnncond.text.special_tokens import EOS
         ({"blocked": (EOS,)}, "cannot have EOS"),
         ({"samples": 2, "temperature": 0}, "temperature is 0"),
         ({"samples": 2, "top_p": 1.5}, "top_p 1.5"),
-        ({"samples": 2, "beam": 2}, "mean nothing to samples"),
+        ({"samples": 2, "beam": 2}, "samples go without beam 2"),
         ({"temperature": 0.5}, "mean nothing without samples"),
         ({"coverage_beta": math.nan}, "coverage_beta is nan"),
     ],
