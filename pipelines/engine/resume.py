@@ -46,16 +46,17 @@ class Pending:
             at = self.done.find(chunk[0])
             self.listed[at[at >= 0]] = True
             if (at >= 0).any():
-                self._look_for_changes(chunk, at)
-                if self.summary.moved_example is None:
-                    self.summary.moved_example = self._moved_example(chunk, at)
+                stays = self._look_for_changes(chunk, at)
+                if self.summary.moved_example is None and stays.any():
+                    self.summary.moved_example = self._moved_example(chunk.filter(pa.array(stays)), at[stays])
             left = self._leave_failed(chunk.filter(pa.array(at < 0)))
             if left.num_rows:
                 yield left
         if self.summary.whole:
             self.summary.not_listed = int((~self.listed).sum())
 
-    def _look_for_changes(self, chunk: pa.Table, at: np.ndarray) -> None:
+    def _look_for_changes(self, chunk: pa.Table, at: np.ndarray) -> np.ndarray:
+        """Keep the changed inputs that are to be done again; returns which of all count as done."""
         changed = np.zeros(len(at), bool)
         if "version" in chunk.column_names:
             changed = self.done.changed(at, chunk["version"])
@@ -65,13 +66,14 @@ class Pending:
         if again.any():
             part = pa.array(self.done.part[at[again]])
             self.changed.append(with_tries(chunk.filter(pa.array(again))).append_column("part", part))
+        return (at >= 0) & ~again
 
     def _moved_example(self, chunk: pa.Table, at: np.ndarray) -> str:
         """An input that lies elsewhere than the one whose row it counts as done by, told for the eye; "" if none does.
         Looks into one part only: whoever gives another root gives another one for all inputs."""
         if "uri" not in chunk.column_names or "uri" not in self.snapshot.schema.names:
             return ""
-        number = self.done.part[at[at >= 0][0]]
+        number = self.done.part[at[0]]
         columns = [self.snapshot.id_column, "uri"]
         (rows,) = self.snapshot.iter_columns(columns, [self.snapshot.parts[number]])
         where = chunk["uri"].take(pc.index_in(rows[0], value_set=chunk[0].combine_chunks()))

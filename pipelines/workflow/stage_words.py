@@ -39,7 +39,7 @@ def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]
         UserError: an argument that the verb does not have.
     """
     params = parameters(command)
-    names = [key for key in params if key not in NOT_OF_STAGES]
+    names = [key.replace("-", "_") for key in params if key not in NOT_OF_STAGES]
     options: list[str] = []
     positional: dict[str, list[str]] = {}
     for key, value in args.items():
@@ -70,9 +70,12 @@ def parameters(parser: Any) -> dict[str, Any]:
 
 
 def spellings(param: Any) -> list[str]:
-    """The names by which a stage may call a parameter; its own name goes before those of options."""
-    options = [] if param.param_type_name == "argument" else [option.removeprefix("--") for option in param.opts]
-    return [*options, param.name.replace("_", "-")]
+    """The names by which a stage may call a parameter: those that ``--help`` shows, and its own."""
+    if param.param_type_name == "argument":
+        shown = [param.metavar.lower()] if param.metavar and param.metavar.isalpha() else []
+    else:
+        shown = [option.removeprefix("--") for option in param.opts]
+    return list(dict.fromkeys([*shown, param.name.replace("_", "-")]))
 
 
 def value_words(value: Any, several: bool) -> Iterator[str]:

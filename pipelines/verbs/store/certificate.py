@@ -308,7 +308,8 @@ def check(directory: str, file: str, check_bytes: bool = False) -> Outcome:
         )
     summary = {"store": directory, "set": dataset.fingerprint, "certificate": file, "made": content["made"]}
     summary |= {"complete": content["complete"], "holds": not problems, "rows": snapshot.rows}
-    again = f"rnncond store certify {directory} --of {content['of']}   certifies what is there now"
+    words = ["rnncond", "store", "certify", directory, "--of", content["of"], "--set", dataset.fingerprint]
+    again = f"{shlex.join(words)}\n  certifies what is there now"
     return Outcome(summary, len(problems), problems[:20], again if problems else None, trouble="differ")
 
 

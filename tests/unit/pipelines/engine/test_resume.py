@@ -90,6 +90,9 @@ def test_inputs_of_another_root_that_count_as_done_by_their_names(tmp_path, fold
     (left,) = Pending(dataset.snapshot(), summary).chunks([listed])
     assert (left[0].to_pylist(), summary.done_before, summary.moved_example) == (["0.jpg"], 2, expected)
     assert (f"read from elsewhere: {expected}." in (summary.hint("images", False) or "")) == bool(expected)
+    again, changed = RunSummary(), listed.set_column(2, "version", pa.array(["2"] * 3))
+    list(Pending(dataset.snapshot(), again, redo_changed=True).chunks([changed]))
+    assert again.changed == 2 and not again.moved_example, "what is done again counts as done by nothing"
 
 
 def test_failures_of_ill_storage_that_older_versions_committed_are_tried_again_unasked(tmp_path):

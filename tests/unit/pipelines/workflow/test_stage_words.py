@@ -25,7 +25,7 @@ def test_arguments_become_the_words_of_a_command_line():
         "--store=s", "--outputs=pooled,grid", "--retry-failed", "--", "p"
     ]  # fmt: skip
     assert words("evaluate", {"lowercase": False, "references": "r", "split": None}) == ["--cased", "--data=r", "--"]
-    assert words("store compact", {"directory": "s"}) == ["--", "s"]
+    assert words("store compact", {"directory": "s"}) == words("store compact", {"dir": "s"}) == ["--", "s"]
 
 
 def test_what_a_verb_writes_is_known_from_its_options():
