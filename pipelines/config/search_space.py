@@ -108,7 +108,7 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     values, where, problems = overridden(source, overrides, out)
     given, mistakes = checked(values, where)
     if given is None or problems:  # those of the space's keys and values are told with them
-        mistakes = [*problems, *mistakes, *(mistake for some in within(values) for mistake in checked(some, where)[1])]
+        mistakes = [*problems, *mistakes, *(mistake for some in at_extremes(values) for mistake in checked(some, where)[1])]
         raise UserError(in_one_message(where, list(dict.fromkeys(mistakes))))
     if given.tune is None:
         raise UserError(
@@ -132,7 +132,7 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     return without_idle_asha(search)
 
 
-def within(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def at_extremes(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The values of a recipe at the extremes of its ``tune.space``, those of one place in all lists together; what is
     no dimension is left out."""
     extremes: dict[str, list[Any]] = {}
