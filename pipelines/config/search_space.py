@@ -108,7 +108,8 @@ def read_search(source: str, overrides: list[str] | tuple[str, ...] = (), out: s
     values, where, problems = overridden(source, overrides, out)
     given, mistakes = checked(values, where)
     if given is None or problems:  # those of the space's keys and values are told with them
-        mistakes = [*problems, *mistakes, *(mistake for some in at_extremes(values) for mistake in checked(some, where)[1])]
+        of_the_space = [mistake for some in at_extremes(values) for mistake in checked(some, where)[1]]
+        mistakes = [*problems, *mistakes, *of_the_space]
         raise UserError(in_one_message(where, list(dict.fromkeys(mistakes))))
     if given.tune is None:
         raise UserError(
