@@ -13,6 +13,7 @@ nobody foresaw, becomes a failure, and costs the others no more than time (``iso
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -86,6 +87,14 @@ class Options:
 
 
 DEFAULTS = Options()
+
+
+def unlike_defaults(options: Options) -> list[str]:
+    """The options that are not as they are by default, by their names on the command line; but for how long storage is
+    asked again, which holds without Ray, too."""
+    given, usual = dataclasses.asdict(options), dataclasses.asdict(DEFAULTS)
+    names = [name for name in given if given[name] != usual[name] and name != "retry_seconds"]
+    return [f"--{name.removesuffix('_seconds').replace('_', '-')}" for name in names]
 
 
 def run(

@@ -187,20 +187,21 @@ def name_current(dataset: Dataset, whole: bool = True) -> tuple[dict[str, Any], 
         What a verb shows: the store, its set and the one that readers get; and what the user may want to do next.
     """
     current = (None if whole else dataset.store.current(dataset.kind)) or dataset.store.completed(dataset)
-    where = dataset.store.files.shown
-    shown: dict[str, Any] = {"out": where, "set": dataset.fingerprint, "current_set": current.fingerprint}
+    out = dataset.store.files.shown
+    where = shlex.quote(out)
+    shown: dict[str, Any] = {"out": out, "set": dataset.fingerprint, "current_set": current.fingerprint}
     if current.pinned:
         shown["current_set_by"] = f"`rnncond store use`; `rnncond store use {where} newest` ends it"
     if current.fingerprint == dataset.fingerprint:
-        return shown, f"Next: rnncond report {shlex.quote(where)}"
-    if not whole:
+        return shown, f"Next: rnncond report {where}"
+    if not whole and not current.pinned:
         return shown, (
             f"Readers of {where} still get the set {current.fingerprint}; this one becomes theirs when the command "
             "without --limit has done the rest."
         )
     return shown, (
         f"Readers of {where} get the set {current.fingerprint}, which was chosen with `rnncond store use`. To give "
-        f"them this one: rnncond store use {where} {dataset.fingerprint}"
+        f"them this one{'' if whole else ', as far as it is done'}: rnncond store use {where} {dataset.fingerprint}"
     )
 
 

@@ -207,8 +207,14 @@ def from_file(hypotheses: str, references: Sequence[str], source: str | None, co
     ``source`` is only shown."""
     targets = read_references(references, column)
     translations = read_translations(hypotheses)
-    check_lengths(len(translations), hypotheses, len(targets), references)
     ids = [name for name, _ in targets]
+    about = Evaluation(hypotheses=hypotheses, references=list(references))
+    if all("id" in column_names(path) for path in (hypotheses, references[0])):
+        console.tell(f"{hypotheses} and {references[0]} are matched by their ids.")
+        if others := len({name for name, _ in translations} - {*ids}):
+            about["not_scored"] = {"translations_without_references": others}
+    else:
+        check_lengths(len(translations), hypotheses, len(targets), references)
     translations = in_order(translations, hypotheses, ids, references[0])
     rows = [
         Row(id=name, translation=line[0], references=lines)
@@ -220,7 +226,6 @@ def from_file(hypotheses: str, references: Sequence[str], source: str | None, co
         sentences = in_order([(row["id"], row["source"]) for row in table], source, ids, references[0])
         for row, (_, sentence) in zip(rows, sentences, strict=True):
             row["source"] = sentence
-    about = Evaluation(hypotheses=hypotheses, references=list(references))
     if source:
         about["source"] = source
     return Results(TRANSLATIONS, rows, about=about)

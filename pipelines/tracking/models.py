@@ -149,14 +149,13 @@ def fetch(uri: str, tracking: str | None = None) -> Path:
     mlflow = import_mlflow()
     place = {"dst_path": folder_for_copy(), "tracking_uri": tracking, "registry_uri": registry}
     try:
-        uri = of_best_trial(mlflow.MlflowClient(tracking, registry), uri)
-        run = re.fullmatch(r"runs:/([^/]+)/?", uri)
-        if run:
-            with contextlib.suppress(Exception):  # it may have its model elsewhere
-                return Path(mlflow.artifacts.download_artifacts(f"runs:/{run[1]}/model", **place))
-            return Path(mlflow.artifacts.download_artifacts(run_id=run[1], artifact_path="", **place))
-        location = location_of(mlflow.MlflowClient(tracking, registry), uri)
-        return Path(mlflow.artifacts.download_artifacts(location, **place))
+        client = mlflow.MlflowClient(tracking, registry)
+        uri = of_best_trial(client, uri)
+        *others, last = locations_of(client, uri)
+        for location in others:
+            with contextlib.suppress(Exception):  # the model is in the next one
+                return Path(mlflow.artifacts.download_artifacts(location, **place))
+        return Path(mlflow.artifacts.download_artifacts(last, **place))
     except Exception as error:  # MLflow passes on whatever its database, its server or its artifact store raises
         kind = Fault if is_away(error) else UserError
         raise kind(f"MLflow at {tracking} did not give {uri}: {first_line(error)}. {FORMS}") from None
@@ -171,12 +170,20 @@ def of_best_trial(client: MlflowClient, uri: str) -> str:
     return f"runs:/{best}{found[2] or ''}" if best else uri
 
 
-def location_of(client: MlflowClient, uri: str) -> str:
-    """Where the files of models:/... lie. MLflow's own way there does not ask the server that it was told to."""
+def locations_of(client: MlflowClient, uri: str) -> list[str]:
+    """Where the files of runs:/... or models:/... may lie, the likeliest first. MLflow's own way there does not ask the
+    server that it was told to."""
+    found = re.fullmatch(r"runs:/([^/]+)(?:/([^/']+)(/.*?)?)?/?", uri)
+    if found:
+        run, name, below = client.get_run(found[1]).info, found[2] or "model", found[3] or ""
+        of_run = f"name = '{name}' AND source_run_id = '{run.run_id}'"
+        at = [one.artifact_location for one in client.search_logged_models([run.experiment_id], of_run)]
+        at.append(f"{run.artifact_uri}/{name}")
+        return [place + below for place in at] + ([] if found[2] else [run.artifact_uri])
     found = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))(/.*)?", uri)
     if found:
         name, alias, number, below = found.groups()
         number = number or client.get_model_version_by_alias(name, alias).version
-        return client.get_model_version_download_uri(name, str(number)) + (below or "")
+        return [client.get_model_version_download_uri(name, str(number)) + (below or "")]
     logged = re.fullmatch(r"models:/(m-[0-9a-f]+)(/.*)?", uri)
-    return client.get_logged_model(logged[1]).artifact_location + (logged[2] or "") if logged else uri
+    return [client.get_logged_model(logged[1]).artifact_location + (logged[2] or "") if logged else uri]

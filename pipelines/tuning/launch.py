@@ -125,13 +125,11 @@ def run_trials(
     folder = place.folder
     earlier = records(folder)
     trials = left(search, earlier)
-    done = sum(record.done for record in earlier)
-    number = f"{len(trials)} of {done + len(trials)} {plural('trial', done + len(trials))}"
-    tell(f"{number} to run, {share.describe()}; {task.describe()}")
-    with Progress("tune", "trials", done + len(trials)) as progress:
-        progress.advance(done)
+    count = sum(record.done for record in earlier) + len(trials)
+    tell(f"{len(trials)} of {count} {plural('trial', count)} to run, {share.describe()}; {task.describe()}")
+    with Progress("tune", "epochs", count * search.recipe.training.epochs) as progress:
         progress.phase("starting trials")
-        monitor = TuneMonitor(search, place, writer, tracking, progress)
+        monitor = TuneMonitor(search, place, writer, tracking, progress, count)
         status = "FAILED"
         try:
             if trials:

@@ -36,16 +36,26 @@ class TuneMonitor(tune.Callback):
         place: of the search.
         writer: the actor ``RunWriter``.
         parent: the search's run in MLflow.
-        progress: counts trials.
+        progress: counts epochs, those that a trial is spared by its early end, too, so that what is left falls.
+        trials: how many there will be.
 
     Attributes:
         lost: why the last trial was given up whose process was lost too often; the search can be resumed.
     """
 
     def __init__(
-        self, search: Search, place: RunPlace, writer: ActorHandle[RunWriter], parent: Tracking, progress: Progress
+        self,
+        search: Search,
+        place: RunPlace,
+        writer: ActorHandle[RunWriter],
+        parent: Tracking,
+        progress: Progress,
+        trials: int,
     ) -> None:
         self.search, self.place, self.writer, self.parent, self.progress = search, place, writer, parent, progress
+        self.trials, self.of_each = trials, search.recipe.training.epochs
+        self.epochs: dict[str, int] = {}
+        self.over: dict[str, str] = {}
         self.folder = place.folder
         self.lost = ""
         self.children: dict[str, Tracking] = {}
@@ -54,7 +64,7 @@ class TuneMonitor(tune.Callback):
         self.known = children_of(parent)
         self.best: tuple[tuple[float, float], str] | None = None
         for record in records(self.folder):
-            self.take_best(record)
+            self.take(record)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune keeps a copy among its notes, which are thrown away."""
@@ -63,15 +73,15 @@ class TuneMonitor(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.add(str(trial))
         self.child(str(trial), self.search.settled(trial.config["params"]))
-        self.show(0)
+        self.show()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         record = self.record(trial)
         self.follow(record)
-        self.take_best(record)
-        self.show(0)
+        self.take(record)
+        self.show()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self.record(trial)
@@ -93,7 +103,7 @@ class TuneMonitor(tune.Callback):
         self.follow(record)
         self.running.discard(record.name)
         self.say(f"trial {record.name}  lost      {epochs_of(record)}; it is resumed with the search")
-        self.show(1, failed=True)
+        self.show()
 
     def record(self, trial: Trial) -> Record:
         name = str(trial)
@@ -140,25 +150,34 @@ class TuneMonitor(tune.Callback):
         write_table(self.folder, self.search.metric)
         self.running.discard(record.name)
         self.children.pop(record.name, None)
-        self.take_best(record)
+        self.take(record)
         row = record.row(self.search.metric)
         score = "" if row["score"] is None else f"  {self.search.metric} {row['score']:.3f}"
         self.say(f"trial {record.name}  {status:<8}  {epochs_of(record)}{score}  {spelled(record.params)}")
-        self.show(1, status == "failed")
+        self.show()
 
     def say(self, message: str) -> None:
         (self.progress.bar.console.print if self.progress.bar else tell)(message)
 
-    def take_best(self, record: Record) -> None:
+    def take(self, record: Record) -> None:
+        """Count a trial's epochs, and whether it is over or the best."""
+        if record.done:
+            self.over[record.name] = record.status
+        done = self.of_each if record.done else min(record.epoch, self.of_each)
+        self.epochs[record.name] = max(done, self.epochs.get(record.name, 0))
         line = record.best(self.search.metric)
         if line:
             scored = (rank_of(line, self.search.metric), record.name)
             # Among equals the first trial, as in the report and where the best one's model is kept.
             self.best = min(self.best or scored, scored, key=lambda one: ([-value for value in one[0]], one[1]))
 
-    def show(self, done: int, failed: bool = False) -> None:
-        best = f", best {self.search.metric} {abs(self.best[0][0]):.3f} by {self.best[1]}" if self.best else ""
-        self.progress.advance(done, int(failed), f"{len(self.running)} running{best}")
+    def show(self) -> None:
+        failed = list(self.over.values()).count("failed")
+        notes = [f"{len(self.over)} of {self.trials} {plural('trial', self.trials)}"]
+        notes += [f"{failed} failed"] if failed else []
+        notes += [f"{len(self.running)} running"]
+        notes += [f"best {self.search.metric} {abs(self.best[0][0]):.3f} by {self.best[1]}"] if self.best else []
+        self.progress.advance(sum(self.epochs.values()) - self.progress.done, note=", ".join(notes))
 
     def end(self, status: str) -> None:
         """Leave no trial's run open. After Ctrl-C the thread of Ray Tune still goes on, and may be beginning one."""

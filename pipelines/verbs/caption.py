@@ -94,8 +94,12 @@ def run(
                 "Say --out DIR: the store that the captions go to. Without it one picture is captioned, and "
                 f"{images or 'a store of features'} is none."
             )
-        if given := [name for name, value in [*stores.items(), ("--text", lines)] if value is not None]:
-            raise UserError(f"{' and '.join(given)}: nothing is kept of one picture without --out; say --out DIR.")
+        given = [name for name, value in [*stores.items(), ("--text", lines)] if value is not None]
+        if given := given + driver.unlike_defaults(options):
+            raise UserError(
+                f"{' and '.join(given)}: without --out one picture is captioned, in this process, and nothing is kept; "
+                "leave it out, or say --out DIR."
+            )
         return print_caption(model, images, ensemble, weights, tracking_uri, **asked)
     if store is not None and save_listing is not None:
         raise UserError("--save-listing is of IMAGES; a store with features is a listing already.")

@@ -164,7 +164,7 @@ def look(references: str) -> ScoredKind:
     start = content.decode(encoding_of(content), errors="replace").lstrip()
     named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
     kind: ScoredKind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
-    what = {"captions": "captions of images", "text": "translations, line by line"}[kind]
+    what = {"captions": "captions of images", "text": "translations"}[kind]
     tell(f"{references} looks like {what}, and is scored as these; --kind {'text' if named else 'captions'} if not.")
     return kind
 

@@ -75,10 +75,11 @@ def run(
     if text == "-":
         kept = {"--out": out, "--text": lines, "--column": None if column == FIELDS[0] else column}
         kept |= {"--attention": asked.get("attention") or None}
-        if given := [name for name, value in kept.items() if value is not None]:
+        given = [name for name, value in kept.items() if value is not None] + driver.unlike_defaults(options)
+        if given:
             raise UserError(
-                f"{' and '.join(given)}: - translates lines of standard input to standard output, and keeps "
-                "nothing; leave it out, or give a file of sentences in place of -."
+                f"{' and '.join(given)}: - translates all lines of standard input to standard output, in this process, "
+                "and keeps nothing; leave it out, or give a file of sentences in place of -."
             )
         return translate_input(model, ensemble, tracking_uri, **asked)
     if out is None:

@@ -7,8 +7,11 @@ import shlex
 from typing import Any
 
 from feature_store import Dataset
+from pipelines.errors import Fault, UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS
 from pipelines.inference.decoder import unusual
+from pipelines.tracking.models import locate
+from rnncond.checkpoint import DESCRIPTION
 
 OPTIONS = {"coverage_beta": "coverage-penalty"}
 """Fields of SearchOptions that the command line calls otherwise."""
@@ -32,10 +35,31 @@ def command(dataset: Dataset, directory: str, source: str) -> str:
 
 
 def which_model(dataset: Dataset) -> str:
-    """What MODEL is in the command of a set that does not name its models, as versions before 0.3 made them."""
-    if dataset.kind not in (CAPTIONS.name, TRANSLATIONS.name) or "models" in dataset.about:
+    """What to know of the model in the command of a set: versions before 0.3 made sets that do not name theirs, and
+    what is called so may be another model by now, which would make a set of its own."""
+    if dataset.kind not in (CAPTIONS.name, TRANSLATIONS.name):
         return ""
-    return f"MODEL is the one with the id {dataset.recipe.get('model')}, which the set does not name."
+    own = dataset.recipe.get("model")
+    if "models" not in dataset.about:
+        return f"MODEL is the one with the id {own}, which the set does not name."
+    names = json.loads(dataset.about["models"])
+    if len(names) > 1:
+        return ""
+    if "@" in names[0]:
+        return f"That holds while {names[0]} is the model {own}: of another, the command makes a set of its own."
+    now = id_of(names[0])
+    if now == own:
+        return ""
+    found = "is not there any more" if now is None else f"is the model {now} by now"
+    return f"But {names[0]} {found}, and the set is of {own}: say --model with that one, or a new set is made."
+
+
+def id_of(model: str) -> str | None:
+    """The id of the model by that name; None where there is none."""
+    try:
+        return str(json.loads((locate(model) / DESCRIPTION).read_bytes())["model_id"])
+    except (UserError, Fault, OSError, ValueError, KeyError):
+        return None
 
 
 def options_of(recipe: dict[str, Any]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipelines.engine.summary import RunSummary
+import pyarrow as pa
+
+from feature_store import Store
+from pipelines.engine.summary import RunSummary, name_current
 
 
 def test_the_seconds_before_the_first_unit_are_told_apart_from_those_of_the_work():
@@ -22,3 +25,17 @@ def test_what_is_no_longer_listed_is_looked_for_by_a_command_that_can_be_copied(
     assert "--of IMAGES" in (summary.hint("images", False) or ""), "features of a store: the pictures are not named"
     of_table = "--of 'my table.tsv' --column english --prune --dry-run` lists those of removed sentences. What --text"
     assert of_table in (summary.hint("sentences", False, ["my table.tsv", "--column", "english"]) or "")
+
+
+def test_a_part_of_a_set_is_promised_to_no_reader_for_whom_another_was_chosen(tmp_path):
+    schema = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
+    store = Store(tmp_path)
+    older, newer = (store.dataset("captions", {"model": name}, schema) for name in "ab")
+    for dataset in (older, newer):
+        dataset.begin().close()
+    name_current(older)
+    assert "this one becomes theirs when the command without --limit" in name_current(newer, whole=False)[1]
+    store.use(older)
+    hint = name_current(newer, whole=False)[1]
+    assert "becomes theirs" not in hint and f"rnncond store use {tmp_path} {newer.fingerprint}" in hint
+    assert name_current(newer)[0]["current_set"] == older.fingerprint, "as the whole set is not, either"

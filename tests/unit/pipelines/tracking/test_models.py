@@ -119,6 +119,25 @@ def test_from_mlflow(tracking):
             locate(uri)
 
 
+def test_from_an_mlflow_that_only_the_caller_names(tracking, tmp_path, monkeypatch):
+    """Whatever the environment says, and without another database in the current folder; of models of both kinds: in a
+    run's artifacts, and logged beside it."""
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = mlflow.MlflowClient(uri, uri)
+    logged = client.create_logged_model(client.get_run(tracking).info.experiment_id, "other", tracking)
+    client.log_model_artifacts(logged.model_id, folder(tmp_path / "logged" / "best"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in (f"runs:/{tracking}", f"runs:/{tracking}/model", f"runs:/{tracking}/other", "models:/captioner/1"):
+        assert (locate(name, uri) / "model.json").read_text() == "{}"
+    with pytest.raises(UserError, match=f"did not give runs:/{tracking}/none"):
+        locate(f"runs:/{tracking}/none", uri)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_mlflow_is_not_made_to_create_an_empty_database(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -50,15 +50,20 @@ def test_what_mlflow_missed_of_a_trial_that_ended_is_handed_in_later(world, monk
     with (
         local_writer(Path("found")) as writer,
         Tracking(search.recipe, "found") as parent,
-        Progress("tune", "trials", 1) as progress,
+        Progress("tune", "epochs", 2) as progress,
     ):
-        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress)
+        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress, 1)
         child = watch.child("000", {RATE: 0.1})
         with monkeypatch.context() as patch:
             patch.setattr(child.client, "log_batch", away)
             patch.setattr(child.client, "set_terminated", away)
             (record,) = records(Path("found"))
+            assert search.recipe.training.epochs > 2
+            watch.show()
+            assert (progress.done, progress.note) == (2, "0 of 1 trial, 0 running, best CIDEr 1.000 by 000")
             watch.settle(record, "finished")
+            assert progress.done == search.recipe.training.epochs, "it is spared the rest"
+            assert progress.note == "1 of 1 trial, 0 running, best CIDEr 1.000 by 000"
         client, found, _ = runs()
         assert (found["000"].info.status, epochs_of(client, found["000"])) == ("RUNNING", [])
         with monkeypatch.context() as patch, pytest.raises(Fault, match="Run the same command again"):
@@ -86,9 +91,9 @@ def test_a_trial_that_begins_while_the_search_is_ended_is_not_left_running(world
     with (
         local_writer(Path("found")) as writer,
         Tracking(search.recipe, "found") as parent,
-        Progress("tune", "trials", 2) as progress,
+        Progress("tune", "epochs", 4) as progress,
     ):
-        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress)
+        watch = tune_monitor.TuneMonitor(search, RunPlace.at("found"), writer, parent, progress, 2)
         first = in_background(lambda: watch.child("000", {RATE: 0.1}))
         assert making.wait(30)
         ended = in_background(lambda: watch.end("KILLED"))

@@ -51,6 +51,7 @@ MISTAKES = [
     (["pictures/*.png", "--model", "model"], "--out DIR | pictures/*.png"),
     (["pictures/broken.png", "--model", "model"], "pictures/broken.png: | picture"),
     (["pictures/a.png", "--model", "model", "--keep-features", "s"], "--keep-features: | --out"),
+    (["pictures/a.png", "--model", "model", "--redo-changed"], "--redo-changed: without --out one picture"),
     (["pictures/a.png", "--model", "model", "--samples", "2", "--beam", "3"], "beam 3"),
     (["pictures/a.png", "--model", "model", "--temperature", "2"], "temperature | set samples"),
     (["pictures/a.png", "--model", "model", "--samples", "2", "--top-p", "1.5"], "top_p 1.5"),

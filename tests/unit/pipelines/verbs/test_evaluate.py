@@ -336,6 +336,24 @@ def test_sentences_without_a_counterpart_by_id_are_counted_and_the_others_scored
     assert missing == ["000000003: long", f"new: no translation in {folder / 'out'}, so not scored"]
 
 
+def test_tables_with_ids_are_matched_by_these_whatever_their_order_and_number(folder, capsys):
+    said = [(f"s{number}", line) for number, line in enumerate(["ein Hund", "eine Katze", "ein Mann"])]
+    rows = [f"{name}\t{line}" for name, line in reversed(said)]
+    hypotheses = translator.write_text(folder / "said.tsv", ["id\ttranslation", *rows])
+    people = [f"s{number}\t{line}" for number, line in enumerate(TARGETS[:2])]
+    references = translator.write_text(folder / "refs.tsv", ["id\ttarget", *people])
+    arguments = ["--hypotheses", hypotheses, "--references", references, "--kind", "text"]
+    assert run(*arguments) == 0
+    shown = capsys.readouterr()
+    assert f"{hypotheses} and {references} are matched by their ids." in shown.err
+    found = json.loads(shown.out.splitlines()[-1])
+    assert found["BLEU"] == sacrebleu.corpus_bleu(["ein Hund", "eine Katze"], [TARGETS[:2]]).score
+    assert (found["sentences"], found["translations without references"]) == (2, 1)
+    translator.write_text(folder / "said.tsv", ["id\ttranslation", *rows[1:2]])
+    assert run(*arguments) == 2
+    assert "said.tsv has no sentence 's0'" in last_line(capsys)["error"]
+
+
 def test_translations_of_a_sentence_that_was_edited_since_are_counted(folder, translated, capsys):
     """The fourth has no translation, so it is not stale, whatever its sentence."""
     sources = [*SOURCES[:2], "another one", "and another", SOURCES[4]]
@@ -354,7 +372,7 @@ def test_files_of_lines(folder, capsys):
     assert run(*arguments) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])
-    assert f"{folder / 'val.de'} looks like translations, line by line" in shown.err
+    assert f"{folder / 'val.de'} looks like translations, and is scored as these" in shown.err
     assert found["BLEU"] == bleu(said, lowercase=False) and "case:mixed" in found["BLEU signature"]
     assert run(*arguments, "--lowercase", "--source", folder / "val.en", "--out", folder / "scored") == 0
     assert last_line(capsys)["BLEU"] == bleu(said)

@@ -98,6 +98,8 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     check_mistake(["translate", "-", "--model", "model"], "Line 2 of standard input is no UTF-8", capsys)
     check_mistake(["translate", "-", "--model", "model", "--out", "o"], "--out: | standard output", capsys)
     check_mistake(["translate", "-", "--model", "model", "--attention"], "--attention: | keeps nothing", capsys)
+    words = ["translate", "-", "--model", "model", "--dry-run", "--limit", "1", "--wait", "5"]
+    check_mistake(words, "--wait and --limit and --dry-run: - translates all lines", capsys)
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
 
 

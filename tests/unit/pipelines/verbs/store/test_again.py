@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ import typer
 from feature_store import Store
 from pipelines.cli.commands import app_of
 from pipelines.verbs.store.again import command, which_model
+from rnncond import checkpoint
 from rnncond.search import SearchOptions
+from tests.worlds.translator import make_translator
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 SEARCH = dataclasses.asdict(SearchOptions(beam=3, nbest=2, length_penalty="gnmt", coverage_beta=0.1, attention=True))
@@ -41,8 +44,24 @@ def test_a_set_that_does_not_name_its_model_says_which_it_is(tmp_path, kind, ver
     made = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA)
     assert command(made, "s", "in") == f"rnncond {verb} in --model MODEL --out s --beam 5"
     assert which_model(made).startswith("MODEL is the one with the id f00d")
-    named = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA, about={"models": '["runs/x"]'})
-    assert which_model(named) == "" and "--model runs/x" in command(named, "s", "in")
+
+
+def test_a_name_that_is_another_model_by_now_is_told(tmp_path):
+    """The run was trained on, say, or there is another champion: the command would make a set of its own."""
+    make_translator(tmp_path / "run" / "best")
+    run = str(tmp_path / "run")
+
+    def told(model_id: str, name: str) -> str:
+        recipe, about = {"model": model_id}, {"models": json.dumps([name])}
+        made = Store(tmp_path / "s").dataset("translations", recipe, SCHEMA, about=about)
+        assert f"--model {name}" in command(made, "s", "in")
+        return which_model(made)
+
+    own = checkpoint.load(tmp_path / "run" / "best").model_id
+    assert told(own, run) == ""
+    assert told("f00d", run).startswith(f"But {run} is the model {own} by now, and the set is of f00d")
+    assert told("f00d", f"{run}-gone").startswith(f"But {run}-gone is not there any more, and the set is of f00d")
+    assert told("f00d", "models:/m@champion").startswith("That holds while models:/m@champion is the model f00d")
 
 
 def test_features_by_their_backbone(tmp_path):
