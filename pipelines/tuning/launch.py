@@ -197,6 +197,8 @@ def quiet() -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the old one can be silent
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # After Ctrl-C the thread of Ray Tune, which ends with the process, may ask for Ray once more.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
 
 
 def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, tracking: Tracking) -> None:

@@ -70,7 +70,7 @@ class SearchOptions:
             )
         if self.samples and (self.beam > 1 or self.nbest > 1):
             given = " and ".join(f"{name} {value}" for name in ("beam", "nbest") if (value := getattr(self, name)) > 1)
-            raise ValueError(f"samples go without {given}: each is drawn by itself; leave beam and nbest at 1")
+            raise ValueError(f"samples go without {given}: each is drawn by itself; leave beam and nbest out")
         if not self.samples and (self.temperature != 1 or self.top_k or self.top_p != 1):
             raise ValueError("temperature, top_k and top_p mean nothing without samples; set samples to 1 or more")
 
