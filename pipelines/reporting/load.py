@@ -23,6 +23,7 @@ from pipelines.evaluation.differences import KINDS
 from pipelines.evaluation.output import ROWS, SUMMARY
 from pipelines.evaluation.results import TRANSLATIONS, Row
 from pipelines.files.jsonl import read_lines
+from pipelines.inputs.entries import naming
 from pipelines.tracking.models import MODELS
 from rnncond.checkpoint import DESCRIPTION
 
@@ -35,8 +36,9 @@ STAGES = 5
 @dataclass
 class ReportData:
     """What OUT has; anything may be missing. ``total`` counts the captions or translations of which ``rows`` are some
-    or all; ``outdated`` says that the scores are not of what OUT has now, and is empty where they are; ``again`` is the
-    command that scores a set anew, empty of a run."""
+    or all; ``gone`` says how many, and which, pictures are no longer where they were; ``outdated`` says that the scores
+    are not of what OUT has now, and is empty where they are; ``again`` is the command that scores a set anew, empty of
+    a run."""
 
     out: str
     total: int = 0
@@ -48,6 +50,7 @@ class ReportData:
     recipe: str = ""
     failures: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    gone: str = ""
     outdated: str = ""
     again: str = ""
     notes: dict[str, str] = field(default_factory=dict)
@@ -178,29 +181,32 @@ def read_output(content: ReportData, count: int, fingerprint: str | None) -> Non
     unit = results.TRANSLATIONS.unit if dataset.kind == results.TRANSLATIONS.name else results.CAPTIONS.unit
     content.evaluation = {**results.about_output(dataset.recipe), "set": dataset.fingerprint, unit: snapshot.rows}
     content.total = snapshot.rows
-    if dataset.kind == results.CAPTIONS.name and (remark := gone_pictures(snapshot)):
+    if dataset.kind == results.CAPTIONS.name and (gone := gone_pictures(snapshot)):
+        content.gone = gone
         content.remarks.append(
-            f"{remark} `rnncond store certify {content.out} --of IMAGES` lists them, with the folder or listing that "
-            "was captioned in place of IMAGES."
+            f"Pictures that are no longer where they were read, removed since, or moved: {gone}. "
+            f"`rnncond store certify {content.out} --of IMAGES` lists them, with the folder or listing that was "
+            "captioned in place of IMAGES."
         )
     failures = snapshot.failures().to_pylist()
     content.failures = [f"{row[dataset.id_column]}: {row['stage']}: {row['reason']}" for row in failures]
 
 
 def gone_pictures(snapshot: Snapshot) -> str | None:
-    """How many rows are of a local file that is gone, in words; None where none is. At most ``LOOKED_FOR`` are looked
-    for, evenly spread over all. Of object storage and of members it is not asked."""
+    """How many rows are of a local file that is gone, and some of these, in words; None where none is. At most
+    ``LOOKED_FOR`` are looked for, evenly spread over all. Of object storage and of members it is not asked."""
     stride = max(math.ceil(snapshot.rows / LOOKED_FOR), 1)
-    looked, gone, before = 0, 0, 0
+    looked, gone, before = 0, list[str](), 0
     for table in snapshot.iter_columns(["uri"]):
         for uri in table["uri"][-before % stride :].to_pylist()[::stride]:
             if "://" not in uri:
-                looked, gone = looked + 1, gone + (not os.path.exists(uri))
+                looked += 1
+                gone += [] if os.path.exists(uri) else [from_here(uri)]
         before += table.num_rows
     if not gone:
         return None
     of = "" if stride == 1 else f" of {looked:,} that were looked for"
-    return f"Pictures that are no longer where they were read, removed since, or moved: {gone:,}{of}."
+    return f"{naming(gone)}{of}"
 
 
 def read_object(path: Path) -> dict[str, Any]:

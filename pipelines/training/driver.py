@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ray.actor import ActorHandle
 
@@ -61,8 +61,6 @@ class Job(ABC, Generic[Parts]):
     place: RunPlace
     tags: Mapping[str, str] = {}
     searched: Collection[str] = ()
-    goes_on_with: ClassVar[str]
-    """The key of the recipe that gives a finished run more to do."""
 
     @property
     def folder(self) -> Path:
@@ -146,8 +144,7 @@ def prepare_and_do(
 
     check(info)
     if done:
-        begin_again = "--restart would begin it again"
-        tell(f"The run in {place.shown} is finished. A larger {job.goes_on_with} goes on with it; {begin_again}.")
+        tell(f"The run in {place.shown} is finished; --restart would begin it again.")
         job.hint_done(changed)
         return job.summary()
     if info:

@@ -42,8 +42,6 @@ from rnncond.checkpoint import read
 class TrainJob(Job[Share]):
     """``rnncond train`` of a recipe."""
 
-    goes_on_with = "training.epochs"
-
     def __init__(self, recipe: Recipe) -> None:
         if recipe.out is None:
             raise ValueError("a training needs a folder: recipe.out is None")
@@ -72,9 +70,19 @@ class TrainJob(Job[Share]):
         return changed
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
-        return info["status"] == "finished" and "training.epochs" not in changed
+        return info["status"] == "finished" and ("training.epochs" not in changed or self.was_stopped_early())
+
+    def was_stopped_early(self) -> bool:
+        """Whether the run has fewer epochs than it was to have: more would not change that it is over."""
+        recipe = read_recipe(str(self.folder / "recipe.yaml"))
+        return last_epoch(self.folder / "metrics.jsonl") < recipe.training.epochs
 
     def hint_done(self, changed: list[str]) -> None:
+        if self.was_stopped_early():
+            longer = "another --out with a larger training.early_stopping.patience trains longer"
+            tell(f"Early stopping ended it, so more epochs are no use; {longer}.")
+        else:
+            tell("A larger training.epochs goes on with it.")
         name = self.recipe.tracking.registered_model
         if name and "tracking.registered_model" in changed:
             command = f"rnncond promote --model {self.place.shown} --name {name}"
@@ -100,10 +108,13 @@ class TrainJob(Job[Share]):
         info, lines = read_run(self.folder), read_lines(self.folder / "metrics.jsonl")
         best, averaged = info["best"], info.get("averaged", {})
         scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
+        stopping = self.recipe.training.early_stopping
+        early = f"early stopping: {stopping.patience} validations without a better {stopping.metric}"
         scores |= {f"averaged_{key}": round(value, 3) for key, value in averaged.items() if key in VALIDATED}
         return Outcome(
             {
                 "epochs": lines[-1]["epoch"],
+                **({"ended_by": early} if lines[-1]["epoch"] < self.recipe.training.epochs else {}),
                 "best_epoch": best["epoch"],
                 **scores,
                 "training_seconds": round(sum(line["seconds"] for line in lines), 1),

@@ -39,8 +39,6 @@ from pipelines.tuning.trials import Record, records, work
 class TuneJob(Job[Room]):
     """``rnncond tune`` of a search."""
 
-    goes_on_with = "tune.trials"
-
     def __init__(self, search: Search) -> None:
         if search.recipe.out is None:
             raise ValueError("a search needs a folder: recipe.out is None")
@@ -69,6 +67,9 @@ class TuneJob(Job[Room]):
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         return info["status"] == "finished" and not left(self.search, records(self.folder))
+
+    def hint_done(self, changed: list[str]) -> None:
+        tell("A larger tune.trials goes on with it.")
 
     def share_out(self, cluster: Cluster) -> Room:
         return room(self.search, cluster)

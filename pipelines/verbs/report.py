@@ -107,6 +107,8 @@ def of_results(
     failed = missing if len(missing) == len(cards) else []  # some may have been removed since
     if missing and not failed:
         summary["pictures not found"] = naming(missing)
+    if content.gone and not missing:
+        summary["pictures gone"] = content.gone
     hint = hint_of_missing(out, content, compare, [card for card in cards if card.missing]) if missing else None
     news = content.outdated
     if not content.evaluation:

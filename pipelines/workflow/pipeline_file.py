@@ -25,6 +25,7 @@ reported at once.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,10 @@ def read_pipeline(path: str, commands: Commands, overrides: Sequence[str] = (), 
         section = PipelineSection.model_validate(values)
     except ValidationError as error:
         problems += [message_of(entry) for entry in error.errors()]
-        raise UserError(in_one_message(f"The pipeline {path}", problems)) from None
+        try:  # what is wrong beside keys that there are not
+            section = PipelineSection.model_validate(without_unknown(values, error))
+        except ValidationError:
+            raise UserError(in_one_message(f"The pipeline {path}", problems)) from None
     stages: list[Stage] = []
     for name, given in section.stages.items():
         stage, wrong = resolve(name, given, section.variables, stages, commands)
@@ -122,6 +126,19 @@ def read_pipeline(path: str, commands: Commands, overrides: Sequence[str] = (), 
     if problems:
         raise UserError(in_one_message(f"The pipeline {path}", problems))
     return Pipeline(section.out, stages)
+
+
+def without_unknown(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """The values without the keys that ``error`` says there are not."""
+    values = copy.deepcopy(values)
+    for entry in error.errors():
+        if entry["type"] == "extra_forbidden":
+            *path, key = entry["loc"]
+            inner: Any = values
+            for name in path:
+                inner = inner[name]
+            inner.pop(key, None)
+    return values
 
 
 def override_pipeline(values: dict[str, Any], override: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from itertools import chain
@@ -46,10 +47,17 @@ def run(since: str, model: str, out: str, images: str | None, store: str | None,
 
 
 def write_listing(dataset: Dataset, path: str) -> None:
-    """The pictures of a set, rows and failures, as a listing; paths from the root: others begin at its own folder."""
+    """The pictures of a set, rows and failures, as a listing; paths from the root: others begin at its own folder.
+    Files that were removed since would be failures of the set that is made, and are left out."""
     snapshot = dataset.snapshot()
     schema = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
     with pq.ParquetWriter(path, schema) as writer:
         for some in chain(snapshot.scan(schema.names), [snapshot.failures()]):
             uris = [absolute(uri) for uri in some["uri"].to_pylist()]
-            writer.write_table(pa.table([some["image_id"], pa.array(uris, pa.string())], schema=schema))
+            listed = pa.table([some["image_id"], pa.array(uris, pa.string())], schema=schema)
+            writer.write_table(listed.filter(pa.array([not is_removed(uri) for uri in uris], pa.bool_())))
+
+
+def is_removed(uri: str) -> bool:
+    """Whether a local file is gone from its folder. Of object storage and members of shards it is not asked."""
+    return "://" not in uri and not os.path.exists(uri) and os.path.isdir(os.path.dirname(uri))

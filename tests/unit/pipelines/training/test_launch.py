@@ -119,3 +119,19 @@ def test_a_run_goes_on_with_more_epochs_and_not_with_fewer_than_it_has(tmp_path)
     with pytest.raises(OtherRun, match=r"has 2 epochs already, and training\.epochs=1 asks for fewer"):
         job(1).changed(info)
     assert job(1).changed({}) == []
+
+
+@pytest.mark.parametrize("epochs", [2, 3], ids=["early", "whole"])
+def test_more_epochs_go_on_with_a_run_unless_early_stopping_ended_it(tmp_path, capsys, epochs):
+    data = ["data.store=s", "data.captions=c.json"]
+
+    def job(epochs: int) -> launch.TrainJob:
+        return launch.TrainJob(read_recipe("show_tell.small", [*data, f"training.epochs={epochs}"], str(tmp_path)))
+
+    (tmp_path / "recipe.yaml").write_text(job(3).recipe.to_yaml())
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, epochs + 1)))
+    early, finished = epochs < 3, {"status": "finished"}
+    assert job(3).is_done(finished, []) and job(9).is_done(finished, ["training.epochs"]) == early
+    job(3).hint_done([])
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("Early stopping ended it" in told) == early and ("A larger training.epochs goes on" in told) != early

@@ -64,6 +64,13 @@ def test_any_text_given_as_a_variable_reaches_the_verb(text):
     assert (params["out"], params["data"], params["hypotheses"]) == (f"o{text}", [text], f"h/{text}.txt")
 
 
+def test_keys_that_there_are_not_hide_no_other_mistake():
+    told = refusal("stages: {report: {need: [caption], args: {out: o, too: x}}, evaluat: {}}")
+    assert "has 3 mistakes" in told
+    for mistake in ("stages.report.need: no such key. Did you mean 'needs'?", "stages.report: args.too", "evaluat"):
+        assert mistake in told
+
+
 TRAIN = """
 stages:
   train:

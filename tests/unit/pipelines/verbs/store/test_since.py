@@ -39,6 +39,14 @@ def test_the_pictures_of_the_set_are_captioned_and_what_changed_is_kept(captione
     assert len(Store("s").datasets()) == 2  # what lies beside the sets is none
 
 
+def test_files_that_were_removed_since_are_not_tried(captioned, tmp_path):
+    """They would be failures of the new set, which has all that there is. A folder that is away is no removed file."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    since.run("current", "new", "s", None, None)
+    assert captioned == {"a": str(tmp_path / "images/a.jpg")}
+
+
 def test_a_set_that_is_not_there_is_told_before_any_work(captioned):
     with pytest.raises(StoreError, match="no set of kind captions beef; it has"):
         since.run("beef", "new", "s", None, None)
