@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.console import plural
 from pipelines.errors import UserError
 from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
@@ -179,7 +180,8 @@ def from_tsv(text: TextFile) -> Iterator[Row]:
         cells = line.split("\t")
         if len(cells) != len(names) and (header or text.references or len(cells) > 2):
             raise UserError(
-                f"text: line {number:,} of {path} has {len(cells)} columns, expected {len(names)}: {', '.join(names)}"
+                f"text: line {number:,} of {path} has {len(cells)} {plural('column', len(cells))}, expected "
+                f"{len(names)}: {', '.join(names)}"
             )
         row_id, target = (None if n is None or n >= len(cells) else cells[n] for n in at)
         row = Row(row_id, cells[own], target)
@@ -205,8 +207,8 @@ def from_csv(text: TextFile) -> Iterator[Row]:
                 continue
             if len(cells) != len(names):
                 raise UserError(
-                    f"text: line {reader.line_num:,} of {path} has {len(cells)} columns, expected {len(names)}: "
-                    f"{', '.join(names)}"
+                    f"text: line {reader.line_num:,} of {path} has {len(cells)} {plural('column', len(cells))}, "
+                    f"expected {len(names)}: {', '.join(names)}"
                 )
             row_id, source, target = (None if at is None else cells[at] for at in wanted)
             if row_id == "":

@@ -30,7 +30,7 @@ from feature_store.maintenance import part_problems
 from feature_store.prune import prune
 from feature_store.schema import canonical
 from feature_store.term import refuse_if_another_lives
-from pipelines.console import WAITING, Outcome, Progress, tell_result
+from pipelines.console import WAITING, Outcome, Progress, plural, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.files.atomic import write_whole
@@ -274,10 +274,10 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
     if hints and (unnamed := which_model(dataset)):
         hints.append(unnamed)
     if census.extra.count:
+        extra = f"{census.extra.count:,} {plural(inputs.removesuffix('s'), census.extra.count)}"
         hints.append(
             f"rnncond store certify {shlex.quote(directory)} --of {shlex.quote(images)}{of_table} --set "
-            f"{dataset.fingerprint} --prune\n  drops the rows of {census.extra.count:,} {inputs} that {images} does "
-            "not have"
+            f"{dataset.fingerprint} --prune\n  drops what the set has of {extra} that {images} does not have"
         )
     return "\n".join(hints) or None
 
