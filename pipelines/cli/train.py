@@ -17,15 +17,15 @@ Examples:
 
   rnncond train show_tell.small data.store=features data.captions=captions.jsonl
 
-  rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl --out runs/attend
+  rnncond train show_attend_tell.small data.store=features data.captions=captions.jsonl --out runs/attend \\
   training.epochs=20
 
-  rnncond train encdec_bidirectional.small data.source=train.en.gz data.target=train.de.gz
+  rnncond train encdec_bidirectional.small data.source=train.en.gz data.target=train.de.gz \\
   data.validation_source=val.en.gz data.validation_target=val.de.gz
 
   rnncond train runs/attend/recipe.yaml seed=2 --out runs/attend2      (a saved recipe is a recipe)
 
-  rnncond train show_tell.small data.store=s3://bucket/features data.captions=s3://bucket/captions.jsonl
+  rnncond train show_tell.small data.store=s3://bucket/features data.captions=s3://bucket/captions.jsonl \\
   --out s3://bucket/runs/nightly --address auto
 
   rnncond train show_tell.small ... cluster.workers=2 cluster.cpus_per_worker=0.5

@@ -17,12 +17,12 @@ Examples:
 
   rnncond tune show_tell.small data.store=features data.captions=captions.jsonl
 
-  rnncond tune show_tell.small data.store=features data.captions=captions.jsonl tune.trials=30
+  rnncond tune show_tell.small data.store=features data.captions=captions.jsonl tune.trials=30 \\
   'tune.space.model.dropout={uniform: \\[0.2, 0.7]}' tracking.registered_model=captioner
 
   rnncond tune show_tell.small ... tune.algorithm=grid tune.trials=null 'tune.space={model.hidden: \\[128, 256]}'
 
-  rnncond tune show_tell.small ... tune.algorithm=pbt tune.asha=null
+  rnncond tune show_tell.small ... tune.algorithm=pbt tune.asha=null \\
   'tune.space={training.learning_rate: {log: \\[1e-4, 1e-2]}}'
 
 Run the same command again to resume after an interruption; with more tune.trials, a finished search goes on, too.

@@ -199,6 +199,7 @@ def resolve(
     verb, wrong = given.verb or name, list[str]()
     args = filled(given.args, known, wrong)
     inputs = [str(path) for path in filled(given.inputs, known, wrong)]
+    whole, misnamed = not wrong, list[str]()
     names = [stage.name for stage in earlier]
     wrong += [
         f"needs: there is no stage {need!r} before it.{instead_of(need, names)}"
@@ -211,10 +212,11 @@ def resolve(
     try:
         command = commands(verb)
         outputs = stage_outputs(args, command, wrong)
-        words = command_words(verb, args, command.parser)
-        # References that are wrong would be reported once more as wrong values.
-        if not wrong:
-            check_words(verb, words, command.parser)
+        words = command_words(verb, args, command.parser, misnamed)
+        wrong += misnamed
+        # References that are wrong would be reported once more as wrong values, and names that are wrong as missing.
+        if whole:
+            check_words(verb, words, command.parser, may_miss=bool(misnamed))
     except UserError as error:
         wrong.append(str(error))
     return Stage(name, verb, command, args, words, outputs, given.needs, inputs), wrong

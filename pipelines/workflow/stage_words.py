@@ -32,12 +32,8 @@ def stage_outputs(args: Mapping[str, Any], command: StageCommand, wrong: list[st
     return outputs
 
 
-def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]:
-    """``args`` as words of a command line.
-
-    Raises:
-        UserError: an argument that the verb does not have.
-    """
+def command_words(verb: str, args: Mapping[str, Any], command: Any, wrong: list[str]) -> list[str]:
+    """``args`` as words of a command line; what the verb does not have goes to ``wrong``."""
     params = parameters(command)
     names = [key.replace("-", "_") for key in params if key not in NOT_OF_STAGES]
     options: list[str] = []
@@ -46,13 +42,14 @@ def command_words(verb: str, args: Mapping[str, Any], command: Any) -> list[str]
         param = params.get(key.replace("_", "-"))
         if param is None or key in NOT_OF_STAGES:
             remedy = " Say it to `rnncond run`." if key in NOT_OF_STAGES else instead_of(key, sorted(names))
-            raise UserError(f"args.{key}: {verb} has no such argument in a stage.{remedy}")
+            wrong.append(f"args.{key}: {verb} has no such argument in a stage.{remedy}")
+            continue
         if param.param_type_name == "argument":
             positional[param.name] = list(value_words(value, param.nargs == -1))
         elif param.is_flag:
             flags = param.opts if value is True else param.secondary_opts if value is False else None
             if flags is None and value is not None:
-                raise UserError(f"args.{key}: found {value!r}, expected true or false")
+                wrong.append(f"args.{key}: found {value!r}, expected true or false")
             options += (flags or [])[:1]
         else:
             # One word, so that a value may begin with a dash.
@@ -98,15 +95,17 @@ def override_text(value: Any) -> str:
     return "null" if value is None else spelled(value)
 
 
-def check_words(verb: str, words: list[str], command: Any) -> None:
+def check_words(verb: str, words: list[str], command: Any, may_miss: bool = False) -> None:
     """Parse the words as the command line would.
 
     Raises:
-        UserError: something is missing, or of the wrong type.
+        UserError: something is missing, unless that is allowed, or of the wrong type.
     """
     try:
         command.make_context(verb, list(words))
     except Exception as error:
         if not is_usage_error(error):
             raise
+        if may_miss and type(error).__name__ == "MissingParameter":
+            return
         raise UserError(f"args: {error.format_message()}") from None  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -10,6 +11,9 @@ from feature_store import Dataset
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS
 from pipelines.inference.decoder import unusual
+from pipelines.tracking import registry
+from pipelines.tracking.address import database_of, tracking_uri
+from pipelines.tracking.client import client_at
 from pipelines.tracking.models import locate
 from rnncond.checkpoint import DESCRIPTION
 
@@ -25,6 +29,8 @@ def command(dataset: Dataset, directory: str, source: str) -> str:
     words = ["rnncond", verbs.get(dataset.kind, dataset.kind), source]
     if dataset.kind in verbs:
         models = json.loads(about["models"]) if "models" in about else ["MODEL"]
+        if "models" in about and len(models) == 1:
+            models = [present(models[0], recipe.get("model", ""))[0]]
         words += ["--model", models[0], *(word for one in models[1:] for word in ("--ensemble", one))]
         words += ["--out", directory, *options_of(recipe)]
     else:
@@ -39,19 +45,45 @@ def which_model(dataset: Dataset) -> str:
     what is called so may be another model by now, which would make a set of its own."""
     if dataset.kind not in (CAPTIONS.name, TRANSLATIONS.name):
         return ""
-    own = dataset.recipe.get("model")
+    own = dataset.recipe.get("model", "")
     if "models" not in dataset.about:
         return f"MODEL is the one with the id {own}, which the set does not name."
     names = json.loads(dataset.about["models"])
-    if len(names) > 1:
-        return ""
-    if "@" in names[0]:
-        return f"That holds while {names[0]} is the model {own}: of another, the command makes a set of its own."
-    now = id_of(names[0])
+    return present(names[0], own)[1] if len(names) == 1 else ""
+
+
+def present(model: str, own: str) -> tuple[str, str]:
+    """What the model with the id ``own``, once called ``model``, is called now, and what is to be said of it.
+
+    An alias of MLflow's registry moves on with each promotion, and then the version is named.
+    """
+    alias = re.fullmatch(r"models:/([^/@]+)@[^/]+", model)
+    if alias is None:
+        now = id_of(model)
+    else:
+        now, version = ids_of(alias[1], model, own)
+        if now != own and version:
+            return f"models:/{alias[1]}/{version}", ""
     if now == own:
-        return ""
+        return model, ""
     found = "is not there any more" if now is None else f"is the model {now} by now"
-    return f"But {names[0]} {found}, and the set is of {own}: say --model with that one, or a new set is made."
+    return model, f"But {model} {found}, and the set is of {own}: say --model with that one, or a new set is made."
+
+
+def ids_of(name: str, alias: str, own: str) -> tuple[str | None, str | None]:
+    """The id of the model that the alias names, and the number of the version that is the model ``own``; None where
+    there is none, or no MLflow."""
+    uri = tracking_uri()
+    database = database_of(uri)
+    if database and not database.is_file():  # MLflow would make it
+        return None, None
+    try:
+        client = client_at(uri)
+        now = registry.version_named(client, name, alias)
+        version = registry.version_of(client, name, {registry.MODEL_ID: own})
+    except (UserError, Fault):
+        return None, None
+    return now.tags.get(registry.MODEL_ID) if now else None, version.version if version else None
 
 
 def id_of(model: str) -> str | None:

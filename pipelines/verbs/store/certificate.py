@@ -264,15 +264,14 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
             "Then say --of what the set was made of: the same folder, listing or corpus."
         )
     of_table = f" --column {shlex.quote(column)}" if column else ""
-    again = command(dataset, directory, images) + of_table
-    if census.failures_listed:
-        hints.append(f"{again} --retry-failed\n  tries again what failed: {census.failures_listed:,} without a row")
-    if census.missing.count:
-        hints.append(f"{again}\n  does what is missing")
-    if census.stale.count:
-        hints.append(f"{again} --redo-changed\n  does again what has changed")
-    if hints and (unnamed := which_model(dataset)):
-        hints.append(unnamed)
+    tries = f"tries again what failed: {census.failures_listed:,} without a row"
+    doings = [(" --retry-failed", tries)] if census.failures_listed else []
+    doings += [("", "does what is missing")] if census.missing.count else []
+    doings += [(" --redo-changed", "does again what has changed")] if census.stale.count else []
+    if doings:  # which model it is may be asked of MLflow
+        again = command(dataset, directory, images) + of_table
+        hints += [f"{again}{option}\n  {does}" for option, does in doings]
+        hints += filter(None, [which_model(dataset)])
     if census.extra.count:
         extra = f"{census.extra.count:,} {plural(inputs.removesuffix('s'), census.extra.count)}"
         hints.append(

@@ -71,6 +71,13 @@ def test_keys_that_there_are_not_hide_no_other_mistake():
         assert mistake in told
 
 
+def test_a_misspelt_argument_hides_no_wrong_value_and_is_no_missing_one_besides():
+    told = refusal("stages: {caption: {args: {images: p, modle: m, out: o, beam: 0, attention: maybe}}}")
+    assert "has 3 mistakes" in told and "Missing" not in told
+    for mistake in ("args.modle: caption has no such argument", "args.attention: found 'maybe'", "'--beam'"):
+        assert mistake in told
+
+
 TRAIN = """
 stages:
   train:

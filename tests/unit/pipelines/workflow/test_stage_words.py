@@ -9,7 +9,9 @@ from pipelines.workflow.stage_words import check_words, command_words, override_
 
 
 def words(verb: str, args: dict) -> list[str]:
-    return command_words(verb, args, stage_command(verb).parser)
+    found = command_words(verb, args, stage_command(verb).parser, wrong := [])
+    assert not wrong
+    return found
 
 
 def test_arguments_become_the_words_of_a_command_line():

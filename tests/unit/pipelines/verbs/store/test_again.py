@@ -9,9 +9,11 @@ import shlex
 import pyarrow as pa
 import pytest
 import typer
+from mlflow import MlflowClient
 
 from feature_store import Store
 from pipelines.cli.commands import app_of
+from pipelines.tracking import registry
 from pipelines.verbs.store.again import command, which_model
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
@@ -61,7 +63,28 @@ def test_a_name_that_is_another_model_by_now_is_told(tmp_path):
     assert told(own, run) == ""
     assert told("f00d", run).startswith(f"But {run} is the model {own} by now, and the set is of f00d")
     assert told("f00d", f"{run}-gone").startswith(f"But {run}-gone is not there any more, and the set is of f00d")
-    assert told("f00d", "models:/m@champion").startswith("That holds while models:/m@champion is the model f00d")
+
+
+def test_an_alias_that_has_moved_on_gives_way_to_the_version(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    def made(own: str) -> tuple[str, str]:
+        about = {"models": '["models:/m@champion"]'}
+        dataset = Store(tmp_path / "s").dataset("captions", {"model": own}, SCHEMA, about=about)
+        return parsed(command(dataset, "s", "in"))[1]["model"], which_model(dataset)
+
+    told = "But models:/m@champion is not there any more, and the set is of a"
+    assert made("a")[1].startswith(told) and not (tmp_path / "mlflow.db").exists()
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("m")
+    for own in ("a", "b"):
+        client.create_model_version("m", str(tmp_path), tags={registry.MODEL_ID: own})
+    client.set_registered_model_alias("m", "champion", "2")
+    assert made("b") == ("models:/m@champion", "")
+    assert made("a") == ("models:/m/1", "")
+    name, told = made("c")
+    assert name == "models:/m@champion" and told.startswith("But models:/m@champion is the model b by now")
 
 
 def test_features_by_their_backbone(tmp_path):
