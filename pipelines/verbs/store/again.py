@@ -66,7 +66,7 @@ def present(model: str, own: str) -> tuple[str, str]:
             return f"models:/{alias[1]}/{version}", ""
     if now == own:
         return model, ""
-    found = "is not there any more" if now is None else f"is the model {now} by now"
+    found = "was not found from here" if now is None else f"is the model {now} by now"
     return model, f"But {model} {found}, and the set is of {own}: say --model with that one, or a new set is made."
 
 
@@ -81,7 +81,7 @@ def ids_of(name: str, alias: str, own: str) -> tuple[str | None, str | None]:
         client = client_at(uri)
         now = registry.version_named(client, name, alias)
         version = registry.version_of(client, name, {registry.MODEL_ID: own})
-    except (UserError, Fault):
+    except Exception:  # whatever MLflow raises: this is for a hint
         return None, None
     return now.tags.get(registry.MODEL_ID) if now else None, version.version if version else None
 

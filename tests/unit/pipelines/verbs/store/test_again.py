@@ -62,7 +62,7 @@ def test_a_name_that_is_another_model_by_now_is_told(tmp_path):
     own = checkpoint.load(tmp_path / "run" / "best").model_id
     assert told(own, run) == ""
     assert told("f00d", run).startswith(f"But {run} is the model {own} by now, and the set is of f00d")
-    assert told("f00d", f"{run}-gone").startswith(f"But {run}-gone is not there any more, and the set is of f00d")
+    assert told("f00d", f"{run}-gone").startswith(f"But {run}-gone was not found from here, and the set is of f00d")
 
 
 def test_an_alias_that_has_moved_on_gives_way_to_the_version(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_an_alias_that_has_moved_on_gives_way_to_the_version(tmp_path, monkeypat
         dataset = Store(tmp_path / "s").dataset("captions", {"model": own}, SCHEMA, about=about)
         return parsed(command(dataset, "s", "in"))[1]["model"], which_model(dataset)
 
-    told = "But models:/m@champion is not there any more, and the set is of a"
+    told = "But models:/m@champion was not found from here, and the set is of a"
     assert made("a")[1].startswith(told) and not (tmp_path / "mlflow.db").exists()
     client = MlflowClient(uri, uri)
     client.create_registered_model("m")
