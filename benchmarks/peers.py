@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--pairs", nargs=2, type=Path, metavar=("SOURCE", "TARGET"), help="of lines, for real words/s")
+    parser.add_argument("--pairs", nargs=2, metavar=("SOURCE", "TARGET"), help="of lines, for real words/s")
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "rnncond" / "peers")
     parser.add_argument("--anyway", action="store_true", help="also on a busy machine, to try the script")
     parser.add_argument("--out", type=Path, help="folder for the results as JSON")
@@ -98,7 +98,8 @@ def main() -> None:
         "captions: greedy, captions/s": compare(captions(1), arguments.rounds),
     }
     if arguments.pairs:
-        works = training_on_text(*arguments.pairs)
+        works = training_on_text(*map(Path, arguments.pairs))
+        arguments.pairs = [Path(path).name for path in arguments.pairs]  # for the record
         results["translation: training on sentences, real target words/s"] = compare(works, arguments.rounds)
     others = max(others, busy())
     if others > BUSY and not arguments.anyway:
