@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from typing import Any
+from typing import Any, NamedTuple
 
 from feature_store import Dataset
 from pipelines.errors import Fault, UserError
@@ -21,35 +21,37 @@ OPTIONS = {"coverage_beta": "coverage-penalty"}
 """Fields of SearchOptions that the command line calls otherwise."""
 
 
-def command(dataset: Dataset, directory: str, source: str) -> str:
-    """The command that does with ``source`` what made the set ``dataset`` of the store ``directory``; see also
-    ``which_model``."""
+class Again(NamedTuple):
+    """The ``command`` that goes on with a set, and what to know of the model in it, empty where there is nothing."""
+
+    command: str
+    remark: str
+
+
+def again(dataset: Dataset, directory: str, source: str) -> Again:
+    """How to do with ``source`` what made the set ``dataset`` of the store ``directory``.
+
+    Versions before 0.3 made sets that do not name their models, and what is called so may be another model by now, of
+    which the command would make a set of its own.
+    """
     recipe, about = dataset.recipe, dataset.about
     verbs = {kind.name: kind.verb for kind in (CAPTIONS, TRANSLATIONS)}
     words = ["rnncond", verbs.get(dataset.kind, dataset.kind), source]
+    remark = ""
     if dataset.kind in verbs:
-        models = json.loads(about["models"]) if "models" in about else ["MODEL"]
-        if "models" in about and len(models) == 1:
-            models = [present(models[0], recipe.get("model", ""))[0]]
+        own = recipe.get("model", "")
+        models = json.loads(about["models"]) if "models" in about else []
+        if not models:
+            models, remark = ["MODEL"], f"MODEL is the one with the id {own}, which the set does not name."
+        elif len(models) == 1:
+            models[0], remark = present(models[0], own)
         words += ["--model", models[0], *(word for one in models[1:] for word in ("--ensemble", one))]
         words += ["--out", directory, *options_of(recipe)]
     else:
         words += ["--store", directory]
         words += ["--backbone", recipe["backbone"]] if "backbone" in recipe else []
         words += ["--weights", about["weights"]] if "weights" in about else []
-    return shlex.join(words)
-
-
-def which_model(dataset: Dataset) -> str:
-    """What to know of the model in the command of a set: versions before 0.3 made sets that do not name theirs, and
-    what is called so may be another model by now, which would make a set of its own."""
-    if dataset.kind not in (CAPTIONS.name, TRANSLATIONS.name):
-        return ""
-    own = dataset.recipe.get("model", "")
-    if "models" not in dataset.about:
-        return f"MODEL is the one with the id {own}, which the set does not name."
-    names = json.loads(dataset.about["models"])
-    return present(names[0], own)[1] if len(names) == 1 else ""
+    return Again(shlex.join(words), remark)
 
 
 def present(model: str, own: str) -> tuple[str, str]:

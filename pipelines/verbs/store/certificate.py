@@ -37,7 +37,7 @@ from pipelines.files.atomic import write_whole
 from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.inputs.listing import Listing
-from pipelines.verbs.store.again import command, which_model
+from pipelines.verbs.store.again import again
 from pipelines.verbs.store.census import Census, Comparison, own_hash
 
 SCHEMA = 1
@@ -122,8 +122,8 @@ def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str)
         if other.kind == dataset.kind and other.fingerprint != dataset.fingerprint:
             count = pc.sum(pc.is_in(other.snapshot().ids(), value_set=pa.array(ids))).as_py()
             if count:
-                again = f"rnncond store certify {directory} --of {images} --set {other.fingerprint} --prune"
-                lines.append(f"{again}\n  drops {count:,} of them from that set, too")
+                prune_it = f"rnncond store certify {directory} --of {images} --set {other.fingerprint} --prune"
+                lines.append(f"{prune_it}\n  drops {count:,} of them from that set, too")
     return "\n".join(lines)
 
 
@@ -269,9 +269,9 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
     doings += [("", "does what is missing")] if census.missing.count else []
     doings += [(" --redo-changed", "does again what has changed")] if census.stale.count else []
     if doings:  # which model it is may be asked of MLflow
-        again = command(dataset, directory, images) + of_table
-        hints += [f"{again}{option}\n  {does}" for option, does in doings]
-        hints += filter(None, [which_model(dataset)])
+        command, remark = again(dataset, directory, images)
+        hints += [f"{command}{of_table}{option}\n  {does}" for option, does in doings]
+        hints += [remark] if remark else []
     if census.extra.count:
         extra = f"{census.extra.count:,} {plural(inputs.removesuffix('s'), census.extra.count)}"
         hints.append(
@@ -308,8 +308,8 @@ def check(directory: str, file: str, check_bytes: bool = False) -> Outcome:
     summary = {"store": directory, "set": dataset.fingerprint, "certificate": file, "made": content["made"]}
     summary |= {"complete": content["complete"], "holds": not problems, "rows": snapshot.rows}
     words = ["rnncond", "store", "certify", directory, "--of", content["of"], "--set", dataset.fingerprint]
-    again = f"{shlex.join(words)}\n  certifies what is there now"
-    return Outcome(summary, len(problems), problems[:20], again if problems else None, trouble="differ")
+    anew = f"{shlex.join(words)}\n  certifies what is there now"
+    return Outcome(summary, len(problems), problems[:20], anew if problems else None, trouble="differ")
 
 
 def read(file: str) -> dict[str, Any]:

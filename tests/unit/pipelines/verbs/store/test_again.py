@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from feature_store import Store
 from pipelines.cli.commands import app_of
 from pipelines.tracking import registry
-from pipelines.verbs.store.again import command, which_model
+from pipelines.verbs.store.again import again
 from rnncond import checkpoint
 from rnncond.search import SearchOptions
 from tests.worlds.translator import make_translator
@@ -34,7 +34,7 @@ def test_captions_by_their_models_and_search(tmp_path):
     recipe = {"model": "a+b", "search": SEARCH, "precision": "bfloat16"}
     about = {"models": '["runs/one of mine", "models:/m/2"]'}
     made = Store(tmp_path).dataset("captions", recipe, SCHEMA, about=about)
-    verb, given = parsed(command(made, "a store", "photos/"))
+    verb, given = parsed(again(made, "a store", "photos/").command)
     assert (verb, given["images"], given["out"]) == ("caption", "photos/", "a store")
     assert (given["model"], list(given["ensemble"])) == ("runs/one of mine", ["models:/m/2"])
     asked = {"beam": 3, "nbest": 2, "length_penalty": "gnmt", "coverage_penalty": 0.1, "attention": True}
@@ -44,8 +44,8 @@ def test_captions_by_their_models_and_search(tmp_path):
 @pytest.mark.parametrize(("kind", "verb"), [("captions", "caption"), ("translations", "translate")])
 def test_a_set_that_does_not_name_its_model_says_which_it_is(tmp_path, kind, verb):
     made = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA)
-    assert command(made, "s", "in") == f"rnncond {verb} in --model MODEL --out s --beam 5"
-    assert which_model(made).startswith("MODEL is the one with the id f00d")
+    assert again(made, "s", "in").command == f"rnncond {verb} in --model MODEL --out s --beam 5"
+    assert again(made, "s", "in").remark.startswith("MODEL is the one with the id f00d")
 
 
 def test_a_name_that_is_another_model_by_now_is_told(tmp_path):
@@ -56,8 +56,8 @@ def test_a_name_that_is_another_model_by_now_is_told(tmp_path):
     def told(model_id: str, name: str) -> str:
         recipe, about = {"model": model_id}, {"models": json.dumps([name])}
         made = Store(tmp_path / "s").dataset("translations", recipe, SCHEMA, about=about)
-        assert f"--model {name}" in command(made, "s", "in")
-        return which_model(made)
+        assert f"--model {name}" in again(made, "s", "in").command
+        return again(made, "s", "in").remark
 
     own = checkpoint.load(tmp_path / "run" / "best").model_id
     assert told(own, run) == ""
@@ -72,7 +72,7 @@ def test_an_alias_that_has_moved_on_gives_way_to_the_version(tmp_path, monkeypat
     def made(own: str) -> tuple[str, str]:
         about = {"models": '["models:/m@champion"]'}
         dataset = Store(tmp_path / "s").dataset("captions", {"model": own}, SCHEMA, about=about)
-        return parsed(command(dataset, "s", "in"))[1]["model"], which_model(dataset)
+        return parsed(again(dataset, "s", "in").command)[1]["model"], again(dataset, "s", "in").remark
 
     told = "But models:/m@champion was not found from here, and the set is of a"
     assert made("a")[1].startswith(told) and not (tmp_path / "mlflow.db").exists()
@@ -89,6 +89,6 @@ def test_an_alias_that_has_moved_on_gives_way_to_the_version(tmp_path, monkeypat
 
 def test_features_by_their_backbone(tmp_path):
     made = Store(tmp_path).dataset("features", {"backbone": "timm/x"}, SCHEMA, about={"weights": "x.safetensors"})
-    verb, given = parsed(command(made, "s", "photos/"))
+    verb, given = parsed(again(made, "s", "photos/").command)
     asked = {"images": "photos/", "store": "s", "backbone": "timm/x", "weights": "x.safetensors"}
     assert verb == "features" and {name: given[name] for name in asked} == asked
