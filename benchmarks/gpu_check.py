@@ -164,14 +164,14 @@ def decoding(name: str, device: torch.device, tiny: bool) -> dict[str, Any]:
     system.eval()
     result: dict[str, Any] = {}
     for precision in ("float32", "bfloat16"):
-        step = lean(system, precision).step
+        model = lean(system, precision)
         for beam in (5, 1):
             options = SearchOptions(beam=beam, max_length=words, min_length=words)
 
             @torch.no_grad()
-            def decode(step=step, options=options) -> None:
-                memory = system.encode(source)
-                search(step, memory, system.init_state(memory), options)
+            def decode(model=model, options=options) -> None:
+                memory = model.encode(source)
+                search(model.step, memory, model.init_state(memory), options)
 
             spent = timed(decode, device, 1 if tiny else 5)
             result[f"{precision}, beam {beam}, sentences_per_second"] = round(len(source.values) / spent)

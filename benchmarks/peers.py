@@ -253,8 +253,8 @@ def decoding(model: systems.System, source: Source, words: int, beam: int, peers
 
         @torch.no_grad()
         def run() -> None:
-            memory = model.encode(source)
-            hypotheses = search(stepper.step, memory, model.init_state(memory), options)
+            memory = stepper.encode(source)
+            hypotheses = search(stepper.step, memory, stepper.init_state(memory), options)
             assert (hypotheses.lengths == words + 1).all()
 
         return run

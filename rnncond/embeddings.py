@@ -66,8 +66,8 @@ class Words(nn.Module):
 
     def target(self, tokens: Tensor) -> Tensor:
         """Target ``tokens`` (...) int64 to (..., E)."""
-        embedded: Tensor = self.scale * self.embedding(tokens)
-        return embedded
+        embedded: Tensor = self.embedding(tokens)
+        return embedded if self.scale == 1 else self.scale * embedded
 
     def project(self, readout: Tensor) -> Tensor:
         """``readout`` (..., R) to logits (..., V)."""

@@ -15,7 +15,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from rnncond.contract import Memory, Source, System, Unrolled
+from rnncond.fast.kernels import Kernel
 from rnncond.text.special_tokens import PAD, UNK
+
+COMPILED = 2**19
+"""Logits of a batch from which their sums and slopes are worth compiling."""
 
 
 class Sums(NamedTuple):
@@ -38,7 +42,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     Label smoothing: (1 - smoothing) of the target is the label and the rest is uniform over all V words, the label
     included (Szegedy et al. 2016, section 7).
     """
-    log_probs, means = _LogProbs.apply(logits.float(), labels)
+    log_probs, means = _LogProbs.apply(logits, labels)
     total = -log_probs.sum()
     if smoothing:
         total = (1 - smoothing) * total - smoothing * means.sum()
@@ -48,19 +52,17 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
 class _LogProbs(Function):
     """Logits (M, V) to each label's log p and the mean of log p over all words, (M,) both.
 
-    On the CPU some rows at a time, which stay in the cache from pass to pass; the softmax is not kept but made again in
-    the backward pass, in the gradient's own memory.
+    The softmax is not kept but made again in the backward pass, in the gradient's own memory. Without a compiler the
+    CPU takes some rows at a time, which stay in the cache from pass to pass.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        normalisers, means = logits.new_empty(len(logits)), logits.new_empty(len(logits))
-        for rows in _parts(logits):
-            normalisers[rows] = logits[rows].logsumexp(1)
-            means[rows] = logits[rows].mean(1)
+        sums = row_sums(logits) if logits.numel() >= COMPILED else None
+        normalisers, means = _row_sums(logits) if sums is None else sums
         ctx.save_for_backward(logits, labels, normalisers)
-        return logits.gather(1, labels[:, None])[:, 0] - normalisers, means - normalisers
+        return logits.gather(1, labels[:, None])[:, 0].to(means.dtype) - normalisers, means - normalisers
 
     @staticmethod
     @once_differentiable
@@ -68,14 +70,48 @@ class _LogProbs(Function):
         logits, labels, normalisers = ctx.saved_tensors
         zero = torch.zeros_like(normalisers)
         label_grad = zero if label_grad is None else label_grad
-        weight = label_grad if mean_grad is None else label_grad + mean_grad
-        grad = torch.empty_like(logits)
-        for rows in _parts(logits):
-            torch.sub(logits[rows], normalisers[rows, None], out=grad[rows])
-            grad[rows].exp_().mul_(-weight[rows, None])
-            if mean_grad is not None:
-                grad[rows].add_(mean_grad[rows, None], alpha=1 / logits.shape[1])
-        return grad.scatter_add_(1, labels[:, None], label_grad[:, None]), None
+        parts = (logits, normalisers, labels, label_grad, zero if mean_grad is None else mean_grad)
+        grad = row_slopes(*parts) if logits.numel() >= COMPILED else None
+        return _row_slopes(*parts) if grad is None else grad, None
+
+
+def _row_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-sum-exp and the mean of each row of ``logits`` (M, V), in float32 at least: (M,) both."""
+    kept = torch.promote_types(logits.dtype, torch.float32)
+    normalisers, means = logits.new_empty(len(logits), dtype=kept), logits.new_empty(len(logits), dtype=kept)
+    for rows in _parts(logits):
+        part = logits[rows].to(kept)
+        normalisers[rows] = part.logsumexp(1)
+        means[rows] = part.mean(1)
+    return normalisers, means
+
+
+def _row_slopes(logits: Tensor, normalisers: Tensor, labels: Tensor, label_grad: Tensor, mean_grad: Tensor) -> Tensor:
+    """The gradient of the logits (M, V): that of a label's log p goes to the label, that of the mean evenly to all
+    words, and both sums are taken from the words by their probability."""
+    grad = torch.empty_like(logits)
+    for rows in _parts(logits):
+        part = (logits[rows] - normalisers[rows, None]).exp_()
+        part.mul_(-(label_grad + mean_grad)[rows, None]).add_(mean_grad[rows, None], alpha=1 / logits.shape[1])
+        grad[rows] = part.scatter_add_(1, labels[rows, None], label_grad[rows, None])
+    return grad
+
+
+@Kernel
+def row_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """``_row_sums`` in one loop."""
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    highest = values.amax(1)
+    return (values - highest[:, None]).exp().sum(1).log() + highest, values.mean(1)
+
+
+@Kernel
+def row_slopes(logits: Tensor, normalisers: Tensor, labels: Tensor, label_grad: Tensor, mean_grad: Tensor) -> Tensor:
+    """``_row_slopes`` in one loop."""
+    probabilities = (logits.to(normalisers.dtype) - normalisers[:, None]).exp()
+    grad = mean_grad[:, None] / logits.shape[1] - (label_grad + mean_grad)[:, None] * probabilities
+    chosen = torch.arange(logits.shape[1], device=logits.device) == labels[:, None]
+    return torch.where(chosen, grad + label_grad[:, None], grad).to(logits.dtype)
 
 
 def _parts(logits: Tensor) -> list[slice]:

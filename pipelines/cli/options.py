@@ -49,6 +49,9 @@ Fingerprint = Annotated[
     str | None,
     Option("--set", metavar="FINGERPRINT", help="the set to read (default: the current one, or the only one)"),
 ]
+OneOfAll = Annotated[
+    str | None, Option("--set", metavar="FINGERPRINT", help="this set alone (default: all sets of the store)")
+]
 
 # What a verb writes
 SaveListing = Annotated[

@@ -28,7 +28,7 @@ def status(
         str,
         Argument(metavar="OUT", help="a store, or the folder of a run, a search or a pipeline; also s3:// or gs://"),
     ],
-    fingerprint: options.Fingerprint = None,
+    fingerprint: options.OneOfAll = None,
     total: Annotated[
         int | None, Option(min=0, help="how many inputs there are, for what is left (default: as the last run knew)")
     ] = None,

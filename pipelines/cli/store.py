@@ -29,7 +29,7 @@ def examples(*lines: str) -> str:
         "rnncond store info features/ --json",
     )
 )
-def info(directory: Directory, fingerprint: options.Fingerprint = None) -> Outcome:
+def info(directory: Directory, fingerprint: options.OneOfAll = None) -> Outcome:
     """Show what is in a store: sets, their recipes, rows, failures, parts and bytes, and who is writing."""
     from pipelines.verbs.store import maintenance
 
@@ -44,7 +44,7 @@ def info(directory: Directory, fingerprint: options.Fingerprint = None) -> Outco
 )
 def verify(
     directory: Directory,
-    fingerprint: options.Fingerprint = None,
+    fingerprint: options.OneOfAll = None,
     drop: Annotated[
         bool, Option("--drop", help="take damaged parts out, so that running again computes them again")
     ] = False,
@@ -169,7 +169,7 @@ def diff(
 @app.command(epilog=examples("rnncond store compact features/", "rnncond store compact features/ --target-mb 512"))
 def compact(
     directory: Directory,
-    fingerprint: options.Fingerprint = None,
+    fingerprint: options.OneOfAll = None,
     target_mb: Annotated[int, Option(min=1, help="size of a part to aim at, in MB")] = 128,
     takeover: options.Takeover = False,
 ) -> Outcome:
@@ -184,7 +184,7 @@ def compact(
 )
 def vacuum(
     directory: Directory,
-    fingerprint: options.Fingerprint = None,
+    fingerprint: options.OneOfAll = None,
     grace_hours: Annotated[
         float, Option(min=0, help="keep what was replaced less than this ago, for those who still read it")
     ] = 24.0,

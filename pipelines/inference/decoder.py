@@ -29,12 +29,12 @@ class Decoder:
     Args:
         trained: the models.
         options: of the search.
-        precision: in which the steps of the search multiply.
+        precision: in which the models multiply.
     """
 
     def __init__(self, trained: Sequence[Trained], options: SearchOptions, precision: Precision = "float32") -> None:
         self.trained, self.options, self.precision = list(trained), options, precision
-        self.steppers: list[System] = []
+        self.models: list[System] = []
         self.batches = 0
         self.vocabulary = trained[0].vocabulary
         # Hashes of all weights, not to be taken for every example.
@@ -62,21 +62,20 @@ class Decoder:
         self.device = torch.device(device)
         for one in self.trained:
             one.model.to(self.device).eval()
-        self.steppers = []
+        self.models = []
         return self
 
     @torch.no_grad()
     def decode(self, source: Source, options: SearchOptions) -> Hypotheses:
         """Hypotheses for the examples of ``source``; on the CPU."""
-        self.steppers = self.steppers or [lean(one.model, self.precision) for one in self.trained]
+        self.models = self.models or [lean(one.model, self.precision) for one in self.trained]
         self.batches += 1
         if self.batches == COMPILE_AFTER:
             kernels.enable()
-        models = [one.model for one in self.trained]
-        memories = [model.encode(source) for model in models]
-        states = [model.init_state(memory) for model, memory in zip(models, memories, strict=True)]
-        steps = [model.step for model in self.steppers]
-        if len(models) > 1:
+        memories = [model.encode(source) for model in self.models]
+        states = [model.init_state(memory) for model, memory in zip(self.models, memories, strict=True)]
+        steps = [model.step for model in self.models]
+        if len(steps) > 1:
             step, memory, state = ensemble(*steps), join(memories), join(states)
         else:
             step, memory, state = steps[0], memories[0], states[0]
@@ -90,7 +89,7 @@ class Decoder:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"steppers": []}
+        return vars(self) | {"models": []}
 
 
 def default_device() -> str:

@@ -216,7 +216,7 @@ def resolve(
         wrong += misnamed
         # References that are wrong would be reported once more as wrong values, and names that are wrong as missing.
         if whole:
-            check_words(verb, words, command.parser, may_miss=bool(misnamed))
+            wrong += check_words(verb, words, command.parser, may_miss=bool(misnamed))
     except UserError as error:
         wrong.append(str(error))
     return Stage(name, verb, command, args, words, outputs, given.needs, inputs), wrong

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pipelines.config.by_type import spelled
@@ -10,7 +11,7 @@ from pipelines.config.dotted import flat
 from pipelines.config.sections import local
 from pipelines.config.spelling import instead_of
 from pipelines.config.yaml_core import dump_flow
-from pipelines.errors import UserError, is_usage_error
+from pipelines.errors import is_usage_error
 from pipelines.workflow.commands import StageCommand
 
 
@@ -95,17 +96,30 @@ def override_text(value: Any) -> str:
     return "null" if value is None else spelled(value)
 
 
-def check_words(verb: str, words: list[str], command: Any, may_miss: bool = False) -> None:
-    """Parse the words as the command line would.
+def check_words(verb: str, words: list[str], command: Any, may_miss: bool = False) -> list[str]:
+    """What the command line would not take of the words: each value that is wrong, and what is missing unless that is
+    allowed."""
+    context = command.context_class(command, info_name=verb)
+    wrong: list[str] = []
 
-    Raises:
-        UserError: something is missing, unless that is allowed, or of the wrong type.
-    """
-    try:
-        command.make_context(verb, list(words))
-    except Exception as error:
-        if not is_usage_error(error):
-            raise
-        if may_miss and type(error).__name__ == "MissingParameter":
-            return
-        raise UserError(f"args: {error.format_message()}") from None  # type: ignore[attr-defined]
+    def taken(step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except Exception as error:
+            if not is_usage_error(error):
+                raise
+            if not (may_miss and type(error).__name__ == "MissingParameter"):
+                wrong.append(f"args: {error.format_message()}")  # type: ignore[attr-defined]
+
+    # As click itself does, which leaves off at the first.
+    with context.scope(cleanup=False):
+        parsed = taken(lambda: command.make_parser(context).parse_args(args=list(words)))
+        if parsed is None:
+            return wrong
+        values, rest, _ = parsed
+        for param in command.params:
+            if param.name not in NOT_OF_STAGES:
+                taken(partial(param.handle_parse_result, context, values, rest))
+    if rest:
+        wrong.append(f"args: more than {verb} takes: {', '.join(rest)}")
+    return wrong

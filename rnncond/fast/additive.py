@@ -22,7 +22,7 @@ LARGEST = 43.0
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-COMPILED = 2**19
+COMPILED = 2**16
 """Pairs times A from which a compiled loop is faster than torch's kernels, and worth compiling."""
 SCRATCH = 2**23
 """Numbers (32 MB) that additive attention works on at a time: a beam of five over fifty pictures has 25 million."""

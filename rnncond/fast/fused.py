@@ -15,7 +15,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from rnncond.fast.kernels import Kernel
 from rnncond.fast.onednn import RepeatedProduct, product
+
+COMPILED = 2**16
+"""Sums of gates of a step from which one compiled loop is faster than torch's kernels, and worth compiling."""
 
 
 class StepProducts:
@@ -86,26 +90,70 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor
 class _LstmGates(Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        size = c.shape[1]
-        opened = gates.sigmoid()
-        write, forget, _, read = opened.split(size, 1)
-        new = opened[:, 2 * size : 3 * size]
-        torch.tanh(gates[:, 2 * size : 3 * size], out=new)
-        c_next = torch.addcmul(forget * c, write, new)
-        squashed = c_next.tanh()
+        result = lstm_forward(gates, c) if gates.numel() >= COMPILED else None
+        h, c_next, opened, squashed = _lstm_forward(gates, c) if result is None else result
         ctx.save_for_backward(opened, c, squashed)
-        return read * squashed, c_next
+        return h, c_next
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
         opened, c, squashed = ctx.saved_tensors
-        write, forget, new, read = opened.split(c.shape[1], 1)
-        grad_c = grad_c + grad_h * read * (1 - squashed * squashed)
-        grad_gates = torch.cat([grad_c * new, grad_c * c, grad_c * write, grad_h * squashed], 1)
-        slope = opened - opened * opened
-        slope[:, 2 * c.shape[1] : 3 * c.shape[1]] = 1 - new * new
-        return grad_gates.mul_(slope), grad_c * forget
+        result = lstm_backward(opened, c, squashed, grad_h, grad_c) if opened.numel() >= COMPILED else None
+        return _lstm_backward(opened, c, squashed, grad_h, grad_c) if result is None else result
+
+
+def _lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The next h and c, and what the gradient needs: the open gates (N, 4H), and tanh of the next c."""
+    size = c.shape[1]
+    opened = gates.sigmoid()
+    write, forget, _, read = opened.split(size, 1)
+    new = opened[:, 2 * size : 3 * size]
+    torch.tanh(gates[:, 2 * size : 3 * size], out=new)
+    c_next = torch.addcmul(forget * c, write, new)
+    squashed = c_next.tanh()
+    return read * squashed, c_next, opened, squashed
+
+
+def _lstm_backward(
+    opened: Tensor, c: Tensor, squashed: Tensor, grad_h: Tensor, grad_c: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the gates (N, 4H) and of c."""
+    write, forget, new, read = opened.split(c.shape[1], 1)
+    grad_c = grad_c + grad_h * read * (1 - squashed * squashed)
+    grad_gates = torch.cat([grad_c * new, grad_c * c, grad_c * write, grad_h * squashed], 1)
+    slope = opened - opened * opened
+    slope[:, 2 * c.shape[1] : 3 * c.shape[1]] = 1 - new * new
+    return grad_gates.mul_(slope), grad_c * forget
+
+
+def _tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent for compiled loops, which are faster at an exponential than at their own tanh."""
+    return 2 * (2 * x).sigmoid() - 1
+
+
+@Kernel
+def lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``_lstm_forward`` in one loop."""
+    write, forget, new, read = gates.chunk(4, 1)
+    write, forget, new, read = write.sigmoid(), forget.sigmoid(), _tanh(new), read.sigmoid()
+    c_next = forget * c + write * new
+    squashed = _tanh(c_next)
+    return read * squashed, c_next, torch.cat([write, forget, new, read], 1), squashed
+
+
+@Kernel
+def lstm_backward(opened: Tensor, c: Tensor, squashed: Tensor, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
+    """``_lstm_backward`` in one loop."""
+    write, forget, new, read = opened.chunk(4, 1)
+    grad_c = grad_c + grad_h * read * (1 - squashed * squashed)
+    parts = [
+        grad_c * new * write * (1 - write),
+        grad_c * c * forget * (1 - forget),
+        grad_c * write * (1 - new * new),
+        grad_h * squashed * read * (1 - read),
+    ]
+    return torch.cat(parts, 1), grad_c * forget
 
 
 def gru_gates(gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
@@ -117,20 +165,56 @@ def gru_gates(gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
 class _GruGates(Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
-        size = h.shape[1]
-        opened = (gates[:, : 2 * size] + recurrent[:, : 2 * size]).sigmoid_()
-        reset, update = opened.split(size, 1)
-        proposed = recurrent[:, 2 * size :]
-        new = torch.addcmul(gates[:, 2 * size :], reset, proposed).tanh_()
-        ctx.save_for_backward(opened, proposed, new, h)
-        return torch.lerp(new, h, update)
+        result = gru_forward(gates, recurrent, h) if gates.numel() >= COMPILED else None
+        h_next, opened, new = _gru_forward(gates, recurrent, h) if result is None else result
+        ctx.save_for_backward(opened, recurrent, new, h)
+        return h_next
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        opened, proposed, new, h = ctx.saved_tensors
-        reset, update = opened.split(h.shape[1], 1)
-        kept = grad * update
-        grad_new = (grad - kept) * (1 - new * new)
-        slopes = torch.cat([grad_new * proposed, grad * (h - new)], 1) * (opened - opened * opened)
-        return torch.cat([slopes, grad_new], 1), torch.cat([slopes, grad_new * reset], 1), kept
+        opened, recurrent, new, h = ctx.saved_tensors
+        result = gru_backward(opened, recurrent, new, h, grad) if opened.numel() >= COMPILED else None
+        return _gru_backward(opened, recurrent, new, h, grad) if result is None else result
+
+
+def _gru_forward(gates: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The next h, and what the gradient needs: the open gates (N, 2H), and what is new (N, H)."""
+    size = h.shape[1]
+    opened = (gates[:, : 2 * size] + recurrent[:, : 2 * size]).sigmoid_()
+    reset, update = opened.split(size, 1)
+    new = torch.addcmul(gates[:, 2 * size :], reset, recurrent[:, 2 * size :]).tanh_()
+    return torch.lerp(new, h, update), opened, new
+
+
+def _gru_backward(
+    opened: Tensor, recurrent: Tensor, new: Tensor, h: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of the words' and the recurrence's sums (N, 3H), and of h."""
+    size = h.shape[1]
+    reset, update = opened.split(size, 1)
+    kept = grad * update
+    grad_new = (grad - kept) * (1 - new * new)
+    slopes = torch.cat([grad_new * recurrent[:, 2 * size :], grad * (h - new)], 1) * (opened - opened * opened)
+    return torch.cat([slopes, grad_new], 1), torch.cat([slopes, grad_new * reset], 1), kept
+
+
+@Kernel
+def gru_forward(gates: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``_gru_forward`` in one loop."""
+    read, keep, new = gates.chunk(3, 1)
+    reset, update, proposed = recurrent.chunk(3, 1)
+    reset, update = (read + reset).sigmoid(), (keep + update).sigmoid()
+    new = _tanh(new + reset * proposed)
+    return new + update * (h - new), torch.cat([reset, update], 1), new
+
+
+@Kernel
+def gru_backward(
+    opened: Tensor, recurrent: Tensor, new: Tensor, h: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``_gru_backward`` in one loop."""
+    (reset, update), proposed = opened.chunk(2, 1), recurrent.chunk(3, 1)[2]
+    grad_new = grad * (1 - update) * (1 - new * new)
+    slopes = [grad_new * proposed * reset * (1 - reset), grad * (h - new) * update * (1 - update)]
+    return torch.cat([*slopes, grad_new], 1), torch.cat([*slopes, grad_new * reset], 1), grad * update

@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _asked = False
@@ -32,28 +31,37 @@ def enabled() -> bool:
     return _asked
 
 
-class Kernel(Generic[P, Result]):
+class Kernel(Generic[Result]):
     """A function of tensors alone, compiled once for all sizes, and once more where some are 1.
 
     A call gives None while kernels are not compiled, and the caller then does the same with torch's own. It must be
-    called without autograd. The function may change its arguments.
+    called without autograd. The function may change arguments that are contiguous.
     """
 
-    def __init__(self, function: Callable[P, Result]) -> None:
+    def __init__(self, function: Callable[..., Result]) -> None:
         self.function, self.__doc__ = function, function.__doc__
-        self.compiled: Callable[P, Result] | None = None
+        self.compiled: Callable[..., Result] | None = None
         self.seen: set[tuple[object, ...]] = set()
 
-    def __call__(self, *tensors: P.args, **named: P.kwargs) -> Result | None:
+    def __call__(self, *tensors: Tensor) -> Result | None:
         if not _asked:
             return None
-        kind = tuple((x.dtype, x.device, *(size == 1 for size in x.shape)) for x in tensors if isinstance(x, Tensor))
+        # Torch would compile once more for each way in which memory lies, for autocast, and where a gradient is wanted.
+        tensors = tuple(x.detach().contiguous() for x in tensors)
+        device = tensors[0].device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.run(*tensors)
+        return self.run(*tensors)
+
+    def run(self, *tensors: Tensor) -> Result | None:
+        kind = tuple((x.dtype, x.device, *(size == 1 for size in x.shape)) for x in tensors)
         if self.compiled is not None and kind in self.seen:
-            return self.compiled(*tensors, **named)
+            return self.compiled(*tensors)
         self.compiled = self.compiled or torch.compile(self.function, fullgraph=True, dynamic=True)
         try:
             with compiling():
-                result = self.compiled(*tensors, **named)
+                result = self.compiled(*tensors)
         except Exception as error:  # of inductor, the C++ compiler or Triton, before any argument was changed
             enable(False)
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,9 +1,9 @@
-"""Weights in the form by which a step of decoding is fastest: packed by oneDNN, in bfloat16, or in int8.
+"""Weights in the form by which decoding is fastest: packed by oneDNN, in bfloat16, or in int8.
 
-``lean(model, precision)`` is a copy of a model for its steps alone. It shares the weights; what multiplies a step's
-rows gets its form once, at the first product. The condition is encoded by the model itself, and attention's own
-matrices stay in float32, since their product enters an exponential. int8 is for the output layer alone. With fewer bits
-than float32's the output layer's best words are computed again (``rnncond.contract.screen``).
+``lean(model, precision)`` is a copy of a model that encodes and steps. It shares the weights; each gets its form once,
+at the first product. Attention's own matrices stay in float32, since their product enters an exponential. int8 is for
+the output layer alone. With fewer bits than float32's the output layer's best words are computed again
+(``rnncond.contract.screen``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from rnncond.fast.output_layer import output_product
 Precision = Literal["float32", "bfloat16", "int8"]
 Form = Callable[[Tensor, Tensor | None], Product]
 
+TABLE = 2**25
+"""The most numbers (128 MB) of a table of products: 10,000 words times the gates of an LSTM of 800."""
+ROWS_AT_ONCE = 512
+"""Of a table, while it is made."""
+
 
 def supported(precision: Precision, device: torch.device) -> bool:
     """Whether ``device`` multiplies faster in ``precision`` than in float32; without instructions for it a CPU does
@@ -38,7 +43,7 @@ def supported(precision: Precision, device: torch.device) -> bool:
 
 
 def lean(model: System, precision: Precision) -> System:
-    """A copy of ``model`` for its steps, which multiplies in ``precision``, where its device does so faster.
+    """A copy of ``model`` for decoding, which multiplies in ``precision``, where its device does so faster.
 
     It has the model's weights, not copies; change neither while it is in use.
     """
@@ -62,18 +67,22 @@ def lean(model: System, precision: Precision) -> System:
 
 
 class LeanWeight(nn.Parameter):
-    """A matrix that ``functional.linear`` multiplies by in a lean form; to all else it is what it is.
+    """A matrix that ``functional.linear`` multiplies by in a lean form; to all else it is what it is. The products of
+    words can come from a table.
 
     Parts cut out of it are matrices of the same kind, each made once.
     """
 
     precision: Precision
     form: tuple[Tensor | None, Product] | None
+    table: tuple[LeanWeight, Tensor | None, Tensor] | None
+    seen: int
     parts: dict[str, Any]
 
     def __new__(cls, values: Tensor, precision: Precision) -> LeanWeight:
         weight = cast(LeanWeight, super().__new__(cls, values, requires_grad=False))
         weight.precision, weight.form, weight.parts = precision, None, {}
+        weight.table, weight.seen = None, 0
         return weight
 
     @classmethod
@@ -95,15 +104,42 @@ class LeanWeight(nn.Parameter):
                 own.parts[key] = tuple(made) if many else made[0]
             return own.parts[key]
         with torch._C.DisableTorchFunctionSubclass():
-            if (
-                function is functional.linear
-                and len(args) > 1
-                and isinstance(args[1], LeanWeight)
-                and args[0].ndim == 2
-            ):
-                bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
-                return args[1].product(args[0], bias)
-            return function(*args, **(kwargs or {}))
+            if function is functional.linear:
+                x, weight, bias = _operands(*args, **(kwargs or {}))
+                if isinstance(weight, LeanWeight):
+                    rows = x if x.ndim == 2 else x.flatten(0, -2)
+                    return weight.by_rows(rows, bias, _words_of(x)).view(*x.shape[:-1], len(weight))
+            result = function(*args, **(kwargs or {}))
+            if function is functional.embedding and isinstance(args[1], LeanWeight) and args[0].ndim == 1:
+                result.words = args[0], args[1]
+            return result
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether a layer of the encoder, which multiplies by itself, is to do so in bfloat16."""
+        cpu = self.device.type == "cpu"
+        return cpu and (self.precision == "bfloat16" or (FORMS[self.precision] is beside_int8 and has_bfloat16()))
+
+    def by_rows(self, x: Tensor, bias: Tensor | None, words: tuple[Tensor, LeanWeight] | None) -> Tensor:
+        """``product``, of rows of an embedding's matrix out of a table once it pays: ``words`` are their places (N,)
+        there, and the matrix.
+
+        The table has the product of every row, (V, O); it is made when as many rows have been multiplied.
+        """
+        if words is None or not self.fits(words[1]):
+            return self.product(x, bias)
+        ids, embedding = words
+        if self.table is None or self.table[0] is not embedding or self.table[1] is not bias:
+            self.seen += len(x)
+            if self.seen < len(embedding):
+                return self.product(x, bias)
+            parts = [self.product(part, bias) for part in embedding.data.split(ROWS_AT_ONCE)]
+            self.table = embedding, bias, torch.cat(parts)
+        return self.table[2].index_select(0, ids)
+
+    def fits(self, embedding: Tensor) -> bool:
+        """Whether a table of products is small enough; on a GPU it would save nothing."""
+        return self.device.type == "cpu" and len(embedding) * len(self) <= TABLE
 
     def product(self, x: Tensor, bias: Tensor | None, forms: Mapping[Precision, Form] | None = None) -> Tensor:
         """x W^T + b in float32, for ``x`` (N, I)."""
@@ -114,6 +150,16 @@ class LeanWeight(nn.Parameter):
     def logits(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``product`` as the output layer's: in fewer bits than float32's the logits have ``exact_of``."""
         return self.product(x, bias, OUTPUT_FORMS)
+
+
+def _operands(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What ``functional.linear`` was given, by place or by its names."""
+    return input, weight, bias
+
+
+def _words_of(x: Tensor) -> tuple[Tensor, LeanWeight] | None:
+    """The words and the lean embedding whose rows ``x`` is, as they are; None if it is something else."""
+    return getattr(x, "words", None)
 
 
 def in_float32(weight: Tensor, bias: Tensor | None) -> Product:
@@ -186,7 +232,12 @@ def beside_int8(weight: Tensor, bias: Tensor | None) -> Product:
     An error of the state stays for all words that follow. In int8, with the seven bits that x has without VNNI, it
     changes a sentence in ten; bfloat16 errs a tenth of that.
     """
-    return (in_bfloat16 if torch.cpu._is_avx512_bf16_supported() else in_float32)(weight, bias)
+    return (in_bfloat16 if has_bfloat16() else in_float32)(weight, bias)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32."""
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 FORMS: dict[Precision, Form] = {"float32": in_float32, "bfloat16": in_bfloat16, "int8": beside_int8}

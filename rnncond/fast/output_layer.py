@@ -64,11 +64,19 @@ class _OutputProduct(Function):
         )
 
 
+def as_float32(x: Tensor | PackedSequence) -> Tensor | PackedSequence:
+    return x.float() if isinstance(x, Tensor) else x._replace(data=x.data.float())
+
+
 class LSTM(nn.LSTM):
     """``nn.LSTM`` that runs under autocast on any CPU: in float32 where oneDNN, which torch asks whatever the
     processor, has no LSTM of that precision (bfloat16 needs AVX-512, float16 more)."""
 
     def forward(self, x: Tensor | PackedSequence, start: tuple[Tensor, Tensor] | None = None) -> Any:
+        if getattr(self.weight_ih_l0, "in_bfloat16", False):  # a LeanWeight, of a model that decodes
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs, (h, c) = super().forward(x, start)
+            return as_float32(outputs), (h.float(), c.float())
         device = x.data.device.type
         if not (device == "cpu" and torch.is_autocast_enabled(device) and torch.backends.mkldnn.is_available()):
             return super().forward(x, start)

@@ -1,4 +1,4 @@
-"""The laws that additive attention decides, with its loops compiled."""
+"""The laws that attention, the gates and the loss decide, with their loops compiled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from rnncond.fast import additive, kernels
+from rnncond import losses
+from rnncond.fast import additive, fused, kernels
 from tests.contract import laws
 from tests.contract.test_laws import CASES
 
@@ -21,7 +22,7 @@ LAWS = [
     laws.bfloat16_training_is_float32_training_but_for_rounding,
     laws.search_leaves_the_memory_and_scores_as_forward,
 ]
-ADDITIVE = [
+COMPILED = [
     "show_attend_tell regions", "show_attend_tell hard", "top_down regions", "encdec_attention concat gru",
     "encdec_bidirectional gru", "gnmt depth 3",
 ]  # fmt: skip
@@ -33,15 +34,18 @@ def compiled(monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("there is no compiler")
     monkeypatch.setattr(additive, "COMPILED", 0)
+    monkeypatch.setattr(fused, "COMPILED", 0)
+    monkeypatch.setattr(losses, "COMPILED", 0)
     kernels.enable()
     yield
     kernels.enable(False)
 
 
 @pytest.mark.parametrize("device", laws.DEVICES)
-@pytest.mark.parametrize("case", [case for case in CASES if case.id in ADDITIVE], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [case for case in CASES if case.id in COMPILED], ids=lambda case: case.id)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law, case, device, compiled):
     law(case, device)
     assert kernels.enabled(), "a compilation failed"
     assert additive.pair_scores.seen
+    assert fused.lstm_forward.seen or fused.gru_forward.seen

@@ -172,6 +172,20 @@ def test_log_probs_and_their_means_are_torchs_and_so_are_their_slopes(monkeypatc
     assert gradcheck(lambda x: losses._LogProbs.apply(x, labels)[1], [logits])
 
 
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
+def test_the_loops_that_are_compiled_say_what_torchs_kernels_do(dtype):
+    torch.manual_seed(1)
+    logits, labels = torch.randn(5, 7).to(dtype), torch.tensor([0, 6, 3, 3, 1])
+    sums = losses._row_sums(logits)
+    assert sums[0].dtype is (torch.double if dtype is torch.double else torch.float32)
+    torch.testing.assert_close(losses.row_sums.function(logits), sums)
+    grads = torch.randn(5).to(sums[0].dtype), torch.randn(5).to(sums[0].dtype)
+    before = logits.clone()
+    slopes = losses._row_slopes(logits, sums[0], labels, *grads)
+    assert slopes.dtype is dtype and torch.equal(logits, before)
+    torch.testing.assert_close(losses.row_slopes.function(logits, sums[0], labels, *grads), slopes)
+
+
 def test_parts_cover_every_row_once():
     for count, width in ((1, 9), (1000, 10_000), (3, 2**20)):
         rows = torch.cat([torch.arange(count)[part] for part in losses._parts(torch.empty(count, width))])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rnncond.contract import Source
+from rnncond.fast import fused
 from rnncond.fast.fused import StepProducts
 from rnncond.losses import TeacherForcing
 from rnncond.systems import build, names
@@ -82,3 +83,22 @@ def test_the_weight_of_all_steps_is_cast_once(dtype):
     assert weight.grad.dtype is torch.float32
     with torch.autocast("cpu", dtype):
         assert StepProducts(weight.double(), offsets.double()).weight.dtype is torch.float64
+
+
+LSTM, GRU = [(3, 8), (3, 2)], [(3, 6), (3, 6), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("plain", "loop", "shapes"),
+    [
+        (fused._lstm_forward, fused.lstm_forward, LSTM),
+        (fused._lstm_backward, fused.lstm_backward, [(3, 8), *[(3, 2)] * 4]),
+        (fused._gru_forward, fused.gru_forward, GRU),
+        (fused._gru_backward, fused.gru_backward, [(3, 4), (3, 6), *[(3, 2)] * 3]),
+    ],
+    ids=["lstm", "its gradient", "gru", "its gradient too"],
+)
+def test_the_loops_that_are_compiled_say_what_torchs_kernels_do(plain, loop, shapes):
+    torch.manual_seed(0)
+    values = [torch.randn(shape, dtype=torch.double) for shape in shapes]
+    torch.testing.assert_close(loop.function(*values), plain(*values), rtol=1e-12, atol=1e-12)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnncond.attention import AdditiveAttention
 from rnncond.contract import Source, exact_of
@@ -33,8 +34,8 @@ def logits_of(case: Case, precision: str, wider: bool = True) -> tuple[torch.Ten
         source = Source(source.values.float().clamp(-3, 3), source.mask)
     results, again = [], []
     with torch.no_grad():
-        memory = model.encode(source)
         for stepper in (model, lean(model, precision)):
+            memory = stepper.encode(source)
             state, words, found = model.init_state(memory), torch.full((len(WORDS),), BOS), []
             for _ in range(3):
                 logits, state, _ = stepper.step(words, state, memory)
@@ -134,6 +135,59 @@ def test_the_copy_shares_the_weights_and_attention_keeps_its_own_precision():
     assert {type(weight) for weight in copy.parameters() if weight.ndim == 2} == {LeanWeight}
     assert {weight.precision for weight in copy.attend.parameters()} == {"float32"}
     assert isinstance(copy.attend, AdditiveAttention) and copy.output.weight.precision == "int8"
+
+
+class Products(TorchDispatchMode):
+    """The products by matrices that torch itself makes, while it is entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.found.append([tuple(x.shape) for x in args])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_no_product_of_a_step_is_left_out(case, monkeypatch):
+    """Whether ``functional.linear`` gets its weight by place or by name, for rows or for rows of steps."""
+    monkeypatch.setattr(module, "packed_rows", lambda device: float("inf"))
+    model = case.build().eval()
+    with torch.no_grad():
+        memory = model.encode(case.sources(len(WORDS), torch.Generator().manual_seed(2)))
+        with Products() as products:
+            lean(model, "float32").step(torch.tensor(WORDS), model.init_state(memory), memory)
+    assert not products.found
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_words_come_from_a_table_once_as_many_have_been_multiplied(precision):
+    torch.manual_seed(0)
+    embedding, weight, bias = LeanWeight(torch.randn(9, 8), precision), torch.randn(12, 8), torch.randn(12)
+    words = torch.tensor([3, 0, 8, 3])
+    expected = LeanWeight(weight, precision).product(embedding.data[words], bias)
+    lean_weight = LeanWeight(weight, precision)
+    for multiplied in (4, 8, 12, 12):
+        found = functional.linear(functional.embedding(words, embedding), lean_weight, bias)
+        torch.testing.assert_close(found, expected)
+        assert lean_weight.seen == multiplied
+    assert lean_weight.table[2].shape == (9, 12)
+    # What is not the embedding's row as it is has a product of its own, and so has another embedding.
+    half = functional.linear(0.5 * functional.embedding(words, embedding), lean_weight, None)
+    torch.testing.assert_close(half, LeanWeight(weight, precision).product(0.5 * embedding.data[words], None))
+    other = LeanWeight(torch.randn(9, 8), precision)
+    found = functional.linear(functional.embedding(words, other), lean_weight, bias)
+    torch.testing.assert_close(found, LeanWeight(weight, precision).product(other.data[words], bias))
+
+
+def test_a_table_that_would_be_too_large_is_not_made(monkeypatch):
+    monkeypatch.setattr(module, "TABLE", 9 * 12 - 1)
+    embedding, weight = LeanWeight(torch.randn(9, 8), "float32"), LeanWeight(torch.randn(12, 8), "float32")
+    for _ in range(4):
+        functional.linear(functional.embedding(torch.arange(9), embedding), weight)
+    assert weight.table is None
 
 
 def test_a_part_of_a_matrix_is_made_once():
