@@ -46,7 +46,10 @@ def report(
         Option(help="the page's file (default: OUT/report.html)"),
         Output(local=True, by_default="beside", beside=("out",)),
     ] = None,
-    count: Annotated[int, Option(help="number of pictures or sentences to show", min=1)] = 24,
+    count: Annotated[
+        int,
+        Option(help="number of pictures or sentences to show, with --compare as many that changed beside them", min=1),
+    ] = 24,
     fingerprint: options.Fingerprint = None,
     compare: Annotated[
         str | None, Option(metavar="SET", help="an older set of OUT: show what changed, with both texts")

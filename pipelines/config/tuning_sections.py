@@ -56,7 +56,7 @@ class Dimension(Section):
             if self.step is not None:
                 raise ValueError("step is of a range; choices have none")
             return self
-        low, high = self.bounds
+        low, high = self.ends
         if low >= high or (self.log and low <= 0):
             above = ", above zero" if self.log else ""
             raise ValueError(f"{given[0]} is [{low:g}, {high:g}], expected the lower number first{above}")
@@ -65,11 +65,16 @@ class Dimension(Section):
         return self
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Of a range: lowest and highest, as they were given."""
+        ends = self.uniform or self.log
+        assert ends is not None, "choices have no ends"
+        return ends
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Of a range: the lowest value and the highest that a step reaches."""
-        ends = self.uniform or self.log
-        assert ends is not None, "choices have no bounds"
-        low, high = ends
+        low, high = self.ends
         return (low, tidy(low + self.step * math.floor((high - low) / self.step + 1e-9))) if self.step else (low, high)
 
     def values(self) -> list[Scalar] | None:
@@ -173,6 +178,9 @@ class Tune(Section):
     asha: Asha | None = None
     """Give up bad trials early; null: none."""
     pbt: PopulationSection = PopulationSection()
+    budget_minutes: Positive | None = None
+    """Minutes, from the first trial on, after which the search ends; the same command goes on for as many more. null:
+    when all trials are done."""
     concurrent: Count | None = None
     """Trials at a time; null: as many as the cluster holds."""
     storage: str | None = None
@@ -180,6 +188,11 @@ class Tune(Section):
     place that all of them see, such as s3://."""
     space: dict[str, Dimension] = Field(min_length=1)
     """By key of the recipe."""
+
+    @property
+    def over(self) -> str:
+        """That the time is over, in words."""
+        return f"The {self.budget_minutes:g} minutes of tune.budget_minutes are over"
 
     @field_validator("space", mode="before")
     @classmethod

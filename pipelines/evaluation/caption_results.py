@@ -293,9 +293,10 @@ def of_split(examples: list[Captioned], split: str, data: str) -> list[Captioned
     """The examples of one split. Raises UserError where there are none."""
     chosen = [example for example in examples if example.split == split]
     if not chosen:
-        there = ", ".join(f"{name} ({count:,})" for name, count in Counter(e.split for e in examples).items())
+        counts = Counter(e.split for e in examples)
+        there = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        held_out = min(counts, key=lambda name: (name == "train", counts[name]))  # most train on most
         raise UserError(
-            f"{data} has no images of the split {split!r}; it has {there}. "
-            f"Say --split {examples[0].split}, for example."
+            f"{data} has no images of the split {split!r}; it has {there}. Say --split {held_out}, for example."
         )
     return chosen

@@ -29,7 +29,8 @@ def line_chart(
     """
     everything = [point for points in series.values() for point in points]
     first, last = min(x for x, _ in everything), max(x for x, _ in everything)
-    xs = [x for x in ticks(first, last, 6, whole=True) if first <= x <= last]
+    whole = all(float(x).is_integer() for x, _ in everything)
+    xs = [x for x in ticks(first, last, 6, whole) if first <= x <= last]
     ys = ticks(min(y for _, y in everything), max(y for _, y in everything), 4)
     place = scale(first, last, ys[0], ys[-1])
     parts = axes(xs, ys, place, across)

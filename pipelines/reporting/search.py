@@ -114,16 +114,19 @@ def curves(found: list[Record], metric: str) -> str | None:
 
 
 def progress(found: list[Record], metric: str) -> str | None:
-    """The best score after so many trials, in the order in which they ended."""
+    """The best score by what it cost: the minutes that the trials so far trained, in the order in which they ended."""
     best: list[tuple[float, float]] = []
-    in_order = sorted(found, key=lambda record: (record.run.get("ended", LAST), record.name))
-    for number, row in enumerate([record.row(metric) for record in in_order], 1):
+    minutes = 0.0
+    for record in sorted(found, key=lambda record: (record.run.get("ended", LAST), record.name)):
+        row = record.row(metric)
+        minutes += row["seconds"] / 60
         if row["score"] is not None:
             before = [best[-1][1]] if best else []
-            best.append((number, (min if metric == "loss" else max)([row["score"], *before])))
+            best.append((minutes, (min if metric == "loss" else max)([row["score"], *before])))
     if len(best) < 2:
         return None
-    return charts.line_chart({"best": best}, "min" if metric == "loss" else "max", across="trials that ended")
+    across = "minutes of training, of all trials that ended"
+    return charts.line_chart({"best": best}, "min" if metric == "loss" else "max", across=across)
 
 
 def short(value: Any) -> str:

@@ -55,6 +55,7 @@ def tune_config(search: Search, earlier: list[Record], concurrent: int) -> tuple
     return space, tune.TuneConfig(
         **choice,
         scheduler=scheduler(search, earlier),
+        time_budget_s=search.settings.budget_minutes and 60 * search.settings.budget_minutes,
         reuse_actors=True,
         trial_name_creator=lambda trial: next(names),
         trial_dirname_creator=str,

@@ -96,6 +96,8 @@ def run(
     facts |= {"epochs a trial": search.recipe.training.epochs, "trials tried": len(chosen)}
     facts |= described(slowest(measured))
     begin = max(startup(one, began) for one in measured)
+    if search.settings.budget_minutes:
+        facts["budget, minutes"] = search.settings.budget_minutes
     facts |= figures(begin, between(whole.seconds, error, len(costs)), whole, room.describe(), price)
     if share < 1:
         facts["hours, if asha ends all that it may"] = significant((begin + share * whole.seconds) / 3600)

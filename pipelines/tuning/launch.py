@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import shutil
+import time
 import uuid
 from typing import Any
 
@@ -62,7 +64,7 @@ class TuneJob(Job[Room]):
             return []
         # Read as a search, which fills in what an earlier version did not write.
         before, after = (keys_of(search) for search in (read_search(str(path)), self.search))
-        may_change = (*MAY_CHANGE, "tune.trials", "tune.concurrent", "tune.storage")
+        may_change = (*MAY_CHANGE, "tune.trials", "tune.budget_minutes", "tune.concurrent", "tune.storage")
         return changed_keys(self.place.shown, before, after, may_change, "search of another recipe")
 
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
@@ -85,14 +87,21 @@ class TuneJob(Job[Room]):
         run_trials(self.search, task, self.place, tracking, parts, writer)
         catch_up(self.search, self.place, tracking, writer)
         register_best(self.search, task, self.place, run, tracking)
+        if self.search.settings.budget_minutes and (unfinished := left(self.search, records(self.folder))):
+            tell(
+                f"{self.search.settings.over}, and {len(unfinished)} {plural('trial', len(unfinished))} of "
+                f"{self.search.count()} are left. The same command goes on with them."
+            )
 
     def summary(self) -> Outcome:
         info, trials = read_run(self.folder), records(self.folder)
         best = info["best"]
         failed = [trial for trial in trials if trial.status == "failed"]
+        unfinished = len(left(self.search, trials))
         return Outcome(
             {
                 "trials": len(trials),
+                **({"left": unfinished} if unfinished else {}),
                 "stopped_early": sum(trial.status == "stopped" for trial in trials),
                 "epochs": sum(trial.epoch for trial in trials),
                 "best_trial": best["trial"],
@@ -131,18 +140,20 @@ def run_trials(
     with Progress("tune", "epochs", count * search.recipe.training.epochs) as progress:
         progress.phase("starting trials")
         monitor = TuneMonitor(search, place, writer, tracking, progress, count)
-        status = "FAILED"
+        status, began = "FAILED", time.monotonic()
         try:
             if trials:
                 fit(search, task, place, share, writer, monitor, earlier)
-            status = "FINISHED"
+            # Trials that are at work when the time is over are ended as by an interruption.
+            status = "KILLED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
         finally:
             monitor.end(status)
     write_table(folder, search.metric)
-    if unfinished := left(search, records(folder)):
+    over = time.monotonic() - began >= 60 * (search.settings.budget_minutes or math.inf)
+    if not over and (unfinished := left(search, records(folder))):
         names = ", ".join(name for name, _ in unfinished[:5])
         lost = f" {monitor.lost}" if monitor.lost else ""
         raise Fault(
@@ -206,11 +217,16 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
     """Make the best trial's model and recipe the search's, and hand the model in.
 
     Raises:
-        UserError: no trial has a model.
+        UserError: no trial has a model, also because the time is over.
         Fault: MLflow does not take it.
     """
     trials = records(place.folder)
     scored = [(record, line) for record in trials if (line := record.best(search.metric))]
+    if not scored and search.settings.budget_minutes and left(search, trials):
+        raise UserError(
+            f"{search.settings.over}, and no trial has come to a validation. The same command goes on where they are; "
+            "a larger tune.budget_minutes gives them longer at once."
+        )
     if not scored:
         reasons = "\n".join(f"  {record.name}: {record.run.get('reason')}" for record in trials[:3])
         raise UserError(f"No trial of {len(trials)} came to a validation:\n{reasons}")

@@ -7,22 +7,27 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pipelines.config import sections
+from pipelines.config.dotted import absolute
 from pipelines.config.metrics import value_of
 from pipelines.config.sections import TrackingSection
 from pipelines.console import WAITING, Outcome
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation import output
+from pipelines.evaluation.caption_results import of_split
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Evaluation, Row
 from pipelines.evaluation.significance import gain
+from pipelines.evaluation.translation_files import read_references
+from pipelines.evaluation.translation_results import what_to_translate
 from pipelines.features.sources import check_backbone
 from pipelines.files.jsonl import read_lines
 from pipelines.inference.decoder import default_device
+from pipelines.inputs.captions import read_captions
 from pipelines.tracking import registry
 from pipelines.tracking.address import tracking_uri as address_of
 from pipelines.tracking.client import client_at
@@ -39,6 +44,11 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LESS_IS_BETTER = ("TER",)
+ALL_SCORES = {
+    False: ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE_L", "CIDEr", "METEOR", "SPICE"),
+    True: ("BLEU", "chrF", "TER"),
+}
+"""That an evaluation may have, of captions and of text."""
 TRAINED = "trained."
 """Before the tags of what training found, of a version whose own are of the user's data."""
 EXPERIMENT = TrackingSection().experiment
@@ -88,6 +98,8 @@ def run(
     earlier = registry.version_named(client, name, model) if as_it_is else None
     back = earlier if anyway and not data else None
     if present is not None:
+        if same:
+            check_scoring(trained, model, metric, data, source, split)
         unchanged = same and opens_the_same and (not weights or registry.WEIGHTS in present.tags)
         if unchanged or (back and back.version == present.version):
             return outcome(uri, name, present, "it is the champion already", trained)
@@ -241,6 +253,28 @@ class Scored(NamedTuple):
     evaluation: Evaluation
 
 
+def check_scoring(
+    trained: Trained, model: str, metric: str | None, data: list[str] | None, source: str | None, split: str | None
+) -> None:
+    """Refuse what scoring would refuse, where none is done because the model is the champion already."""
+    if not data:
+        if "recipe" in trained.info:
+            recorded(metric, trained.info)
+        return
+    known = ALL_SCORES[trained.source_vocabulary is not None]
+    if metric and metric not in known:
+        raise no_such_score(metric, known)
+    if trained.source_vocabulary is None:
+        of_split(read_captions(absolute(data[0])), split or "val", data[0])
+    else:
+        _, references, columns, _ = what_to_translate(trained, model, source and absolute(source), data)
+        read_references(references or [str(source)], usual=columns[1])
+
+
+def no_such_score(metric: str, known: Iterable[str]) -> UserError:
+    return UserError(f"--metric {metric}: there is no such score; there are {', '.join(known)}.")
+
+
 def evaluated(
     metric: str, data: list[str], source: str | None, folder: Path, loaded: Trained | None = None, **options: Any
 ) -> Scored:
@@ -251,7 +285,7 @@ def evaluated(
         rows = cast(list[Row], read_lines(Path(place, output.ROWS)))
     scores = evaluation["scores"]
     if metric not in scores:
-        raise UserError(f"--metric {metric}: there is no such score; there are {', '.join(scores)}.")
+        raise no_such_score(metric, scores)
     identity = [sha256_of(path) for path in (*data, *([source] if source else []))] + [options]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     value = -scores[metric] if metric in LESS_IS_BETTER else scores[metric]

@@ -160,3 +160,20 @@ def test_more_trials_may_follow(ray_cluster, world, tmp_path):
     steps = [point.step for point in client.get_metric_history(parent.info.run_id, "best_val_loss")]
     assert steps == [1, 2], "so that MLflow shows the newest, whichever epoch was the best"
     assert not Path("file:").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_search_ends_when_its_time_is_over_and_goes_on(ray_cluster, world, capsys):
+    """In 60 milliseconds no trial is done."""
+    section = {"algorithm": "random", "trials": 1, "space": {"model.hidden": {"uniform": [4, 16], "step": 4}}}
+    with pytest.raises(UserError, match=r"The 0.001 minutes of tune.budget_minutes are over, and no trial has come to"):
+        tune_tiny(world, section | {"budget_minutes": 0.001}, "training.epochs=1")
+    first = tune_tiny(world, section | {"budget_minutes": 100}, "training.epochs=1").summary
+    over = tune_tiny(world, section | {"budget_minutes": 0.001, "trials": 2}, "training.epochs=1").summary
+    assert (first["trials"], "left" in first, over["left"], over["model"]) == (1, False, 1, first["model"])
+    assert "are over, and 1 trial of 2 are left" in capsys.readouterr().err
+    assert read_run("found")["status"] == "finished"
+    done = tune_tiny(world, section | {"trials": 2}, "training.epochs=1").summary
+    assert (done["trials"], "left" in done) == (2, False)
+    assert [row["status"] for row in read_lines("found/trials.jsonl")] == ["finished", "finished"]

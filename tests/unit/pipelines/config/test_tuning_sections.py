@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipelines.config.tuning_sections import Dimension
 from pipelines.config.yaml_core import Written
@@ -54,3 +55,11 @@ def test_neighbours_are_a_factor_or_a_step_away_and_stay_within():
     assert Dimension(uniform=(0, 0.5), step=0.1).beside(0, 1.2) == 0.1
     assert [Dimension(choices=[1, 2, 4]).beside(2, factor) for factor in (0.8, 1.2)] == [1, 4]
     assert Dimension(choices=[1, 2, 4]).beside(4, 1.2) == 4
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0.2, 0.6, 0.9), (32, 64, 100)])
+def test_a_step_that_is_too_long_is_told_with_the_ends_that_were_given(low, high, step):
+    with pytest.raises(ValidationError, match=f"step is {step}, more than from {low} to {high}"):
+        Dimension(uniform=(low, high), step=step)
+    with pytest.raises(ValidationError, match=rf"uniform is \[{high}, {low}\], expected the lower number first"):
+        Dimension(uniform=(high, low), step=step)

@@ -161,16 +161,16 @@ def test_few_axes_are_not_blown_up_over_the_page():
     assert float(style["min-width"][:-2]) <= width <= float(style["max-width"][:-2]) < 1.5 * width
 
 
-def test_the_best_so_far_is_in_the_order_in_which_trials_ended(monkeypatch):
-    ends = {"000": ("10:02", 1.0), "001": ("10:01", 3.0), "002": ("10:03", 5.0), "003": (None, 4.0)}
+def test_the_best_so_far_is_by_the_minutes_of_the_trials_in_the_order_in_which_they_ended(monkeypatch):
+    ends = {"000": ("10:02", 1.0, 120), "001": ("10:01", 3.0, 60), "002": ("10:03", 5.0, 30), "003": (None, 4.0, 30)}
     found = []
-    for name, (end, score) in ends.items():
-        line = {"epoch": 1, "val_loss": 1.0, "seconds": 1.0, "CIDEr": score}
+    for name, (end, score, seconds) in ends.items():
+        line = {"epoch": 1, "val_loss": 1.0, "seconds": float(seconds), "CIDEr": score}
         found.append(Record(name, {}, "finished", {"ended": end} if end else {}, [line]))
     drawn = []
     monkeypatch.setattr(charts, "line_chart", lambda series, *_, **__: drawn.append(series["best"]))
     report_search.progress(found, "CIDEr")
-    assert drawn == [[(1, 3.0), (2, 3.0), (3, 5.0), (4, 5.0)]]
+    assert drawn == [[(1, 3.0), (3, 3.0), (3.5, 5.0), (4, 5.0)]]
 
 
 def test_the_best_of_many_curves_is_drawn_apart():

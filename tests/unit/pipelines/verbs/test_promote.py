@@ -90,6 +90,23 @@ def test_by_the_scores_of_training(client, name, make, tmp_path):
         promoted(better, metric="CIDEr")
 
 
+def test_the_champion_is_no_excuse_for_mistakes(name, make, tmp_path):
+    """Else they would be told on the day on which another model comes."""
+    run = make(1, 20.0)
+    promote.run(model=run, name=name)
+    (tmp_path / "de.txt").write_text("eins\n")
+    data = {"data": [str(tmp_path / "de.txt")], "source": str(tmp_path / "de.txt")}
+    assert promote.run(model=run, name=name, metric="chrF", **data).summary["verdict"] == "it is the champion already"
+    with pytest.raises(UserError, match="--metric CIDEr: training recorded no such score"):
+        promote.run(model=run, name=name, metric="CIDEr")
+    with pytest.raises(UserError, match="--metric BLUE: there is no such score; there are BLEU, chrF, TER"):
+        promote.run(model=run, name=name, metric="BLUE", **data)
+    with pytest.raises(UserError, match="nofile"):
+        promote.run(model=run, name=name, data=[str(tmp_path / "nofile")], source=data["source"])
+    with pytest.raises(UserError, match="Say --source FILE, too"):
+        promote.run(model=run, name=name, data=data["data"])
+
+
 def test_the_way_back_to_an_earlier_version_is_one_command(client, name, make):
     for seed, bleu in ((1, 20.0), (2, 21.0)):
         promote.run(model=make(seed, bleu), name=name)
