@@ -160,7 +160,7 @@ def load_captioner(
         weights: those of the CNN: a file, ``pretrained`` or ``random``; by default those that came with the model.
         tracking_uri: of MLflow; by default MLFLOW_TRACKING_URI, or the database here.
         device: such as ``cpu`` or ``cuda:1``; by default a GPU where there is one.
-        precision: in which the steps of the search multiply.
+        precision: in which the models multiply.
 
     Raises:
         UserError, ModelError: there is no such model, it reads text, or these are not the weights that its features

@@ -85,7 +85,7 @@ NoRepeatNgram = Annotated[
 Precision = Annotated[
     DecodingPrecision,
     Option(
-        help="what the steps of the search multiply in, where the processor has faster instructions for it; attention "
+        help="what decoding multiplies in, where the processor has faster instructions for it; attention "
         "stays in float32. int8 is for the output layer alone: faster on a CPU where the vocabulary is large, and it "
         "changes about one sentence in a hundred",
         rich_help_panel=SEARCH,

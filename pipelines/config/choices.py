@@ -8,7 +8,7 @@ from typing import Literal
 
 LengthPenalty = Literal["none", "average", "gnmt"]
 DecodingPrecision = Literal["float32", "bfloat16", "int8"]
-"""What the steps of a search multiply in."""
+"""What decoding multiplies in."""
 Decoding = Literal["local", "cluster"]
 """Where pictures become pixels: on the CPUs of the worker that needs them, or on free ones of other nodes, too."""
 TooLong = Literal["cut", "refuse"]

@@ -95,7 +95,7 @@ def prepare(
 
     Args:
         names: what the user called each model.
-        precision: in which the steps of the search multiply.
+        precision: in which the models multiply.
         asked: fields of ``SearchOptions``; the first model's recipe has the others.
 
     Raises:

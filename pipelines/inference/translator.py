@@ -189,7 +189,7 @@ def prepare(
 
     Args:
         names: what the user called each model.
-        precision: in which the steps of the search multiply.
+        precision: in which the models multiply.
         max_source_length: by default ``text.max_length`` of the first model's recipe.
         asked: fields of ``SearchOptions``; the first model's recipe has the others.
 

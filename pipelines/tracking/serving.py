@@ -58,7 +58,7 @@ class Answer(TypedDict, total=False):
 class Served(PythonModel):
     """Artifacts: ``model``, the folder of ``rnncond.checkpoint``, and for a captioner ``backbone``, a folder with the
     weights of its CNN, unless they can be found by name. The model config has ``allowed_uris`` and
-    ``precision``, in which the steps of the search multiply, as in
+    ``precision``, in which the models multiply, as in
     ``load_model(uri, model_config={"precision": "int8"})``."""
 
     model: ServedCaptioner | ServedTranslator

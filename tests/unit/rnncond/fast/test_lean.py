@@ -74,6 +74,23 @@ def test_the_words_that_bfloat16_leaves_equal_have_exact_logits():
     assert exact(torch.tensor([[0, 1]])).tolist() == [[300.25, 300.75]]
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 here")
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_lstms_encode_in_bfloat16_and_give_float32(precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    case = next(case for case in CASES if case.id.startswith("encdec_bidirectional") and "lstm" in case.id)
+    model = case.build(**{name: size for name, size in SIZES.items() if name in case.config}).eval()
+    source = case.sources(len(WORDS), torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        exact, found = model.encode(source), lean(model, precision).encode(source)
+    off = 0.0
+    for name, values in exact.items():
+        assert found[name].dtype is values.dtype
+        torch.testing.assert_close(found[name], values, rtol=2**-5, atol=2**-5)
+        off = max(off, float((found[name] - values).abs().max())) if values.is_floating_point() else off
+    assert off > 1e-4
+
+
 def test_packing_for_one_engine_leaves_torchs_own_as_it_was():
     before = torch.backends.quantized.engine
     with pytest.raises(RuntimeError), module.engine("onednn"):
