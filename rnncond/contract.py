@@ -74,23 +74,9 @@ Exact = Callable[[Tensor], Tensor]
 """M words of each row, (N, M) int64, to their logits in float32, (N, M)."""
 
 
-def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``logits`` (N, V), nearly x W^T + b for ``x`` (N, R) and ``weight`` (V, R), with the way to the exact ones.
-
-    An output layer in int8 is off by a hundredth or so. The log-sum-exp over all words averages that out, but two words
-    of nearly the same probability may change places, so the search computes again those among which it chooses.
-    """
-
-    def exact(words: Tensor) -> Tensor:
-        values = torch.einsum("nr,nmr->nm", x, weight[words])
-        return values if bias is None else values + bias[words]
-
-    logits.exact = exact  # type: ignore[attr-defined]  # to all but the search these are logits like others
-    return logits
-
-
 def exact_of(logits: Tensor) -> Exact | None:
-    """What computes some of ``logits`` exactly; None where they are exact, or have been changed since."""
+    """What computes some of ``logits`` exactly (``rnncond.fast.lean.screen``); None where they are exact, or have been
+    changed since."""
     return getattr(logits, "exact", None)
 
 

@@ -3,7 +3,7 @@
 ``lean(model, precision)`` is a copy of a model that encodes and steps. It shares the weights; each gets its form once,
 at the first product. Attention's own matrices stay in float32, since their product enters an exponential. int8 is for
 the output layer alone. With fewer bits than float32's the output layer's best words are computed again
-(``rnncond.contract.screen``).
+(``screen``).
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnncond.attention import AdditiveAttention, DotAttention
-from rnncond.contract import System, screen
+from rnncond.contract import System
+from rnncond.fast.kernels import Kernel
 from rnncond.fast.onednn import Product, packed, packed_rows
 from rnncond.fast.output_layer import output_product
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Form = Callable[[Tensor, Tensor | None], Product]
 
+COMPILED = 2**16
+"""Products of numbers, of the words that are computed again, from which a compiled loop is worth it."""
 TABLE = 2**25
 """The most numbers (128 MB) of a table of products: 10,000 words times the gates of an LSTM of 800."""
 ROWS_AT_ONCE = 512
@@ -194,6 +197,29 @@ def screened(form: Form) -> Form:
         return lambda x: screen(multiply(x), x, weight, bias)
 
     return make
+
+
+def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``logits`` (N, V), nearly x W^T + b for ``x`` (N, R) and ``weight`` (V, R), with the way to the exact ones.
+
+    An output layer in int8 is off by a hundredth or so. The log-sum-exp over all words averages that out, but two words
+    of nearly the same probability may change places, so the search computes again those among which it chooses.
+    """
+
+    def exact(words: Tensor) -> Tensor:
+        values = products_of(x, weight, words) if words.numel() * x.shape[1] >= COMPILED else None
+        if values is None:
+            values = torch.einsum("nr,nmr->nm", x, weight[words])
+        return values if bias is None else values + bias[words]
+
+    logits.exact = exact  # type: ignore[attr-defined]  # to all but the search these are logits like others
+    return logits
+
+
+@Kernel
+def products_of(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
+    """The products of ``x`` (N, R) with some rows of ``weight`` (V, R), by ``words`` (N, M), without copies of them."""
+    return (x[:, None] * weight[words]).sum(-1)
 
 
 def in_int8(weight: Tensor, bias: Tensor | None) -> Product:

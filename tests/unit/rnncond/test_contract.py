@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from rnncond.contract import draw, exact_of, screen
+from rnncond.contract import draw, exact_of
 from rnncond.systems import find
 
 
@@ -43,19 +43,6 @@ def test_rows_that_are_no_numbers_are_drawn_from_evenly_and_change_no_other_row(
     shares = draws[:, 0].bincount(minlength=4) / len(draws)
     torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.02, rtol=0)
     assert (draws[:, 1] == 2).all()
-
-
-@pytest.mark.parametrize("biased", [True, False])
-def test_exact_logits_are_the_products_of_their_rows_and_words(biased):
-    torch.manual_seed(0)
-    x, weight = torch.randn(6, 5), torch.randn(9, 5)
-    bias = torch.randn(9) if biased else None
-    logits = torch.zeros(6, 9)
-    exact = exact_of(screen(logits, x, weight, bias))
-    assert exact is not None and not logits.any()
-    words = torch.randint(9, (6, 3))
-    expected = (x.double() @ weight.double().T + (0 if bias is None else bias.double())).gather(1, words)
-    torch.testing.assert_close(exact(words), expected.float())
 
 
 def test_other_logits_have_none():

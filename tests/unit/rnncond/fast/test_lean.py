@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnncond.attention import AdditiveAttention
 from rnncond.contract import Source, exact_of
 from rnncond.fast import lean as module
-from rnncond.fast.lean import LeanWeight, lean, supported
+from rnncond.fast.lean import LeanWeight, lean, screen, supported
 from rnncond.fast.output_layer import output_product
 from rnncond.text.special_tokens import BOS
 from tests.contract.cases import Case
@@ -89,6 +89,21 @@ def test_lstms_encode_in_bfloat16_and_give_float32(precision, monkeypatch):
         torch.testing.assert_close(found[name], values, rtol=2**-5, atol=2**-5)
         off = max(off, float((found[name] - values).abs().max())) if values.is_floating_point() else off
     assert off > 1e-4
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_exact_logits_are_the_products_of_their_rows_and_words(biased):
+    torch.manual_seed(0)
+    x, weight = torch.randn(6, 5), torch.randn(9, 5)
+    bias = torch.randn(9) if biased else None
+    logits = torch.zeros(6, 9)
+    exact = exact_of(screen(logits, x, weight, bias))
+    assert exact is not None and not logits.any()
+    words = torch.randint(9, (6, 3))
+    expected = (x.double() @ weight.double().T + (0 if bias is None else bias.double())).gather(1, words)
+    torch.testing.assert_close(exact(words), expected.float())
+    without_bias = torch.zeros(()) if bias is None else bias[words]
+    torch.testing.assert_close(module.products_of.function(x, weight, words), expected.float() - without_bias)
 
 
 def test_packing_for_one_engine_leaves_torchs_own_as_it_was():

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnncond.contract import Step, screen
+from rnncond.contract import Step
+from rnncond.fast.lean import screen
 from rnncond.search import SearchOptions, search
 from rnncond.search.select import sample_words, select_best, select_screened, top_by_key, top_words
 from rnncond.text.special_tokens import EOS, UNK
