@@ -369,5 +369,7 @@ class Progress:
             # By the rate when the last one was finished, so that it falls while the next ones take their time.
             now = time.monotonic()
             left *= (self.advanced - self.started) / (now - self.started)
-            left = max(left - (now - self.advanced), 0.0)
+            left -= now - self.advanced
+            if left < 1 and self.done < self.total:  # it takes longer than those before, nobody knows how long
+                return ""
         return f"{in_time(left)} left"

@@ -210,15 +210,22 @@ def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:
 
 
 def sets_before_an_edit(dataset: Dataset) -> list[Dataset]:
-    """The store's sets that differ from ``dataset`` in what was in the file alone; none once it has rows itself."""
+    """The store's sets that differ from ``dataset`` in what was in the file alone; none once it has rows itself.
+    A set without rows, this one or another that was broken off at its beginning, is none of them."""
 
     def but_for_content(recipe: Mapping[str, Any]) -> dict[str, Any]:
         return {**recipe, "corpus": recipe["corpus"].rpartition(" ")[0]}
 
     if dataset.recipe["corpus"] == "by id" or not dataset.store.exists() or dataset.snapshot().rows:
         return []
-    others = [one for one in dataset.store.datasets() if one.kind == dataset.kind and "corpus" in one.recipe]
-    return [one for one in others if but_for_content(one.recipe) == but_for_content(dataset.recipe)]
+    return [
+        one
+        for one in dataset.store.datasets()
+        if one.kind == dataset.kind
+        and "corpus" in one.recipe
+        and but_for_content(one.recipe) == but_for_content(dataset.recipe)
+        and one.snapshot().rows
+    ]
 
 
 def schema_of(attention: bool) -> pa.Schema:

@@ -61,6 +61,8 @@ def test_the_time_left_falls_while_nothing_is_finished(clock):
         clock(26)
         assert progress.time_left() == "4 s left"
         clock(90)
+        assert progress.time_left() == "", "it takes longer than the first two"
+        progress.advance(1)
         assert progress.time_left() == "0 s left"
 
 

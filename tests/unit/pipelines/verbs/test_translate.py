@@ -129,3 +129,23 @@ def test_cut_sentences_and_older_translations_of_a_file_are_told(model, tmp_path
     table.write_text(table.read_text().replace("two birds", "three birds"))
     changed = translate.run(str(table), "model", "out", **asked)
     assert "\nlines.de has the older translations of what changed.\n1 input changed" in changed.hint
+
+
+def test_a_text_without_ids_is_another_than_before_only_where_sets_with_rows_say_so(model, tmp_path):
+    """Not where the same run was broken off before its first rows."""
+    translator = prepare(load_models(["model"], None, "cpu"), ["model"])
+
+    def of(*lines):
+        recipe = translate.recipe_of(translator, Corpus(str(write_text(tmp_path / "en", lines))))
+        return Store("out").dataset("translations", recipe, translate.schema_of(False), id_column="id")
+
+    before = of("a dog")
+    before.begin().close()
+    assert before.fingerprint in [one.fingerprint for one in before.store.datasets()]
+    assert not translate.sets_before_an_edit(of("a dog"))
+    assert not translate.sets_before_an_edit(of("a cat"))
+    given = with_version(next(Corpus(str(tmp_path / "en")).chunks())).to_pylist()
+    rows = [{name: (row | translator([row["source"]])[0])[name] for name in before.schema.names} for row in given]
+    with before.begin() as term:
+        term.handle.commit("a", pa.Table.from_pylist(rows, schema=before.schema))
+    assert [one.fingerprint for one in translate.sets_before_an_edit(of("a cat"))] == [before.fingerprint]
