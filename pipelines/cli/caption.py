@@ -75,7 +75,10 @@ def caption(
     ] = None,
     keep_features: Annotated[
         str | None,
-        Option(help="also keep the features of IMAGES in this store; those that it has are not computed again"),
+        Option(
+            help="also keep the features of IMAGES in this store; those that it has are not computed again, which "
+            "--redo-changed would ask for"
+        ),
         Output(),
     ] = None,
     retry_failed: options.RetryFailed = False,
