@@ -19,8 +19,8 @@ stages:
 ``args`` are the verb's own arguments and options, as on its command line. ``${name}`` is a variable, a text, and
 ``${stage.arg}`` what an earlier stage was given; ``${stage.set}``, of a stage that captions or translates, is the set
 that readers of its store get at that time. ``needs`` names stages whose results a stage depends on although no argument
-says so, ``inputs`` such files. Everything is checked before the first stage begins, and all mistakes are
-reported at once.
+says so, ``inputs`` such files. Keys, names, references and values are checked before the first stage begins, and all
+mistakes in them are reported at once.
 """
 
 from __future__ import annotations
