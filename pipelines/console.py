@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import threading
@@ -247,6 +248,8 @@ class Progress:
         self.done = self.failed = self.before = 0
         self.inside, self.emitted, self.advanced = 0, 0.0, 0.0
         self.note, self.now = "", ""
+        self.until = math.inf
+        """When the work ends in any case, by ``time.monotonic``."""
         self.bar: RichProgress | None = None
         self.lock = threading.Lock()
 
@@ -364,6 +367,7 @@ class Progress:
     def time_left(self) -> str:
         if not self.total or not self.rate():
             return ""
+        bound = max(self.until - time.monotonic(), 0.0)
         left = (self.total - self.done - self.inside) / self.rate()
         if not self.inside and self.started is not None and self.done > self.before:
             # By the rate when the last one was finished, so that it falls while the next ones take their time.
@@ -372,4 +376,4 @@ class Progress:
             left -= now - self.advanced
             if left < 1 and self.done < self.total:  # it takes longer than those before, nobody knows how long
                 return ""
-        return f"{in_time(left)} left"
+        return f"{in_time(min(left, bound))} left"

@@ -48,7 +48,7 @@ class Search:
         return self.recipe.training.early_stopping.metric
 
     def count(self) -> int:
-        return self.settings.trials or math.prod(len(values) for values in self.every_value().values())
+        return self.settings.count
 
     def every_value(self) -> dict[str, list[Any]]:
         """By key, for a grid, whose values have an end."""

@@ -190,6 +190,11 @@ class Tune(Section):
     """By key of the recipe."""
 
     @property
+    def count(self) -> int:
+        """Trials of the whole search."""
+        return self.trials or math.prod(len(dimension.values() or []) for dimension in self.space.values())
+
+    @property
     def over(self) -> str:
         """That the time is over, in words."""
         return f"The {self.budget_minutes:g} minutes of tune.budget_minutes are over"

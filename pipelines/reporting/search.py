@@ -45,6 +45,9 @@ def page_of(out: str | Path, beside: str | None = None) -> tuple[str, int]:
         recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{out} has a damaged file: {error}. Run `rnncond tune` again.") from None
+    if run.get("status") != "running":
+        for record in found:
+            record.status = record.status if record.done else "interrupted"
     shown = {record.name: record for record in found}
     rows = ranked([record.row(metric) for record in found], metric)
     name = "validation loss" if metric == "loss" else metric
@@ -57,6 +60,7 @@ def page_of(out: str | Path, beside: str | None = None) -> tuple[str, int]:
         best=rows[0] if rows and rows[0]["score"] is not None else None,
         stopped=sum(row["status"] == "stopped" for row in rows),
         failed=[row for row in rows if row["status"] == "failed"],
+        to_begin=max(search.count() - len(rows), 0),
         epochs=sum(row["epochs"] for row in rows),
         time=in_time(sum(row["seconds"] for row in rows)),
         parallel=parallel(rows, names, space, name, metric),

@@ -80,6 +80,10 @@ class Job(ABC, Generic[Parts]):
     def is_done(self, info: RunInfo, changed: list[str]) -> bool:
         """Whether nothing is left to do."""
 
+    def unfinished(self) -> int:
+        """What is left where the job is to end before it is done."""
+        return 0
+
     @abstractmethod
     def share_out(self, cluster: Cluster) -> Parts:
         """What of the cluster is used.
@@ -187,7 +191,7 @@ def prepare_and_do(
                     end_thrown_away(old)
                     tracking.describe(task)
                     job.run(task, writer, tracking, parts)
-                status = "finished"
+                status = "interrupted" if job.unfinished() else "finished"
             except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of SIGTERM
                 status = "interrupted"
                 raise

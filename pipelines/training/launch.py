@@ -107,10 +107,10 @@ class TrainJob(Job[Share]):
     def summary(self) -> Outcome:
         info, lines = read_run(self.folder), read_lines(self.folder / "metrics.jsonl")
         best, averaged = info["best"], info.get("averaged", {})
-        scores = {key: round(best[key], 3) for key in VALIDATED if key in best}
+        scores = {key: best[key] for key in VALIDATED if key in best}
         stopping = self.recipe.training.early_stopping
         early = f"early stopping: {stopping.patience} validations without a better {stopping.metric}"
-        scores |= {f"averaged_{key}": round(value, 3) for key, value in averaged.items() if key in VALIDATED}
+        scores |= {f"averaged_{key}": value for key, value in averaged.items() if key in VALIDATED}
         return Outcome(
             {
                 "epochs": lines[-1]["epoch"],

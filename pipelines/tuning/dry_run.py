@@ -20,7 +20,7 @@ from pipelines.cluster.resources import Room
 from pipelines.cluster.waiting import share_out_when_there
 from pipelines.config.search_space import Params, Search
 from pipelines.config.tuning_sections import Asha
-from pipelines.console import WAITING, Outcome, plural, tell
+from pipelines.console import WAITING, Outcome, in_time, plural, tell
 from pipelines.engine.dry_run import Price, temporary_folder
 from pipelines.engine.summary import significant
 from pipelines.threads import interruptible
@@ -96,12 +96,13 @@ def run(
     facts |= {"epochs a trial": search.recipe.training.epochs, "trials tried": len(chosen)}
     facts |= described(slowest(measured))
     begin = max(startup(one, began) for one in measured)
-    if search.settings.budget_minutes:
-        facts["budget, minutes"] = search.settings.budget_minutes
     facts |= figures(begin, between(whole.seconds, error, len(costs)), whole, room.describe(), price)
     if share < 1:
         facts["hours, if asha ends all that it may"] = significant((begin + share * whole.seconds) / 3600)
-    return Outcome(facts, hint=hint(began, search.recipe.training.early_stopping.patience, refused), code=0)
+    remarks = hint(began, search.recipe.training.early_stopping.patience, refused)
+    if (budget := search.settings.budget_minutes) and 60 * budget < whole.seconds:
+        remarks += f"\ntune.budget_minutes ends the search after {in_time(60 * budget)}, with what is done by then."
+    return Outcome(facts, hint=remarks, code=0)
 
 
 def settings_to_try(search: Search, concurrent: int) -> dict[str, Params]:

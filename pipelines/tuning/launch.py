@@ -87,27 +87,32 @@ class TuneJob(Job[Room]):
         run_trials(self.search, task, self.place, tracking, parts, writer)
         catch_up(self.search, self.place, tracking, writer)
         register_best(self.search, task, self.place, run, tracking)
-        if self.search.settings.budget_minutes and (unfinished := left(self.search, records(self.folder))):
+        if unfinished := self.unfinished():
+            be = "is" if unfinished == 1 else "are"
             tell(
-                f"{self.search.settings.over}, and {len(unfinished)} {plural('trial', len(unfinished))} of "
-                f"{self.search.count()} are left. The same command goes on with them."
+                f"{self.search.settings.over}, and {unfinished} {plural('trial', unfinished)} {be} left. The same "
+                "command goes on."
             )
+
+    def unfinished(self) -> int:
+        """Trials that are left, because the time is over."""
+        return len(left(self.search, records(self.folder))) if self.search.settings.budget_minutes else 0
 
     def summary(self) -> Outcome:
         info, trials = read_run(self.folder), records(self.folder)
         best = info["best"]
         failed = [trial for trial in trials if trial.status == "failed"]
-        unfinished = len(left(self.search, trials))
+        unfinished = self.unfinished()
         return Outcome(
             {
-                "trials": len(trials),
+                "trials": sum(trial.done for trial in trials),
                 **({"left": unfinished} if unfinished else {}),
                 "stopped_early": sum(trial.status == "stopped" for trial in trials),
                 "epochs": sum(trial.epoch for trial in trials),
                 "best_trial": best["trial"],
                 **best["params"],
                 "best_epoch": best["epoch"],
-                **{key: round(best[key], 3) for key in VALIDATED if key in best},
+                **{key: best[key] for key in VALIDATED if key in best},
                 "model": self.place.within("best"),
                 "mlflow_run": info["mlflow_run_id"],
                 **({"mlflow_run_of_best": best["mlflow_run_id"]} if "mlflow_run_id" in best else {}),
@@ -139,6 +144,8 @@ def run_trials(
     tell(f"{len(trials)} of {count} {plural('trial', count)} to run, {share.describe()}; {task.describe()}")
     with Progress("tune", "epochs", count * search.recipe.training.epochs) as progress:
         progress.phase("starting trials")
+        if search.settings.budget_minutes:
+            progress.until = time.monotonic() + 60 * search.settings.budget_minutes
         monitor = TuneMonitor(search, place, writer, tracking, progress, count)
         status, began = "FAILED", time.monotonic()
         try:

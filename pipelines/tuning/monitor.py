@@ -36,7 +36,8 @@ class TuneMonitor(tune.Callback):
         place: of the search.
         writer: the actor ``RunWriter``.
         parent: the search's run in MLflow.
-        progress: counts epochs, those that a trial is spared by its early end, too, so that what is left falls.
+        progress: counts epochs, of which those that a trial is spared by its early end are none, so that what is left
+            falls.
         trials: how many there will be.
 
     Attributes:
@@ -163,8 +164,7 @@ class TuneMonitor(tune.Callback):
         """Count a trial's epochs, and whether it is over or the best."""
         if record.done:
             self.over[record.name] = record.status
-        done = self.of_each if record.done else min(record.epoch, self.of_each)
-        self.epochs[record.name] = max(done, self.epochs.get(record.name, 0))
+        self.epochs[record.name] = max(min(record.epoch, self.of_each), self.epochs.get(record.name, 0))
         line = record.best(self.search.metric)
         if line:
             scored = (rank_of(line, self.search.metric), record.name)
@@ -177,6 +177,8 @@ class TuneMonitor(tune.Callback):
         notes += [f"{failed} failed"] if failed else []
         notes += [f"{len(self.running)} running"]
         notes += [f"best {self.search.metric} {abs(self.best[0][0]):.3f} by {self.best[1]}"] if self.best else []
+        to_come = self.trials - len(self.over)
+        self.progress.total = sum(self.epochs[name] for name in self.over) + to_come * self.of_each
         self.progress.advance(sum(self.epochs.values()) - self.progress.done, note=", ".join(notes))
 
     def end(self, status: str) -> None:

@@ -19,6 +19,7 @@ from feature_store.current import Current
 from feature_store.ledger import Heartbeat
 from feature_store.parts import Part
 from pipelines.config.metrics import best_of, rank_of
+from pipelines.config.tuning_sections import Tune
 from pipelines.config.yaml_core import load_yaml, scalars
 from pipelines.console import Outcome, in_time, show, terminal
 from pipelines.errors import UserError
@@ -256,7 +257,7 @@ def best_epoch(lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
 def search_so_far(search: dict[str, Any], trials: dict[Path, RunInfo]) -> dict[str, Any]:
     """How many trials are still to begin, the epochs of all, and the best trial up to now, of those that run, too."""
     lines = {folder: read_lines(folder / "metrics.jsonl") for folder in trials}
-    shown: dict[str, Any] = {"trials_to_begin": search["tune"]["trials"] - len(trials)}
+    shown: dict[str, Any] = {"trials_to_begin": max(Tune.model_validate(search["tune"]).count - len(trials), 0)}
     shown["epochs_of_all_trials"] = sum(each[-1]["epoch"] for each in lines.values() if each)
     metric = search["training"]["early_stopping"]["metric"]
     best_lines = {folder: line for folder, each in lines.items() if (line := best_of(each, metric))}

@@ -17,7 +17,7 @@ from pipelines.files.jsonl import read_lines
 from pipelines.tracking import models
 from pipelines.tracking.mlflow_run import log_page
 from pipelines.training.run.info import RunPlace, read_run
-from pipelines.verbs import train, tune
+from pipelines.verbs import status, train, tune
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs
 from tests.worlds.training import TINY
@@ -172,8 +172,11 @@ def test_a_search_ends_when_its_time_is_over_and_goes_on(ray_cluster, world, cap
     first = tune_tiny(world, section | {"budget_minutes": 100}, "training.epochs=1").summary
     over = tune_tiny(world, section | {"budget_minutes": 0.001, "trials": 2}, "training.epochs=1").summary
     assert (first["trials"], "left" in first, over["left"], over["model"]) == (1, False, 1, first["model"])
-    assert "are over, and 1 trial of 2 are left" in capsys.readouterr().err
-    assert read_run("found")["status"] == "finished"
+    assert "are over, and 1 trial is left" in capsys.readouterr().err
+    assert read_run("found")["status"] == "interrupted"
+    shown = status.run("found")
+    assert (shown.summary["trials_to_begin"], shown.summary["status"]) == (1, "interrupted")
+    assert "rnncond tune found/search.yaml --out found" in shown.hint
     done = tune_tiny(world, section | {"trials": 2}, "training.epochs=1").summary
     assert (done["trials"], "left" in done) == (2, False)
     assert [row["status"] for row in read_lines("found/trials.jsonl")] == ["finished", "finished"]

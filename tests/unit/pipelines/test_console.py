@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -64,6 +65,16 @@ def test_the_time_left_falls_while_nothing_is_finished(clock):
         assert progress.time_left() == "", "it takes longer than the first two"
         progress.advance(1)
         assert progress.time_left() == "0 s left"
+
+
+def test_the_time_left_is_no_longer_than_until_the_work_ends(clock):
+    with Progress("tune", "epochs", 100) as progress:
+        progress.until = 1060.0  # the clock begins at 1,000
+        clock(10)
+        progress.advance(10, took=10)
+        assert progress.time_left() == "50 s left"
+        progress.until = math.inf
+        assert progress.time_left() == "90 s left"
 
 
 def test_a_line_before_anything_is_finished(clock, capsys):

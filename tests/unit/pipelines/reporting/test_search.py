@@ -191,3 +191,16 @@ def test_trials_of_one_epoch_have_no_curves():
     short, long = ([{"epoch": epoch, **line} for epoch in range(1, count + 1)] for count in (1, 2))
     assert report_search.curves([Record("000", {}, "finished", {}, short)], "CIDEr") is None
     assert report_search.curves([Record("000", {}, "finished", {}, long)], "CIDEr") is not None
+
+
+@pytest.mark.parametrize(("status", "shown"), [("interrupted", "interrupted"), ("running", "running")])
+def test_a_trial_under_way_is_interrupted_once_nobody_searches(found, status, shown):
+    (found / "trials/003/run.json").write_text(json.dumps({"params": {}, "status": "running"}))
+    (found / "run.json").write_text(json.dumps({"search": "random", "status": status}))
+    search = (found / "search.yaml").read_text()
+    (found / "search.yaml").write_text(search.replace("trials: 4", "trials: 9"))
+    page, _ = report_search.page_of(found)
+    assert f"{status}: 4 trials, 5 to begin, " in page
+    cells = Cells()
+    cells.feed(page)
+    assert [row[-1] for row in cells.rows if row[0] == "003"] == [shown]

@@ -148,11 +148,16 @@ def test_runs_searches_and_pipelines(tmp_path, capsys):
         (trial / "run.json").write_text(json.dumps({"status": "running", "params": {"model.hidden": 16 * score}}))
         line = {"epoch": score, "val_loss": score, "CIDEr": score}
         (trial / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    for metric, best in (("CIDEr", 3), ("loss", 1)):
-        section = f"training:\n  early_stopping:\n    metric: {metric}\ntune:\n  trials: 6\n"
+    space = "space: {model.hidden: {uniform: [16, 96], step: 16}}"
+    for metric, best, trials, to_begin in (
+        ("CIDEr", 3, "trials: 6", 2),
+        ("loss", 1, "algorithm: grid", 2),
+        ("loss", 1, "trials: 2", 0),  # fewer than have begun
+    ):
+        section = f"training:\n  early_stopping:\n    metric: {metric}\ntune:\n  {trials}\n  {space}\n"
         (run / "search.yaml").write_text(section)
         expected = {"best_trial": f"00{best}", f"best_{metric}": best, "model.hidden": 16 * best}
-        expected |= {"trials_to_begin": 2, "epochs_of_all_trials": 6}
+        expected |= {"trials_to_begin": to_begin, "epochs_of_all_trials": 6}
         assert expected.items() <= state(capsys, run).items()
     pipeline = tmp_path / "pipeline"
     pipeline.mkdir()
@@ -213,7 +218,7 @@ def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path, monk
     assert outcome.summary["epochs_left"] == 3 and "time_left" not in outcome.summary
     assert outcome.summary["trials_interrupted"] == 1 and "last_sign_of_life" in outcome.summary
     assert outcome.hint == "To resume it, run its command again."
-    (run / "search.yaml").write_text("tune: {trials: 2}\ntraining: {early_stopping: {metric: loss}}\n")
+    (run / "search.yaml").write_text("tune: {trials: 2, space: {model.hidden: [8, 16]}}\ntraining: {early_stopping: {metric: loss}}\n")
     outcome, _ = status.state_of(str(run), None, None)
     resume = f"To resume it: rnncond tune {run}/search.yaml --out {run}"
     assert outcome.hint == resume
