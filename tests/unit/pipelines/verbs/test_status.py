@@ -218,7 +218,9 @@ def test_what_has_stopped_has_no_time_left_and_says_how_to_resume(tmp_path, monk
     assert outcome.summary["epochs_left"] == 3 and "time_left" not in outcome.summary
     assert outcome.summary["trials_interrupted"] == 1 and "last_sign_of_life" in outcome.summary
     assert outcome.hint == "To resume it, run its command again."
-    (run / "search.yaml").write_text("tune: {trials: 2, space: {model.hidden: [8, 16]}}\ntraining: {early_stopping: {metric: loss}}\n")
+    (run / "search.yaml").write_text(
+        "tune: {trials: 2, space: {model.hidden: [8, 16]}}\ntraining: {early_stopping: {metric: loss}}\n"
+    )
     outcome, _ = status.state_of(str(run), None, None)
     resume = f"To resume it: rnncond tune {run}/search.yaml --out {run}"
     assert outcome.hint == resume
