@@ -120,8 +120,8 @@ class LeanWeight(nn.Parameter):
     @property
     def in_bfloat16(self) -> bool:
         """Whether a layer of the encoder, which multiplies by itself, is to do so in bfloat16."""
-        cpu = self.device.type == "cpu"
-        return cpu and (self.precision == "bfloat16" or (FORMS[self.precision] is beside_int8 and has_bfloat16()))
+        half = self.precision == "bfloat16" or (self.precision == "int8" and has_bfloat16())
+        return half and self.device.type == "cpu"
 
     def by_rows(self, x: Tensor, bias: Tensor | None, words: tuple[Tensor, LeanWeight] | None) -> Tensor:
         """``product``, of rows of an embedding's matrix out of a table once it pays: ``words`` are their places (N,)
