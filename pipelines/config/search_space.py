@@ -19,7 +19,7 @@ from pipelines.config.dotted import absolute, flat, put
 from pipelines.config.messages import in_one_message
 from pipelines.config.recipe import Recipe, checked, name_of, overridden, resolve, validate
 from pipelines.config.tuning_sections import Tune, dotted
-from pipelines.config.yaml_core import dump_yaml
+from pipelines.config.yaml_core import Written, dump_yaml, structure
 from pipelines.console import plural, tell
 from pipelines.errors import UserError
 from pipelines.files.remote_folder import below, is_remote
@@ -138,7 +138,8 @@ def at_extremes(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     no dimension is left out."""
     extremes: dict[str, list[Any]] = {}
     with suppress(KeyError, TypeError, AttributeError):
-        for key, given in dotted(values["tune"]["space"]).items():
+        space = values["tune"]["space"]
+        for key, given in dotted(structure(space) if isinstance(space, Written) else space).items():
             with suppress(ValidationError):
                 extremes |= {key: Tune.model_validate({"trials": 1, "space": {key: given}}).space[key].extremes()}
     for place in range(max(map(len, extremes.values()), default=0)):

@@ -34,7 +34,7 @@ from pipelines.training.run.ray_errors import explain
 from pipelines.training.run.remote import RunUploader
 from pipelines.training.run.writer import RunClient, RunWriter
 from pipelines.tuning.algorithms import left, tune_config
-from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, end_child, write_table
+from pipelines.tuning.monitor import TuneMonitor, catch_up, child_of, children_of, end_child, write_table
 from pipelines.tuning.trials import Record, records, work
 
 
@@ -255,7 +255,9 @@ def register_best(search: Search, task: Task, place: RunPlace, run: RunClient, t
             tracking.send(line | best_so_far([line], search.metric), step)
         tracking.client.log_artifact(tracking.run_id, str(place.folder / "trials.jsonl"))
         tracking.client.log_text(tracking.run_id, recipe.to_yaml(), "recipe.yaml")
-    child = child_of(search, place, best.name, best.params, tracking, best.run.get("mlflow_run_id"))
+    # Of a trial that was at work when the time was over run.json has no run yet.
+    run_id = best.run.get("mlflow_run_id") or children_of(tracking).get(best.name)
+    child = child_of(search, place, best.name, best.params, tracking, run_id)
     tags = {"best_trial": best.name, BEST_RUN: child.run_id, **{f"best.{key}": best.params[key] for key in best.params}}
     with needed(tracking.uri):
         for key, value in tags.items():

@@ -111,9 +111,17 @@ def test_what_cannot_be_searched_is_refused(overrides, messages):
         assert message in str(caught.value)
 
 
-def test_mistakes_of_the_recipe_and_of_the_space_are_told_together():
+@pytest.mark.parametrize(
+    "space",
+    [
+        ["tune.space.model.hiden=[8, 16]", "tune.space.training.clip={log: [1, 2]}"],
+        ["tune.space={model.hiden: [8, 16], training.clip: {log: [1, 2]}}"],
+    ],
+    ids=["key by key", "as a whole"],
+)
+def test_mistakes_of_the_recipe_and_of_the_space_are_told_together(space):
     with pytest.raises(UserError) as refused:
-        search_of("training.epohcs=2", "tune.space.model.hiden=[8, 16]", "tune.space.training.clip={log: [1, 2]}")
+        search_of("training.epohcs=2", *space)
     told = str(refused.value)
     assert "3 mistakes" in told
     assert all(f"{key}: no such key" in told for key in ("training.epohcs", "model.hiden", "training.clip"))

@@ -10,9 +10,10 @@ from pipelines.config.search_space import read_search
 from pipelines.errors import UserError
 from pipelines.tracking.mlflow_run import Tracking
 from pipelines.training.data.task import prepare
-from pipelines.training.run.info import RunPlace
+from pipelines.training.run.info import RunPlace, read_run
 from pipelines.training.run.writer import RunClient
 from pipelines.tuning import launch
+from pipelines.tuning.monitor import child_of
 from rnncond.checkpoint import load
 from tests.worlds.searches import RATE, epochs_of, runs, write_trial
 from tests.worlds.training import TINY
@@ -71,3 +72,24 @@ def test_a_run_of_train_is_no_search(search):
     assert job.changed({}) == []
     with pytest.raises(UserError, match="holds a run of `rnncond train`"):
         job.changed({"status": "running"})
+
+
+@pytest.mark.heavy
+def test_the_best_trial_keeps_its_run_in_mlflow_though_it_was_at_work_when_the_time_was_over(search):
+    """So run.json has none yet."""
+    folder = Path("found")
+    write_trial(folder, "000", LINES, status="running")
+    make_translator(folder / "trials" / "000" / "best", seed=1)
+    (folder / "trials" / "000" / "samples.jsonl").write_text("{}\n")
+    (folder / "trials.jsonl").write_text("{}\n")
+    task, _ = prepare(search.recipe)
+    with local_writer(folder) as writer, Tracking(search.recipe, "found") as parent:
+        run = RunClient(writer)
+        run.open("", {})
+        run.update(mlflow_run_id=parent.run_id)
+        child = child_of(search, RunPlace.at("found"), "000", {RATE: 0.1}, parent, None)
+        launch.register_best(search, task, RunPlace.at("found"), run, parent)
+    assert read_run(folder)["best"]["mlflow_run_id"] == child.run_id
+    client, _, told = runs()
+    children = client.search_runs([told.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+    assert [one.info.run_id for one in children] == [child.run_id]
