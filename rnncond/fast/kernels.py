@@ -65,7 +65,9 @@ class Kernel(Generic[Result]):
         except Exception as error:  # of inductor, the C++ compiler or Triton, before any argument was changed
             enable(False)
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-            logging.getLogger(__name__).warning("Attention is not compiled, and slower for it: %s", reason)
+            logging.getLogger(__name__).warning(
+                "Attention, gates and loss are not compiled, and slower for it: %s", reason
+            )
             return None
         self.seen.add(kind)
         return result
