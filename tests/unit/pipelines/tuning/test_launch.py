@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,20 +31,27 @@ def search(world):
     return read_search("show_tell.small", [*world, *TINY, "tracking.system_metrics=false", name, section], "found")
 
 
-@pytest.mark.heavy
-def test_the_best_trial_is_kept_and_told_once_however_often(search):
-    """CIDEr is 2 at the first epoch and 1 at the second, so the first is the best; the other trial has none."""
-    folder = Path("found")
-    write_trial(folder, "000", LINES, status="finished")
-    write_trial(folder, "001", [], status="failed", reason="diverged")
+@contextmanager
+def begun(search, folder: Path, status: str):
+    """The search's run in its folder and in MLflow, with one trial that has a model."""
+    write_trial(folder, "000", LINES, status=status)
     make_translator(folder / "trials" / "000" / "best", seed=1)
     (folder / "trials" / "000" / "samples.jsonl").write_text("{}\n")
     (folder / "trials.jsonl").write_text("{}\n")
-    task, _ = prepare(search.recipe)
     with local_writer(folder) as writer, Tracking(search.recipe, "found") as parent:
         run = RunClient(writer)
         run.open("", {})
         run.update(mlflow_run_id=parent.run_id)
+        yield run, parent
+
+
+@pytest.mark.heavy
+def test_the_best_trial_is_kept_and_told_once_however_often(search):
+    """CIDEr is 2 at the first epoch and 1 at the second, so the first is the best; the other trial has none."""
+    folder = Path("found")
+    write_trial(folder, "001", [], status="failed", reason="diverged")
+    task, _ = prepare(search.recipe)
+    with begun(search, folder, "finished") as (run, parent):
         for _ in range(2):
             launch.register_best(search, task, RunPlace.at("found"), run, parent)
         outcome = launch.TuneJob(search).summary()
@@ -78,15 +86,8 @@ def test_a_run_of_train_is_no_search(search):
 def test_the_best_trial_keeps_its_run_in_mlflow_though_it_was_at_work_when_the_time_was_over(search):
     """So run.json has none yet."""
     folder = Path("found")
-    write_trial(folder, "000", LINES, status="running")
-    make_translator(folder / "trials" / "000" / "best", seed=1)
-    (folder / "trials" / "000" / "samples.jsonl").write_text("{}\n")
-    (folder / "trials.jsonl").write_text("{}\n")
     task, _ = prepare(search.recipe)
-    with local_writer(folder) as writer, Tracking(search.recipe, "found") as parent:
-        run = RunClient(writer)
-        run.open("", {})
-        run.update(mlflow_run_id=parent.run_id)
+    with begun(search, folder, "running") as (run, parent):
         child = child_of(search, RunPlace.at("found"), "000", {RATE: 0.1}, parent, None)
         launch.register_best(search, task, RunPlace.at("found"), run, parent)
     assert read_run(folder)["best"]["mlflow_run_id"] == child.run_id
