@@ -59,8 +59,7 @@ class _LogProbs(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        sums = row_sums(logits) if logits.numel() >= COMPILED else None
-        normalisers, means = _row_sums(logits) if sums is None else sums
+        normalisers, means = row_sums.if_worth(logits.numel() >= COMPILED, _row_sums, logits)
         ctx.save_for_backward(logits, labels, normalisers)
         return logits.gather(1, labels[:, None])[:, 0].to(means.dtype) - normalisers, means - normalisers
 
@@ -71,8 +70,7 @@ class _LogProbs(Function):
         zero = torch.zeros_like(normalisers)
         label_grad = zero if label_grad is None else label_grad
         parts = (logits, normalisers, labels, label_grad, zero if mean_grad is None else mean_grad)
-        grad = row_slopes(*parts) if logits.numel() >= COMPILED else None
-        return _row_slopes(*parts) if grad is None else grad, None
+        return row_slopes.if_worth(logits.numel() >= COMPILED, _row_slopes, *parts), None
 
 
 def _row_sums(logits: Tensor) -> tuple[Tensor, Tensor]:

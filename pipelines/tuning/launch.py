@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import shutil
 import time
@@ -147,7 +146,7 @@ def run_trials(
         if search.settings.budget_minutes:
             progress.until = time.monotonic() + 60 * search.settings.budget_minutes
         monitor = TuneMonitor(search, place, writer, tracking, progress, count)
-        status, began = "FAILED", time.monotonic()
+        status = "FAILED"
         try:
             if trials:
                 fit(search, task, place, share, writer, monitor, earlier)
@@ -159,7 +158,7 @@ def run_trials(
         finally:
             monitor.end(status)
     write_table(folder, search.metric)
-    over = time.monotonic() - began >= 60 * (search.settings.budget_minutes or math.inf)
+    over = time.monotonic() >= progress.until
     if not over and (unfinished := left(search, records(folder))):
         names = ", ".join(name for name, _ in unfinished[:5])
         lost = f" {monitor.lost}" if monitor.lost else ""

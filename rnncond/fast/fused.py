@@ -90,17 +90,15 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor
 class _LstmGates(Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        result = lstm_forward(gates, c) if gates.numel() >= COMPILED else None
-        h, c_next, opened, squashed = _lstm_forward(gates, c) if result is None else result
+        h, c_next, opened, squashed = lstm_forward.if_worth(gates.numel() >= COMPILED, _lstm_forward, gates, c)
         ctx.save_for_backward(opened, c, squashed)
         return h, c_next
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
-        opened, c, squashed = ctx.saved_tensors
-        result = lstm_backward(opened, c, squashed, grad_h, grad_c) if opened.numel() >= COMPILED else None
-        return _lstm_backward(opened, c, squashed, grad_h, grad_c) if result is None else result
+        tensors = (*ctx.saved_tensors, grad_h, grad_c)
+        return lstm_backward.if_worth(tensors[0].numel() >= COMPILED, _lstm_backward, *tensors)
 
 
 def _lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -165,17 +163,15 @@ def gru_gates(gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
 class _GruGates(Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
-        result = gru_forward(gates, recurrent, h) if gates.numel() >= COMPILED else None
-        h_next, opened, new = _gru_forward(gates, recurrent, h) if result is None else result
+        h_next, opened, new = gru_forward.if_worth(gates.numel() >= COMPILED, _gru_forward, gates, recurrent, h)
         ctx.save_for_backward(opened, recurrent, new, h)
         return h_next
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        opened, recurrent, new, h = ctx.saved_tensors
-        result = gru_backward(opened, recurrent, new, h, grad) if opened.numel() >= COMPILED else None
-        return _gru_backward(opened, recurrent, new, h, grad) if result is None else result
+        tensors = (*ctx.saved_tensors, grad)
+        return gru_backward.if_worth(tensors[0].numel() >= COMPILED, _gru_backward, *tensors)
 
 
 def _gru_forward(gates: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

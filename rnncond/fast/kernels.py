@@ -54,6 +54,11 @@ class Kernel(Generic[Result]):
                 return self.run(*tensors)
         return self.run(*tensors)
 
+    def if_worth(self, worth: bool, plain: Callable[..., Result], *tensors: Tensor) -> Result:
+        """The compiled loop's result where it is ``worth`` it and there is one, else that of torch's kernels."""
+        result = self(*tensors) if worth else None
+        return plain(*tensors) if result is None else result
+
     def run(self, *tensors: Tensor) -> Result | None:
         kind = tuple((x.dtype, x.device, *(size == 1 for size in x.shape)) for x in tensors)
         if self.compiled is not None and kind in self.seen:

@@ -207,18 +207,21 @@ def screen(logits: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     """
 
     def exact(words: Tensor) -> Tensor:
-        values = products_of(x, weight, words) if words.numel() * x.shape[1] >= COMPILED else None
-        if values is None:
-            values = torch.einsum("nr,nmr->nm", x, weight[words])
+        values = products_of.if_worth(words.numel() * x.shape[1] >= COMPILED, _products_of, x, weight, words)
         return values if bias is None else values + bias[words]
 
     logits.exact = exact  # type: ignore[attr-defined]  # to all but the search these are logits like others
     return logits
 
 
+def _products_of(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
+    """The products of ``x`` (N, R) with some rows of ``weight`` (V, R), by ``words`` (N, M)."""
+    return torch.einsum("nr,nmr->nm", x, weight[words])
+
+
 @Kernel
 def products_of(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
-    """The products of ``x`` (N, R) with some rows of ``weight`` (V, R), by ``words`` (N, M), without copies of them."""
+    """``_products_of`` in one loop, without copies of the rows."""
     return (x[:, None] * weight[words]).sum(-1)
 
 

@@ -14,8 +14,8 @@ COMPILED = 2**19
 
 def normaliser(logits: Tensor) -> Tensor:
     """The log-sum-exp over the words of ``logits`` (N, V) in float32, all of them finite: (N, 1)."""
-    compiled = log_sum_exp(logits) if logits.numel() >= COMPILED and len(logits) > 1 else None
-    return logits.logsumexp(-1, keepdim=True) if compiled is None else compiled
+    worth = logits.numel() >= COMPILED and len(logits) > 1
+    return log_sum_exp.if_worth(worth, lambda rows: rows.logsumexp(-1, keepdim=True), logits)
 
 
 @Kernel
