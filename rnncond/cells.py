@@ -211,6 +211,8 @@ def upper_state(state: State) -> State:
 
 def prepend_layer(bottom: State, upper: State) -> State:
     """The state of a stack from its first layer's (N, H) and that of the layers above (N, layers - 1, H)."""
+    if not any(part.shape[1] for part in upper.values()):
+        return {name: part[:, None] for name, part in bottom.items()}
     return {name: torch.cat([bottom[name][:, None], upper[name]], 1) for name in bottom}
 
 

@@ -48,7 +48,16 @@ def additive_attention(
     values, energy = values.to(keys.dtype), energy.to(keys.dtype)
     sums = _Sums(keys.detach(), values.detach(), energy.detach()[0], mask, values.requires_grad)
     tie = _Memory.apply(keys, values, energy, sums)
-    return lambda queries: _Additive.apply(queries.to(keys.dtype), tie, sums)
+
+    def look(queries: Tensor) -> tuple[Tensor, Tensor]:
+        queries = queries.to(keys.dtype)
+        if torch.is_grad_enabled():
+            context, weights = _Additive.apply(queries, tie, sums)
+        else:
+            context, weights, _ = sums.look(queries)
+        return context.flatten(0, 1), weights.flatten(0, 1)
+
+    return look
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -91,6 +100,14 @@ class _Sums:
         self.grad_keys: Tensor | None = None
         self.grad_energy: Tensor | None = None
         self.read: list[tuple[Tensor, Tensor]] = []
+
+    @without_autocast
+    def look(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step's context (B, K, D), weights (B, K, L) and exponentials (B, K, A), for W s (N, A)."""
+        examples, _, size = self.keys.shape
+        exponentials = exponential(queries).view(examples, -1, size)
+        weights = masked_softmax(self.scores(exponentials), self.mask)
+        return torch.bmm(weights, self.values), weights, exponentials
 
     def scores(self, queries: Tensor) -> Tensor:
         """-2 v . 1 / (1 + exp(2 U h_i) exp(2 W s)) for exponentials of ``queries`` (B, K, A): (B, K, L)."""
@@ -163,18 +180,15 @@ class _Memory(Function):
 
 
 class _Additive(Function):
-    """One step: W s (N, A) to context (N, D) and weights (N, L)."""
+    """One step: W s (N, A) to context (B, K, D) and weights (B, K, L)."""
 
     @staticmethod
-    @without_autocast
     def forward(ctx: Any, queries: Tensor, tie: Tensor, sums: _Sums) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        examples, _, size = sums.keys.shape
-        exponentials = exponential(queries).view(examples, -1, size)
-        weights = masked_softmax(sums.scores(exponentials), sums.mask)
+        context, weights, exponentials = sums.look(queries)
         ctx.sums = sums
         ctx.save_for_backward(exponentials, weights)
-        return torch.bmm(weights, sums.values).flatten(0, 1), weights.flatten(0, 1)
+        return context, weights
 
     @staticmethod
     @once_differentiable
@@ -182,9 +196,8 @@ class _Additive(Function):
     def backward(ctx: Any, grad_context: Tensor | None, grad_weights: Tensor | None) -> Any:
         exponentials, weights = ctx.saved_tensors
         sums = ctx.sums
-        grad = torch.zeros_like(weights) if grad_weights is None else grad_weights.view_as(weights)
+        grad = torch.zeros_like(weights) if grad_weights is None else grad_weights
         if grad_context is not None:
-            grad_context = grad_context.view(*weights.shape[:2], -1)
             grad = torch.baddbmm(grad, grad_context, sums.values.mT)
             if sums.values_wanted:
                 sums.read.append((weights, grad_context))

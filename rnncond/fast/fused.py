@@ -77,8 +77,11 @@ class _CollectedProducts(Function):
 
 def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The next h and c (N, H) from the sums of an LSTM's products (N, 4H), in torch's order: in, forget, new, out."""
-    h, c = _LstmGates.apply(gates.to(c.dtype), c)
-    return h, c
+    gates = gates.to(c.dtype)
+    if torch.is_grad_enabled():
+        h, c = _LstmGates.apply(gates, c)
+        return h, c
+    return lstm_next.if_worth(gates.numel() >= COMPILED, _lstm_next, gates, c)
 
 
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,6 +116,12 @@ def _lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     return read * squashed, c_next, opened, squashed
 
 
+def _lstm_next(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The next h and c, and nothing for a gradient."""
+    h, c, _, _ = _lstm_forward(gates, c)
+    return h, c
+
+
 def _lstm_backward(
     opened: Tensor, c: Tensor, squashed: Tensor, grad_h: Tensor, grad_c: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -138,6 +147,14 @@ def lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     c_next = forget * c + write * new
     squashed = _tanh(c_next)
     return read * squashed, c_next, torch.cat([write, forget, new, read], 1), squashed
+
+
+@Kernel
+def lstm_next(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """``_lstm_next`` in one loop."""
+    write, forget, new, read = gates.chunk(4, 1)
+    c = forget.sigmoid() * c + write.sigmoid() * _tanh(new)
+    return read.sigmoid() * _tanh(c), c
 
 
 @Kernel

@@ -35,6 +35,7 @@ class Backpointers:
 
     def __init__(self, examples: int, width: int, device: torch.device) -> None:
         self.shape, self.device = (examples, width), device
+        self.nothing = torch.full(self.shape, -torch.inf, device=device)
         self.words: list[Tensor] = []
         self.parents: list[Tensor] = []
         self.scores: list[Tensor] = []
@@ -45,9 +46,8 @@ class Backpointers:
         """Begin the next step, of ``examples`` (A,); the rest (A, K)."""
         self.words.append(self._scatter(PAD, examples, words))
         self.parents.append(self._scatter(0, examples, parents))
-        nothing = torch.full(self.shape, -torch.inf, device=self.device)
-        self.scores.append(nothing)
-        self.log_probs.append(nothing)
+        self.scores.append(self.nothing)
+        self.log_probs.append(self.nothing)
 
     def record_ends(self, examples: Tensor, scores: Tensor, log_probs: Tensor) -> None:
         """What ended at this step: (A, K), minus infinity where nothing did."""

@@ -92,11 +92,12 @@ LSTM, GRU = [(3, 8), (3, 2)], [(3, 6), (3, 6), (3, 2)]
     ("plain", "loop", "shapes"),
     [
         (fused._lstm_forward, fused.lstm_forward, LSTM),
+        (fused._lstm_next, fused.lstm_next, LSTM),
         (fused._lstm_backward, fused.lstm_backward, [(3, 8), *[(3, 2)] * 4]),
         (fused._gru_forward, fused.gru_forward, GRU),
         (fused._gru_backward, fused.gru_backward, [(3, 4), (3, 6), *[(3, 2)] * 3]),
     ],
-    ids=["lstm", "its gradient", "gru", "its gradient too"],
+    ids=["lstm", "lstm without gradient", "its gradient", "gru", "its gradient too"],
 )
 def test_the_loops_that_are_compiled_say_what_torchs_kernels_do(plain, loop, shapes):
     torch.manual_seed(0)
