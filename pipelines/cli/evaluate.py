@@ -18,6 +18,8 @@ Examples:
 
   rnncond evaluate --model runs/show_attend_tell --shuffled
 
+  rnncond evaluate --model runs/mrnn --length-penalty gnmt --alpha 0.8 --no-repeat-ngram 2
+
   rnncond evaluate --captions captioned --data captions.jsonl
 
   rnncond evaluate --hypotheses results.json --references captions_val2014.json
@@ -57,6 +59,12 @@ def evaluate(
         ScoredKind | None, Option(help="what --hypotheses holds (default: what the references look like)")
     ] = None,
     beam: options.Beam = None,
+    max_length: options.MaxLength = None,
+    min_length: options.MinLength = None,
+    length_penalty: options.LengthPenalty = None,
+    alpha: options.Alpha = None,
+    coverage_penalty: options.CoveragePenalty = None,
+    no_repeat_ngram: options.NoRepeatNgram = None,
     precision: options.Precision = "float32",
     out: Annotated[
         str | None,
@@ -131,8 +139,8 @@ def evaluate(
 
     return run(
         model=model, captions=captions, translations=translations, hypotheses=hypotheses, data=data, source=source,
-        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam or 5, precision=precision,
-        tokenizer=tokenizer, partial=partial,
-        shuffled=shuffled,
+        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam, max_length=max_length,
+        min_length=min_length, length_penalty=length_penalty, alpha=alpha, coverage_penalty=coverage_penalty,
+        no_repeat_ngram=no_repeat_ngram, precision=precision, tokenizer=tokenizer, partial=partial, shuffled=shuffled,
         fingerprint=fingerprint, out=out, tracking_uri=tracking_uri, column=column,
     )  # fmt: skip

@@ -54,10 +54,13 @@ def from_model(
     data: str | None,
     store: str | None,
     split: str,
-    beam: int,
+    search: Mapping[str, Any],
     precision: DecodingPrecision = "float32",
 ) -> Results:
     """Caption a split from the features in a store, in this process.
+
+    Args:
+        search: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
         UserError: the model does not say what it was trained with, or the store has no such features.
@@ -75,7 +78,7 @@ def from_model(
     source = FromStore.open(store, trained.features)
     everyone, stored = read_captions(data), ids_of(source.snapshot)
     matches = match_captions(of_split(everyone, split, data), stored)
-    captioner = prepare([trained], [model], precision, beam=beam, nbest=min(3, beam))
+    captioner = prepare([trained], [model], precision, **search)
 
     results = Results(CAPTIONS, [], [f"{name}: no features in {store}" for name in matches.without_image])
     results.target_language = trained_on.get("target_language")

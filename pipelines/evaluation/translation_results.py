@@ -47,11 +47,14 @@ def from_model(
     model: str,
     source: str | None,
     references: Sequence[str],
-    beam: int,
+    search: Mapping[str, Any],
     precision: DecodingPrecision = "float32",
     column: str | None = None,
 ) -> Results:
     """Translate a source in this process; by default the text that the model was validated on.
+
+    Args:
+        search: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
         UserError: the model does not say what that was, or source and references are not line by line each other's.
@@ -65,7 +68,7 @@ def from_model(
     targets = read_references(references or [source], column, most, usual=columns[1])
     check_lengths(len(inputs), source, len(targets), references or [source])
     targets = in_order(targets, (references or [source])[0], [row["id"] for row in inputs], source)
-    translator = prepare([trained], [model], precision=precision, beam=beam, nbest=min(3, beam))
+    translator = prepare([trained], [model], precision=precision, **search)
 
     data = trained.info.get("recipe", {}).get("data", {})
     results = Results(TRANSLATIONS, [], lowercase=translator.vocabulary.text.lowercase)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipelines.config.choices import DecodingPrecision, ScoredKind, Tokenizer
+from pipelines.config.choices import DecodingPrecision, LengthPenalty, ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
 from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import UserError
@@ -34,6 +34,10 @@ from pipelines.tracking.models import locate, run_above
 from pipelines.training.run.info import RunPlace, read_run
 from rnncond import checkpoint
 
+BEAM = 5
+KEPT = 3
+"""Captions or translations of each input that are kept, at most."""
+
 
 def run(
     *,
@@ -47,7 +51,13 @@ def run(
     lowercase: bool | None = None,
     store: str | None = None,
     split: str | None = None,
-    beam: int = 5,
+    beam: int | None = None,
+    max_length: int | None = None,
+    min_length: int | None = None,
+    length_penalty: LengthPenalty | None = None,
+    alpha: float | None = None,
+    coverage_penalty: float | None = None,
+    no_repeat_ngram: int | None = None,
     precision: DecodingPrecision = "float32",
     tokenizer: Tokenizer | None = None,
     partial: bool = False,
@@ -73,6 +83,14 @@ def run(
             f"--partial is for --hypotheses; with {named[0]} the images that have captions are scored in any case, and "
             "the others named."
         )
+    asked = {"beam": beam, "max_length": max_length, "min_length": min_length, "length_penalty": length_penalty,
+             "alpha": alpha, "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
+    search = {name: value for name, value in asked.items() if value is not None}
+    if search and model is None:
+        options = " and ".join(f"--{name.replace('_beta', '_penalty').replace('_', '-')}" for name in search)
+        raise UserError(f"{options}: only --model is searched here, and what {named[0]} has was before; leave it out.")
+    search = {"beam": BEAM} | search
+    search["nbest"] = min(KEPT, search["beam"])
     references = [absolute(path) for path in data or ()]
     source = source and absolute(source)
     trained = folder = None
@@ -105,7 +123,7 @@ def run(
     WAITING.phase("reading what is to be scored")
     if text:
         if trained is not None:
-            results = translation_results.from_model(trained, str(model), source, references, beam, precision, column)
+            results = translation_results.from_model(trained, str(model), source, references, search, precision, column)
         elif translations is not None:
             results = translation_results.from_output(translations, references, fingerprint, column)
         else:
@@ -119,7 +137,7 @@ def run(
             )
         people = references[0] if references else None
         if trained is not None:
-            results = caption_results.from_model(trained, str(model), people, store, split or "val", beam, precision)
+            results = caption_results.from_model(trained, str(model), people, store, split or "val", search, precision)
         elif captions is not None:
             results = caption_results.from_output(captions, people, split or "val", fingerprint)
         else:

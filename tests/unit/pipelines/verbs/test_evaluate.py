@@ -82,6 +82,17 @@ def test_a_model_is_scored_on_what_it_was_trained_with(world, capsys):
         assert len(row["attention"]["pieces"]) == len(row["attention"]["weights"])
 
 
+def test_a_model_is_scored_with_another_search_than_its_recipes(world, capsys):
+    search = {"length_penalty": "gnmt", "alpha": 0.8, "no_repeat_ngram": 1, "max_length": 2}
+    options = [part for name, value in search.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert run("--model", world / "run", "--tokenizer", "simple", *options) == 0
+    evaluation = json.loads((world / "run" / "evaluation.json").read_text())
+    assert search.items() <= evaluation["search"].items()
+    for row in read_lines(world / "run" / "evaluated.jsonl"):
+        words = row["caption"].split()
+        assert len(words) <= 2 and len(set(words)) == len(words)
+
+
 @pytest.mark.parametrize("model", ["", "best", "last", "averaged", "history/step-00001200"])
 def test_results_lie_in_the_run_whichever_of_its_models_is_scored(tmp_path, model):
     """Not in a folder that the next training replaces."""
@@ -136,6 +147,9 @@ def test_a_file_of_captions(world, capsys, tmp_path):
         (["--hypotheses", "twice", "--data", "captions.jsonl"], "line 2 is a second caption of the image 'a'"),
         (["--model", "run", "--split", "train"], "no images of the split 'train'; it has val (4)"),
         (["--captions", "images", "--data", "captions.jsonl"], "no output of `rnncond caption`"),
+        (["--captions", "images", "--alpha", 1, "--beam", 3], "--beam and --alpha: only --model is searched here"),
+        (["--hypotheses", "said", "--coverage-penalty", 0.1], "--coverage-penalty: only --model is searched here"),
+        (["--model", "run", "--min-length", 9, "--max-length", 2], "min_length is 9, above max_length 2"),
         (["--tokenizer", "spacy"], "'spacy' is not one of"),
     ],
 )
