@@ -63,7 +63,8 @@ def from_model(
         search: fields of ``SearchOptions``; the model's recipe has the others.
 
     Raises:
-        UserError: the model does not say what it was trained with, or the store has no such features.
+        UserError: the model does not say what it was trained with, the store has no such features, or the search is
+            none for this model.
     """
     from pipelines.features.sources import FromStore
     from pipelines.inference.captioner import prepare
@@ -79,6 +80,7 @@ def from_model(
     everyone, stored = read_captions(data), ids_of(source.snapshot)
     matches = match_captions(of_split(everyone, split, data), stored)
     captioner = prepare([trained], [model], precision, **search)
+    captioner.check(source.shape)
 
     results = Results(CAPTIONS, [], [f"{name}: no features in {store}" for name in matches.without_image])
     results.target_language = trained_on.get("target_language")

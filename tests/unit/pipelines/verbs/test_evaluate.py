@@ -108,7 +108,10 @@ def test_a_system_without_attention_and_another_folder(world, capsys):
     arguments = ["--model", world / "plain", "--tokenizer", "simple", "--out", world / "out"]
     assert run(*arguments) == 2
     assert "say --store and --data" in last_line(capsys)["error"]
-    assert run(*arguments, "--store", world / "store", "--data", world / "captions.jsonl") == 0
+    arguments += ["--store", world / "store", "--data", world / "captions.jsonl"]
+    assert run(*arguments, "--coverage-penalty", 0.1) == 2
+    assert "does not attend; leave out --coverage-penalty" in last_line(capsys)["error"]
+    assert run(*arguments) == 0
     assert not any("attention" in row for row in read_lines(world / "out" / "evaluated.jsonl"))
 
 
