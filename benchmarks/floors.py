@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from peers import SHORTEST
 from record import cpu, save, seconds
 from step_profile import CAPTIONS, FEATURES, IMAGES, PICTURES, WIDTH, WORDS
 from step_profile import VOCAB as VOCABS
 from translation_decoder import PAIRS, SIZE, SOURCE, STEPS, VOCAB
 
 from rnncond.fast.lean import in_bfloat16, in_int8
-from rnncond.fast.onednn import packed
+from rnncond.fast.onednn import Product, packed
 
 ROWS = (320, 1280)
 PRECISIONS = {"rnncond": "float32", "rnncond, bfloat16": "bfloat16", "rnncond, int8": "int8"}
@@ -52,7 +53,7 @@ def translation(beam: int) -> Work:
 
 
 def training_translation() -> Work:
-    words, steps = PAIRS * (STEPS + 14) / 2, PAIRS * STEPS
+    words, steps = PAIRS * (SHORTEST + STEPS) / 2, PAIRS * STEPS
     attention = steps * SOURCE * SIZE
     others = PAIRS * SOURCE * 20 * SIZE**2 + steps * 14 * SIZE**2
     return Work(words, 3 * words * VOCAB * SIZE / 1e9, 3 * attention / 1e9, 3 * others / 1e9, words * VOCAB / 1e6)
@@ -122,7 +123,7 @@ def peaks() -> dict[str, float]:
     return speeds | {"logits": logits.numel() / 1e6 / fastest(lambda x: x.amax(1), logits)}
 
 
-def fastest(work: object, x: torch.Tensor) -> float:
+def fastest(work: Product, x: torch.Tensor) -> float:
     return min(seconds(lambda: work(x)) for _ in range(30))
 
 

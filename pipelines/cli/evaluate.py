@@ -137,10 +137,13 @@ def evaluate(
     TER) against references."""
     from pipelines.verbs.evaluate import run
 
+    asked = options.given(
+        beam=beam, max_length=max_length, min_length=min_length, length_penalty=length_penalty, alpha=alpha,
+        coverage_beta=coverage_penalty, no_repeat_ngram=no_repeat_ngram,
+    )  # fmt: skip
     return run(
         model=model, captions=captions, translations=translations, hypotheses=hypotheses, data=data, source=source,
-        kind=kind, lowercase=lowercase, store=store, split=split, beam=beam, max_length=max_length,
-        min_length=min_length, length_penalty=length_penalty, alpha=alpha, coverage_penalty=coverage_penalty,
-        no_repeat_ngram=no_repeat_ngram, precision=precision, tokenizer=tokenizer, partial=partial, shuffled=shuffled,
-        fingerprint=fingerprint, out=out, tracking_uri=tracking_uri, column=column,
+        kind=kind, lowercase=lowercase, store=store, split=split, precision=precision, tokenizer=tokenizer,
+        partial=partial, shuffled=shuffled, fingerprint=fingerprint, out=out, tracking_uri=tracking_uri, column=column,
+        **asked,
     )  # fmt: skip

@@ -224,4 +224,9 @@ def search_options(**values: Any) -> dict[str, Any]:
     """The options of a search that were given, and a beam; the model's recipe has the others."""
     from pipelines.inference.decoder import with_beam
 
-    return with_beam({name: value for name, value in values.items() if value is not None})
+    return with_beam(given(**values))
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The ``values`` that the user has said."""
+    return {name: value for name, value in values.items() if value is not None}

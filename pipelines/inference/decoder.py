@@ -106,6 +106,11 @@ def with_beam(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"beam": 1 if asked.get("samples") else BEAM} | dict(asked)
 
 
+def option_of(field: str) -> str:
+    """What the command line calls a ``field`` of ``SearchOptions``."""
+    return "--" + {"coverage_beta": "coverage_penalty"}.get(field, field).replace("_", "-")
+
+
 def search_options(trained: Trained, **changes: Any) -> SearchOptions:
     """The search that the model's recipe asks for, with ``changes``.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipelines.config.choices import DecodingPrecision, LengthPenalty, ScoredKind, Tokenizer
+from pipelines.config.choices import DecodingPrecision, ScoredKind, Tokenizer
 from pipelines.config.dotted import absolute
 from pipelines.console import WAITING, Outcome, tell
 from pipelines.errors import UserError
@@ -28,13 +28,12 @@ from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.remote_folder import is_remote
 from pipelines.files.text import encoding_of
-from pipelines.inference.decoder import default_device
+from pipelines.inference.decoder import default_device, option_of, with_beam
 from pipelines.tracking.mlflow_run import log_evaluation
 from pipelines.tracking.models import locate, run_above
 from pipelines.training.run.info import RunPlace, read_run
 from rnncond import checkpoint
 
-BEAM = 5
 KEPT = 3
 """Captions or translations of each input that are kept, at most."""
 
@@ -51,13 +50,6 @@ def run(
     lowercase: bool | None = None,
     store: str | None = None,
     split: str | None = None,
-    beam: int | None = None,
-    max_length: int | None = None,
-    min_length: int | None = None,
-    length_penalty: LengthPenalty | None = None,
-    alpha: float | None = None,
-    coverage_penalty: float | None = None,
-    no_repeat_ngram: int | None = None,
     precision: DecodingPrecision = "float32",
     tokenizer: Tokenizer | None = None,
     partial: bool = False,
@@ -67,9 +59,10 @@ def run(
     tracking_uri: str | None = None,
     column: str | None = None,
     loaded: checkpoint.Trained | None = None,
+    **asked: Any,
 ) -> Outcome:
     """Score, and write the scores into OUT. The arguments are the command line's, but for ``loaded``: what ``model``
-    names, where the caller has it in memory, in evaluation mode."""
+    names, where the caller has it in memory, in evaluation mode; ``asked`` are fields of ``SearchOptions``."""
     given = {
         "--model": model, "--captions": captions, "--translations": translations, "--hypotheses": hypotheses
     }  # fmt: skip
@@ -83,13 +76,10 @@ def run(
             f"--partial is for --hypotheses; with {named[0]} the images that have captions are scored in any case, and "
             "the others named."
         )
-    asked = {"beam": beam, "max_length": max_length, "min_length": min_length, "length_penalty": length_penalty,
-             "alpha": alpha, "coverage_beta": coverage_penalty, "no_repeat_ngram": no_repeat_ngram}  # fmt: skip
-    search = {name: value for name, value in asked.items() if value is not None}
-    if search and model is None:
-        options = " and ".join(f"--{name.replace('_beta', '_penalty').replace('_', '-')}" for name in search)
+    if asked and model is None:
+        options = " and ".join(map(option_of, asked))
         raise UserError(f"{options}: only --model is searched here, and what {named[0]} has was before; leave it out.")
-    search = {"beam": BEAM} | search
+    search = with_beam(asked)
     search["nbest"] = min(KEPT, search["beam"])
     references = [absolute(path) for path in data or ()]
     source = source and absolute(source)

@@ -152,9 +152,8 @@ def lstm_forward(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 @Kernel
 def lstm_next(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """``_lstm_next`` in one loop."""
-    write, forget, new, read = gates.chunk(4, 1)
-    c = forget.sigmoid() * c + write.sigmoid() * _tanh(new)
-    return read.sigmoid() * _tanh(c), c
+    h, c, _, _ = lstm_forward.function(gates, c)
+    return h, c
 
 
 @Kernel

@@ -34,7 +34,7 @@ class Backpointers:
     """Per step: a word and a back-pointer for each place of each beam; nothing is copied when beams re-order."""
 
     def __init__(self, examples: int, width: int, device: torch.device) -> None:
-        self.shape, self.device = (examples, width), device
+        self.shape = examples, width
         self.nothing = torch.full(self.shape, -torch.inf, device=device)
         self.words: list[Tensor] = []
         self.parents: list[Tensor] = []

@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 from feature_store import Dataset
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS
-from pipelines.inference.decoder import unusual
+from pipelines.inference.decoder import option_of, unusual
 from pipelines.tracking import registry
 from pipelines.tracking.address import database_of, tracking_uri
 from pipelines.tracking.client import client_at
 from pipelines.tracking.models import locate
 from rnncond.checkpoint import DESCRIPTION
-
-OPTIONS = {"coverage_beta": "coverage-penalty"}
-"""Fields of SearchOptions that the command line calls otherwise."""
 
 
 class Again(NamedTuple):
@@ -105,5 +102,5 @@ def options_of(recipe: dict[str, Any]) -> list[str]:
     search.pop("blocked", None)  # words, which no option of the command names
     search |= {"precision": recipe["precision"]} if "precision" in recipe else {}
     for name, value in search.items():
-        words += [f"--{OPTIONS.get(name, name).replace('_', '-')}", str(value)]
+        words += [option_of(name), str(value)]
     return words
