@@ -19,6 +19,8 @@ Examples:
 
   rnncond features captions.jsonl --store store --backbone torchvision/squeezenet1_0 --weights squeezenet1_0.safetensors
 
+  rnncond features photos/ --store store --backbone timm/resnet50 --size 448 --outputs grid
+
   rnncond features photos/ --store store --backbone torchvision/fasterrcnn_resnet50_fpn_v2 --outputs regions
 
   rnncond features 's3://bucket/photos/' --store s3://bucket/store --backbone timm/resnet101 --address auto
@@ -42,6 +44,14 @@ def features(
             help="a file (.safetensors, .pth, .pt), `pretrained` (downloads by name) or `random` (to try things out)"
         ),
     ] = "pretrained",
+    size: Annotated[
+        int | None,
+        Option(
+            min=32,
+            max=2048,
+            help="pixels of the square that the network sees of a picture (default: the network's own)",
+        ),
+    ] = None,
     regions_max: Annotated[
         int | None,
         Option(min=10, max=100, help="most regions kept of an image (default: 36)", rich_help_panel=DETECTOR),
@@ -99,4 +109,4 @@ def features(
     regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
     regions = {name: value for name, value in regions.items() if value is not None}
     with retrying_for(retry_seconds):
-        return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions, decode)
+        return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions, decode, size)

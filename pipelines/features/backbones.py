@@ -80,20 +80,32 @@ class Backbone:
 
     weights: str
 
-    def __init__(self, name: str, trunk: Trunk, preprocess: Preprocess, outputs: tuple[str, ...]) -> None:
-        self.name, self.preprocess, self.outputs = name, preprocess, outputs
+    def __init__(
+        self, name: str, trunk: Trunk, preprocess: Preprocess, outputs: tuple[str, ...], size: int | None = None
+    ) -> None:
+        own, size = min(preprocess.crop), size or min(preprocess.crop)
+        self.name, self.preprocess, self.outputs = name, preprocess.scaled(size / own), outputs
         self.trunk = trunk.eval().requires_grad_(False)
         self.to("cpu")
-        self.shapes = {output: array.shape[1:] for output, array in self(self.example(1)).items()}
+        try:
+            self.shapes = {output: array.shape[1:] for output, array in self(self.example(1)).items()}
+        except (AssertionError, RuntimeError) as error:
+            if size == own:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"size: {name} takes no pictures of {size}x{size} pixels ({reason}); its own is {own}"
+            ) from error
         self.row_bytes = 2 * sum(prod(shape) for shape in self.shapes.values())
         self.recipe: dict[str, Any] = {
             "backbone": name,
             "weights": fingerprint_weights(trunk.network.state_dict()),
-            "preprocessing": as_json(asdict(preprocess)),
+            "preprocessing": as_json(asdict(self.preprocess)),
             "outputs": as_json(self.shapes),
             "dtype": "float16",
             "version": {"images": decode.VERSION, "backbones": VERSION},
         }
+        self.recipe |= {"size": size} if size != own else {}
 
     def to(self, device: torch.device | str) -> Backbone:
         self.device = torch.device(device)
@@ -124,6 +136,7 @@ def load(
     weights: str = "pretrained",
     outputs: tuple[str, ...] | None = None,
     regions: Mapping[str, Any] | None = None,
+    size: int | None = None,
 ) -> Backbone | Detector:
     """Build a backbone.
 
@@ -134,23 +147,27 @@ def load(
         outputs: any of ``pooled`` and ``grid``, or ``regions`` of a detector; None for all that the network gives.
             What is not asked for is not computed.
         regions: fields of ``detectors.Regions`` that are not as by default; of a detector only.
+        size: pixels of the shorter side of what the network sees; None for its own. A picture is resized and cropped
+            in the same proportions, and the grid has more or fewer places. Not of a detector.
 
     Raises:
         UserError: no such name or file, no network to download from, weights of another network, or outputs that
-            this network does not give.
+            this network does not give, or a size that it does not take.
     """
-    network = build(name, weights, outputs, regions)
+    network = build(name, weights, outputs, regions, size)
     network.weights = Path(weights).name
     return network
 
 
 def build(
-    name: str, weights: str, outputs: tuple[str, ...] | None, regions: Mapping[str, Any] | None
+    name: str, weights: str, outputs: tuple[str, ...] | None, regions: Mapping[str, Any] | None, size: int | None
 ) -> Backbone | Detector:
     """``load``, without the name of the weights."""
     library, _, model = name.partition("/")
     if library == "torchvision" and model in detectors.names():
         check_outputs(outputs, detectors.OUTPUTS, name)
+        if size:
+            raise UserError(f"size: {name} is a detector, which sees whole pictures as large as it was trained on")
         return detectors.load(name, weights, detectors.Regions(**(regions or {})))
     outputs = check_outputs(outputs, OUTPUTS, name)
     builder = builder_of(library, model)
@@ -159,7 +176,7 @@ def build(
     if regions:
         raise UserError(f"backbone: {name} is no detector, and has no regions to choose from; {DETECTORS}")
     trunk, preprocess = builder(model, weights, outputs)
-    return Backbone(name, trunk, preprocess, outputs)
+    return Backbone(name, trunk, preprocess, outputs, size)
 
 
 DETECTORS = "regions are of a detector, such as torchvision/fasterrcnn_resnet50_fpn_v2"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,12 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: Literal["shorter", "squash"] = "shorter"
+
+    def scaled(self, ratio: float) -> Preprocess:
+        """The same part of a picture, of ``ratio`` times as many pixels a side."""
+        height, width = (round(side * ratio) for side in self.crop)
+        resize = (round(self.resize[0] * ratio), round(self.resize[1] * ratio))
+        return replace(self, crop=(height, width), resize=resize)
 
     @property
     def needed(self) -> int:

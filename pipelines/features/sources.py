@@ -246,7 +246,9 @@ def rebuild(features: Mapping[str, Any], weights: str | None) -> Network:
 
 
 def build(recipe: Mapping[str, Any], weights: str) -> Network:
-    return backbones.load(recipe["backbone"], weights, tuple(recipe["outputs"]), recipe.get("regions"))
+    return backbones.load(
+        recipe["backbone"], weights, tuple(recipe["outputs"]), recipe.get("regions"), recipe.get("size")
+    )
 
 
 def differences(found: Any, expected: Any, path: str = "") -> list[str]:

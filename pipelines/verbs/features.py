@@ -32,6 +32,7 @@ def run(
     save_listing: str | None = None,
     regions: Mapping[str, Any] | None = None,
     decode: Decoding | None = None,
+    size: int | None = None,
 ) -> Outcome:
     """The verb as a function; the arguments are the command's, and of ``backbones.load``.
 
@@ -41,7 +42,7 @@ def run(
     dry_run.refuse_kept(options, {"--save-listing": save_listing})
     listing = Listing(images)
     chunks = listing.begin(save_listing)  # a wrong IMAGES is told before a network is built
-    network = backbones.load(backbone, weights, outputs, regions)
+    network = backbones.load(backbone, weights, outputs, regions, size)
     if weights == "random":
         console.tell(f"{backbone} has RANDOM weights: its features serve to try things out, and describe nothing.")
     dataset = dataset_of(network, store)

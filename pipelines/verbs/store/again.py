@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from feature_store import Dataset
 from pipelines.errors import Fault, UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS
+from pipelines.features.detectors import Regions
 from pipelines.inference.decoder import option_of, unusual
 from pipelines.tracking import registry
 from pipelines.tracking.address import database_of, tracking_uri
@@ -48,6 +50,7 @@ def again(dataset: Dataset, directory: str, source: str) -> Again:
         words += ["--store", directory]
         words += ["--backbone", recipe["backbone"]] if "backbone" in recipe else []
         words += ["--weights", about["weights"]] if "weights" in about else []
+        words += network_options(recipe)
     return Again(shlex.join(words), remark)
 
 
@@ -91,6 +94,18 @@ def id_of(model: str) -> str | None:
         return str(json.loads((locate(model) / DESCRIPTION).read_bytes())["model_id"])
     except (UserError, Fault, OSError, ValueError, KeyError):
         return None
+
+
+def network_options(recipe: dict[str, Any]) -> list[str]:
+    """What was asked of the network that made features, where it is not the default."""
+    outputs = recipe.get("outputs", {})
+    words = ["--outputs", *outputs] if len(outputs) == 1 and "regions" not in outputs else []
+    words += ["--size", str(recipe["size"])] if "size" in recipe else []
+    kept = recipe.get("regions", {})
+    options = {"most": "--regions-max", "fewest": "--regions-min", "threshold": "--score-threshold"}
+    for name, usual in asdict(Regions()).items():
+        words += [options[name], str(kept[name])] if kept.get(name, usual) != usual else []
+    return words
 
 
 def options_of(recipe: dict[str, Any]) -> list[str]:

@@ -68,6 +68,33 @@ def test_shapes_of_large_ones(name):
     check_shapes(name, LARGE[name])
 
 
+def test_a_larger_size_sees_the_same_part_of_a_picture_in_more_places():
+    own, larger = (backbones.load("timm/resnet18", "random", size=size) for size in (None, 448))
+    assert larger.shapes == {"pooled": (512,), "grid": (14, 14, 512)}
+    assert larger.preprocess.crop == (448, 448)
+    assert larger.preprocess.resize[0] == pytest.approx(2 * own.preprocess.resize[0], abs=1)
+    assert larger.recipe["size"] == 448 and larger.recipe["preprocessing"]["crop"] == [448, 448]
+    assert larger.recipe["weights"] == own.recipe["weights"]
+
+
+def test_its_own_size_is_no_other_set_of_features():
+    own, named = (backbones.load("torchvision/squeezenet1_0", "random", size=size) for size in (None, 224))
+    assert own.recipe == named.recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "own"), [("timm/vit_tiny_patch16_224", 320, 224), ("torchvision/alexnet", 32, 224)]
+)
+def test_a_size_that_a_network_does_not_take_is_told(name, size, own):
+    with pytest.raises(UserError, match=rf"size: {name} takes no pictures of {size}x{size} pixels .*its own is {own}"):
+        backbones.load(name, "random", size=size)
+
+
+def test_a_detector_has_no_size():
+    with pytest.raises(UserError, match="is a detector, which sees whole pictures"):
+        backbones.load("torchvision/fasterrcnn_resnet50_fpn_v2", "random", size=320)
+
+
 # Against torchvision's own forward: the expected values are an independent path through the network.
 
 

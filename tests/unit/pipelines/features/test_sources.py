@@ -79,3 +79,8 @@ def test_weights_that_came_by_name_come_by_name_again(monkeypatch):
         features = {"fingerprint": "x", "recipe": network.recipe, "output": "pooled", "weights": made_with}
         assert sources.rebuild(features, None) is network
     assert asked == ["pretrained", "random"]
+
+
+def test_a_size_of_its_own_is_that_of_new_pictures_too():
+    recipe = backbones.load(BACKBONE, "random", ("grid",), size=288).recipe
+    assert sources.build(recipe, "random").recipe == recipe

@@ -41,6 +41,27 @@ def test_captions_by_their_models_and_search(tmp_path):
     assert {name: given[name] for name in asked} == asked and given["precision"] == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ({"outputs": {"pooled": [4], "grid": [2, 2, 4]}}, ""),
+        ({"outputs": {"grid": [14, 14, 512]}, "size": 448}, " --outputs grid --size 448"),
+        ({"outputs": {"regions": [1024]}, "regions": {"most": 36, "fewest": 10, "threshold": 0.2}}, ""),
+        (
+            {"outputs": {"regions": [1024]}, "regions": {"most": 20, "fewest": 5, "threshold": 0.5}},
+            " --regions-max 20 --regions-min 5 --score-threshold 0.5",
+        ),
+    ],
+)
+def test_features_by_what_was_asked_of_the_network(tmp_path, recipe, options):
+    """Without it the command would begin a set of its own."""
+    made = Store(tmp_path).dataset("features", {"backbone": "timm/a"} | recipe, SCHEMA, about={"weights": "w.pth"})
+    line = again(made, "s", "photos/").command
+    assert line == f"rnncond features photos/ --store s --backbone timm/a --weights w.pth{options}"
+    verb, _ = parsed(line)
+    assert verb == "features"
+
+
 @pytest.mark.parametrize(("kind", "verb"), [("captions", "caption"), ("translations", "translate")])
 def test_a_set_that_does_not_name_its_model_says_which_it_is(tmp_path, kind, verb):
     made = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA)
