@@ -47,11 +47,13 @@ def additive_attention(
     """
     values, energy = values.to(keys.dtype), energy.to(keys.dtype)
     sums = _Sums(keys.detach(), values.detach(), energy.detach()[0], mask, values.requires_grad)
-    tie = _Memory.apply(keys, values, energy, sums)
+    tie: Tensor | None = None
 
     def look(queries: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal tie
         queries = queries.to(keys.dtype)
         if torch.is_grad_enabled():
+            tie = _Memory.apply(keys, values, energy, sums) if tie is None else tie
             context, weights = _Additive.apply(queries, tie, sums)
         else:
             context, weights, _ = sums.look(queries)

@@ -47,17 +47,17 @@ class Kernel(Generic[Result]):
         if not _asked:
             return None
         # Torch would compile once more for each way in which memory lies, for autocast, and where a gradient is wanted.
-        tensors = tuple(x.detach().contiguous() for x in tensors)
+        tensors = tuple(plain(x) for x in tensors)
         device = tensors[0].device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.run(*tensors)
         return self.run(*tensors)
 
-    def if_worth(self, worth: bool, plain: Callable[..., Result], *tensors: Tensor) -> Result:
+    def if_worth(self, worth: bool, otherwise: Callable[..., Result], *tensors: Tensor) -> Result:
         """The compiled loop's result where it is ``worth`` it and there is one, else that of torch's kernels."""
         result = self(*tensors) if worth else None
-        return plain(*tensors) if result is None else result
+        return otherwise(*tensors) if result is None else result
 
     def run(self, *tensors: Tensor) -> Result | None:
         kind = tuple((x.dtype, x.device, *(size == 1 for size in x.shape)) for x in tensors)
@@ -76,6 +76,11 @@ class Kernel(Generic[Result]):
             return None
         self.seen.add(kind)
         return result
+
+
+def plain(x: Tensor) -> Tensor:
+    """``x`` without autograd and whatever else it is beside a tensor, and contiguous."""
+    return (x if type(x) is Tensor and not x.requires_grad else x.detach()).contiguous()
 
 
 @contextmanager

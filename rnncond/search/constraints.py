@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -17,14 +19,28 @@ def apply_constraints(logits: Tensor, length: int, history: Tensor | None, optio
         length: words of each row so far.
         history: (N, length) these words; needed with ``no_repeat_ngram`` alone.
     """
-    for word in {PAD, BOS, *options.blocked}:  # one by one: their ids are no tensor to be sent to a device at each step
-        logits[:, word] = -torch.inf
+    for words in ranges(
+        frozenset((PAD, BOS, *options.blocked))
+    ):  # whose ids are no tensor to be sent to a device at each step
+        logits[:, words].fill_(-torch.inf)
     if length < options.min_length:
-        logits[:, EOS] = -torch.inf
+        logits[:, EOS].fill_(-torch.inf)
     if history is not None and 0 < options.no_repeat_ngram <= length:
         block_repeated_ngrams(logits, history, options.no_repeat_ngram)
     if length >= options.max_length:
         logits.masked_fill_(torch.arange(logits.shape[1], device=logits.device) != EOS, -torch.inf)
+
+
+@lru_cache(maxsize=64)
+def ranges(words: frozenset[int]) -> list[slice]:
+    """The ids as few ranges of neighbours."""
+    found: list[slice] = []
+    for word in sorted(words):
+        if found and found[-1].stop == word:
+            found[-1] = slice(found[-1].start, word + 1)
+        else:
+            found.append(slice(word, word + 1))
+    return found
 
 
 def block_repeated_ngrams(logits: Tensor, history: Tensor, n: int) -> None:
