@@ -1,0 +1,276 @@
+"""A CNN that sees what captions speak of: its last layers learn to tell which words people use of a picture.
+
+    python examples/finetune_cnn.py captions.jsonl --backbone timm/tf_efficientnet_lite2 \\
+        --weights tf_efficientnet_lite2.safetensors --out finetuned.safetensors
+    rnncond features captions.jsonl --store store --backbone timm/tf_efficientnet_lite2 --weights finetuned.safetensors
+
+A network that was trained to name the objects of ImageNet knows little of what people do in a photograph. Here a linear
+layer behind its pooled features is asked for the words of the captions, each the share of a picture's captions that
+have it (the words as attributes of Wu et al. 2016, "What value do explicit high level concepts have in vision to
+language problems?", one sigmoid a word), and what lies before that layer learns with it, as far as the layers with as
+many places as the grid. Earlier ones keep their weights, all keep their statistics of batches, and the linear layer is
+thrown away. The captioner then reads features of the same shape.
+
+docs/results.md says what it brings on Flickr8k. Pictures are mirrored and cropped at random in training. The words are
+those of the split ``train``; ``val`` says after each epoch how well they are told, and the file has the best epoch's
+weights. It runs in one process, on a GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.console import Progress, tell
+from pipelines.errors import UserError
+from pipelines.features import backbones, decode
+from pipelines.features.backbones import Backbone
+from pipelines.files.atomic import replacing
+from pipelines.inputs.caption_formats import Captioned
+from pipelines.inputs.captions import read_captions
+
+SMALLEST_SIDE = 0.8
+"""Of a crop in training, in parts of the picture that the network sees."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("captions", help="a file of captions, as `rnncond train` reads it; pictures lie beside it")
+    parser.add_argument("--backbone", required=True, help="timm/NAME or torchvision/NAME, a convolutional network")
+    parser.add_argument("--weights", default="pretrained", help="as of `rnncond features`")
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=32, help="pictures a step (default: 32)")
+    parser.add_argument("--rate", type=float, default=3e-4, help="of the CNN (default: 3e-4)")
+    parser.add_argument("--min-pictures", type=int, default=15, help="of a word (default: 15)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16, where that is faster")
+    parser.add_argument("--seed", type=int, default=1)
+    try:
+        finetune(parser.parse_args(arguments))
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
+    """Train, and write the best epoch's weights.
+
+    Returns:
+        Of each epoch, the loss and the mean average precision on val.
+    """
+    torch.manual_seed(options.seed)
+    random.seed(options.seed)
+    torch.set_num_threads(options.threads)
+    examples = read_captions(options.captions)
+    train, val = (Pictures(options, [one for one in examples if one.split == split]) for split in ("train", "val"))
+    words = words_of(train.examples, options.min_pictures)
+    if not len(train) or not len(val) or not words:
+        raise UserError(
+            f"{options.captions} has {len(train):,} pictures to train, {len(val):,} in val and {len(words):,} words of "
+            f"{options.min_pictures} pictures; expected some of each (--min-pictures)"
+        )
+    network = backbones.load(options.backbone, options.weights)
+    if not isinstance(network, Backbone):
+        raise UserError(f"{options.backbone} is a detector; give a convolutional network")
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    layers = last_layers(network)
+    tell(f"{len(train):,} pictures, {len(words):,} words; {len(layers)} layers of {options.backbone} learn")
+    head = Head(network.shapes["pooled"][0], labels(train.examples, words), options.bfloat16).to(network.device)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": head.parameters(), "lr": 2e-3, "weight_decay": 0.01},
+            {"params": [weight for layer in layers for weight in layer.parameters()], "lr": options.rate},
+        ],
+        weight_decay=0.05,
+    )
+    for layer in layers:
+        layer.requires_grad_(True)
+    steps = options.epochs * (len(train) // options.batch or 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, pct_start=min(100 / steps, 0.3)
+    )
+    told: list[tuple[float, float]] = []
+    with Progress("finetune", "steps", steps) as progress, ThreadPoolExecutor(options.threads) as pool:
+        for epoch in range(1, options.epochs + 1):
+            total = seen = 0.0
+            for rows, pictures in train.batches(network, pool, shuffled=True):
+                loss = loss_of(network, head.train(), pictures, labels([train.examples[row] for row in rows], words))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total, seen = total + loss.item() * len(rows), seen + len(rows)
+                progress.advance(1, note=f"loss {loss.item():.2f}")
+            told.append(validate(network, head.eval(), val, words, pool))
+            tell(
+                f"epoch {epoch}: loss {total / seen:.2f}, on val {told[-1][0]:.2f}, "
+                f"mean average precision {told[-1][1]:.1%}"
+            )
+            if told[-1] == min(told):
+                write(network, options.out)
+    return told
+
+
+class Pictures:
+    """The pictures of a split, read anew in each epoch."""
+
+    def __init__(self, options: argparse.Namespace, examples: list[Captioned]) -> None:
+        self.examples, self.batch, self.folder = examples, options.batch, Path(options.captions).parent
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batches(
+        self, network: Backbone, pool: ThreadPoolExecutor, shuffled: bool = False
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Rows and their pictures (B, height, width, 3) uint8, the next batch being read meanwhile; shuffled ones are
+        mirrored and cropped, and whole batches."""
+        rows = list(range(len(self)))
+        if shuffled:
+            random.shuffle(rows)
+            rows = rows[: len(rows) // self.batch * self.batch] or rows
+        parts = [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
+        coming = None
+        for part, following in zip(parts, [*parts[1:], []], strict=True):
+            reading = coming or [pool.submit(self.read, network, row, shuffled) for row in part]
+            coming = [pool.submit(self.read, network, row, shuffled) for row in following]
+            yield part, torch.from_numpy(np.stack([one.result() for one in reading])).to(network.device)
+
+    def read(self, network: Backbone, row: int, varied: bool) -> np.ndarray:
+        """One picture as the network takes it."""
+        path = self.folder / self.examples[row].file
+        try:
+            image = decode.decode(path.read_bytes(), network.preprocess.needed).image
+        except (OSError, decode.DecodeError) as error:
+            raise UserError(f"{path}: {error}") from None
+        return network.preprocess(vary(image) if varied else image)
+
+
+def vary(image: Image.Image) -> Image.Image:
+    """``image`` mirrored or not, and a part of it."""
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    side = random.uniform(SMALLEST_SIDE, 1)
+    width, height = (round(length * side) for length in image.size)
+    left, top = (random.randint(0, length - part) for length, part in zip(image.size, (width, height), strict=True))
+    return image.crop((left, top, left + width, top + height))
+
+
+def words_of(examples: Sequence[Captioned], fewest: int) -> dict[str, int]:
+    """The words in the captions of at least ``fewest`` pictures, with their columns."""
+    pictures = Counter(word for example in examples for word in set(cut(" ".join(example.captions))))
+    return {word: column for column, word in enumerate(sorted(word for word, n in pictures.items() if n >= fewest))}
+
+
+def cut(caption: str) -> list[str]:
+    return re.findall(r"\w+", caption.lower())
+
+
+def labels(examples: Sequence[Captioned], words: dict[str, int]) -> Tensor:
+    """(B, V): the share of a picture's captions that have a word."""
+    shares = torch.zeros(len(examples), len(words))
+    for row, example in zip(shares, examples, strict=True):
+        for caption in example.captions:
+            row[[words[word] for word in set(cut(caption)) if word in words]] += 1 / len(example.captions)
+    return shares
+
+
+class Head(nn.Module):
+    """Pooled features (B, D) to the logits of the words (B, V), in ``bfloat16`` or not, as the network before it. It
+    begins with the words' frequencies, ``shares`` (B, V) being the pictures to train on."""
+
+    def __init__(self, features: int, shares: Tensor, bfloat16: bool) -> None:
+        super().__init__()
+        self.bfloat16 = bfloat16
+        self.dropout, self.words = nn.Dropout(0.4), nn.Linear(features, shares.shape[1])
+        self.words.weight.data.mul_(0.1)
+        self.words.bias.data = shares.mean(0).clamp(1e-4, 1 - 1e-4).logit()
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.words(self.dropout(pooled))
+        return logits
+
+
+def last_layers(network: Backbone) -> list[nn.Module]:
+    """The layers whose output has the places of the grid.
+
+    Raises:
+        UserError: there are none, or all are: the network has no stages.
+    """
+    places, found, others = tuple(network.shapes["grid"][:2]), [], 0
+    with ExitStack() as hooks:
+
+        def hook(layer: nn.Module, _: Any, output: Any) -> None:
+            nonlocal others
+            if isinstance(output, Tensor) and output.ndim == 4 and tuple(output.shape[2:]) == places:
+                found.append(layer)
+            else:
+                others += 1
+
+        for layer in network.trunk.modules():
+            if [*layer.parameters(recurse=False)]:
+                handle = layer.register_forward_hook(hook)
+                hooks.callback(handle.remove)
+        network(network.example(1))
+    if not found or not others:
+        raise UserError(f"{network.name} has no stages, of which the last could learn; give a convolutional network")
+    return found
+
+
+def loss_of(network: Backbone, head: Head, pictures: Tensor, shares: Tensor) -> Tensor:
+    """Cross-entropy of a picture's words, summed over the words."""
+    logits = logits_of(network, head, pictures)
+    total = functional.binary_cross_entropy_with_logits(logits, shares.to(logits.device), reduction="sum")
+    return total / len(pictures)
+
+
+def logits_of(network: Backbone, head: Head, pictures: Tensor) -> Tensor:
+    inputs = pictures.permute(0, 3, 1, 2).float().sub_(network.mean).div_(network.std)
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=head.bfloat16):
+        _, pooled = network.trunk(inputs)
+        logits: Tensor = head(pooled)
+    return logits.float()
+
+
+@torch.no_grad()
+def validate(
+    network: Backbone, head: Head, val: Pictures, words: dict[str, int], pool: ThreadPoolExecutor
+) -> tuple[float, float]:
+    """The loss, and the mean over the words of their average precision, in which pictures of a word come first."""
+    logits = torch.cat([logits_of(network, head, pictures).cpu() for _, pictures in val.batches(network, pool)])
+    shares = labels(val.examples, words)
+    loss = functional.binary_cross_entropy_with_logits(logits, shares, reduction="sum").item() / len(val)
+    return loss, mean_average_precision(logits, shares > 0)
+
+
+def mean_average_precision(scores: Tensor, right: Tensor) -> float:
+    """Of (N, V) scores and whether they are right; words of no picture are left out."""
+    ordered = right.gather(0, scores.argsort(0, descending=True)).float()
+    precision = ordered.cumsum(0) / torch.arange(1, len(scores) + 1)[:, None]
+    pictures = ordered.sum(0)
+    return float(((precision * ordered).sum(0) / pictures)[pictures > 0].mean())
+
+
+def write(network: Backbone, path: Path) -> None:
+    state = network.trunk.network.state_dict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, fresh)
+
+
+if __name__ == "__main__":
+    main()
