@@ -23,7 +23,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,6 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
         Of each epoch, the loss and the mean average precision on val.
     """
     torch.manual_seed(options.seed)
-    random.seed(options.seed)
     torch.set_num_threads(options.threads)
     examples = read_captions(options.captions)
     train, val = (Pictures(options, [one for one in examples if one.split == split]) for split in ("train", "val"))
@@ -106,8 +105,8 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
     told: list[tuple[float, float]] = []
     with Progress("finetune", "steps", steps) as progress, ThreadPoolExecutor(options.threads) as pool:
         for epoch in range(1, options.epochs + 1):
-            total = seen = 0.0
-            for rows, pictures in train.batches(network, pool, shuffled=True):
+            total, seen = 0.0, 0
+            for rows, pictures in train.batches(network, pool, epoch):
                 loss = loss_of(network, head.train(), pictures, labels([train.examples[row] for row in rows], words))
                 optimizer.zero_grad()
                 loss.backward()
@@ -129,44 +128,45 @@ class Pictures:
     """The pictures of a split, read anew in each epoch."""
 
     def __init__(self, options: argparse.Namespace, examples: list[Captioned]) -> None:
-        self.examples, self.batch, self.folder = examples, options.batch, Path(options.captions).parent
+        self.examples, self.batch, self.seed = examples, options.batch, options.seed
+        self.folder = Path(options.captions).parent
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def batches(
-        self, network: Backbone, pool: ThreadPoolExecutor, shuffled: bool = False
+        self, network: Backbone, pool: ThreadPoolExecutor, epoch: int | None = None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Rows and their pictures (B, height, width, 3) uint8, the next batch being read meanwhile; shuffled ones are
-        mirrored and cropped, and whole batches."""
+        """Rows and their pictures (B, height, width, 3) uint8, the next batch being read meanwhile. Those of an
+        ``epoch`` of training are shuffled, mirrored and cropped, and come in whole batches."""
         rows = list(range(len(self)))
-        if shuffled:
-            random.shuffle(rows)
+        if epoch:
+            random.Random(f"{self.seed}/{epoch}").shuffle(rows)
             rows = rows[: len(rows) // self.batch * self.batch] or rows
         parts = [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
-        coming = None
+        coming: list[Future[np.ndarray]] = []
         for part, following in zip(parts, [*parts[1:], []], strict=True):
-            reading = coming or [pool.submit(self.read, network, row, shuffled) for row in part]
-            coming = [pool.submit(self.read, network, row, shuffled) for row in following]
+            reading = coming or [pool.submit(self.read, network, row, epoch) for row in part]
+            coming = [pool.submit(self.read, network, row, epoch) for row in following]
             yield part, torch.from_numpy(np.stack([one.result() for one in reading])).to(network.device)
 
-    def read(self, network: Backbone, row: int, varied: bool) -> np.ndarray:
+    def read(self, network: Backbone, row: int, epoch: int | None) -> np.ndarray:
         """One picture as the network takes it."""
         path = self.folder / self.examples[row].file
         try:
             image = decode.decode(path.read_bytes(), network.preprocess.needed).image
         except (OSError, decode.DecodeError) as error:
             raise UserError(f"{path}: {error}") from None
-        return network.preprocess(vary(image) if varied else image)
+        return network.preprocess(vary(image, random.Random(f"{self.seed}/{epoch}/{row}")) if epoch else image)
 
 
-def vary(image: Image.Image) -> Image.Image:
+def vary(image: Image.Image, rng: random.Random) -> Image.Image:
     """``image`` mirrored or not, and a part of it."""
-    if random.random() < 0.5:
+    if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    side = random.uniform(SMALLEST_SIDE, 1)
-    width, height = (round(length * side) for length in image.size)
-    left, top = (random.randint(0, length - part) for length, part in zip(image.size, (width, height), strict=True))
+    side = rng.uniform(SMALLEST_SIDE, 1)
+    width, height = (max(round(length * side), 1) for length in image.size)
+    left, top = (rng.randint(0, length - part) for length, part in zip(image.size, (width, height), strict=True))
     return image.crop((left, top, left + width, top + height))
 
 
@@ -195,7 +195,7 @@ class Head(nn.Module):
 
     def __init__(self, features: int, shares: Tensor, bfloat16: bool) -> None:
         super().__init__()
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = bfloat16
         self.dropout, self.words = nn.Dropout(0.4), nn.Linear(features, shares.shape[1])
         self.words.weight.data.mul_(0.1)
         self.words.bias.data = shares.mean(0).clamp(1e-4, 1 - 1e-4).logit()
@@ -240,7 +240,7 @@ def loss_of(network: Backbone, head: Head, pictures: Tensor, shares: Tensor) -> 
 
 def logits_of(network: Backbone, head: Head, pictures: Tensor) -> Tensor:
     inputs = pictures.permute(0, 3, 1, 2).float().sub_(network.mean).div_(network.std)
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=head.bfloat16):
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=head.in_bfloat16):
         _, pooled = network.trunk(inputs)
         logits: Tensor = head(pooled)
     return logits.float()
