@@ -209,24 +209,25 @@ def last_layers(network: Backbone) -> list[nn.Module]:
     """The layers whose output has the places of the grid.
 
     Raises:
-        UserError: there are none, or all are: the network has no stages.
+        UserError: there are none, or none before them has other places: the network has no stages.
     """
-    places, found, others = tuple(network.shapes["grid"][:2]), [], 0
+    places, found, earlier = tuple(network.shapes["grid"][:2]), [], False
     with ExitStack() as hooks:
 
         def hook(layer: nn.Module, _: Any, output: Any) -> None:
-            nonlocal others
-            if isinstance(output, Tensor) and output.ndim == 4 and tuple(output.shape[2:]) == places:
-                found.append(layer)
-            else:
-                others += 1
+            nonlocal earlier
+            if isinstance(output, Tensor) and output.ndim == 4:
+                if tuple(output.shape[2:]) == places:
+                    found.append(layer)
+                else:
+                    earlier = True
 
         for layer in network.trunk.modules():
             if [*layer.parameters(recurse=False)]:
                 handle = layer.register_forward_hook(hook)
                 hooks.callback(handle.remove)
         network(network.example(1))
-    if not found or not others:
+    if not found or not earlier:
         raise UserError(f"{network.name} has no stages, of which the last could learn; give a convolutional network")
     return found
 
