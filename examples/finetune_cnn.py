@@ -72,6 +72,9 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
     Returns:
         Of each epoch, the loss and the mean average precision on val.
     """
+    if options.out.suffix != ".safetensors":
+        raise UserError(f"--out {options.out} is to be a .safetensors file, which `rnncond features` reads")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     examples = read_captions(options.captions)
@@ -268,7 +271,6 @@ def mean_average_precision(scores: Tensor, right: Tensor) -> float:
 
 def write(network: Backbone, path: Path) -> None:
     state = network.trunk.network.state_dict()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, fresh)
 
