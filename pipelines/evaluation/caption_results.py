@@ -25,6 +25,7 @@ from pipelines.evaluation.results import (
     RowAttention,
     Seen,
     about_output,
+    check_written,
     failures_of,
     ids_of,
     open_output,
@@ -151,9 +152,10 @@ def from_output(out: str, data: str | None, split: str, fingerprint: str | None)
         raise UserError("Say --data FILE: the captions of people to score against.")
     dataset = open_output(out, CAPTIONS, fingerprint)
     snapshot = dataset.snapshot()
+    failures = failures_of(snapshot, CAPTIONS)
+    check_written(snapshot, failures, out, CAPTIONS)
     everyone, stored = read_captions(data), ids_of(snapshot)
     matches = match_captions(of_split(everyone, split, data), stored)
-    failures = failures_of(snapshot, CAPTIONS)
     rows = take(dataset, snapshot, [example.image_id for example in matches], COLUMNS)
     about = Evaluation(set=dataset.fingerprint, data=data, split=split, captions=out)
     about["not_scored"] = {"captions_outside_split": len(matches.without_captions)}

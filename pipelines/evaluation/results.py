@@ -197,6 +197,21 @@ def failures_of(snapshot: Snapshot, kind: Kind) -> dict[str, str]:
     return {row[kind.id_key]: row["reason"] for row in snapshot.failures().to_pylist()}
 
 
+def check_written(snapshot: Snapshot, failures: Mapping[str, str], out: str, kind: Kind) -> None:
+    """Refuse an output in which there is nothing to score.
+
+    Raises:
+        UserError: all of it failed, for the reason of the first, or nothing was written yet.
+    """
+    if snapshot.rows:
+        return
+    why = f"`rnncond {kind.verb}` has written none yet"
+    if failures:
+        name, reason = min(failures.items())
+        why = f"all {len(failures):,} {kind.unit} failed ({name}: {reason}), which --retry-failed tries again"
+    raise UserError(f"{out} has no {kind.name} to score: {why}.")
+
+
 def ids_of(snapshot: Snapshot) -> list[str]:
     return snapshot.ids(include_failures=False).to_pylist()
 

@@ -19,6 +19,7 @@ from pipelines.evaluation.results import (
     Row,
     Seen,
     about_output,
+    check_written,
     failures_of,
     ids_of,
     open_output,
@@ -158,6 +159,7 @@ def from_output(out: str, references: Sequence[str], fingerprint: str | None, co
     dataset = open_output(out, TRANSLATIONS, fingerprint)
     snapshot = dataset.snapshot()
     failures = failures_of(snapshot, TRANSLATIONS)
+    check_written(snapshot, failures, out, TRANSLATIONS)
     targets = read_references(references, column)
     by_id = "id" in column_names(references[0])
     if not by_id:

@@ -6,7 +6,15 @@ import pytest
 
 from feature_store import Store
 from pipelines.errors import UserError
-from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, about_output, open_output, output_kinds, rounded
+from pipelines.evaluation.results import (
+    CAPTIONS,
+    TRANSLATIONS,
+    about_output,
+    check_written,
+    open_output,
+    output_kinds,
+    rounded,
+)
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
@@ -33,3 +41,20 @@ def test_a_set_says_how_it_was_made_and_only_what_was_unusual_of_its_search():
 def test_weights_of_a_grid_are_pieces_by_places():
     weights = np.arange(12).reshape(2, 2, 3) / 7
     assert rounded(weights, 2) == weights.reshape(2, 6).round(2).tolist()
+
+
+class Written:
+    """A snapshot, as far as it is asked for here."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+
+@pytest.mark.parametrize(("kind", "things"), [(CAPTIONS, "images"), (TRANSLATIONS, "sentences")])
+def test_an_output_without_anything_to_score_says_why(kind, things):
+    """Not that captions of people are of other images, as if some had been written."""
+    check_written(Written(1), {"b": "broken"}, "out", kind)
+    with pytest.raises(UserError, match=rf"out has no {kind.name} to score: all 2 {things} failed \(a: no such file\)"):
+        check_written(Written(0), {"b": "broken", "a": "no such file"}, "out", kind)
+    with pytest.raises(UserError, match=f"`rnncond {kind.verb}` has written none yet"):
+        check_written(Written(0), {}, "out", kind)
