@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,7 +38,6 @@ from pipelines.console import Progress, tell
 from pipelines.errors import UserError
 from pipelines.features import backbones, decode
 from pipelines.features.backbones import Backbone
-from pipelines.files.atomic import replacing
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 
@@ -91,7 +89,8 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     layers = last_layers(network)
     tell(f"{len(train):,} pictures, {len(words):,} words; {len(layers)} layers of {options.backbone} learn")
-    head = Head(network.shapes["pooled"][0], labels(train.examples, words), options.bfloat16).to(network.device)
+    shares, shares_of_val = (labels(pictures.examples, words) for pictures in (train, val))
+    head = Head(network.shapes["pooled"][0], shares, options.bfloat16).to(network.device)
     optimizer = torch.optim.AdamW(
         [
             {"params": head.parameters(), "lr": 2e-3, "weight_decay": 0.01},
@@ -110,20 +109,20 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
         for epoch in range(1, options.epochs + 1):
             total, seen = 0.0, 0
             for rows, pictures in train.batches(network, pool, epoch):
-                loss = loss_of(network, head.train(), pictures, labels([train.examples[row] for row in rows], words))
+                loss = loss_of(network, head.train(), pictures, shares[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 total, seen = total + loss.item() * len(rows), seen + len(rows)
                 progress.advance(1, note=f"loss {loss.item():.2f}")
-            told.append(validate(network, head.eval(), val, words, pool))
+            told.append(validate(network, head.eval(), val, shares_of_val, pool))
             tell(
                 f"epoch {epoch}: loss {total / seen:.2f}, on val {told[-1][0]:.2f}, "
                 f"mean average precision {told[-1][1]:.1%}"
             )
             if told[-1] == min(told):
-                write(network, options.out)
+                network.save(options.out)
     return told
 
 
@@ -243,20 +242,18 @@ def loss_of(network: Backbone, head: Head, pictures: Tensor, shares: Tensor) -> 
 
 
 def logits_of(network: Backbone, head: Head, pictures: Tensor) -> Tensor:
-    inputs = pictures.permute(0, 3, 1, 2).float().sub_(network.mean).div_(network.std)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=head.in_bfloat16):
-        _, pooled = network.trunk(inputs)
+        _, pooled = network.trunk(network.as_input(pictures))
         logits: Tensor = head(pooled)
     return logits.float()
 
 
 @torch.no_grad()
 def validate(
-    network: Backbone, head: Head, val: Pictures, words: dict[str, int], pool: ThreadPoolExecutor
+    network: Backbone, head: Head, val: Pictures, shares: Tensor, pool: ThreadPoolExecutor
 ) -> tuple[float, float]:
     """The loss, and the mean over the words of their average precision, in which pictures of a word come first."""
     logits = torch.cat([logits_of(network, head, pictures).cpu() for _, pictures in val.batches(network, pool)])
-    shares = labels(val.examples, words)
     loss = functional.binary_cross_entropy_with_logits(logits, shares, reduction="sum").item() / len(val)
     return loss, mean_average_precision(logits, shares > 0)
 
@@ -267,12 +264,6 @@ def mean_average_precision(scores: Tensor, right: Tensor) -> float:
     precision = ordered.cumsum(0) / torch.arange(1, len(scores) + 1)[:, None]
     pictures = ordered.sum(0)
     return float(((precision * ordered).sum(0) / pictures)[pictures > 0].mean())
-
-
-def write(network: Backbone, path: Path) -> None:
-    state = network.trunk.network.state_dict()
-    with replacing(path) as fresh:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, fresh)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,6 @@ def features(
         limit=limit, dry_run=dry_run, sample=sample, price_per_hour=price_per_hour,
     )  # fmt: skip
     wanted = None if outputs is None else tuple(outputs.replace(" ", "").split(","))
-    regions = {"most": regions_max, "fewest": regions_min, "threshold": score_threshold}
-    regions = {name: value for name, value in regions.items() if value is not None}
+    regions = options.given(most=regions_max, fewest=regions_min, threshold=score_threshold)
     with retrying_for(retry_seconds):
         return run(images, store, backbone, weights, wanted, batch, threads, work, save_listing, regions, decode, size)

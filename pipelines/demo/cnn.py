@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +23,6 @@ from pipelines.demo import world
 from pipelines.demo.world import COLOURS, COUNTS, POSITIONS, SHAPES, SIZES, Scene
 from pipelines.features import backbones
 from pipelines.features.backbones import Backbone
-from pipelines.files.atomic import replacing
 
 BACKBONE = "timm/test_byobnet"
 """Of timm's networks the fastest to train: 0.2 million weights, pictures of 160 pixels, a grid of 5 x 5 x 256."""
@@ -57,9 +55,7 @@ def train(weights: Path, seed: int = 0, pictures: int = 2500, epochs: int = 4, b
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fit(network, heads, inputs, labels, epochs, batch)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(weights) as fresh:
-        save_file({name: tensor.contiguous() for name, tensor in network.trunk.network.state_dict().items()}, fresh)
+    network.save(weights)
     return accuracy(network, heads, *draw_all(network, f"{seed}/cnn-check", 200))
 
 
@@ -74,7 +70,7 @@ def fit(
     with Progress("CNN", "steps", steps) as progress:
         for _ in range(epochs):
             for rows in torch.randperm(len(inputs)).split(batch)[: len(inputs) // batch]:
-                grid, _ = trunk(as_input(network, inputs[rows]))
+                grid, _ = trunk(network.as_input(inputs[rows]))
                 loss = heads.loss(grid, labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
@@ -128,14 +124,9 @@ def label(scene: Scene) -> list[list[int]]:
     ]
 
 
-def as_input(network: Backbone, pictures: Tensor) -> Tensor:
-    """What ``Backbone`` feeds its network, here with gradients to come."""
-    return pictures.permute(0, 3, 1, 2).float().sub_(network.mean).div_(network.std)
-
-
 @torch.no_grad()
 def accuracy(network: Backbone, heads: Heads, inputs: Tensor, labels: Tensor) -> float:
     """Share of pictures of which every field of every place is right."""
-    grids = [network.trunk(as_input(network, part))[0] for part in inputs.split(50)]
+    grids = [network.trunk(network.as_input(part))[0] for part in inputs.split(50)]
     told = torch.stack([logits.argmax(-1) for logits in heads(torch.cat(grids))], -1)
     return ((told == labels) | (labels == NO_LABEL)).flatten(1).all(1).float().mean().item()

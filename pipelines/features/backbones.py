@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
@@ -45,6 +46,7 @@ from pipelines.features.weights import (
     release_of,
     seeded,
 )
+from pipelines.files.atomic import replacing
 from rnncond.contract import to_device
 
 VERSION = 1
@@ -120,11 +122,21 @@ class Backbone:
         """A batch of black pictures, to learn shapes and to warm up."""
         return [np.zeros((*self.preprocess.crop, 3), np.uint8)] * count
 
+    def as_input(self, pictures: Tensor) -> Tensor:
+        """(B, height, width, 3) uint8, on its device, to what the network reads: (B, 3, height, width)."""
+        return pictures.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
+
+    def save(self, path: Path) -> None:
+        """Write the network's weights as a file that ``load`` reads (.safetensors)."""
+        state = self.trunk.network.state_dict()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, fresh)
+
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """B of (height, width, 3) uint8 to float16: ``pooled`` (B, D) and ``grid`` (B, rows, columns, D)."""
-        inputs = to_device(torch.from_numpy(np.stack(pictures)), self.device)
-        inputs = inputs.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
+        inputs = self.as_input(to_device(torch.from_numpy(np.stack(pictures)), self.device))
         with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
             grid, pooled = self.trunk(inputs)
         computed = {"pooled": pooled, "grid": grid.permute(0, 2, 3, 1)}

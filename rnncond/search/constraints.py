@@ -19,9 +19,8 @@ def apply_constraints(logits: Tensor, length: int, history: Tensor | None, optio
         length: words of each row so far.
         history: (N, length) these words; needed with ``no_repeat_ngram`` alone.
     """
-    for words in ranges(
-        frozenset((PAD, BOS, *options.blocked))
-    ):  # whose ids are no tensor to be sent to a device at each step
+    # By ranges of ids, which are no tensor to be sent to a device at each step.
+    for words in ranges(frozenset((PAD, BOS, *options.blocked))):
         logits[:, words].fill_(-torch.inf)
     if length < options.min_length:
         logits[:, EOS].fill_(-torch.inf)
