@@ -13,12 +13,15 @@ thrown away. The captioner then reads features of the same shape.
 
 docs/results.md says what it brings on Flickr8k. Pictures are mirrored and cropped at random in training. The words are
 those of the split ``train``; ``val`` says after each epoch how well they are told, and the file has the best epoch's
-weights. It runs in one process, on a GPU where there is one.
+weights. It runs in one process, on a GPU where there is one. What was learned is kept beside the file after each epoch,
+so that the same command goes on after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import pickle
 import random
 import re
 from collections import Counter
@@ -35,9 +38,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.console import Progress, tell
-from pipelines.errors import UserError
+from pipelines.errors import UserError, user_message
 from pipelines.features import backbones, decode
 from pipelines.features.backbones import Backbone
+from pipelines.files.atomic import replacing
 from pipelines.inputs.caption_formats import Captioned
 from pipelines.inputs.captions import read_captions
 
@@ -60,12 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     try:
         finetune(parser.parse_args(arguments))
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    except Exception as error:
+        if (message := user_message(error)) is None:
+            raise
+        raise SystemExit(f"error: {message}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; the same command goes on behind the last whole epoch") from None
 
 
 def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
-    """Train, and write the best epoch's weights.
+    """Train, and write the best epoch's weights; go on behind the last epoch of a run that was interrupted.
 
     Returns:
         Of each epoch, the loss and the mean average precision on val.
@@ -104,9 +112,11 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, pct_start=min(100 / steps, 0.3)
     )
-    told: list[tuple[float, float]] = []
+    kept = Kept(options, examples, network, {"head": head, "optimizer": optimizer, "schedule": schedule})
+    told = kept.restore()
     with Progress("finetune", "steps", steps) as progress, ThreadPoolExecutor(options.threads) as pool:
-        for epoch in range(1, options.epochs + 1):
+        progress.advance(len(told) * (steps // options.epochs))
+        for epoch in range(len(told) + 1, options.epochs + 1):
             total, seen = 0.0, 0
             for rows, pictures in train.batches(network, pool, epoch):
                 loss = loss_of(network, head.train(), pictures, shares[rows])
@@ -123,7 +133,52 @@ def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:
             )
             if told[-1] == min(told):
                 network.save(options.out)
+            kept.write(told)
+    kept.file.unlink(missing_ok=True)
     return told
+
+
+class Kept:
+    """All that training goes on from, in a file beside ``--out`` that is there until training has ended."""
+
+    def __init__(
+        self, options: argparse.Namespace, examples: Sequence[Captioned], network: Backbone, parts: dict[str, Any]
+    ) -> None:
+        self.file = options.out.with_suffix(".progress")
+        self.parts = {"network": network.trunk, **parts}
+        read = hashlib.sha256(repr([(one.file, one.split, one.captions) for one in examples]).encode())
+        same = ("backbone", "epochs", "batch", "rate", "min_pictures", "bfloat16", "seed")
+        self.arguments = {name: getattr(options, name) for name in same}
+        self.arguments |= {"weights": network.recipe["weights"], "captions": read.hexdigest()}
+
+    def write(self, told: list[tuple[float, float]]) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"arguments": self.arguments, "told": told, "random": torch.get_rng_state()}
+        with replacing(self.file) as fresh, open(fresh, "wb") as file:
+            torch.save(state, file)
+
+    def restore(self) -> list[tuple[float, float]]:
+        """What was told of the epochs that are behind it, none where nothing is kept.
+
+        Raises:
+            UserError: the file cannot be read, or is of other arguments.
+        """
+        if not self.file.exists():
+            return []
+        anew = f"remove {self.file} to begin anew"
+        try:
+            state = torch.load(self.file, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f"{self.file}: {str(error).partition('. ')[0]}; {anew}") from error
+        if other := [name for name, value in self.arguments.items() if state["arguments"].get(name) != value]:
+            begun = ", ".join(f"{name} {state['arguments'].get(name)}" for name in other)
+            raise UserError(f"{self.file} is of a training with {begun}; give the same, or {anew}")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["random"])
+        tell(f"going on behind epoch {len(state['told'])}, kept in {self.file}")
+        told: list[tuple[float, float]] = state["told"]
+        return told
 
 
 class Pictures:

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
@@ -46,7 +46,7 @@ from pipelines.features.weights import (
     release_of,
     seeded,
 )
-from pipelines.files.atomic import replacing
+from pipelines.files.atomic import write_whole
 from rnncond.contract import to_device
 
 VERSION = 1
@@ -130,8 +130,7 @@ class Backbone:
         """Write the network's weights as a file that ``load`` reads (.safetensors)."""
         state = self.trunk.network.state_dict()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as fresh:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, fresh)
+        write_whole(path, safetensors.torch.save({name: x.cpu().contiguous() for name, x in state.items()}))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -131,7 +131,7 @@ def as_safetensors(weights: str, folder: Path) -> Path:
     folder.mkdir()
     file = folder / f"{Path(weights).stem}.safetensors"
     tensors = {name: tensor.contiguous().clone() for name, tensor in read_weights(weights).items()}
-    safetensors.torch.save_file(tensors, file)
+    file.write_bytes(safetensors.torch.save(tensors))
     return file
 
 

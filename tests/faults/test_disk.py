@@ -10,7 +10,8 @@ import pytest
 
 from feature_store import StoreError
 from pipelines.engine.driver import Options
-from pipelines.errors import UserError
+from pipelines.errors import UserError, user_message
+from pipelines.features import backbones
 from pipelines.training.run.folder import RunFolder
 from pipelines.verbs import features, train
 from tests.faults.test_train_kill import ENDLESS, ONE, epochs, mlflow_runs
@@ -40,6 +41,15 @@ def test_features_on_a_full_disk(without_ray, make_photos, small_disk):
     now = committed(store)
     assert {part.file for part in kept.parts} <= {part.file for part in now.parts}
     assert set(now.ids(include_failures=False).to_pylist()) == {path.name for path in photos.iterdir()}
+
+
+def test_weights_on_a_full_disk(small_disk):
+    folder, _ = small_disk
+    network = backbones.load("torchvision/mobilenet_v3_small", "random")  # 4 MB
+    with pytest.raises(OSError, match="No space left") as raised:
+        network.save(folder / "weights.safetensors")
+    assert "No space left" in user_message(raised.value)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.slow  # test_run_folder fills the disk every day, and test_train has a worker that gives up

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,38 @@ def test_the_loss_of_an_epoch_is_that_of_the_file(script, captions, weights):
     losses = [loss for loss, _ in told]
     assert len(told) == 6 and min(losses) < losses[0]
     assert max(precision for _, precision in told) == 1
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(script, captions, weights):
+    arguments, out = asked(captions, weights, "--epochs", "4", "--rate", "3e-3", "--min-pictures", "8")
+    script.main(arguments)
+    whole = load_file(out)
+    out.unlink()
+
+    kept = out.with_suffix(".progress")
+    assert not kept.exists()
+    training = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], stdout=subprocess.DEVNULL)
+    while not kept.exists():
+        assert training.poll() is None
+        time.sleep(0.01)
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+
+    with pytest.raises(SystemExit, match=r"is of a training with epochs 4; give the same, or remove .*progress"):
+        script.main([*arguments, "--epochs", "5"])
+    script.main(arguments)
+    again = load_file(out)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+    assert not kept.exists()
+
+
+def test_damaged_progress_is_told(script, captions, weights):
+    arguments, out = asked(captions, weights, "--min-pictures", "8")
+    kept = out.with_suffix(".progress")
+    for content in (b"", b"PK\x03\x04", os.urandom(1000)):
+        kept.write_bytes(content)
+        with pytest.raises(SystemExit, match=r"out\.progress: .*; remove .*out\.progress to begin anew"):
+            script.main(arguments)
 
 
 def test_average_precision_by_hand(script):
