@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from feature_store import Store
-from pipelines.console import Outcome, tell_result
+from pipelines.console import Outcome, tell, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.differences import OTHER_INPUT, Difference, difference, examples, refuse_itself
 from pipelines.evaluation.results import CAPTIONS
@@ -33,8 +33,11 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
         raise UserError(f"--to {to}: expected a name that ends in {', '.join(FORMATS)}.")
     found = difference(Store(directory), before, after)
     refuse_itself(found)
-    for row in examples(found, count):
+    shown = examples(found, count)
+    for row in shown:
         tell_result(describe(row))
+    if to is None and len(shown) < found.changed.num_rows:
+        tell(f"{len(shown)} of {found.changed.num_rows:,} differences; --count shows more, and --to FILE gets all.")
     summary: dict[str, Any] = {"store": directory, "before": found.before.fingerprint, "after": found.after.fingerprint}
     summary |= found.counts()
     if to is not None:

@@ -44,6 +44,9 @@ def test_counts_and_examples(sets, capsys):
     assert (found["same"], found["changed"], found["added"], found["removed"]) == (1, 2, 0, 0)
     assert (found["before"], found["after"], found["mean_score_move"]) == (*sets, 0.5)
     assert "- a <b>cat</b>\n  + two cats" in told.err and "a dog" not in told.err
+    assert "differences; --count" not in told.err, "all are shown"
+    assert rnncond("store", "diff", "s", "--set", sets[0], "--set", "current", "--count", 1) == 0
+    assert "1 of 2 differences; --count shows more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", diff.FORMATS)
