@@ -23,7 +23,7 @@ def keep_freed_memory(environment: MutableMapping[str, str]) -> None:
 
     glibc gives a freed array of more than 32 MB back to the kernel, as well as the end of the heap. The next layer gets
     new pages, and the kernel clears each at its first use: 17,000 for one image of EfficientNet-Lite0 in batches of 32.
-    In a virtual machine that took as long as the network's arithmetic (docs/results.md). A process that keeps is as
+    In a virtual machine that took as long as the network's arithmetic (docs/speed.md). A process that keeps is as
     large as its largest batch has made it. Ray's workers compute in threads, each of which would have a smaller heap
     of its own whose large arrays go back, hence the one heap; ``mallopt``, called in a worker, comes too late for that.
     """
