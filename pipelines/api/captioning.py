@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 from collections.abc import Sequence
@@ -104,8 +103,7 @@ class CaptioningModel:
         return self._caption(cast(Sequence[Picture], pictures), dict(search))
 
     def _caption(self, pictures: Sequence[Picture], asked: dict[str, Any]) -> list[Caption]:
-        captioner = copy.copy(self._captioner)
-        captioner.options = options_of(captioner.trained[0], asked)
+        captioner = self._captioner.with_options(options_of(self._captioner.trained[0], asked))
         if captioner.options.attention or captioner.options.coverage_beta:
             captioner.check(tuple(self._network.shapes[captioner.features["output"]]))
         shown = opened(pictures, self._network.preprocess.needed)

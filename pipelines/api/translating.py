@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +86,7 @@ class TranslationModel:
         for place, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
                 raise UserError(f"sentence {place}: expected a text, got {type(sentence).__name__}.")
-        translator = copy.copy(self._translator)
-        translator.options = options_of(translator.trained[0], asked)
+        translator = self._translator.with_options(options_of(self._translator.trained[0], asked))
         translator.check()
         return [translation_of(row, place) for place, row in enumerate(translator(list(sentences)))]
 

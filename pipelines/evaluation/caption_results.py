@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,8 +103,7 @@ def from_model(
         "data": data,
         "split": split,
     }
-    attending = copy.copy(captioner)
-    attending.options = dataclasses.replace(captioner.options, attention=True)
+    attending = captioner.with_options(dataclasses.replace(captioner.options, attention=True))
     results.attend = lambda ids: (row for _, row in caption_images(attending, source, ids) if row)
     return results
 

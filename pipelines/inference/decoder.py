@@ -65,10 +65,18 @@ class Decoder:
         self.models = []
         return self
 
+    def with_options(self, options: SearchOptions) -> Self:
+        """The same models with another search. What is prepared of them at the first batch of either serves both."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self) | {"options": options})
+        return other
+
     @torch.no_grad()
     def decode(self, source: Source, options: SearchOptions) -> Hypotheses:
         """Hypotheses for the examples of ``source``; on the CPU."""
-        self.models = self.models or [lean(one.model, self.precision) for one in self.trained]
+        if not self.models:
+            # In place, for all that share them; and at once, since a server may decode in several threads.
+            self.models[:] = [lean(one.model, self.precision) for one in self.trained]
         self.batches += 1
         if self.batches == COMPILE_AFTER:
             kernels.enable()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import logging
 import numbers
 import re
@@ -31,7 +30,7 @@ from pipelines.features.columns import joined
 from pipelines.features.sources import BATCH, rebuild
 from pipelines.inference.captioner import Captioner
 from pipelines.inference.decoder import BEAM, default_device, search_options, with_beam
-from pipelines.inference.translator import Translator, prepare
+from pipelines.inference.translator import prepare
 from pipelines.inputs.fetch import ReadError
 from pipelines.tracking.allowed_uris import AllowedUris
 from pipelines.tracking.models import weights_in
@@ -173,8 +172,7 @@ class ServedCaptioner:
         self.allowed = allowed or AllowedUris()
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
-        captioner = copy.copy(self.captioner)
-        captioner.options = options_of(captioner.trained[0], params)
+        captioner = self.captioner.with_options(options_of(self.captioner.trained[0], params))
         answers: list[Answer] = []
         for start in range(0, len(table), BATCH):
             answers += self.caption(captioner, table.iloc[start : start + BATCH])
@@ -241,8 +239,7 @@ class ServedTranslator:
         self.translator = prepare([trained], ["model"], precision=precision, beam=BEAM)
 
     def __call__(self, table: pd.DataFrame, params: Mapping[str, Any]) -> list[Answer]:
-        translator: Translator = copy.copy(self.translator)
-        translator.options = options_of(translator.trained[0], params)
+        translator = self.translator.with_options(options_of(self.translator.trained[0], params))
         texts = cells_of(table, "text")
         answers: list[Answer] = [{"error": problem} if (problem := problem_of(text)) else {} for text in texts]
         places = [place for place, answer in enumerate(answers) if not answer]

@@ -1,13 +1,16 @@
 """The search that a recipe asks for, and captions cut into the parts that their tokens are."""
 
 import dataclasses
+import pickle
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.inference import decoder
+from rnncond.contract import Source
 from rnncond.text import marks
 from rnncond.text.vocabulary import Text, Vocabulary
 from tests.worlds import captioner
@@ -21,6 +24,22 @@ def test_the_search_of_the_recipe_with_changes(tmp_path):
     assert decoder.unusual({"beam": 1, "blocked": [3, 4], "attention": True}) == {"beam": 1, "blocked": (3, 4)}
     with pytest.raises(UserError, match="nbest is 4, more than beam 2"):
         decoder.search_options(trained, beam=2, nbest=4)
+
+
+def test_another_search_has_the_weights_that_are_prepared(tmp_path, monkeypatch):
+    """Also where the first batch is the other search's, as of a server, whose requests have searches of their own."""
+    prepared = []
+    monkeypatch.setattr(decoder, "lean", lambda model, precision: prepared.append(precision) or model)
+    trained = captioner.make_model(tmp_path / "model", "0" * 16)
+    first = decoder.Decoder([trained], decoder.search_options(trained))
+    source = Source(torch.randn(2, 3, trained.model.config.feature_size))
+    for beam in (1, 2, 3):
+        other = first.with_options(decoder.search_options(trained, beam=beam, nbest=beam))
+        assert other.decode(source, other.options).tokens.shape[:2] == (2, beam)
+    assert first.options.beam == decoder.search_options(trained).beam
+    assert first.decode(source, first.options).tokens.shape[0] == 2
+    assert prepared == ["float32"]
+    assert pickle.loads(pickle.dumps(first)).models == [], "each worker prepares its own"
 
 
 TEXT = ["the dog's big ball, it bounces!", 'a sign says "stop here" (twice).', "unrelated words: well-known"]
