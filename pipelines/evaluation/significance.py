@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
 
 from pipelines.errors import UserError
 from pipelines.evaluation.results import CAPTIONS, TRANSLATIONS, Evaluation, Kind, Row
 from pipelines.evaluation.sacrebleu_tokenizers import bleu_of
+from pipelines.evaluation.translation_metrics import ter_of
 
 RESAMPLES = 1000
 SEED = 12345
@@ -69,11 +69,11 @@ def gain_of_corpus(metric: str, before: Sequence[str], after: Sequence[str], row
         before, after: translations of the sentences of ``rows``, which have the references.
         how: ``tokenizer`` and ``lowercase`` of the evaluation.
     """
-    lowercase = bool(how.get("lowercase"))
+    lowercase, tokenizer = bool(how.get("lowercase")), how.get("tokenizer") or "13a"
     made = {
-        "BLEU": lambda: bleu_of(how.get("tokenizer") or "13a", lowercase),
+        "BLEU": lambda: bleu_of(tokenizer, lowercase),
         "chrF": lambda: CHRF(lowercase=lowercase),
-        "TER": lambda: TER(case_sensitive=not lowercase),
+        "TER": lambda: ter_of(tokenizer, lowercase),
     }[metric]()
     streams = list(zip_longest(*(row["references"] for row in rows)))
     test = PairedTest([("before", before), ("after", after)], {metric: made}, streams, "bs", RESAMPLES)

@@ -41,6 +41,12 @@ class TranslationScores:
     per_sentence: list[dict[str, float]]
 
 
+def ter_of(tokenizer: str, lowercase: bool = False) -> TER:
+    """sacrebleu's TER for text whose BLEU takes ``tokenizer``, one of ``BLANKS + ASIAN``."""
+    asian = tokenizer in ASIAN
+    return TER(case_sensitive=not lowercase, normalized=asian, asian_support=asian)
+
+
 def translation_scores(
     translations: Sequence[str],
     references: Sequence[Sequence[str]],
@@ -65,8 +71,7 @@ def translation_scores(
     streams = list(zip_longest(*references))
     metrics: dict[str, Any] = {"BLEU": bleu_of(tokenizer, lowercase), "chrF": CHRF(lowercase=lowercase)}
     if tokenizer in BLANKS + ASIAN:
-        asian = tokenizer in ASIAN
-        metrics["TER"] = TER(case_sensitive=not lowercase, normalized=asian, asian_support=asian)
+        metrics["TER"] = ter_of(tokenizer, lowercase)
     scores = {name: metric.corpus_score(translations, streams) for name, metric in metrics.items()}
     single = {"BLEU": bleu_of(tokenizer, lowercase, effective_order=True), "chrF": metrics["chrF"]}
     bleu = scores["BLEU"]

@@ -69,8 +69,20 @@ def type_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
         raise UserError(f"Cannot look at {path}: {error}; expected names between the slashes") from error
 
 
+def name_of(path: str) -> str:
+    """A path, or a uri without the options of its file system, which are no part of a file's name."""
+    return uris.OPTIONS.sub("", path) if "://" in path else path
+
+
 def suffix_of(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
+    return os.path.splitext(name_of(path))[1].lower()
+
+
+def folder_and_name(path: str) -> tuple[str, str]:
+    """The folder of a file, as a path or as a uri with the options of ``path``, and the file's name in it."""
+    named = name_of(path)
+    folder, slash, name = named.rpartition("/")
+    return (folder or slash or ".") + path[len(named) :], name
 
 
 class File(NamedTuple):

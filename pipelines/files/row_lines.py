@@ -20,7 +20,7 @@ from pipelines.files import filesystems
 from pipelines.files.atomic import replacing
 from pipelines.files.text import packing_of, unpacked
 
-BREAKS = re.compile(r"[\r\n]+")
+BREAKS = re.compile(r"[\r\n\t]+")
 Row = Mapping[str, Any]
 
 
@@ -51,21 +51,26 @@ def write_rows(path: str, chunks: Iterable[Sequence[Row]], plain: tuple[str, ...
 
 def lines_of(rows: Sequence[Row], suffix: str, plain: tuple[str, ...], header: bool) -> str:
     """Rows as text. With ``header`` a table begins with the names of its columns."""
-    if suffix in (".csv", ".tsv"):
+    if suffix == ".csv":
         text = io.StringIO()
-        table = csv.writer(text, delimiter="," if suffix == ".csv" else "\t", lineterminator="\n")
+        table = csv.writer(text, lineterminator="\n")
         if header and rows:
             table.writerow(rows[0])
-        table.writerows([on_one_line(value) if suffix == ".tsv" else value for value in row.values()] for row in rows)
+        table.writerows(row.values() for row in rows)
         return text.getvalue()
     if suffix == ".jsonl":
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    return "".join("\t".join(on_one_line(row[name]) for name in plain) + "\n" for row in rows)
+    columns = tuple(rows[0]) if suffix == ".tsv" and rows else plain
+    lines = [[row[name] for name in columns] for row in rows]
+    if suffix == ".tsv" and header and rows:
+        lines[:0] = [list(columns)]
+    return "".join("\t".join(map(in_one_cell, line)) + "\n" for line in lines)
 
 
-def on_one_line(value: Any) -> str:
-    """A break within a value would move all lines that follow."""
-    return BREAKS.sub(" ", str(value))
+def in_one_cell(value: Any) -> str:
+    """A break within a value would move all lines that follow, and a tab the cells; nothing is quoted, since readers of
+    tabs know no quotes."""
+    return "" if value is None else BREAKS.sub(" ", str(value))
 
 
 def refuse_unwritable(path: str | None, option: str) -> None:

@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from feature_store.retry import retried
 from pipelines.errors import UserError
-from pipelines.files.filesystems import locate
+from pipelines.files.filesystems import locate, name_of
 from pipelines.files.storage import as_user_error, open_stream
 
 MAX_LINE = 16 << 20
@@ -116,12 +116,13 @@ def read_text(path: str) -> str:
 
 def packing_of(path: str) -> str | None:
     """How a file of that name is packed, as pyarrow calls it; None for not at all."""
-    return pa.Codec.detect(path.lower()).name if path.lower().endswith(PACKED) else None
+    name = name_of(path).lower()
+    return pa.Codec.detect(name).name if name.endswith(PACKED) else None
 
 
 def unpacked(path: str) -> str:
     """The name of a file without the suffix of packing, in lower case."""
-    name = path.lower()
+    name = name_of(path).lower()
     for packing in PACKED:
         name = name.removesuffix(packing)
     return name

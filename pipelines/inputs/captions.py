@@ -18,7 +18,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from pipelines.errors import UserError
-from pipelines.files.filesystems import locate, type_of
+from pipelines.files.filesystems import as_uri, locate, type_of
 from pipelines.inputs.caption_formats import EXPECTED, Captioned, names_in, read_file
 from pipelines.inputs.entries import naming
 
@@ -70,7 +70,7 @@ def files_of(path: str) -> list[str]:
     names = [name for name in names_in(filesystem, inside) if re.fullmatch(r"captions_.*\.json", name)]
     if not names:
         raise UserError(f"The folder {path} has no file captions_*.json. Name the file of captions itself.")
-    return [f"{path.rstrip('/')}/{name}" for name in names]
+    return [as_uri(filesystem, f"{inside.rstrip('/')}/{name}", path) for name in names]
 
 
 def distinct(examples: list[Captioned]) -> list[Captioned]:

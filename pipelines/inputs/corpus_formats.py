@@ -19,6 +19,7 @@ from pipelines.files import filesystems
 from pipelines.files.jsonl import json_object, refuse_halves
 from pipelines.files.storage import as_user_error, open_file, open_stream
 from pipelines.files.text import TextError, lines_in, packing_of, unpacked
+from pipelines.inputs.listing_formats import refuse_twins
 
 ABOVE = "A table with ids needs a line with the names of its columns above the first row, such as id<TAB>source."
 FIELDS = ("source", "target")
@@ -262,6 +263,7 @@ def from_parquet(text: TextFile) -> Iterator[Row]:
                     f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}. {text.name_it(names)}"
                 )
             wanted = [name if name in names else None for name in ("id", *columns)]
+            refuse_twins(names, dict.fromkeys(filter(None, wanted)))
             start = 1
             for batch in file.iter_batches(READ_ROWS, columns=list(dict.fromkeys(filter(None, wanted)))):
                 read = [batch[name].cast(pa.string()).to_pylist() if name else [None] * len(batch) for name in wanted]
@@ -270,7 +272,7 @@ def from_parquet(text: TextFile) -> Iterator[Row]:
                     raise UserError(f"text: row {number:,} of {path} has an empty id; {IDS}")
                 start += len(batch)
                 yield from map(Row, read[0], ["" if source is None else source for source in read[1]], read[2])
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (ValueError, pa.ArrowException, OSError) as error:
         raise as_user_error(f"text: {path} cannot be read: {error}", error, path) from None
 
 

@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from feature_store.errors import ErrorClass
 from feature_store.index import hash_texts
 from pipelines.errors import UserError
 from pipelines.files.filesystems import File, as_uri, locate, suffix_of, type_of, version_of, walk
+from pipelines.files.globs import is_glob, matching, root_of
 from pipelines.files.storage import as_user_error, class_of, open_file
 from pipelines.inputs import table_shards, tar_shards
 from pipelines.inputs.listing_formats import LISTINGS, READERS, SAVED, SCHEMA, Row, saving
@@ -111,7 +111,7 @@ class Listing:
     def _entries(self) -> Iterator[Row | None]:
         """A row of each picture, None of what is none."""
         filesystem, path = locate(self.images)
-        if re.search(r"[*?\[]", path) and type_of(filesystem, path) == fs.FileType.NotFound:
+        if is_glob(filesystem, path):
             return self._glob(filesystem, path)
         match type_of(filesystem, path):
             case fs.FileType.Directory:
@@ -147,23 +147,20 @@ class Listing:
     def _matching(self, filesystem: fs.FileSystem, pattern: str) -> Iterator[Iterable[Row | None]]:
         """Of each file that matches its row, or the rows of its contents, which a tar in object storage has begun to
         read."""
-        root = re.split(r"/[^/]*[*?\[]", pattern, maxsplit=1)[0] or "/"
+        root = root_of(pattern)
         if type_of(filesystem, root) != fs.FileType.Directory:
             raise UserError(f"images: {self.images} matches nothing, there is no folder {root}")
-        literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
         try:
-            matches, may_hold = re.compile(glob_translate(pattern)).fullmatch, folders_of(pattern)
+            files = matching(filesystem, pattern)
         except ValueError as error:
             raise UserError(
                 f"images: {self.images}: '**' stands for folders and takes a part of the path alone; write "
                 f"'photos/**/*.jpg' for the pictures in all folders below photos"
             ) from error
-        for file in walk(filesystem, root, literal.removeprefix(root).removeprefix("/"), may_hold):
-            path = file.path.replace("//", "/") if file.problem else file.path
-            if not (may_hold(path.rstrip("/")) if file.is_folder else matches(path)):
-                continue
+        hidden = "/." in pattern.removeprefix(root)  # as in a shell, * stands for no dot at first
+        for file in files:
             row = self._row(filesystem, file, root)
-            if is_hidden(row.image_id) and "/." not in pattern:  # as in a shell, * stands for no dot at first
+            if is_hidden(row.image_id) and not hidden:
                 continue
             refuse_compressed(file.path)
             if suffix_of(file.path) not in (".tar", ".parquet") or file.problem:
@@ -231,20 +228,6 @@ class Listing:
         self._named = self._named or "image_id" in parquet.schema_arrow.names
         for cell in table_shards.table_cells(parquet, column, version, shard):
             yield Row(cell.name, f"{cell.address}::{uri}", version) if cell else None
-
-
-def folders_of(pattern: str) -> Callable[[str], bool]:
-    """Whether what matches a glob may lie in a folder, or below it."""
-    parts = pattern.split("/")
-    deep = "**" in parts
-    known = parts.index("**") if deep else len(parts) - 1
-    matches = [re.compile(glob_translate("/".join(parts[:count]))).fullmatch for count in range(known + 1)]
-
-    def may_hold(folder: str) -> bool:
-        names = folder.split("/")
-        return (deep or len(names) <= known) and bool(matches[min(len(names), known)]("/".join(names[:known])))
-
-    return may_hold
 
 
 def refuse_compressed(path: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterable
@@ -18,7 +16,8 @@ from pyarrow import fs
 
 from feature_store import Store, StoreError
 from pipelines.errors import UserError
-from pipelines.files.filesystems import locate, version_of, walk
+from pipelines.files.filesystems import locate, type_of, version_of, walk
+from pipelines.files.globs import is_glob, matching, root_of
 from pipelines.files.remote_folder import RemoteFolder, is_remote
 from pipelines.tracking import registry
 from pipelines.tracking.address import database_of, tracking_uri
@@ -43,16 +42,16 @@ def fingerprint_of(name: str) -> Fingerprint:
     if re.match("models:/[^/@]+@", name):
         return champion_of(name)
     try:
-        if re.search(r"[*?\[]", name) and "://" not in name:
-            return matches_of(os.path.expanduser(name))
         filesystem, path = locate(name)
+        if is_glob(filesystem, path):
+            return matches_of(filesystem, path)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             return content_of(filesystem, info)
         if info.type != fs.FileType.Directory:
             return None
         return store_of(name) or models_in(path, filesystem) or models_of_run(name) or folder_of(filesystem, path)
-    except (OSError, UserError, pa.ArrowException):
+    except (OSError, ValueError, UserError, pa.ArrowException):
         return f"unknown, {uuid.uuid4().hex}" if re.match(f"({'|'.join(REMOTE)})://", name) else None
 
 
@@ -132,14 +131,15 @@ def folder_of(filesystem: fs.FileSystem, path: str) -> str:
     return stream_digest((file.path, file.version, file.problem) for file in walk(filesystem, path))
 
 
-def matches_of(pattern: str) -> str | None:
-    """The names, sizes and times of what matches a glob; None where nothing does."""
-    matches = glob.iglob(pattern, recursive=True)
-    first = next(matches, None)
+def matches_of(filesystem: fs.FileSystem, pattern: str) -> str | None:
+    """The names, sizes and times of the files that match a glob; None where nothing does."""
+    if type_of(filesystem, root_of(pattern)) != fs.FileType.Directory:
+        return None
+    files = matching(filesystem, pattern)
+    first = next(files, None)
     if first is None:
         return None
-    stats = ((path, os.stat(path)) for path in itertools.chain([first], matches))
-    return stream_digest((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    return stream_digest((file.path, file.version, file.problem) for file in itertools.chain([first], files))
 
 
 def stream_digest(entries: Iterable[Any]) -> str:

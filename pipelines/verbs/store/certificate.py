@@ -34,6 +34,7 @@ from pipelines.console import WAITING, Outcome, Progress, plural, tell_result
 from pipelines.errors import UserError
 from pipelines.evaluation.results import TRANSLATIONS
 from pipelines.files.atomic import write_whole
+from pipelines.files.filesystems import folder_and_name
 from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
 from pipelines.inputs.corpus_formats import FIELDS
 from pipelines.inputs.listing import Listing
@@ -318,7 +319,8 @@ def read(file: str) -> dict[str, Any]:
     Raises:
         UserError: it is not there, not whole, was changed since it was written, or of a newer version.
     """
-    files, name = Store(file.rpartition("/")[0] or ".").files, file.rpartition("/")[2]
+    folder, name = folder_and_name(file)
+    files = Store(folder).files
     raw = files.read(name)
     if raw is None:
         raise UserError(f"--check: there is no file {file}.")

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.evaluation.significance import gain, gain_of_means
+from pipelines.evaluation.translation_metrics import translation_scores
 
 WORDS = ["a", "dog", "cat", "cow", "runs", "sleeps", "in", "the", "red", "green", "field", "house"]
 
@@ -49,6 +50,28 @@ def test_translations(metric):
     assert gain(metric, rows(0.9), rows(0.5), how).is_noise  # it got worse
     same = gain(metric, rows(0.7, 1), rows(0.7, 2), how)
     assert abs(same.difference) < better.difference and same.is_noise
+
+
+def test_ter_of_chinese_counts_characters_as_the_scores_do():
+    signs = "我你他她它们大小山水火木金土日月"
+    chance = np.random.default_rng(0)
+
+    def said(share: float) -> list[dict]:
+        made = []
+        for number in range(30):
+            right = [signs[n] for n in np.random.default_rng(number).integers(0, len(signs), 8)]
+            words = [sign if chance.random() < share else str(chance.choice(list(signs))) for sign in right]
+            made.append({"id": f"{number}", "translation": "".join(words), "references": ["".join(right)]})
+        return made
+
+    before, after = said(0.5), said(0.9)
+    scores = [
+        translation_scores([row["translation"] for row in rows], [row["references"] for row in rows], tokenizer="zh")
+        for rows in (before, after)
+    ]
+    found = gain("TER", before, after, {"tokenizer": "zh"})
+    assert found.difference == pytest.approx(scores[0].corpus["TER"] - scores[1].corpus["TER"])
+    assert found.difference > 20 and not found.is_noise
 
 
 def test_captions_are_compared_picture_by_picture():

@@ -174,3 +174,10 @@ def test_column_names_that_have_not_the_texts_are_no_sentence(tmp_path, first):
         assert "or source and target. Name the text's column: --column en" in str(error.value)
     assert "Name both columns: data.columns=[SOURCE,TARGET]." in refused(path)
     assert "Call that column 'source', or give lines" in refused(path, option="")
+
+
+def test_a_parquet_file_with_two_columns_of_a_name_is_told(tmp_path):
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], ["source", "source", "target"])
+    pq.write_table(twice, tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="has several columns source; expected one of a name"):
+        list(Corpus(str(tmp_path / "p.parquet")).chunks())

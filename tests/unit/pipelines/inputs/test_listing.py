@@ -202,3 +202,13 @@ def test_a_saved_listing_knows_how_many_there_are(make_photos, tmp_path):
     saved = Listing(str(tmp_path / "l.parquet"))
     saved.begin()
     assert saved.total == 3
+
+
+def test_a_hidden_folder_above_a_glob_lets_no_hidden_files_in(tmp_path, monkeypatch):
+    folder = tmp_path / ".data" / "photos"
+    folder.mkdir(parents=True)
+    for name in ("1.jpg", "._1.jpg", ".DS_Store"):
+        (folder / name).touch()
+    monkeypatch.chdir(folder)
+    assert ids(f"{folder}/*") == ids("*") == ids("../photos/*") == ["1.jpg"]
+    assert ids(f"{folder}/.*") == [".DS_Store", "._1.jpg"], "which are asked for"

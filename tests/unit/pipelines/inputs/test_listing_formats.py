@@ -79,3 +79,30 @@ def test_a_listing_that_was_not_finished_is_not_saved(tree, tmp_path, monkeypatc
 def test_a_listing_is_saved_as_what_it_can_be_read_as(tmp_path):
     with pytest.raises(UserError, match="ends in"):
         saving([], str(tmp_path / "l.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("l.csv", "file\nRome, Italy.jpg\n", r"line 2: 2 cells, expected 1; put what has a comma in quotes"),
+        ("l.csv", "file,image_id\n,1\n", "line 2: column file is empty"),
+        ("l.jsonl", '{"file": ""}\n', "line 1: file is '', expected a file's name"),
+        ("l.parquet", [pa.array(["b.jpg", ""])], "row 2: column file is empty"),
+        ("l.parquet", [pa.array(["b.jpg"]), pa.array(["c.jpg"])], "has several columns file; expected one of a name"),
+    ],
+)
+def test_a_row_that_names_no_file_is_told(tree, name, content, reason):
+    if isinstance(content, str):
+        (tree / name).write_text(content)
+    else:
+        pq.write_table(pa.Table.from_arrays(content, ["file"] * len(content)), tree / name)
+    with pytest.raises(UserError, match=reason):
+        ids(tree / name)
+
+
+def test_an_empty_id_is_none(tree):
+    (tree / "l.csv").write_text("image_id,file\n,b.jpg\n")
+    (tree / "l.jsonl").write_text('{"image_id": "", "file": "b.jpg"}\n')
+    pq.write_table(pa.table({"image_id": [""], "file": ["b.jpg"]}), tree / "l.parquet")
+    for name in ("l.csv", "l.jsonl", "l.parquet"):
+        assert ids(tree / name) == ["b.jpg"]

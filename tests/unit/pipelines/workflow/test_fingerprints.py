@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 
+from pipelines.files.filesystems import locate
 from pipelines.workflow.fingerprints import fingerprint_of, stream_digest
 from tests.worlds.remote import put_run
 
@@ -29,6 +30,34 @@ def test_a_folder_and_a_glob_change_with_each_of_their_files(folder, name):
     renamed = fingerprint_of(name)
     (folder / "d").unlink()
     assert len({before, touched, renamed, fingerprint_of(name)}) == 4
+
+
+def test_a_link_that_leads_nowhere_hides_no_change(folder):
+    (folder / "nowhere").symlink_to("gone")
+    before = fingerprint_of("in/*")
+    (folder / "e").write_text("e")
+    assert None not in (before, fingerprint_of("in/*")) and fingerprint_of("in/*") != before
+
+
+def test_a_name_with_brackets_is_no_glob_where_it_is_there(folder):
+    (folder / "data [v2]").mkdir()
+    text = folder / "data [v2]" / "captions.jsonl"
+    text.write_text("one")
+    before = [fingerprint_of("in/data [v2]"), fingerprint_of("in/data [v2]/captions.jsonl")]
+    text.write_text("other")
+    after = [fingerprint_of("in/data [v2]"), fingerprint_of("in/data [v2]/captions.jsonl")]
+    assert None not in before + after and before[0] != after[0] and before[1] != after[1]
+
+
+def test_a_glob_in_a_uri_changes_with_its_files(folder, bucket):
+    for uri in (folder.as_uri(), f"{bucket[0]}/photos"):
+        filesystem, path = locate(uri)
+        for count, name in enumerate(("1.jpg", "2.jpg", "notes.txt")):
+            filesystem.create_dir(path)
+            with filesystem.open_output_stream(f"{path}/{name}") as file:
+                file.write(name.encode())
+            found = fingerprint_of(f"{uri}/*.jpg")
+            assert found is not None and found.startswith(f"{min(count + 1, 2)}-")
 
 
 def test_nothing_is_none(folder):
