@@ -6,6 +6,7 @@ puts whole objects. Paths are relative to the root.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -271,12 +272,19 @@ class Sink:
         return False
 
 
+NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""What file systems answer that know no fsync of a folder, as some network file systems do."""
+
+
 def sync_folder(folder: str) -> None:
     if os.name == "nt":  # a folder cannot be opened there; the rename itself is journalled
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_FOR_FOLDERS:
+            raise
     finally:
         os.close(descriptor)
 

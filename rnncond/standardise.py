@@ -14,13 +14,19 @@ FLOOR = 0.1
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation by channel, (..., D) to (..., D). Changes nothing until ``fit``; not learnt by descent."""
+    """(x - mean) / deviation by channel, (..., D) to (..., D). Changes nothing until ``fit``; not learnt by descent.
+
+    Args:
+        size: D.
+        deviation: that every channel gets.
+    """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, deviation: float = 1.0) -> None:
         super().__init__()
+        self.deviation = deviation
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
@@ -28,7 +34,7 @@ class Standardise(nn.Module):
         """Take the channels' ``mean`` and ``deviation`` (D,) over the training pictures."""
         floor = (FLOOR * deviation.mean()).clamp_min(1e-6)
         self.mean.copy_(mean)
-        self.scale.copy_(1 / torch.maximum(deviation, floor))
+        self.scale.copy_(self.deviation / torch.maximum(deviation, floor))
 
     def forward(self, values: Tensor) -> Tensor:
         return (values.to(self.mean.dtype) - self.mean) * self.scale

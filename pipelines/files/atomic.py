@@ -26,10 +26,15 @@ POLL_SECONDS = 0.1
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name to write a file to, which becomes ``path`` when the block ends; if it raises, ``path`` stays as it was.
 
+    A link stays, and what it leads to is replaced. A device or a pipe is written as it is.
+
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     fresh = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
     try:
         yield fresh

@@ -174,6 +174,20 @@ def _in_bucket(filesystem: fs.FileSystem, root: str, begin: str) -> Iterator[Fil
             yield File(path, f"{entry.size}-{int(entry.time.timestamp())}")
 
 
+def names_in(filesystem: fs.FileSystem, folder: str) -> list[str]:
+    """The names of what lies in a folder, in order, without those that are not UTF-8.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    try:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return sorted(name for name in os.listdir(folder or ".") if not not_utf8(name))
+        return sorted(info.base_name for info in retried(lambda: filesystem.get_file_info(fs.FileSelector(folder))))
+    except OSError as error:
+        raise as_user_error(f"Cannot list {folder}: {error}", error, folder) from error
+
+
 def _children(filesystem: fs.FileSystem, root: str) -> Iterable[File | Folder]:
     for info in filesystem.get_file_info(fs.FileSelector(root)):
         if info.path.rstrip("/") == root:  # what pyarrow makes of keys like ``root//x``

@@ -23,11 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from pyarrow import fs
-
 from pipelines.console import tell
 from pipelines.errors import UserError
-from pipelines.files.filesystems import as_uri, locate
+from pipelines.files.filesystems import as_uri, locate, names_in
 from pipelines.files.jsonl import from_json, refuse_halves, shown
 from pipelines.files.text import read_text
 from pipelines.inputs.entries import naming, numbered_lines, parse_each, value_of
@@ -230,10 +228,6 @@ def flickr_splits(path: str) -> dict[str, str]:
 def composed(name: str) -> str:
     """A name with each accented letter as one character, as some systems store it and others do not."""
     return unicodedata.normalize("NFC", name)
-
-
-def names_in(filesystem: fs.FileSystem, folder: str) -> list[str]:
-    return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(folder)))
 
 
 def captioned(

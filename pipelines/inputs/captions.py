@@ -18,8 +18,8 @@ from pathlib import Path
 from pyarrow import fs
 
 from pipelines.errors import UserError
-from pipelines.files.filesystems import as_uri, locate, type_of
-from pipelines.inputs.caption_formats import EXPECTED, Captioned, names_in, read_file
+from pipelines.files.filesystems import as_uri, locate, names_in, type_of
+from pipelines.inputs.caption_formats import EXPECTED, Captioned, read_file
 from pipelines.inputs.entries import naming
 
 

@@ -6,9 +6,11 @@ the work goes on and after it.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -217,16 +219,23 @@ def state_of_run(place: RunPlace) -> tuple[Outcome, bool]:
             state |= search_so_far(sections_of(folder / "search.yaml"), trials)
     if beat is not None:
         state["writer"] = in_words_of(beat)
-    if place.remote is not None:
-        newest = beat.time if beat else None
-    else:
-        newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=None)
+    newest = newest_write(folder) if place.remote is None else beat.time if beat else None
     if newest is not None and not running and "ended" in state:
         newest = min(newest, datetime.fromisoformat(state["ended"]).timestamp())  # pages are made later
     if newest is not None:
         state["last_sign_of_life"] = f"{in_time(max(time.time() - newest, 0))} ago"
     again = None if alive or info.get("status") == "finished" else resuming(place, info)
     return Outcome(state, hint=again), alive
+
+
+def newest_write(folder: Path) -> float | None:
+    """When a file below ``folder`` was last written; None where there is none. Files come and go meanwhile."""
+    times = []
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                times.append(os.stat(os.path.join(above, name)).st_mtime)
+    return max(times, default=None)
 
 
 def resuming(place: RunPlace, info: RunInfo) -> str:

@@ -41,7 +41,7 @@ from pipelines.engine.failures import Failures
 from pipelines.engine.summary import EXAMPLES, name_current
 from pipelines.engine.workers import shipped
 from pipelines.errors import UserError
-from pipelines.files.row_lines import on_one_line, refuse_unwritable, write_rows
+from pipelines.files.row_lines import in_one_cell, refuse_unwritable, write_rows
 from pipelines.inference.decoder import about_models
 from pipelines.inference.translator import Translator, prepare
 from pipelines.inputs.corpus import Corpus, corpus_in_words, with_version
@@ -144,8 +144,10 @@ def translate_input(
     What comes slowly is translated as it comes, so that another program may wait for each answer.
 
     Raises:
-        UserError: the model cannot be used, or the input is no UTF-8.
+        UserError: the model cannot be used, or the input cannot be read or is no UTF-8.
     """
+    if sys.stdin is None:
+        raise UserError("Standard input is closed; `translate -` reads its sentences from there.")
     names = [model, *ensemble]
     translator = prepare(load_models(names, tracking_uri, device=None), names, **asked)
     WAITING.phase("")  # from here on for whoever writes the lines
@@ -156,7 +158,7 @@ def translate_input(
             if isinstance(answer, str):
                 failures.append(f"line {number}: {answer}")
             texts = [] if isinstance(answer, str) else [other["translation"] for other in answer["nbest"]]
-            print(*map(on_one_line, texts), *[""] * (each - len(texts)), sep="\n", file=results())
+            print(*map(in_one_cell, texts), *[""] * (each - len(texts)), sep="\n", file=results())
         count += len(lines)
         results().flush()
     summary = {"sentences": count, "model": f"{translator.system} {translator.model_id}"}
@@ -167,31 +169,38 @@ def waiting_lines(file: IO[bytes], most: int) -> Iterator[list[str]]:
     """The lines of ``file`` as they come: those that are waiting already are given together, at most ``most``.
 
     Raises:
-        UserError: a line is no UTF-8.
+        UserError: a line is no UTF-8, or the file cannot be read.
     """
-    lines: Queue[bytes | None] = Queue(2 * most)
+    lines: Queue[bytes | OSError | None] = Queue(2 * most)
 
     def read() -> None:
-        for line in file:
-            lines.put(line)
-        lines.put(None)
+        try:
+            for line in file:
+                lines.put(line)
+            lines.put(None)
+        except OSError as error:
+            lines.put(error)
 
     Thread(target=read, name="standard input", daemon=True).start()
     count, ended = 0, False
     while not ended:
         some = [lines.get()]
-        while some[-1] is not None and len(some) < most and not lines.empty():
+        while isinstance(some[-1], bytes) and len(some) < most and not lines.empty():
             some.append(lines.get())
-        ended = some[-1] is None
+        ended = not isinstance(some[-1], bytes)
         texts = []
-        for line in filter(None, some):
+        for line in some:
+            if not isinstance(line, bytes):
+                break
             count += 1
             try:
-                texts.append(line.decode().rstrip("\r\n"))
+                texts.append(line.decode("utf-8-sig" if count == 1 else "utf-8").rstrip("\r\n"))
             except UnicodeDecodeError as error:
                 raise UserError(f"Line {count} of standard input is no UTF-8: {error.reason}.") from None
         if texts:
             yield texts
+        if isinstance(some[-1], OSError):
+            raise UserError(f"Standard input cannot be read: {some[-1].strerror}. It is to be open for reading.")
 
 
 def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:

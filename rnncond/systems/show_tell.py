@@ -8,7 +8,8 @@ The LSTM has one layer, starts from zero, and sees the image once, before BOS.
 
 Departures: the paper uses dropout without saying where; here it is on the image, the words and the LSTM's output
 (Zaremba, Sutskever and Vinyals 2014), at the rate 0.3 of the authors' released code. The LSTM has torch's two biases
-and no peepholes. Features are standardised (``rnncond.standardise``).
+and no peepholes. Features are standardised (``rnncond.standardise``), to a tenth of what other systems read
+(``DEVIATION``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from rnncond.fast.fused import lstm_cell
 from rnncond.fast.output_layer import LSTM, OutputLayer
 from rnncond.standardise import Standardise
 from rnncond.text.special_tokens import PAD
+
+
+DEVIATION = 0.1
+"""Of each channel of the standardised features. A step of Adam moves what W_I gives by its rate times the sum of the
+sizes of all D channels. With a deviation of 1 that drives the gates that read the image to their ends, where little more
+is learned of it: on Flickr8k what they read comes to a deviation of 175, and four epochs to a CIDEr of 33.6 in place of
+39.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,7 @@ class Model(System):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.standardise = Standardise(config.feature_size)
+        self.standardise = Standardise(config.feature_size, DEVIATION)
         self.image = nn.Linear(config.feature_size, config.embedding)
         self.embed = nn.Embedding(config.vocab_size, config.embedding, padding_idx=PAD)
         self.lstm = LSTM(config.embedding, config.hidden, batch_first=True)

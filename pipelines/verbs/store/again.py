@@ -109,7 +109,8 @@ def network_options(recipe: dict[str, Any]) -> list[str]:
 
 
 def options_of(recipe: dict[str, Any]) -> list[str]:
-    """Options of the search that are not as they are by default, and the precision."""
+    """Options of the search that are not as they are by default, the precision, and what is done with long sources and
+    with unknown words."""
     made_with = recipe.get("search", {"beam": 5})
     search = unusual(made_with)
     words = ["--attention"] if made_with.get("attention") else []
@@ -118,4 +119,8 @@ def options_of(recipe: dict[str, Any]) -> list[str]:
     search |= {"precision": recipe["precision"]} if "precision" in recipe else {}
     for name, value in search.items():
         words += [option_of(name), str(value)]
+    if "max_source_length" in recipe:  # of translations
+        words += ["--max-source-length", str(recipe["max_source_length"])]
+        words += ["--too-long", recipe["too_long"]] if recipe.get("too_long", "cut") != "cut" else []
+        words += ["--unk-replace"] if recipe.get("unk_replace") else []
     return words

@@ -50,11 +50,11 @@ def write_listing(dataset: Dataset, path: str) -> None:
     """The pictures of a set, rows and failures, as a listing; paths from the root: others begin at its own folder.
     Files that were removed since would be failures of the set that is made, and are left out."""
     snapshot = dataset.snapshot()
-    schema = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
+    schema = pa.schema([(name, pa.string()) for name in ("image_id", "uri", "version")])
     with pq.ParquetWriter(path, schema) as writer:
         for some in chain(snapshot.scan(schema.names), [snapshot.failures()]):
             uris = [absolute(uri) for uri in some["uri"].to_pylist()]
-            listed = pa.table([some["image_id"], pa.array(uris, pa.string())], schema=schema)
+            listed = pa.table([some["image_id"], pa.array(uris, pa.string()), some["version"]], schema=schema)
             writer.write_table(listed.filter(pa.array([not is_removed(uri) for uri in uris], pa.bool_())))
 
 

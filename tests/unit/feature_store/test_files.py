@@ -7,6 +7,7 @@ import io
 import os
 import resource
 import secrets
+import stat
 import subprocess
 from contextlib import contextmanager
 
@@ -238,3 +239,22 @@ def test_a_stream_that_breaks_leaves_no_part(tmp_path):
 def breaking(batches):
     yield from batches
     raise OSError("Connection reset")
+
+
+def test_a_file_system_that_flushes_no_folders_has_stores(tmp_path, monkeypatch):
+    """As some network file systems do; that the disk is at fault is told all the same."""
+    flush = os.fsync
+
+    def refuse(number: int) -> None:
+        def fsync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            flush(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    refuse(errno.EINVAL)
+    Files.at(str(tmp_path)).write("a", b"a")
+    refuse(errno.EIO)
+    with pytest.raises(StoreError):
+        Files.at(str(tmp_path)).write("b", b"b")

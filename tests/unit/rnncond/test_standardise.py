@@ -20,6 +20,13 @@ def test_standardises_each_channel():
     torch.testing.assert_close(found.std(0)[0], 1 / (FLOOR * flat.std(0).mean()), atol=0.02, rtol=0)
 
 
+def test_gives_each_channel_the_deviation_that_is_asked_for():
+    values = 7 + torch.randn(50, 3)
+    module = Standardise(3, deviation=0.1)
+    module.fit(values.mean(0), values.std(0, correction=0))
+    torch.testing.assert_close(module(values).std(0, correction=0), torch.full((3,), 0.1))
+
+
 def test_channels_that_never_move_become_zero():
     module = Standardise(2)
     module.fit(torch.tensor([5.0, 5.0]), torch.zeros(2))

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.files import filesystems
-from pipelines.files.filesystems import locate, type_of, version_of, walk
+from pipelines.files.filesystems import locate, names_in, type_of, version_of, walk
 
 
 def walked(root, **options) -> list[str]:
@@ -100,3 +100,13 @@ def test_a_picture_is_read_with_the_rights_and_options_of_its_listing(images):
 def test_google_is_not_asked_for_ever():
     filesystem, _ = locate("gs://anonymous@bucket/p")
     assert filesystem.__reduce__()[1][0]["retry_time_limit"].total_seconds() == 30
+
+
+def test_names_of_a_folder_without_those_that_are_no_text(tmp_path, bucket):
+    for name in (b"b", b"a.txt", b"caf\xe9.jpg"):
+        open(os.path.join(os.fsencode(tmp_path), name), "w").close()
+    assert names_in(*locate(str(tmp_path))) == ["a.txt", "b"]
+    bucket[1]("folder/x", b"")
+    assert names_in(*locate(f"{bucket[0]}/folder")) == ["x"]
+    with pytest.raises(UserError, match="Cannot list"):
+        names_in(*locate(str(tmp_path / "gone")))

@@ -267,3 +267,12 @@ def test_what_has_no_state(tmp_path, capsys, damage):
     assert "There is no work in" in capsys.readouterr().err
     (tmp_path / "pipeline.json").write_text(damage)
     assert rnncond("status", tmp_path) == 2
+
+
+def test_files_that_go_while_they_are_looked_at_are_passed_over(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (5, 5))
+    (tmp_path / "gone").symlink_to("nowhere")  # as one that goes between its name and its time
+    assert status.newest_write(tmp_path) == 5
+    assert status.newest_write(tmp_path / "none") is None

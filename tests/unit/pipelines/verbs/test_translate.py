@@ -103,6 +103,20 @@ def test_what_is_wrong_is_told(model, monkeypatch, capsys):
     check_mistake(["translate", "lines.en", "--model", "model"], "Say --out DIR | lines.en", capsys)
 
 
+def test_standard_input_that_cannot_be_read_is_told(model, monkeypatch, capsys):
+    call = ["translate", "-", "--model", "model"]
+    closed = os.open(os.devnull, os.O_WRONLY)  # as nohup gives it
+    with open(closed, "rb", buffering=0) as unreadable:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=unreadable))
+        check_mistake(call, "Standard input cannot be read | open for reading", capsys)
+    monkeypatch.setattr("sys.stdin", None)
+    check_mistake(call, "Standard input is closed | reads its sentences", capsys)
+
+
+def test_a_byte_order_mark_is_no_word():
+    assert list(waiting_lines(io.BytesIO(b"\xef\xbb\xbfa dog\r\n\xef\xbb\xbfa\n"), 3)) == [["a dog", "\ufeffa"]]
+
+
 def test_a_column_of_lines_is_refused(model, tmp_path, capsys):
     write_text(tmp_path / "en", ["a dog"])
     words = ["translate", "en", "--model", "model", "--out", "o", "--column", "en"]

@@ -62,6 +62,24 @@ def test_features_by_what_was_asked_of_the_network(tmp_path, recipe, options):
     assert verb == "features"
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ({"too_long": "cut", "unk_replace": False}, ""),
+        ({"too_long": "refuse", "unk_replace": True}, " --too-long refuse --unk-replace"),
+    ],
+)
+def test_translations_by_what_is_done_with_long_and_unknown_words(tmp_path, recipe, options):
+    made = Store(tmp_path).dataset(
+        "translations", {"model": "a", "max_source_length": 50} | recipe, SCHEMA, about={"models": '["models:/m/2"]'}
+    )
+    line = again(made, "s", "t.jsonl").command
+    expected = "rnncond translate t.jsonl --model models:/m/2 --out s --beam 5 --max-source-length 50"
+    assert line == expected + options
+    verb, given = parsed(line)
+    assert (verb, given["max_source_length"], given["unk_replace"]) == ("translate", 50, recipe["unk_replace"])
+
+
 @pytest.mark.parametrize(("kind", "verb"), [("captions", "caption"), ("translations", "translate")])
 def test_a_set_that_does_not_name_its_model_says_which_it_is(tmp_path, kind, verb):
     made = Store(tmp_path).dataset(kind, {"model": "f00d"}, SCHEMA)

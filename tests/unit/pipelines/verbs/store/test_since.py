@@ -22,6 +22,7 @@ def captioned(tmp_path, monkeypatch):
     def run(model, out, images, store=None, **options):
         listed = [row for chunk in Listing(images).chunks() for row in chunk.to_pylist()] if images else []
         given.update({row["image_id"]: row["uri"] for row in listed}, **options)
+        assert {row["version"] for row in listed} <= {"1"}, "by which an edited member of a shard is noticed"
         new = caption_set(tmp_path / "s", model, {"a": "a dog", "b": "two cats"})
         return Outcome({"set": new.fingerprint, "changed": 0})
 
