@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", required=True, help="timm/NAME or torchvision/NAME, a convolutional network")
     parser.add_argument("--weights", default="pretrained", help="as of `rnncond features`")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32, help="pictures a step (default: 32)")
+    parser.add_argument("--epochs", type=count, default=5)
+    parser.add_argument("--batch", type=count, default=32, help="pictures a step (default: 32)")
     parser.add_argument("--rate", type=float, default=3e-4, help="of the CNN (default: 3e-4)")
-    parser.add_argument("--min-pictures", type=int, default=15, help="of a word (default: 15)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--min-pictures", type=count, default=15, help="of a word (default: 15)")
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16, where that is faster")
     parser.add_argument("--seed", type=int, default=1)
     try:
@@ -70,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"error: {message}") from None
     except KeyboardInterrupt:
         raise SystemExit("interrupted; the same command goes on behind the last whole epoch") from None
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def finetune(options: argparse.Namespace) -> list[tuple[float, float]]:

@@ -65,7 +65,7 @@ class Files:
         if filesystem is not None:
             return cls(as_arrow(filesystem), shown.rstrip("/"), shown)
         if "://" not in shown:
-            return cls(fs.LocalFileSystem(), str(Path(shown).expanduser().absolute()), shown)
+            return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(shown)), shown)
         with explained(f"Opening {shown}"):
             found, path = locate(shown)
         return cls(found, path, shown)

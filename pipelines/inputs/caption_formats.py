@@ -213,16 +213,25 @@ def refuse_or_tell(path: str, splits: dict[str, str], named: dict[str, str | Non
         tell(f"{path}: the lists of splits beside it name {naming(without_captions, 'image')} without captions.")
 
 
-def flickr_splits(path: str) -> dict[str, str]:
-    """File name to split, from the lists that come with Flickr8k; images in none of them are not in use."""
+def split_lists(path: str) -> dict[str, str]:
+    """The lists of splits beside a file of captions, as Flickr8k has them, and the split of each."""
     filesystem, inside = locate(path)
     folder = posixpath.dirname(inside)
-    splits: dict[str, str] = {}
-    for name in names_in(filesystem, folder):
-        if match := SPLIT_LIST.search(name):
-            names = (line.strip() for line in read_text(as_uri(filesystem, f"{folder}/{name}", path)).split("\n"))
-            splits.update({composed(file): match[1] for file in names if file})
-    return splits
+    return {
+        as_uri(filesystem, f"{folder}/{name}", path): match[1]
+        for name in names_in(filesystem, folder)
+        if (match := SPLIT_LIST.search(name))
+    }
+
+
+def flickr_splits(path: str) -> dict[str, str]:
+    """File name to split, from the lists of splits; images in none of them are not in use."""
+    return {
+        composed(file): split
+        for list_, split in split_lists(path).items()
+        for line in read_text(list_).split("\n")
+        if (file := line.strip())
+    }
 
 
 def composed(name: str) -> str:

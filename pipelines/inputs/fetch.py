@@ -117,7 +117,7 @@ def read_once(uri: str, version: str | None) -> tuple[str | None, bytes]:
             raise ReadError("no such file" if info.type == fs.FileType.NotFound else "not a file")
         if info.size is not None:
             refuse_large(info.size)
-        with filesystem.open_input_stream(path) as stream:
+        with filesystem.open_input_stream(path, compression=None) as stream:  # of as many bytes as were looked at
             return version if given else version_of(filesystem, info), stream.read()
     except (OSError, UserError, pa.ArrowException) as error:
         raise ReadError(str(error), class_of(error, uri)) from error

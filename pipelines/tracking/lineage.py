@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
 from pipelines.files.filesystems import locate
+from pipelines.inputs.caption_formats import split_lists
 from pipelines.inputs.captions import files_of
 from pipelines.inputs.corpus import Corpus
 
@@ -59,6 +60,8 @@ def held_out(data: Mapping[str, Any]) -> str | None:
     try:
         if "captions" in data:
             identity = [sha256_of(data["captions"]), data["validation"], data["validation_images"]]
+            # What is validated on is said beside such captions.
+            identity += [sha256_of(file) for file in split_lists(data["captions"])]
         else:
             identity = [pairs_of(data, True).digest, data["validation_lines"]]
     except (OSError, UserError, KeyError):

@@ -8,6 +8,7 @@ is served (``rnncond.allowed_uris``; a version without this tag was logged by 0.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def decoding(uri: str, translates: bool, has_weights: bool, tracking: str) -> st
         has_weights: whether a captioner's CNN's weights travel with it.
         tracking: the address of the MLflow that has the model.
     """
-    model = f"--model {uri}{option_for(tracking)}"
+    model = f"--model {shlex.quote(uri)}{option_for(tracking)}"
     if translates:
         return f"rnncond translate TEXT {model} --out output"
     weights = "" if has_weights else " --weights FILE"

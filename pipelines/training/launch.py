@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class TrainJob(Job[Share]):
             tell("A larger training.epochs goes on with it.")
         name = self.recipe.tracking.registered_model
         if name and "tracking.registered_model" in changed:
-            command = f"rnncond promote --model {self.place.shown} --name {name}"
+            command = shlex.join(["rnncond", "promote", "--model", str(self.place.shown), "--name", name])
             tell(f"Its model is not registered as {name}: `{command}` does that.")
 
     def check(self, task: Task) -> None:

@@ -275,7 +275,7 @@ class Learner:
         self.train_state = TrainState.from_json(state["position.json"])
         if self.train_state.ranks != distributed.count():
             # The order of an epoch depends on the number of ranks: one that was begun by another number begins again.
-            self.train_state = dataclasses.replace(self.train_state, ranks=distributed.count(), step=0)
+            self.train_state = dataclasses.replace(self.train_state, ranks=distributed.count(), step=0, seconds=0.0)
             self.train_state.sums = NO_SUMS
         if distributed.rank() > 0:
             self.train_state.sums = NO_SUMS

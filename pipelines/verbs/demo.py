@@ -148,6 +148,11 @@ def list_pictures(subject: Subject, folder: Path) -> Path:
         for example in read_captions(subject.data)
         if example.split == subject.held_out
     ]
+    if not rows:
+        raise UserError(
+            f"{subject.data} has no pictures of the split {subject.held_out!r} to caption; expected some that training "
+            "does not see. Give more pictures, or say which are held out."
+        )
     listing.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return listing
 

@@ -12,7 +12,7 @@ The model, or the look of the references, tells what is scored: captions of imag
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from pipelines.evaluation.output import ROWS, SUMMARY, outcome, scored, write
 from pipelines.evaluation.results import Results
 from pipelines.files import filesystems
 from pipelines.files.remote_folder import is_remote
-from pipelines.files.text import encoding_of
+from pipelines.files.storage import open_stream
+from pipelines.files.text import encoding_of, packing_of
 from pipelines.inference.decoder import default_device, option_of, with_beam
 from pipelines.tracking.mlflow_run import log_evaluation
 from pipelines.tracking.models import locate, run_above
@@ -69,8 +70,13 @@ def run(
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise UserError(f"Say one of {', '.join(given)}; found {' and '.join(named) or 'none'}.")
-    if kind and hypotheses is None:
-        raise UserError(f"--kind is of --hypotheses; what {named[0]} has is known.")
+    refuse_options_of_others(named[0], {
+        "--kind": (kind, ("--hypotheses",)),
+        "--set": (fingerprint, ("--captions", "--translations")),
+        "--store": (store, ("--model",)),
+        "--source": (source, ("--model", "--hypotheses")),
+        "--precision": (precision != "float32", ("--model",)),
+    })  # fmt: skip
     if partial and hypotheses is None:
         raise UserError(
             f"--partial is for --hypotheses; with {named[0]} the images that have captions are scored in any case, and "
@@ -165,16 +171,27 @@ def look(references: str) -> ScoredKind:
     if filesystems.type_of(filesystem, inside) == fs.FileType.Directory:
         return "captions"
     try:
-        with filesystem.open_input_stream(inside) as file:
+        with open_stream(filesystem, inside, packing_of(inside)) as file:
             content = file.read(1 << 16)
     except OSError as error:
         raise UserError(f"The references {references} cannot be read: {error}") from None
     start = content.decode(encoding_of(content), errors="replace").lstrip()
     named = start.startswith("{") and re.search(r'"(captions|images|annotations|image_id)"\s*:', start)
     kind: ScoredKind = "captions" if named or re.match(r"[^\t\n]+#\d+\t", start) else "text"
-    what = {"captions": "captions of images", "text": "translations"}[kind]
-    tell(f"{references} looks like {what}, and is scored as these; --kind {'text' if named else 'captions'} if not.")
+    what, other = {"captions": ("captions of images", "text"), "text": ("translations", "captions")}[kind]
+    tell(f"{references} looks like {what}, and is scored as these; --kind {other} if not.")
     return kind
+
+
+def refuse_options_of_others(named: str, given: Mapping[str, tuple[Any, tuple[str, ...]]]) -> None:
+    """Refuse options that mean nothing to what is scored, which the option ``named`` names.
+
+    Args:
+        given: of each option its value, and what it is of.
+    """
+    for option, (value, of) in given.items():
+        if value and named not in of:
+            raise UserError(f"{option} is of {' and '.join(of)}, and means nothing to {named}; leave it out.")
 
 
 def refuse_the_others(text: bool, of_captions: dict[str, Any], of_text: dict[str, Any]) -> None:

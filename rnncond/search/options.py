@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,11 +64,13 @@ class SearchOptions:
             raise ValueError(f"length_penalty is {self.length_penalty!r}; it can be {allowed}")
         if EOS in self.blocked or any(word < 0 for word in self.blocked):
             raise ValueError(f"blocked has {self.blocked}; it cannot have EOS ({EOS}) or negative ids")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1:
+        if not 0 < self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"temperature is {self.temperature} and top_p {self.top_p}; "
-                "temperature must be above 0, top_p above 0 and at most 1"
+                "temperature must be a number above 0, top_p above 0 and at most 1"
             )
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must fit into 64 bits")
         if self.samples and (self.beam > 1 or self.nbest > 1):
             given = " and ".join(f"{name} {value}" for name in ("beam", "nbest") if (value := getattr(self, name)) > 1)
             raise ValueError(f"samples go without {given}: each is drawn by itself; leave beam and nbest out")

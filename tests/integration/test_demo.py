@@ -12,6 +12,7 @@ import pytest
 
 from feature_store import Store
 from pipelines.demo import world
+from pipelines.errors import UserError
 from pipelines.verbs import demo
 from pipelines.verbs.demo import Subject
 from tests.worlds.command import rnncond
@@ -52,6 +53,12 @@ def test_only_what_is_held_out_is_listed_to_be_captioned(drawn, tmp_path):
     rows = [json.loads(line) for line in demo.list_pictures(subject, tmp_path).read_text().splitlines()]
     assert [row["image_id"] for row in rows] == [f"test-{number:05d}" for number in range(4)]
     assert [row["file"] for row in rows] == [str(drawn / "images" / f"{row['image_id']}.jpg") for row in rows]
+
+
+def test_too_few_pictures_to_hold_some_out_are_told(drawn, tmp_path):
+    subject = Subject(drawn / "captions.jsonl", "timm/none", tmp_path / "none", "demo", "nobody")
+    with pytest.raises(UserError, match="has no pictures of the split 'nobody' to caption; expected some"):
+        demo.list_pictures(subject, tmp_path)
 
 
 def test_exactness_is_the_share_of_captions_with_nothing_wrong(drawn, tmp_path):

@@ -151,6 +151,7 @@ def test_labels_are_shares_of_captions(script):
         (["--backbone", "timm/vit_tiny_patch16_224", "--weights", "random"], "has no stages"),
         (["--backbone", "torchvision/fasterrcnn_resnet50_fpn_v2", "--weights", "random"], "is a detector"),
         (["--out", "weights.pth"], "weights.pth is to be a .safetensors file"),
+        (["--epochs", "0"], "2"),
         (["--min-pictures", "100"], "0 words of 100 pictures; expected some of each"),
     ],
 )

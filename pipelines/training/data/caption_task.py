@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def prepare(recipe: CaptionRecipe) -> tuple[CaptionTask, dict[str, Any]]:
         detector = " --backbone torchvision/fasterrcnn_resnet50_fpn_v2" if data.output == "regions" else ""
         raise UserError(
             f"data.output is {data.output!r}, but the features {dataset.fingerprint} in {data.store} have {outputs}. "
-            f"Make them: rnncond features IMAGES --store {data.store}{detector} --outputs {data.output}. "
+            f"Make them: rnncond features IMAGES --store {shlex.quote(data.store)}{detector} --outputs {data.output}. "
             "Where the store has them already in another set, name it in data.fingerprint."
         )
     there = positions_of(snapshot)

@@ -92,7 +92,7 @@ def certify(
             WAITING.phase("dropping rows")
             pruned = prune(dataset, ids, takeover)
             dropped = pruned.rows + pruned.failures
-            others = in_other_sets(dataset, ids, directory, source)
+            others = in_other_sets(dataset, ids, directory, source, column)
             _, census = compared(dataset.snapshot(), listed())
     snapshot = dataset.snapshot()
     WAITING.phase("comparing checksums" if check_bytes else "writing the certificate")
@@ -116,15 +116,21 @@ KINDS = {"missing": "missing, it has no row", "stale": "stale, changed since", "
 """What is wrong with an input, by the key of the certificate that counts it."""
 
 
-def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str) -> str:
+def pruning(directory: str, images: str, column: str | None, fingerprint: str) -> str:
+    """The command that drops from a set what its source does not have."""
+    words = ["rnncond", "store", "certify", directory, "--of", images, *(["--column", column] if column else [])]
+    return shlex.join([*words, "--set", fingerprint, "--prune"])
+
+
+def in_other_sets(dataset: Dataset, ids: list[str], directory: str, images: str, column: str | None) -> str:
     """How to drop ``ids`` from the store's other sets of the kind, each that has some."""
     lines = []
     for other in dataset.store.datasets():
         if other.kind == dataset.kind and other.fingerprint != dataset.fingerprint:
             count = pc.sum(pc.is_in(other.snapshot().ids(), value_set=pa.array(ids))).as_py()
             if count:
-                prune_it = f"rnncond store certify {directory} --of {images} --set {other.fingerprint} --prune"
-                lines.append(f"{prune_it}\n  drops {count:,} of them from that set, too")
+                command = pruning(directory, images, column, other.fingerprint)
+                lines.append(f"{command}\n  drops {count:,} of them from that set, too")
     return "\n".join(lines)
 
 
@@ -276,8 +282,8 @@ def hint_of(dataset: Dataset, census: Census, directory: str, images: str, colum
     if census.extra.count:
         extra = f"{census.extra.count:,} {plural(inputs.removesuffix('s'), census.extra.count)}"
         hints.append(
-            f"rnncond store certify {shlex.quote(directory)} --of {shlex.quote(images)}{of_table} --set "
-            f"{dataset.fingerprint} --prune\n  drops what the set has of {extra} that {images} does not have"
+            f"{pruning(directory, images, column, dataset.fingerprint)}\n"
+            f"  drops what the set has of {extra} that {images} does not have"
         )
     return "\n".join(hints) or None
 

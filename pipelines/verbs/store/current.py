@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from feature_store import Store
@@ -22,7 +23,7 @@ def use(directory: str, fingerprint: str) -> Outcome:
     store = Store(directory)
     newest = fingerprint == NEWEST
     dataset = newest_of(store) if newest else store.open(fingerprint)
-    before = store.use(dataset, pinned=not newest)
+    before, where = store.use(dataset, pinned=not newest), shlex.quote(directory)
     summary: dict[str, Any] = {
         "store": directory,
         "kind": dataset.kind,
@@ -33,11 +34,9 @@ def use(directory: str, fingerprint: str) -> Outcome:
         back = None
     else:
         summary["before"] = before.fingerprint
-        back = f"Back again: rnncond store use {directory} {before.fingerprint}"
+        back = f"Back again: rnncond store use {where} {before.fingerprint}"
     if not newest:
-        stays = (
-            f"Runs that complete another set leave it so; rnncond store use {directory} {NEWEST}   follows them again."
-        )
+        stays = f"Runs that complete another set leave it so; rnncond store use {where} {NEWEST}   follows them again."
         back = f"{back}\n{stays}" if back else stays
     return Outcome(summary, hint=back)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def run(directory: str, before: str, after: str, to: str | None = None, count: i
         summary["written"] = to
     beside = "picture" if found.kind is CAPTIONS else "sentence"
     hint = (
-        f"To see both beside each {beside}:  rnncond report {directory} --set {found.after.fingerprint} --compare "
-        f"{found.before.fingerprint}"
+        f"To see both beside each {beside}:  rnncond report {shlex.quote(directory)} --set {found.after.fingerprint} "
+        f"--compare {found.before.fingerprint}"
     )
     return Outcome(summary, hint=hint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def info(directory: str, fingerprint: str | None = None) -> Outcome:
             f"{len(snapshot.parts):,} parts, {in_bytes(size)}"
             f"{marks.get(dataset.fingerprint, '')}"
         )
-    return Outcome(summary, hint=f"All of one set: rnncond store info {directory} --set FINGERPRINT")
+    return Outcome(summary, hint=f"All of one set: rnncond store info {shlex.quote(directory)} --set FINGERPRINT")
 
 
 def details(dataset: Dataset) -> dict[str, object]:
@@ -87,10 +88,11 @@ def verify(directory: str, fingerprint: str | None = None, drop: bool = False, t
         again = "Run the command that made this store again"
         if failed_again:
             again += f" with --retry-failed (of what was dropped, up to {failed_again:,} had failed before)"
+        take_out = f"rnncond store verify {shlex.quote(directory)} --drop"
         hint = (
             f"{again}: it computes what was dropped."
             if drop
-            else f"rnncond store verify {directory} --drop   takes the damaged parts out, to be computed again"
+            else f"{take_out}   takes the damaged parts out, to be computed again"
         )
     return Outcome(summary, len(problems), problems[:SHOWN_PROBLEMS], hint)
 
@@ -107,7 +109,7 @@ def compact(
         with Progress("compact", "new parts", None) as progress:
             done = maintenance.compact(dataset, target_mb << 20, takeover, lambda _: progress.advance(1))
         total.update(asdict(done))
-    hint = f"rnncond store vacuum {directory}   frees the old parts, a day after"
+    hint = f"rnncond store vacuum {shlex.quote(directory)}   frees the old parts, a day after"
     return Outcome({"store": directory, **total}, hint=hint)
 
 

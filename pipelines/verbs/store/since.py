@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from dataclasses import replace
 from itertools import chain
@@ -42,7 +43,7 @@ def run(since: str, model: str, out: str, images: str | None, store: str | None,
     # `changed` of the run itself counts inputs with another version.
     counts = {f"captions_{name}" if name in outcome.summary else name: n for name, n in found.counts().items()}
     summary = outcome.summary | {"since": before.fingerprint} | counts | {"changes": keep(found)}
-    hint = f"rnncond store diff {out} --set {before.fingerprint} --set {found.after.fingerprint}"
+    hint = f"rnncond store diff {shlex.quote(out)} --set {before.fingerprint} --set {found.after.fingerprint}"
     return replace(outcome, summary=summary, hint="\n".join(filter(None, [hint, outcome.hint])))
 
 

@@ -258,3 +258,9 @@ def test_a_file_system_that_flushes_no_folders_has_stores(tmp_path, monkeypatch)
     refuse(errno.EIO)
     with pytest.raises(StoreError):
         Files.at(str(tmp_path)).write("b", b"b")
+
+
+def test_a_home_that_nobody_has_is_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Files.at("~nosuchuser/store").write("a", b"a")
+    assert (tmp_path / "~nosuchuser" / "store" / "a").read_bytes() == b"a"

@@ -1,3 +1,4 @@
+import gzip
 import os
 
 import pytest
@@ -30,6 +31,12 @@ def test_what_cannot_be_read(tmp_path, make, reason, monkeypatch):
 def test_the_version_is_that_of_the_file_that_was_read(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert fetch.read(str(tmp_path / "x")) == (f"3-{(tmp_path / 'x').stat().st_mtime_ns}", b"abc")
+
+
+def test_a_packed_file_is_read_as_it_is(tmp_path):
+    """Its size was looked at, and not what it unpacks to."""
+    (tmp_path / "x.jpg.gz").write_bytes(gzip.compress(bytes(10**6)))
+    assert fetch.read(str(tmp_path / "x.jpg.gz"))[1] == (tmp_path / "x.jpg.gz").read_bytes()
 
 
 @pytest.mark.parametrize("given", ["v1", "2024-05", "1-2", "9@3-1795000000"])

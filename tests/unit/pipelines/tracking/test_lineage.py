@@ -77,6 +77,18 @@ def test_captions_compare_where_the_pictures_of_validation_are_the_same(captions
     assert held_out({}) is None
 
 
+def test_lists_of_splits_beside_captions_say_what_validation_is(captions):
+    before = held_out(captions)
+    for name in ("Flickr_8k.devImages.txt", "notes.txt"):
+        Path(name).write_text("3.jpg\n")
+    listed = held_out(captions)
+    assert listed != before
+    Path("notes.txt").write_text("other\n")
+    assert held_out(captions) == listed
+    Path("Flickr_8k.devImages.txt").write_text("4.jpg\n")
+    assert held_out(captions) not in (before, listed)
+
+
 def test_text_compares_where_the_lines_of_validation_are_the_same(text):
     before = held_out(text)
     assert before is not None

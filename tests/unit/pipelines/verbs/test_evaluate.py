@@ -406,7 +406,13 @@ def test_what_the_references_look_like_can_be_overruled(folder, capsys):
     translator.write_text(folder / "said", [f"{name[0]}\ta dog" for name in captioner.CAPTIONS])
     arguments = ["--hypotheses", folder / "said", "--tokenizer", "simple", "--references"]
     assert run(*arguments, data) == 0
-    assert "looks like captions of images" in capsys.readouterr().err
+    assert "looks like captions of images, and is scored as these; --kind text if not." in capsys.readouterr().err
+    lines = "".join(f"{name}#0\ta dog\n" for name in captioner.CAPTIONS)
+    for name, opener in (("token.txt", open), ("token.txt.GZ", gzip.open)):
+        with opener(folder / name, "wt") as file:
+            file.write(lines)
+        assert run(*arguments, folder / name) == 0
+        assert "captions of images, and is scored as these; --kind text if not." in capsys.readouterr().err
     assert run("--hypotheses", folder / "val.de", "--references", folder / "val.de", "--kind", "captions") == 2
     assert "Expected COCO results" in last_line(capsys)["error"]
 
@@ -421,6 +427,10 @@ def test_what_the_references_look_like_can_be_overruled(folder, capsys):
         (["--model", "run", "--shuffled", "--store", "x"], "--store and --shuffled is of captions"),
         (["--captions", "out", "--column", "de"], "--column is of translations"),
         (["--model", "run", "--kind", "text"], "--kind is of --hypotheses"),
+        (["--model", "run", "--set", "beef"], "--set is of --captions and --translations"),
+        (["--captions", "out", "--store", "x"], "--store is of --model"),
+        (["--translations", "out", "--source", "val.en"], "--source is of --model and --hypotheses"),
+        (["--hypotheses", "val.de", "--precision", "int8"], "--precision is of --model"),
         (["--model", "run", "--source", "val.en"], "Say --references FILE"),
         (["--model", "run", "--references", "val.de"], "Say --source FILE, too"),
         (["--model", "run", "--source", "val.en", "--references", "less.de"], "5 sentences and .*less.de has 4"),
