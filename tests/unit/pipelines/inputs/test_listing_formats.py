@@ -86,7 +86,7 @@ def test_a_listing_is_saved_as_what_it_can_be_read_as(tmp_path):
     [
         ("l.csv", "file\nRome, Italy.jpg\n", r"line 2: 2 cells, expected 1; put what has a comma in quotes"),
         ("l.csv", "file,image_id\n,1\n", "line 2: column file is empty"),
-        ("l.jsonl", '{"file": ""}\n', "line 1: file is '', expected a file's name"),
+        ("l.jsonl", '{"file": ""}\n', 'line 1: file is "", expected a file.s name'),
         ("l.parquet", [pa.array(["b.jpg", ""])], "row 2: column file is empty"),
         ("l.parquet", [pa.array(["b.jpg"]), pa.array(["c.jpg"])], "has several columns file; expected one of a name"),
     ],
