@@ -18,8 +18,9 @@ from tests.unit.pipelines.evaluation.test_caption_metrics import REFERENCES, nee
 from tests.unit.pipelines.training.test_distributed import told_by
 
 WAITING = """
-import sys, time, types, typer
+import signal, sys, time, types, typer
 from pipelines.cli import commands, main as cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell begins without it
 app = typer.Typer()
 @app.command()
 def main():
