@@ -20,7 +20,7 @@ def is_glob(filesystem: fs.FileSystem, path: str) -> bool:
 
 def root_of(pattern: str) -> str:
     """The folder above the first part of ``pattern`` with a wildcard."""
-    return re.split(r"/[^/]*[*?\[]", pattern, maxsplit=1)[0] or "/"
+    return re.split(f"/[^/]*{WILD.pattern}", pattern, maxsplit=1)[0] or "/"
 
 
 def matching(filesystem: fs.FileSystem, pattern: str) -> Iterator[File]:

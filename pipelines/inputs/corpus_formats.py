@@ -263,9 +263,10 @@ def from_parquet(text: TextFile) -> Iterator[Row]:
                     f"text: {path} has no column {columns[0]!r}; it has {', '.join(names)}. {text.name_it(names)}"
                 )
             wanted = [name if name in names else None for name in ("id", *columns)]
-            refuse_twins(names, dict.fromkeys(filter(None, wanted)))
+            read_once = list(dict.fromkeys(filter(None, wanted)))
+            refuse_twins(names, read_once)
             start = 1
-            for batch in file.iter_batches(READ_ROWS, columns=list(dict.fromkeys(filter(None, wanted)))):
+            for batch in file.iter_batches(READ_ROWS, columns=read_once):
                 read = [batch[name].cast(pa.string()).to_pylist() if name else [None] * len(batch) for name in wanted]
                 if wanted[0] and not all(read[0]):
                     number = start + next(row for row, name in enumerate(read[0]) if not name)

@@ -171,27 +171,26 @@ def waiting_lines(file: IO[bytes], most: int) -> Iterator[list[str]]:
     Raises:
         UserError: a line is no UTF-8, or the file cannot be read.
     """
-    lines: Queue[bytes | OSError | None] = Queue(2 * most)
+    lines: Queue[bytes | None] = Queue(2 * most)
+    trouble: list[OSError] = []
 
     def read() -> None:
         try:
             for line in file:
                 lines.put(line)
-            lines.put(None)
         except OSError as error:
-            lines.put(error)
+            trouble.append(error)
+        lines.put(None)
 
     Thread(target=read, name="standard input", daemon=True).start()
     count, ended = 0, False
     while not ended:
         some = [lines.get()]
-        while isinstance(some[-1], bytes) and len(some) < most and not lines.empty():
+        while some[-1] is not None and len(some) < most and not lines.empty():
             some.append(lines.get())
-        ended = not isinstance(some[-1], bytes)
+        ended = some[-1] is None
         texts = []
-        for line in some:
-            if not isinstance(line, bytes):
-                break
+        for line in filter(None, some):
             count += 1
             try:
                 texts.append(line.decode("utf-8-sig" if count == 1 else "utf-8").rstrip("\r\n"))
@@ -199,8 +198,8 @@ def waiting_lines(file: IO[bytes], most: int) -> Iterator[list[str]]:
                 raise UserError(f"Line {count} of standard input is no UTF-8: {error.reason}.") from None
         if texts:
             yield texts
-        if isinstance(some[-1], OSError):
-            raise UserError(f"Standard input cannot be read: {some[-1].strerror}. It is to be open for reading.")
+    if trouble:
+        raise UserError(f"Standard input cannot be read: {trouble[0].strerror}. It is to be open for reading.")
 
 
 def recipe_of(translator: Translator, corpus: Corpus) -> dict[str, Any]:

@@ -151,13 +151,19 @@ def test_labels_are_shares_of_captions(script):
         (["--backbone", "timm/vit_tiny_patch16_224", "--weights", "random"], "has no stages"),
         (["--backbone", "torchvision/fasterrcnn_resnet50_fpn_v2", "--weights", "random"], "is a detector"),
         (["--out", "weights.pth"], "weights.pth is to be a .safetensors file"),
-        (["--epochs", "0"], "2"),
         (["--min-pictures", "100"], "0 words of 100 pictures; expected some of each"),
     ],
 )
 def test_mistakes_are_told(script, captions, weights, change, message):
     with pytest.raises(SystemExit, match=message):
         script.main(asked(captions, weights, *change)[0])
+
+
+def test_a_count_of_nothing_is_told(script, captions, weights, capsys):
+    for option in ("--epochs", "--batch", "--min-pictures", "--threads"):
+        with pytest.raises(SystemExit):
+            script.main(asked(captions, weights, option, "0")[0])
+        assert f"argument {option}: 0 is less than 1" in capsys.readouterr().err
 
 
 def test_a_picture_that_is_not_there_is_told(script, captions, weights):

@@ -34,7 +34,7 @@ def test_a_table_is_written_and_read_as_what_its_name_says(bucket, name):
     write_rows(uri, [ROWS], ("id", "source"), "--text", "store")
     (chunk,) = Corpus(uri).chunks()
     assert [(row["id"], row["source"], row["target"]) for row in chunk.to_pylist()] == [tuple(ROWS[0].values())]
-    assert content(uri)[:2] == (b"\x1f\x8b" if name.endswith("gz") else content(uri)[:2])
+    assert content(uri).startswith(b"\x1f\x8b") == name.endswith("gz")
 
 
 def test_a_folder_of_captions(bucket):

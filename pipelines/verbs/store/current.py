@@ -23,7 +23,8 @@ def use(directory: str, fingerprint: str) -> Outcome:
     store = Store(directory)
     newest = fingerprint == NEWEST
     dataset = newest_of(store) if newest else store.open(fingerprint)
-    before, where = store.use(dataset, pinned=not newest), shlex.quote(directory)
+    before = store.use(dataset, pinned=not newest)
+    where = shlex.quote(directory)
     summary: dict[str, Any] = {
         "store": directory,
         "kind": dataset.kind,
